@@ -1,0 +1,67 @@
+"""Regenerate the committed files that are made from others; `--check` only compares.
+
+proto/sprat_proto/v1/link_pb2*.py[i]   from link.proto, by grpcio-tools and mypy-protobuf
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+PROTO_FILES = ("sprat_proto/v1/link.proto",)
+GENERATED = "sprat_proto/v1"
+
+
+def main() -> int:
+    """Write the generated files, or compare them; return the exit status."""
+    parser = argparse.ArgumentParser(description="Regenerate committed files.")
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    check = parser.parse_args().check
+    with tempfile.TemporaryDirectory() as folder:
+        made = compile_protos(Path(folder))
+        stale = [path for path, data in made.items() if not same(path, data)]
+        if check and stale:
+            names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+            print(f"not what their sources say: {names}; run `make proto` and commit")
+            return 1
+        for path in stale:
+            path.write_bytes(made[path])
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+def compile_protos(into: Path) -> dict[Path, bytes]:
+    """Compile each .proto; return the generated files by their place in the tree."""
+    tools = Path(sys.executable).parent
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"--plugin=protoc-gen-mypy={tools / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={tools / 'protoc-gen-mypy_grpc'}",
+            f"-I{PROTO}",
+            f"--python_out={into}",
+            f"--grpc_python_out={into}",
+            f"--mypy_out=quiet:{into}",
+            f"--mypy_grpc_out=quiet:{into}",
+            *PROTO_FILES,
+        ],
+        check=True,
+    )
+    made = sorted((into / GENERATED).iterdir())
+    return {PROTO / GENERATED / path.name: path.read_bytes() for path in made}
+
+
+def same(path: Path, data: bytes) -> bool:
+    """Tell whether the committed file holds these bytes."""
+    return path.exists() and path.read_bytes() == data
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""What an agent or controller understands: one integer, a dated line for each version of it.
+
+A side that meets a lower number than it needs says so and goes on with what both understand; a
+number is never reused and a line never edited.
+
+1 (2026-11-23): link v1; manifest schema 1; assignment schema 1; hash-chained audit.
+"""
+
+from typing import Final
+
+CAPABILITY: Final = 1

@@ -1,0 +1,177 @@
+"""Which variant a device can carry, and why not the others: the rule both sides share. Pure.
+
+Memory of a running variant, in bytes:
+
+    weights + 2-byte keys and values x layers x context + compute buffers + the worker process
+
+Weights count once: they are mapped from the file, and where llama.cpp repacks them for the CPU the
+mapped pages become evictable. The compute and process terms are upper estimates for llama.cpp
+0.3.36 on a CPU with a micro-batch of 512 tokens (measured November 2026: 41 MiB of worker for a
+30 M-parameter model, 44 MiB beyond weights and KV for a 0.6 B one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sprat_proto.manifest import Facts
+from sprat_proto.states import ReasonCode
+
+MIB: Final = 1 << 20
+KV_ELEMENT_BYTES: Final = 2  # F16 keys and values
+MICRO_BATCH: Final = 512  # tokens
+COMPUTE_ROWS: Final = 12  # activations of one layer that live at once, in embedding widths
+WORKER_BYTES: Final = 64 * MIB  # interpreter, numpy, libllama
+DISK_RESERVE_BYTES: Final = 64 * MIB  # for the journal and the registry's own files
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of a device's hardware; sizes in bytes. See `HardwareProfile` on the wire."""
+
+    arch: str
+    cores: int
+    cpu_features: tuple[str, ...]
+    memory_bytes: int
+    memory_budget_bytes: int
+    disk_free_bytes: int
+    accelerators: tuple[str, ...]
+    os: str
+    simulated: bool
+    runtimes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant as fit sees it."""
+
+    variant: str
+    digest: str
+    runtime: str
+    disk_needed: int
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a variant takes of a device, in bytes."""
+
+    weights: int
+    kv: int
+    compute: int
+    worker: int
+    disk: int
+
+    @property
+    def memory(self) -> int:
+        """All memory together."""
+        return self.weights + self.kv + self.compute + self.worker
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One variant on one device: accepted, or the reason and the numbers."""
+
+    variant: str
+    digest: str
+    need: Need
+    code: ReasonCode | None
+    message: str
+
+    @property
+    def fits(self) -> bool:
+        """The device can carry it (though a better one may be chosen)."""
+        return self.code in (None, ReasonCode.LOWER_QUALITY)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen variant, if any, and the verdict on every one, best quality first."""
+
+    chosen: Candidate | None
+    verdicts: tuple[Verdict, ...]
+
+
+def need(candidate: Candidate, context: int) -> Need:
+    """Return what the candidate takes with `context` tokens of context."""
+    facts = candidate.facts
+    tokens = min(context, facts.context_length) if facts.context_length else context
+    per_token = facts.layers * facts.kv_heads * (facts.key_length + facts.value_length)
+    compute = MICRO_BATCH * facts.embedding_length * COMPUTE_ROWS * 4 + facts.vocabulary * 4
+    return Need(
+        weights=facts.weights_bytes,
+        kv=tokens * per_token * KV_ELEMENT_BYTES,
+        compute=compute,
+        worker=WORKER_BYTES,
+        disk=candidate.disk_needed + DISK_RESERVE_BYTES,
+    )
+
+
+def judge(candidate: Candidate, profile: Profile, context: int) -> Verdict:
+    """Tell whether one variant fits one device."""
+    needed = need(candidate, context)
+    code, message = _refusal(candidate, needed, profile)
+    return Verdict(candidate.variant, candidate.digest, needed, code, message)
+
+
+def choose(candidates: Sequence[Candidate], profile: Profile, context: int) -> Choice:
+    """Pick the best variant that fits: the most bits per weight, since quality follows them.
+
+    Ties (two variants of equal size) go to the name that sorts first, so that every replica and
+    the device agree.
+    """
+    ranked = sorted(candidates, key=lambda one: (-bits_per_weight_milli(one), one.variant))
+    verdicts: list[Verdict] = []
+    chosen: Candidate | None = None
+    for candidate in ranked:
+        verdict = judge(candidate, profile, context)
+        if verdict.code is None and chosen is not None:
+            verdict = Verdict(
+                verdict.variant,
+                verdict.digest,
+                verdict.need,
+                ReasonCode.LOWER_QUALITY,
+                f"fits, but {chosen.variant} keeps more of the model"
+                f" ({_bits(chosen)} bits per weight against {_bits(candidate)})",
+            )
+        elif verdict.code is None:
+            chosen = candidate
+        verdicts.append(verdict)
+    return Choice(chosen, tuple(verdicts))
+
+
+def bits_per_weight_milli(candidate: Candidate) -> int:
+    """Return thousandths of a bit that the variant spends on one weight."""
+    return candidate.facts.weights_bytes * 8000 // max(candidate.facts.parameters, 1)
+
+
+def _bits(candidate: Candidate) -> str:
+    return f"{bits_per_weight_milli(candidate) / 1000:.1f}"
+
+
+def _refusal(candidate: Candidate, needed: Need, profile: Profile) -> tuple[ReasonCode | None, str]:
+    if candidate.runtime not in profile.runtimes:
+        has = ", ".join(profile.runtimes) or "none"
+        return (
+            ReasonCode.RUNTIME_MISSING,
+            f"needs the runtime {candidate.runtime}, the device has {has}",
+        )
+    if needed.memory > profile.memory_budget_bytes:
+        return (
+            ReasonCode.INSUFFICIENT_MEMORY,
+            f"needs {_mib(needed.memory)} of memory (weights {_mib(needed.weights)},"
+            f" context {_mib(needed.kv)}, compute {_mib(needed.compute)},"
+            f" worker {_mib(needed.worker)}), the budget is {_mib(profile.memory_budget_bytes)}",
+        )
+    if needed.disk > profile.disk_free_bytes:
+        return (
+            ReasonCode.INSUFFICIENT_DISK,
+            f"needs {_mib(needed.disk)} of disk, {_mib(profile.disk_free_bytes)} are free",
+        )
+    return None, "fits"
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.0f} MiB"

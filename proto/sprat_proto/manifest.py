@@ -1,0 +1,216 @@
+"""The manifest of a variant: what a publisher signs and a device obeys.
+
+A variant is one form of a release (`q4_0` of `qwen3-0.6b` 1.3.0). Its identity is the SHA-256 of the
+canonical bytes of its manifest, its *digest*. The manifest names blobs by SHA-256 only, so they may
+come from anywhere. The fields are those of the distribution design: `slots` and `shards` (a stable
+table of tensors, one file each; today one shard per model), `deltas` (separately signed, empty here),
+`adapters`, `encodings`, `activation`; sharded storage and deltas fill them without a new format.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sprat_proto import canonical
+
+SCHEMA: Final = 1
+PIECE_SIZE: Final = 1 << 20  # bytes; a resumed or damaged download re-fetches one piece
+PAYLOAD_TYPE: Final = "application/vnd.sprat.manifest.v1+json"
+# Both bounds leave room: a 64 GiB model in 1 MiB pieces needs 4.4 MB.
+MAX_ENVELOPE_BYTES: Final = 8 << 20
+
+Sha256: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Size: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 48)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 40)]
+Name: TypeAlias = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
+Version: TypeAlias = Annotated[
+    str, Meta(pattern="^[0-9]+\\.[0-9]+\\.[0-9]+(-[0-9A-Za-z.-]{1,32})?$")
+]
+Text: TypeAlias = Annotated[str, Meta(max_length=65536)]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]{1,32})?")
+
+
+class ManifestError(ValueError):
+    """The manifest does not say what a manifest must say."""
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """The original single file, for export and provenance."""
+
+    sha256: Sha256
+    size: Size
+
+
+class Slot(Struct, frozen=True, forbid_unknown_fields=True):
+    """One row of the stable slot table (append only): which tensors live in it; `*` is all."""
+
+    slot: Count
+    tensors: list[Text]
+
+
+class Shard(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of the model, with the SHA-256 of each piece of `piece_size` bytes in order."""
+
+    slot: Count
+    sha256: Sha256
+    size: Size
+    piece_size: Annotated[int, Meta(ge=1 << 12, le=1 << 26)]
+    pieces: list[Sha256]
+
+
+class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA as its own small artifact, tied to this variant."""
+
+    name: Name
+    sha256: Sha256
+    size: Size
+    pieces: list[Sha256]
+
+
+class Delta(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the separately signed delta from another shard to a slot of this variant is."""
+
+    from_shard: Sha256
+    to_slot: Count
+    codec: Name
+    sha256: Sha256
+    size: Size
+
+
+class GoldenPrompt(Struct, frozen=True, forbid_unknown_fields=True):
+    """A prompt whose greedy answer is known: the probe asks it before activation."""
+
+    prompt: Annotated[str, Meta(max_length=8192)]
+    expect: Annotated[str, Meta(max_length=8192)]
+    match: Literal["contains", "equals"] = "contains"
+    max_tokens: Annotated[int, Meta(ge=1, le=1024)] = 32
+
+
+class Activation(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a device proves the variant before it keeps it.
+
+    Until the commit the previous variant answers. `soak_traffic_percent` of the real requests may
+    be given to the new one while it soaks (0: it is watched with its golden prompts only).
+    """
+
+    probe: Annotated[list[GoldenPrompt], Meta(max_length=64)] = []
+    probe_timeout_s: Annotated[int, Meta(ge=1, le=3600)] = 300
+    soak_s: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0
+    soak_traffic_percent: Annotated[int, Meta(ge=0, le=100)] = 0
+    rollback: Literal["automatic"] = "automatic"
+
+
+class Facts(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was read from the model file and what fit is computed from; sizes in bytes."""
+
+    architecture: Name
+    quantization: Name
+    parameters: Count
+    weights_bytes: Size
+    layers: Count
+    embedding_length: Count
+    heads: Count
+    kv_heads: Count
+    key_length: Count
+    value_length: Count
+    vocabulary: Count
+    context_length: Count
+    licence: Text = ""
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole signed statement; see the module's docstring."""
+
+    schema: Literal[1]
+    model: Name
+    release: Version
+    # Rises with each release of a model; a device never installs a lower one than it committed.
+    release_counter: Annotated[int, Meta(ge=1, le=1 << 53)]
+    variant: Name
+    runtime: Name
+    min_runtime: Text
+    created: Text
+    source: Source
+    slots: list[Slot]
+    shards: list[Shard]
+    deltas: list[Delta]
+    adapters: list[Adapter]
+    encodings: list[Name]
+    facts: Facts
+    activation: Activation
+    disk_needed: Size
+
+    @property
+    def name(self) -> str:
+        """`model@release+variant`, as people and headers say it."""
+        return f"{self.model}@{self.release}+{self.variant}"
+
+    def blobs(self) -> list[tuple[str, int]]:
+        """Return (SHA-256, size) of every blob that this variant needs."""
+        shards = [(shard.sha256, shard.size) for shard in self.shards]
+        return shards + [(adapter.sha256, adapter.size) for adapter in self.adapters]
+
+
+def is_model_name(text: str) -> bool:
+    """Tell whether `text` may name a model, an alias, a variant or a runtime."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_release_version(text: str) -> bool:
+    """Tell whether `text` is a release version: MAJOR.MINOR.PATCH with an optional -suffix."""
+    return _VERSION.fullmatch(text) is not None
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the canonical bytes, whose SHA-256 is the variant's digest."""
+    return canonical.encode(manifest)
+
+
+def decode(data: bytes) -> Manifest:
+    """Read a manifest from its canonical bytes.
+
+    Raises:
+        ManifestError: Not canonical, wrong structure, or fields that contradict each other.
+    """
+    try:
+        manifest = canonical.decode(data, Manifest, "manifest")
+    except canonical.NotCanonicalError as error:
+        raise ManifestError(str(error)) from error
+    check(manifest)
+    return manifest
+
+
+def check(manifest: Manifest) -> None:
+    """Check what types cannot say.
+
+    Raises:
+        ManifestError: The first contradiction found.
+    """
+    if not manifest.shards:
+        raise ManifestError(f"manifest {manifest.name}: expected at least one shard, found none")
+    if "raw" not in manifest.encodings:
+        raise ManifestError(f"manifest {manifest.name}: every variant can be had as 'raw'")
+    slots = {slot.slot for slot in manifest.slots}
+    for shard in manifest.shards:
+        expected = -(-shard.size // shard.piece_size)
+        if len(shard.pieces) != expected:
+            raise ManifestError(
+                f"manifest {manifest.name}: shard {shard.sha256[:12]} of {shard.size} bytes"
+                f" has {expected} pieces, found {len(shard.pieces)}"
+            )
+        if shard.slot not in slots:
+            raise ManifestError(
+                f"manifest {manifest.name}: shard {shard.sha256[:12]} is in slot {shard.slot},"
+                " which the slot table does not have"
+            )
+
+
+def to_builtins(manifest: Manifest) -> dict[str, object]:
+    """Return the manifest as plain JSON values, for an API answer."""
+    return msgspec.to_builtins(manifest)

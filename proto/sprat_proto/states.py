@@ -1,0 +1,110 @@
+"""The names of states, steps and reasons that travel and are stored.
+
+They are a format: never renamed, only added. The transitions are tables elsewhere
+(`sprat_controller.rollout.phases`, `sprat_agent.sync.phases`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DeviceState(StrEnum):
+    """How a device stands to its assignment, by what it *runs*, never by what it was sent."""
+
+    UNKNOWN = "UNKNOWN"
+    REGISTERED = "REGISTERED"
+    PENDING = "PENDING"
+    IN_SYNC = "IN_SYNC"
+    ERROR = "ERROR"
+
+
+class RolloutState(StrEnum):
+    """Where a rollout is."""
+
+    CREATING = "CREATING"
+    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
+    APPROVAL_DENIED = "APPROVAL_DENIED"
+    READY = "READY"
+    SCHEDULED = "SCHEDULED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    FINISHED = "FINISHED"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    ROLLING_BACK = "ROLLING_BACK"
+    ROLLED_BACK = "ROLLED_BACK"
+
+
+class ExecutionState(StrEnum):
+    """Where one device's run of a rollout is."""
+
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    REJECTED = "REJECTED"
+    CANCELED = "CANCELED"
+    REMOVED = "REMOVED"
+    ROLLED_BACK = "ROLLED_BACK"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing follows this state."""
+        return self not in (ExecutionState.QUEUED, ExecutionState.IN_PROGRESS)
+
+
+class Step(StrEnum):
+    """What an execution that is IN_PROGRESS is doing."""
+
+    DOWNLOADING = "DOWNLOADING"
+    DOWNLOADED = "DOWNLOADED"
+    VERIFYING = "VERIFYING"
+    WAITING_WINDOW = "WAITING_WINDOW"
+    INSTALLING = "INSTALLING"
+    PROBING = "PROBING"
+    ACTIVATING = "ACTIVATING"
+    SOAKING = "SOAKING"
+    COMMITTING = "COMMITTING"
+    ROLLING_BACK = "ROLLING_BACK"
+
+
+class ModelState(StrEnum):
+    """Whether a committed model holds memory."""
+
+    LOADED = "LOADED"
+    COLD = "COLD"
+
+
+class ReasonCode(StrEnum):
+    """The machine-readable part of every refusal and failure."""
+
+    # Why a variant is not chosen for a device.
+    INSUFFICIENT_MEMORY = "INSUFFICIENT_MEMORY"
+    INSUFFICIENT_DISK = "INSUFFICIENT_DISK"
+    RUNTIME_MISSING = "RUNTIME_MISSING"
+    LOWER_QUALITY = "LOWER_QUALITY"
+    NO_VARIANT_FITS = "NO_VARIANT_FITS"
+    NO_PROFILE = "NO_PROFILE"
+    # Why an artifact is refused.
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    SIGNER_UNKNOWN = "SIGNER_UNKNOWN"
+    DIGEST_MISMATCH = "DIGEST_MISMATCH"
+    SIZE_MISMATCH = "SIZE_MISMATCH"
+    MANIFEST_INVALID = "MANIFEST_INVALID"
+    MODEL_FILE_INVALID = "MODEL_FILE_INVALID"
+    RELEASE_TOO_OLD = "RELEASE_TOO_OLD"
+    # Why an execution did not go on.
+    DOWNLOAD_FAILED = "DOWNLOAD_FAILED"
+    BLOB_NOT_FOUND = "BLOB_NOT_FOUND"
+    LOAD_FAILED = "LOAD_FAILED"
+    WORKER_CRASHED = "WORKER_CRASHED"
+    PROBE_FAILED = "PROBE_FAILED"
+    SOAK_FAILED = "SOAK_FAILED"
+    SUPERSEDED = "SUPERSEDED"
+    DEADLINE_PASSED = "DEADLINE_PASSED"
+    STOPPED_BY_OPERATOR = "STOPPED_BY_OPERATOR"
+    DEVICE_REMOVED = "DEVICE_REMOVED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
