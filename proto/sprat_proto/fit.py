@@ -159,11 +159,14 @@ def _refusal(candidate: Candidate, needed: Need, profile: Profile) -> tuple[Reas
             f"needs the runtime {candidate.runtime}, the device has {has}",
         )
     if needed.memory > profile.memory_budget_bytes:
+        parts = (
+            f"weights {_mib(needed.weights)}, context {_mib(needed.kv)},"
+            f" compute {_mib(needed.compute)}, worker {_mib(needed.worker)}"
+        )
+        budget = _mib(profile.memory_budget_bytes)
         return (
             ReasonCode.INSUFFICIENT_MEMORY,
-            f"needs {_mib(needed.memory)} of memory (weights {_mib(needed.weights)},"
-            f" context {_mib(needed.kv)}, compute {_mib(needed.compute)},"
-            f" worker {_mib(needed.worker)}), the budget is {_mib(profile.memory_budget_bytes)}",
+            f"needs {_mib(needed.memory)} of memory ({parts}), the budget is {budget}",
         )
     if needed.disk > profile.disk_free_bytes:
         return (

@@ -1,10 +1,11 @@
 """The manifest of a variant: what a publisher signs and a device obeys.
 
-A variant is one form of a release (`q4_0` of `qwen3-0.6b` 1.3.0). Its identity is the SHA-256 of the
-canonical bytes of its manifest, its *digest*. The manifest names blobs by SHA-256 only, so they may
-come from anywhere. The fields are those of the distribution design: `slots` and `shards` (a stable
-table of tensors, one file each; today one shard per model), `deltas` (separately signed, empty here),
-`adapters`, `encodings`, `activation`; sharded storage and deltas fill them without a new format.
+A variant is one form of a release (`q4_0` of `qwen3-0.6b` 1.3.0). Its identity is the SHA-256 of
+the canonical bytes of its manifest, its *digest*. The manifest names blobs by SHA-256 only, so they
+may come from anywhere. The fields are those of the distribution design: `slots` and `shards` (a
+stable table of tensors, one file each; today one shard per model), `deltas` (separately signed,
+empty here), `adapters`, `encodings`, `activation`; sharded storage and deltas fill them without a
+new format.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ PAYLOAD_TYPE: Final = "application/vnd.sprat.manifest.v1+json"
 # Both bounds leave room: a 64 GiB model in 1 MiB pieces needs 4.4 MB.
 MAX_ENVELOPE_BYTES: Final = 8 << 20
 
-Sha256: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_NAME_FORM: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
+_VERSION_FORM: Final = r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]{1,32})?"
+
+Sha256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Size: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 48)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 40)]
-Name: TypeAlias = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
-Version: TypeAlias = Annotated[
-    str, Meta(pattern="^[0-9]+\\.[0-9]+\\.[0-9]+(-[0-9A-Za-z.-]{1,32})?$")
-]
+Name: TypeAlias = Annotated[str, Meta(pattern=rf"^{_NAME_FORM}\Z")]
+Version: TypeAlias = Annotated[str, Meta(pattern=rf"^{_VERSION_FORM}\Z")]
 Text: TypeAlias = Annotated[str, Meta(max_length=65536)]
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]{1,32})?")
+_NAME: Final = re.compile(_NAME_FORM)
+_VERSION: Final = re.compile(_VERSION_FORM)
 
 
 class ManifestError(ValueError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -20,9 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+
+# securesystemslib has no type stubs for its dicts; this file is the only one that imports it.
+# pyright: reportPrivateImportUsage=false, reportUnknownMemberType=false
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from sprat_proto.states import ReasonCode
 
@@ -100,10 +104,6 @@ class SigningKey:
 
 def generate_private_pem(password: bytes | None = None) -> bytes:
     """Return a new Ed25519 private key in PKCS#8 PEM, encrypted if a password is given."""
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - device never needs it
-        BestAvailableEncryption,
-    )
-
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
     key = Ed25519PrivateKey.generate()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
@@ -152,7 +152,7 @@ def verify(envelope: bytes, payload_type: str, trusted: Sequence[TrustedKey]) ->
         raise SignatureRefusedError(
             ReasonCode.SIGNER_UNKNOWN, expected=expected, found=f"key {ids}"
         )
-    keys = [_sslib_key(by_id[key_id].public_pem) for key_id in signing]
+    keys: list[Key] = [_sslib_key(by_id[key_id].public_pem) for key_id in signing]
     try:
         accepted = parsed.verify(keys, threshold=1)
     except VerificationError as error:

@@ -1,0 +1,1 @@
+"""Converging on the assignment: decide (plan, phases), then do (apply, loop)."""

@@ -1,0 +1,169 @@
+"""What an execution needs of the parts that touch the world; the tests' simulators are the others.
+
+`runtime/supervisor.py` implements `Workers` with one process per model, `registry/` implements
+`Registry` with files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sprat_proto.assignment import AssignedModel
+from sprat_proto.manifest import Activation, Facts, Manifest
+from sprat_proto.states import ModelState, ReasonCode
+
+
+class ExecutionError(Exception):
+    """The execution cannot go on; the reason travels to the controller as it is."""
+
+    def __init__(
+        self, code: ReasonCode, message: str, *, expected: str = "", found: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.expected = expected
+        self.found = found
+
+
+class RetryLaterError(Exception):
+    """The network or another passing thing stood in the way: try the same phase again later."""
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of a model and what its bytes must hash to."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Loadable:
+    """A verified variant on this device's disk, ready to be loaded under an alias."""
+
+    alias: str
+    model: str
+    release: str
+    variant: str
+    digest: str  # hex SHA-256 of the manifest: the running digest
+    signer: str  # "name (key id prefix)" of the publisher
+    files: tuple[ShardFile, ...]
+    facts: Facts
+    context: int  # tokens
+
+    @property
+    def name(self) -> str:
+        """`model@release+variant`."""
+        return f"{self.model}@{self.release}+{self.variant}"
+
+
+@dataclass(frozen=True)
+class Running:
+    """What answers under an alias right now."""
+
+    loadable: Loadable
+    state: ModelState
+
+
+class Workers(Protocol):
+    """The engine worker processes: per alias one committed model, and one candidate while proving.
+
+    Every load hashes the files again and compares them with the manifest before the engine sees a
+    byte. All methods but `running` may take seconds.
+    """
+
+    async def load_committed(self, loadable: Loadable) -> None:
+        """Make `loadable` what answers under its alias.
+
+        Raises:
+            ExecutionError: DIGEST_MISMATCH, SIZE_MISMATCH, LOAD_FAILED.
+        """
+        ...
+
+    async def load_candidate(self, loadable: Loadable) -> None:
+        """Load `loadable` to be proved; what answers goes on answering.
+
+        If both do not fit the memory budget together, it is loaded in the place of what answers
+        and requests are held meanwhile. A loaded candidate of the same digest is kept.
+
+        Raises:
+            ExecutionError: As for `load_committed`; what answered before answers again.
+        """
+        ...
+
+    async def probe(self, alias: str, activation: Activation) -> None:
+        """Ask the candidate its golden prompts, greedily.
+
+        Raises:
+            ExecutionError: PROBE_FAILED with expected and found, or WORKER_CRASHED.
+        """
+        ...
+
+    def share_traffic(self, alias: str, percent: int) -> None:
+        """Give the candidate this share of the alias's requests; the rest goes to the committed."""
+        ...
+
+    async def candidate_failure(self, alias: str) -> ExecutionError:
+        """Wait until the candidate's worker dies and return why; never returns while it is well."""
+        ...
+
+    async def promote(self, alias: str) -> None:
+        """Make the candidate what answers under the alias; end the previous worker once idle."""
+        ...
+
+    async def drop_candidate(self, alias: str) -> None:
+        """End the candidate, if any; what was committed answers (again)."""
+        ...
+
+    async def unload(self, alias: str) -> None:
+        """End everything under the alias."""
+        ...
+
+    def running(self) -> tuple[Running, ...]:
+        """Return what answers under each alias, in order of alias."""
+        ...
+
+
+class Registry(Protocol):
+    """The signed models on this device's disk."""
+
+    async def download(self, wanted: AssignedModel) -> None:
+        """Fetch the signed manifest and all blobs it names, resuming what is there already.
+
+        Raises:
+            RetryLaterError: The network or the controller is away.
+            ExecutionError: A blob does not hash to its name, the signature is refused, no space.
+        """
+        ...
+
+    async def verify(self, wanted: AssignedModel) -> Manifest:
+        """Check the publisher's signature, the digest, and every blob's size and SHA-256.
+
+        Raises:
+            ExecutionError: With what was expected and found.
+        """
+        ...
+
+    async def install(self, wanted: AssignedModel, context: int) -> Loadable:
+        """Make the version's folder (manifest and links to blobs), durable on disk; idempotent."""
+        ...
+
+    async def open_installed(self, wanted: AssignedModel, context: int) -> Loadable:
+        """Return an installed version again, its signature verified anew (never the network).
+
+        Raises:
+            ExecutionError: It is not there, or not what was signed.
+        """
+        ...
+
+    async def discard(self, wanted: AssignedModel) -> None:
+        """Forget the version and what only it used: partial downloads, blobs, folder."""
+        ...
+
+    async def collect_garbage(self, keep: frozenset[str]) -> int:
+        """Remove versions whose digest is not in `keep` and their blobs; return bytes freed."""
+        ...

@@ -1,0 +1,1 @@
+"""The append-only audit log: tags with a grammar, and the log itself."""

@@ -1,0 +1,73 @@
+"""Appending to the controller's audit log, inside the transaction that makes the change.
+
+Each record is canonical JSON and carries SHA-256(previous hash || body), so a changed or removed
+record breaks the chain; triggers in the database refuse UPDATE and DELETE in the first place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+from sprat_proto import canonical
+from sqlmodel import Session, col, select
+
+from sprat_controller.audit.tags import Tag
+from sprat_controller.store.tables import AuditRecord
+
+GENESIS = "0" * 64
+
+
+def append(
+    session: Session,
+    tag: Tag,
+    *,
+    at: datetime,
+    actor: str,
+    subject: str,
+    outcome: str = "success",
+    detail: Mapping[str, object] | None = None,
+) -> AuditRecord:
+    """Add one record; it is kept exactly if the caller's transaction is.
+
+    Args:
+        session: An open `Database.transaction()`.
+        tag: What happened.
+        at: When.
+        actor: Who: `token:<name>`, `device:<id>`, `schedule`, `planner`, `controller`.
+        subject: To which thing, for example `device/gw-1` or `rollout/<id>`.
+        outcome: success, failure or denied.
+        detail: Integers, strings, booleans and lists or mappings of them.
+    """
+    last = session.exec(select(AuditRecord).order_by(col(AuditRecord.seq).desc()).limit(1)).first()
+    seq = last.seq + 1 if last else 1
+    body = canonical.encode(
+        {
+            "v": 1,
+            "seq": seq,
+            "ts": at.isoformat(timespec="milliseconds"),
+            "actor": actor,
+            "tag": tag.value,
+            "subject": subject,
+            "outcome": outcome,
+            "detail": dict(detail or {}),
+        }
+    )
+    record = AuditRecord(
+        seq=seq,
+        body=body,
+        hash=chain(last.hash if last else GENESIS, body),
+        at=at,
+        actor=actor,
+        tag=tag.value,
+        subject=subject,
+    )
+    session.add(record)
+    session.flush()
+    return record
+
+
+def chain(previous: str, body: bytes) -> str:
+    """Return the hex hash of the record `body` that follows the record with hash `previous`."""
+    return hashlib.sha256(bytes.fromhex(previous) + body).hexdigest()

@@ -1,0 +1,52 @@
+"""All audit tags, in this one file: `source:subject:action`, as Warehouse's event tags.
+
+A tag is a format: never renamed, only added.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Tag(StrEnum):
+    """What happened."""
+
+    AUTH_DENIED = "api:request:denied"
+    TOKEN_CREATED = "operator:token:created"
+    TOKEN_REVOKED = "operator:token:revoked"
+    ENROLMENT_CREATED = "operator:enrolment:created"
+    ENROLMENT_REVOKED = "operator:enrolment:revoked"
+    DEVICE_ENROLLED = "device:identity:enrolled"
+    DEVICE_ENROLMENT_REFUSED = "device:identity:refused"
+    DEVICE_LABELLED = "operator:device:labelled"
+    DEVICE_REMOVED = "operator:device:removed"
+    PUBLISHER_ADDED = "operator:publisher:added"
+    RELEASE_PUBLISHED = "publisher:release:published"
+    RELEASE_REFUSED = "publisher:release:refused"
+    ROLLOUT_CREATED = "operator:rollout:created"
+    ROLLOUT_STARTED = "operator:rollout:started"
+    ROLLOUT_PAUSED = "operator:rollout:paused"
+    ROLLOUT_RESUMED = "operator:rollout:resumed"
+    ROLLOUT_STOPPED = "operator:rollout:stopped"
+    ROLLOUT_DUE = "schedule:rollout:started"
+    ROLLOUT_FINISHED = "planner:rollout:finished"
+    ASSIGNMENT_ISSUED = "planner:assignment:issued"
+    EXECUTION_CHANGED = "device:execution:changed"
+    DEVICE_AUDIT_BROKEN = "device:audit:broken"
+    CONTROLLER_STARTED = "controller:process:started"
+    CONTROLLER_STOPPED = "controller:process:stopped"
+
+    @property
+    def source(self) -> str:
+        """Who or what made it happen."""
+        return self.value.split(":")[0]
+
+    @property
+    def subject(self) -> str:
+        """What kind of thing it happened to."""
+        return self.value.split(":")[1]
+
+    @property
+    def action(self) -> str:
+        """What was done."""
+        return self.value.split(":")[2]

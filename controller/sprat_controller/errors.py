@@ -1,0 +1,66 @@
+"""What can go wrong, by who can act.
+
+    SpratError
+    ├── RequestError        the caller asked for something that cannot be done (4xx)
+    │   ├── NotFoundError       no such thing, or not yours to see
+    │   ├── ConflictError       the thing is in a state that does not allow it
+    │   ├── DeniedError         not authenticated, or not allowed
+    │   └── RefusedError        a named check refused what was published
+    └── StartupError        the controller cannot start: one sentence for the person at the console
+
+Bugs are RuntimeError and AssertionError. Each error carries a stable `code` for programs and one
+sentence for people: what was expected, what was found, which thing, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class SpratError(Exception):
+    """Base of all errors that are not bugs."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self, code: str, message: str, details: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = dict(details or {})
+
+
+class RequestError(SpratError):
+    """The caller asked for something that cannot be done."""
+
+    status = 400
+
+
+class NotFoundError(RequestError):
+    """No such thing, or not yours to see: the two look the same."""
+
+    status = 404
+
+
+class ConflictError(RequestError):
+    """The thing is in a state that does not allow it."""
+
+    status = 409
+
+
+class DeniedError(RequestError):
+    """Not allowed; `not_authenticated` is answered with 401, all else with 403."""
+
+    status = 403
+
+
+class RefusedError(RequestError):
+    """A named check refused what was published."""
+
+    status = 422
+
+
+class StartupError(SpratError):
+    """The controller cannot start."""

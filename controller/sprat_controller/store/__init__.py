@@ -1,0 +1,1 @@
+"""Rows: tables, the visible transaction, queries and migrations."""

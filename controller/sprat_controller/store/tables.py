@@ -1,0 +1,276 @@
+"""The tables. They are not messages: `api/schema.py` and the protobuf are two other shapes.
+
+Names of states are the strings of `sprat_proto.states`. JSON columns are replaced, never changed in
+place (SQLAlchemy would not notice). Moments are UTC.
+"""
+
+# SQLModel declares __tablename__ as a computed attribute; naming it is its documented use.
+# pyright: reportIncompatibleVariableOverride=false
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlmodel import Field, SQLModel
+
+Json = dict[str, Any]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite has no time zones, so it is stored without and returned with one."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive moments, store UTC."""
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("expected a moment with a time zone, found a naive one")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment in UTC."""
+        del dialect
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _moment(*, nullable: bool = False, index: bool = False) -> Column[datetime]:
+    return Column(UtcDateTime(), nullable=nullable, index=index)
+
+
+class OperatorToken(SQLModel, table=True):
+    """A person's or service's bearer token; only its SHA-256 is kept."""
+
+    __tablename__: ClassVar[str] = "operator_token"
+    id: str = Field(primary_key=True)
+    name: str = Field(index=True)
+    role: str
+    secret_sha256: str = Field(unique=True)
+    created_at: datetime = Field(sa_column=_moment())
+    expires_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    last_used_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class EnrolmentToken(SQLModel, table=True):
+    """A one-time claim; the device's name comes from here, never from the CSR."""
+
+    __tablename__: ClassVar[str] = "enrolment_token"
+    id: str = Field(primary_key=True)
+    device_id: str = Field(index=True)
+    secret_sha256: str = Field(unique=True)
+    labels: Json = Field(sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(sa_column=_moment())
+    created_by: str
+    expires_at: datetime = Field(sa_column=_moment())
+    used_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # SHA-256 of the public key that used it: the same key may ask again after a lost reply.
+    used_key_sha256: str | None = None
+    certificate_pem: str | None = None
+    revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class Device(SQLModel, table=True):
+    """A device as the controller knows it."""
+
+    __tablename__: ClassVar[str] = "device"
+    id: str = Field(primary_key=True)
+    state: str = Field(index=True)
+    # SHA-256 of the certified public key: on each connection the certificate must hold this key.
+    key_sha256: str
+    enrolled_at: datetime = Field(sa_column=_moment())
+    revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    last_seen_at: datetime | None = Field(
+        default=None, sa_column=_moment(nullable=True, index=True)
+    )
+    online: bool = False
+    carrier: str | None = None
+    capability: int = 0
+    agent_version: str = ""
+    boot_id: str = ""
+    # As the device told it (`sprat_proto.fit.Profile` as JSON); None until the first Hello.
+    profile: Json | None = Field(default=None, sa_column=Column(JSON))
+    hardware_class: str | None = Field(default=None, index=True)
+    simulated: bool = False
+    # What the device said it obeys, and what it runs: list of RunningModel as JSON, by alias.
+    obeyed_version: int = 0
+    running: Json = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    # Highest report and audit position that are kept.
+    report_seq: int = 0
+    audit_seq: int = 0
+    audit_hash: str = ""
+
+
+class DeviceLabel(SQLModel, table=True):
+    """A label that people set; a side table, so that a filter by any key is an index look-up."""
+
+    __tablename__: ClassVar[str] = "device_label"
+    __table_args__ = (Index("ix_device_label_pair", "key", "value"),)
+    device_id: str = Field(
+        sa_column=Column(String, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True)
+    )
+    key: str = Field(primary_key=True)
+    value: str
+
+
+class DesiredModel(SQLModel, table=True):
+    """What a device should run under an alias; the next assignment is made from these rows."""
+
+    __tablename__: ClassVar[str] = "desired_model"
+    device_id: str = Field(foreign_key="device.id", primary_key=True)
+    alias: str = Field(primary_key=True)
+    digest: str = Field(foreign_key="variant.digest")
+    execution_id: str
+    rollout_id: str
+    context: int
+
+
+class AssignmentRow(SQLModel, table=True):
+    """The newest signed assignment of each device."""
+
+    __tablename__: ClassVar[str] = "assignment"
+    device_id: str = Field(foreign_key="device.id", primary_key=True)
+    version: int
+    issued_at: datetime = Field(sa_column=_moment())
+    envelope: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Publisher(SQLModel, table=True):
+    """A publisher's public key; the private one never comes here."""
+
+    __tablename__: ClassVar[str] = "publisher"
+    key_id: str = Field(primary_key=True)
+    name: str = Field(unique=True)
+    public_pem: str
+    created_at: datetime = Field(sa_column=_moment())
+
+
+class Blob(SQLModel, table=True):
+    """A whole, verified blob in the blob store."""
+
+    __tablename__: ClassVar[str] = "blob"
+    sha256: str = Field(primary_key=True)
+    size: int
+    created_at: datetime = Field(sa_column=_moment())
+
+
+class Release(SQLModel, table=True):
+    """A version of a model."""
+
+    __tablename__: ClassVar[str] = "release"
+    __table_args__ = (UniqueConstraint("model", "counter"),)
+    model: str = Field(primary_key=True)
+    release: str = Field(primary_key=True)
+    counter: int
+    created_at: datetime = Field(sa_column=_moment())
+    pushed_by: str
+
+
+class Variant(SQLModel, table=True):
+    """One form of a release; the digest of its manifest is its identity."""
+
+    __tablename__: ClassVar[str] = "variant"
+    __table_args__ = (UniqueConstraint("model", "release", "variant"),)
+    digest: str = Field(primary_key=True)
+    model: str = Field(index=True)
+    release: str
+    variant: str
+    # The manifest's canonical bytes, and the signed envelope's blob.
+    manifest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    envelope_sha256: str
+    envelope_size: int
+    signer_key_id: str = Field(foreign_key="publisher.key_id")
+
+
+class Rollout(SQLModel, table=True):
+    """A campaign: one release to many devices."""
+
+    __tablename__: ClassVar[str] = "rollout"
+    id: str = Field(primary_key=True)
+    name: str
+    model: str
+    release: str
+    alias: str
+    # {"labels": {key: value}, "devices": [ids]}; SNAPSHOT: expanded when the rollout is created.
+    target: Json = Field(sa_column=Column(JSON, nullable=False))
+    context: int
+    state: str = Field(index=True)
+    # The scheduler's truth: when something must be decided next; None when nothing waits for time.
+    due_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True, index=True))
+    start_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    max_in_progress: int
+    execution_timeout_s: int
+    created_at: datetime = Field(sa_column=_moment())
+    created_by: str
+    started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    finished_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class Execution(SQLModel, table=True):
+    """One device's run of a rollout."""
+
+    __tablename__: ClassVar[str] = "execution"
+    __table_args__ = (
+        UniqueConstraint("rollout_id", "device_id"),
+        Index("ix_execution_rollout_state", "rollout_id", "state"),
+    )
+    id: str = Field(primary_key=True)
+    rollout_id: str = Field(foreign_key="rollout.id")
+    device_id: str = Field(foreign_key="device.id", index=True)
+    # Order of starting within the rollout.
+    position: int
+    state: str
+    step: str | None = None
+    # The chosen variant; None when none fits (state REJECTED).
+    digest: str | None = Field(default=None, foreign_key="variant.digest")
+    # Why this variant and not the others: list of verdicts as JSON.
+    verdicts: list[Json] = Field(sa_column=Column(JSON, nullable=False))
+    # {"code", "message", "expected", "found"} once something is to be said.
+    reason: Json | None = Field(default=None, sa_column=Column(JSON))
+    created_at: datetime = Field(sa_column=_moment())
+    started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    deadline_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    updated_at: datetime = Field(sa_column=_moment())
+    finished_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class AuditRecord(SQLModel, table=True):
+    """One line of the controller's own audit log; triggers refuse UPDATE and DELETE."""
+
+    __tablename__: ClassVar[str] = "audit_record"
+    seq: int = Field(primary_key=True)
+    # Canonical JSON, and SHA-256(previous record's hash || body) in hex.
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    hash: str
+    # Copies out of the body for filters.
+    at: datetime = Field(sa_column=_moment(index=True))
+    actor: str = Field(index=True)
+    tag: str = Field(index=True)
+    subject: str = Field(index=True)
+
+
+class DeviceAuditRecord(SQLModel, table=True):
+    """One record of a device's own audit log, as it arrived; triggers refuse UPDATE and DELETE."""
+
+    __tablename__: ClassVar[str] = "device_audit_record"
+    device_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    hash: str
+    received_at: datetime = Field(sa_column=_moment())
