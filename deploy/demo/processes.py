@@ -1,0 +1,253 @@
+"""A controller, agents and the `sprat` command as real processes in one folder.
+
+The demo runs on this, and so do the system tests: both see exactly what a person at a shell sees.
+Everything binds to loopback on free ports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+BIN = Path(sys.executable).parent
+T = TypeVar("T")
+POLL_S = 0.05
+
+
+class ProcessError(Exception):
+    """A process did not do what the next step needs; the message says which and shows its log."""
+
+
+def wait_for(
+    what: str, look: Callable[[], T | None], *, timeout_s: float = 60, alive: Process | None = None
+) -> T:
+    """Return the first true thing that `look` returns.
+
+    Raises:
+        ProcessError: Nothing came in time, or the process `alive` ended meanwhile.
+    """
+    end = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        if found:
+            return found
+        if alive is not None and not alive.is_running:
+            raise ProcessError(f"{alive.name} ended while waiting for {what}:\n{alive.log_tail()}")
+        if time.monotonic() > end:
+            log = f":\n{alive.log_tail()}" if alive else ""
+            raise ProcessError(f"no {what} within {timeout_s:.0f} s{log}")
+        time.sleep(POLL_S)
+
+
+@dataclass
+class Process:
+    """One started program, its log and its ready file."""
+
+    name: str
+    command: list[str]
+    folder: Path
+    ready_file: Path
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    _process: subprocess.Popen[bytes] | None = None
+    _log: IO[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where the program's output goes."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int:
+        """Process id; only while running."""
+        if self._process is None:
+            raise ProcessError(f"{self.name} is not started")
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """The process has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
+        """Start it and return what its ready file says."""
+        self.spawn()
+        return self.wait_ready(timeout_s=timeout_s)
+
+    def spawn(self) -> None:
+        """Start it without waiting."""
+        self.ready_file.unlink(missing_ok=True)
+        self._log = self.log.open("ab")
+        self._process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | self.environment,
+            start_new_session=True,
+        )
+
+    def wait_ready(self, *, timeout_s: float = 60) -> dict[str, Any]:
+        """Wait for the ready file and return its content."""
+        pid = self.pid
+
+        def look() -> dict[str, Any] | None:
+            with contextlib.suppress(OSError, ValueError):
+                content = json.loads(self.ready_file.read_text(encoding="utf-8"))
+                return content if content["pid"] == pid else None
+            return None
+
+        return wait_for(f"{self.ready_file.name}", look, timeout_s=timeout_s, alive=self)
+
+    def wait_end(self, *, timeout_s: float = 60) -> int:
+        """Wait until it ends and return its exit status (negative: the signal)."""
+        if self._process is None:
+            raise ProcessError(f"{self.name} is not started")
+        return self._process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """End it as a service manager would: SIGTERM; return the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals, *, patience_s: float = 20) -> int:
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        try:
+            status = self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        return status
+
+    def log_tail(self, lines: int = 30) -> str:
+        """Return the end of the log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "(no log)"
+
+
+class Controller(Process):
+    """`sprat-controller` in a folder; its ports stay the same over restarts."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.data = folder / "controller"
+        self._options = options
+        super().__init__("controller", [], folder, self.data / "controller.json")
+
+    def init(self) -> None:
+        """Create keys, database and the first administrator's token."""
+        subprocess.run(
+            [BIN / "sprat-controller", "init", "--data", self.data],
+            check=True,
+            capture_output=True,
+        )
+
+    def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
+        """Start it, on free ports the first time and on the same ones later."""
+        ports = getattr(self, "_ports", ("--api-port", "0", "--grpc-port", "0", "--mqtt-port", "0"))
+        self.command = [
+            str(BIN / "sprat-controller"),
+            *("run", "--data", str(self.data), *ports, *self._options),
+        ]
+        ready = super().start(timeout_s=timeout_s)
+        self.url = str(ready["api"])
+        self._ports = ("--api-port", _port(ready["api"]), "--grpc-port", _port(ready["grpc"]))
+        if ready.get("mqtt"):
+            self._ports = (*self._ports, "--mqtt-port", _port(ready["mqtt"]))
+        return ready
+
+    def cli_environment(self) -> dict[str, str]:
+        """Return the variables that point `sprat` here, as the administrator."""
+        return {
+            "SPRAT_URL": self.url,
+            "SPRAT_TOKEN": (self.data / "admin.token").read_text(encoding="utf-8").strip(),
+            "SPRAT_CA": str(self.data / "ca.pem"),
+        }
+
+    def sprat(self, *arguments: str, check: bool = True) -> Answer:
+        """Run the operators' command with `-o json`."""
+        done = subprocess.run(
+            [BIN / "sprat", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ | self.cli_environment(),
+        )
+        answer = Answer(arguments, done.returncode, done.stdout, done.stderr)
+        if check and done.returncode != 0:
+            raise ProcessError(f"sprat {' '.join(arguments)}: {done.stderr.strip()}")
+        return answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a `sprat` call said."""
+
+    arguments: Sequence[str]
+    status: int
+    output: str
+    errors: str
+
+    @property
+    def json(self) -> Any:
+        """The output as JSON."""
+        return json.loads(self.output)
+
+
+class Agent(Process):
+    """`sprat-agent` of one device in a folder."""
+
+    def __init__(self, folder: Path, device_id: str, *options: str) -> None:
+        self.device_id = device_id
+        self.state = folder / device_id
+        super().__init__(
+            device_id,
+            [
+                str(BIN / "sprat-agent"),
+                *("run", "--state", str(self.state), "--listen", "127.0.0.1:0", *options),
+            ],
+            folder,
+            self.state / "agent.json",
+        )
+
+    def enrol(self, controller: Controller, *labels: str) -> None:
+        """Mint a claim token for this device and redeem it."""
+        flags = [word for label in labels for word in ("--label", label)]
+        created = controller.sprat("enrolment", "create", self.device_id, *flags, "-o", "json")
+        subprocess.run(
+            [
+                BIN / "sprat-agent",
+                *("enrol", "--controller", controller.url, "--token", created.json["token"]),
+                *("--state", self.state),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+    def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
+        """Start it and remember where its local API is."""
+        ready = super().start(timeout_s=timeout_s)
+        self.url = str(ready["http"])
+        self.socket = str(ready["socket"])
+        return ready
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
