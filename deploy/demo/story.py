@@ -1,0 +1,292 @@
+"""The demo, step by step: publish, sign, plan, roll out, answer, and live through three failures.
+
+Every step uses what users have: the `sprat` command, the agents' OpenAI-compatible API, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import model
+from processes import Agent, Controller, ProcessError, wait_for
+from profiles import DEVICES, DemoDevice
+from reporter import Reporter
+
+MODEL: Final = "sprat-talk"
+ALIAS: Final = "assistant"
+QUESTION: Final = "What are you?"
+GOOD: Final = "A sprat is a small fish that lives in great shoals."
+BETTER: Final = "A sprat is a small fish, and a shoal of sprats is a fleet."
+CONTEXT: Final = "512"
+VARIANTS: Final = {"q8_0", "q5_1", "q4_0"}
+
+
+class StepFailedError(Exception):
+    """A step of the demo did not do what it must."""
+
+
+@dataclass
+class Stage:
+    """What the steps share."""
+
+    folder: Path
+    controller: Controller
+    agents: dict[str, Agent]
+    reporter: Reporter
+
+    def expect(self, step: str, ok: object, **facts: Any) -> None:
+        """Report a step; stop the demo if it failed."""
+        self.reporter.result(step, ok=bool(ok), facts=facts)
+        if not ok:
+            raise StepFailedError(step)
+
+
+@contextmanager
+def stage(folder: Path, reporter: Reporter) -> Iterator[Stage]:
+    """Yield a stage and end every process that was started on it."""
+    controller = Controller(folder, "--heartbeat", "1")
+    agents = {device.device_id: _agent(folder, device) for device in DEVICES}
+    try:
+        yield Stage(folder, controller, agents, reporter)
+    finally:
+        for agent in agents.values():
+            agent.terminate()
+        controller.terminate()
+
+
+def _agent(folder: Path, device: DemoDevice) -> Agent:
+    profile = device.write_profile(folder)
+    return Agent(folder, device.device_id, "--declare-profile", str(profile))
+
+
+def tell(on: Stage) -> None:
+    """Run the whole story.
+
+    Raises:
+        StepFailedError: A step did not do what it must; it was reported.
+        ProcessError: A process did not come up or ended.
+    """
+    for chapter in CHAPTERS:
+        on.reporter.chapter(str(chapter.__doc__).splitlines()[0])
+        chapter(on)
+
+
+def start_fleet(on: Stage) -> None:
+    """A controller and three devices start, each a real process."""
+    on.controller.init()
+    ready = on.controller.start()
+    on.expect("controller_started", ok=True, api=ready["api"], grpc=ready["grpc"])
+    for device in DEVICES:
+        agent = on.agents[device.device_id]
+        agent.enrol(on.controller, device.label)
+        agent.start()
+        on.reporter.say(f"  {device.device_id}: {device.what} [dim](simulated profile)[/dim]")
+    rows = wait_for("the devices to say hello", lambda: _online(on))
+    on.expect("devices_enrolled", len(rows) == len(DEVICES), devices=[row["id"] for row in rows])
+
+
+def publish_first(on: Stage) -> None:
+    """A publisher signs a model with a key that the controller never sees."""
+    sprat = on.controller.sprat
+    sprat("keys", "generate", "--out", str(on.folder / "publisher"), "-o", "json")
+    sprat("publishers", "add", "demo-publisher", str(on.folder / "publisher.pub"), "-o", "json")
+    pushed = _push(on, "1.0.0", GOOD, golden=GOOD)
+    variants = sorted(variant["variant"] for variant in pushed["variants"])
+    on.expect(
+        "release_pushed", set(variants) >= VARIANTS, release=f"{MODEL}@1.0.0", variants=variants
+    )
+
+
+def roll_out_by_hardware(on: Stage) -> None:
+    """Each device gets the best variant that its hardware can carry."""
+    plan = on.controller.sprat(
+        *("rollout", "plan", f"{MODEL}@1.0.0", "--alias", ALIAS, "--context", CONTEXT, "-o", "json")
+    ).json
+    rows = [_why(entry) for entry in plan["devices"]]
+    on.reporter.table("Who gets what, and why", ["device", "variant", "because"], rows)
+    chosen = {entry["device_id"]: entry["variant"] for entry in plan["devices"]}
+    on.expect("plan_differs_by_hardware", len(set(chosen.values())) == len(DEVICES), chosen=chosen)
+    states = _roll_out(on, "1.0.0")
+    on.expect("rolled_out", set(states.values()) == {"SUCCEEDED"}, executions=states)
+
+
+def ask_a_device(on: Stage) -> None:
+    """An application on a device asks its model over the OpenAI API."""
+    answer = _ask(on.agents["gateway-1"])
+    on.reporter.say(f"  [bold]{QUESTION}[/bold]\n  {answer['text']}")
+    on.reporter.say(f"  {answer['model']}  sha256:{answer['digest'][:16]}…  {answer['signer']}")
+    on.expect("device_answers", GOOD in answer["text"] and answer["signer"], **answer)
+
+
+def refuse_a_tampered_blob(on: Stage) -> None:
+    """Failure 1: someone flips a bit in the controller's blob store."""
+    _push(on, "1.1.0", BETTER, golden=BETTER)
+    plan = on.controller.sprat(
+        *("rollout", "plan", f"{MODEL}@1.1.0", "--alias", ALIAS, "--context", CONTEXT),
+        *("--device", "gateway-1", "-o", "json"),
+    ).json
+    blob = _blob_of(on, "1.1.0", plan["devices"][0]["variant"])
+    original = _flip_a_bit(blob)
+    started = _start_rollout(on, "1.1.0", "gateway-1")
+    execution = _finished(on, started)["gateway-1"]
+    answer = _ask(on.agents["gateway-1"])
+    reason = execution["reason"] or {}
+    on.reporter.say(f"  {reason.get('message')}")
+    refused = execution["state"] == "FAILED" and reason["code"] == "DIGEST_MISMATCH"
+    on.expect(
+        "tampered_blob_refused",
+        refused and GOOD in answer["text"],
+        state=execution["state"],
+        reason=reason,
+        still_answers=answer["model"],
+    )
+    _write_anyway(blob, original)
+
+
+def live_without_the_controller(on: Stage) -> None:
+    """Failure 2: the controller is gone; the devices keep answering and keep their audit."""
+    on.controller.kill()
+    agent = on.agents["kiosk-1"]
+    offline = [_ask(agent)["text"] for _ in range(3)]
+    on.expect("device_answers_offline", all(GOOD in text for text in offline), answers=len(offline))
+    on.controller.start()
+    wait_for("the devices to come back", lambda: _online(on))
+    head = _status(agent)["audit"]["next_seq"] - 1
+    arrived = wait_for("the device's audit", lambda: _audit_at_least(on, agent.device_id, head))
+    verified = on.controller.sprat("audit", "verify", "--device", agent.device_id, "-o", "json")
+    on.expect(
+        "audit_arrived_complete",
+        verified.json["ok"] and verified.json["records"] >= head,
+        device_records=head,
+        controller_records=arrived,
+        chain="unbroken",
+    )
+
+
+def roll_back_a_bad_release(on: Stage) -> None:
+    """Failure 3: a properly signed release that cannot speak; the device goes back by itself."""
+    _push(on, "1.2.0", GOOD, golden=GOOD, babble=True)
+    started = _start_rollout(on, "1.2.0", "gateway-1")
+    execution = _finished(on, started)["gateway-1"]
+    answer = _ask(on.agents["gateway-1"])
+    reason = execution["reason"] or {}
+    on.reporter.say(f"  {reason.get('message')}")
+    on.expect(
+        "bad_release_rolled_back",
+        execution["state"] == "ROLLED_BACK" and GOOD in answer["text"],
+        state=execution["state"],
+        reason=reason,
+        still_answers=answer["model"],
+    )
+
+
+CHAPTERS: Final[tuple[Callable[[Stage], None], ...]] = (
+    start_fleet,
+    publish_first,
+    roll_out_by_hardware,
+    ask_a_device,
+    refuse_a_tampered_blob,
+    live_without_the_controller,
+    roll_back_a_bad_release,
+)
+
+
+def _push(
+    on: Stage, release: str, sentence: str, *, golden: str, babble: bool = False
+) -> dict[str, Any]:
+    path = on.folder / f"{MODEL}-{release}.gguf"
+    if babble:
+        model.make_babbling_model(path)
+    else:
+        model.make_model(path, sentence)
+    return on.controller.sprat(
+        *("models", "push", str(path), "--name", MODEL, "--release", release),
+        *("--key", str(on.folder / "publisher.pem"), "--golden", f"{QUESTION}=>{golden}"),
+        *("-o", "json"),
+    ).json
+
+
+def _roll_out(on: Stage, release: str) -> dict[str, str]:
+    started = _start_rollout(on, release)
+    return {name: execution["state"] for name, execution in _finished(on, started).items()}
+
+
+def _start_rollout(on: Stage, release: str, *devices: str) -> str:
+    flags = [word for device in devices for word in ("--device", device)]
+    started = on.controller.sprat(
+        *("rollout", "start", f"{MODEL}@{release}", "--alias", ALIAS, "--context", CONTEXT),
+        *(*flags, "--yes", "-o", "json"),
+    )
+    return str(started.json["id"])
+
+
+def _finished(on: Stage, rollout_id: str) -> dict[str, dict[str, Any]]:
+    """Wait for the end of a rollout and return its executions by device."""
+    on.controller.sprat("rollout", "watch", rollout_id, "-o", "json", check=False)
+    shown = on.controller.sprat("rollout", "show", rollout_id, "-o", "json").json
+    if shown["state"] != "FINISHED":
+        raise ProcessError(f"rollout {rollout_id} did not finish: {shown['state']}")
+    return {execution["device_id"]: execution for execution in shown["executions"]}
+
+
+def _online(on: Stage) -> list[dict[str, Any]]:
+    """Return the devices' rows once all are online, else nothing."""
+    rows = on.controller.sprat("devices", "list", "-o", "json").json["items"]
+    return rows if rows and all(row["online"] for row in rows) else []
+
+
+def _why(entry: dict[str, Any]) -> list[str]:
+    device = entry["device_id"] + (" (simulated)" if entry["simulated"] else "")
+    lines = [f"{verdict['variant']}: {verdict['message']}" for verdict in entry["verdicts"]]
+    return [device, entry["variant"] or "none", "\n".join(lines)]
+
+
+def _ask(agent: Agent) -> dict[str, Any]:
+    response = httpx.post(
+        f"{agent.url}/v1/chat/completions",
+        json={"model": ALIAS, "messages": [{"role": "user", "content": QUESTION}]},
+        timeout=60,
+    )
+    response.raise_for_status()
+    return {
+        "text": response.json()["choices"][0]["message"]["content"],
+        "model": response.headers["x-sprat-model"],
+        "digest": response.headers["x-sprat-digest"],
+        "signer": response.headers["x-sprat-signer"],
+    }
+
+
+def _status(agent: Agent) -> dict[str, Any]:
+    return httpx.get(f"{agent.url}/agent/v1/status", timeout=10).json()
+
+
+def _audit_at_least(on: Stage, device_id: str, head: int) -> int:
+    shown = on.controller.sprat("audit", "verify", "--device", device_id, "-o", "json", check=False)
+    records = int(shown.json["records"])
+    return records if records >= head else 0
+
+
+def _blob_of(on: Stage, release: str, variant: str) -> Path:
+    """Return the file in the controller's blob store that holds a variant's weights."""
+    shown = on.controller.sprat("models", "show", f"{MODEL}@{release}", "-o", "json").json
+    found = next(one for one in shown["variants"] if one["variant"] == variant)
+    sha256 = found["manifest"]["shards"][0]["sha256"]
+    return on.controller.data / "blobs" / "sha256" / sha256[:2] / sha256
+
+
+def _flip_a_bit(path: Path) -> bytes:
+    original = path.read_bytes()
+    changed = bytearray(original)
+    changed[len(changed) // 2] ^= 1
+    _write_anyway(path, bytes(changed))
+    return original
+
+
+def _write_anyway(path: Path, data: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(data)
