@@ -1,0 +1,150 @@
+"""Which model files may be loaded, and the facts that fit needs of them.
+
+What passes `check` is a well-formed header of an allowed architecture whose tensors lie in the file
+exactly as ggml lays them out. That is not proof against every crash of llama.cpp (of 30 mutants
+that aborted it, a header check stopped 5): the SHA-256 in the signed manifest and the worker
+process are the other two walls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sprat_proto.gguf_header import GgufFile, ModelFileError, Tensor, read
+from sprat_proto.manifest import Facts
+
+__all__ = ["ARCHITECTURES", "GgufFile", "ModelFileError", "Tensor", "check", "facts", "read"]
+
+ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3", "gemma3", "phi3"})
+
+MAX_BLOCKS: Final = 512  # llama.cpp keeps arrays of this length
+_NO_TOKEN: Final = 0xFFFFFFFF
+# `<architecture>.<key>`: the highest value that makes sense.
+_RANGES: Final[Mapping[str, int]] = {
+    "block_count": MAX_BLOCKS,
+    "context_length": 1 << 22,
+    "embedding_length": 1 << 17,
+    "feed_forward_length": 1 << 20,
+    "attention.head_count": 1 << 12,
+}
+_OPTIONAL_RANGES: Final[Mapping[str, int]] = {
+    "attention.head_count_kv": 1 << 12,
+    "attention.key_length": 1 << 12,
+    "attention.value_length": 1 << 12,
+}
+
+
+def check(path: Path) -> GgufFile:
+    """Read the header and check also that it describes a model that Sprat runs.
+
+    Raises:
+        ModelFileError: The first thing that is wrong.
+    """
+    file = read(path)
+    fault = (
+        _fault_of_architecture(file)
+        or _fault_of_ranges(file)
+        or _fault_of_vocabulary(file)
+        or _fault_of_tensors(file)
+    )
+    if fault:
+        raise ModelFileError(f"model file {path.name}: {fault}")
+    return file
+
+
+def facts(path: Path, quantization: str) -> Facts:
+    """Return what fit needs to know about a model file.
+
+    Args:
+        path: A GGUF file, checked here.
+        quantization: The name of its form, for example `q4_0`.
+
+    Raises:
+        ModelFileError: As for `check`.
+    """
+    file = check(path)
+    embedding = file.of_architecture("embedding_length") or 0
+    heads = file.of_architecture("attention.head_count") or 1
+    key_length = file.of_architecture("attention.key_length") or embedding // heads
+    return Facts(
+        architecture=file.architecture,
+        quantization=quantization,
+        parameters=sum(tensor.elements for tensor in file.tensors),
+        weights_bytes=sum(tensor.size for tensor in file.tensors),
+        layers=file.of_architecture("block_count") or 0,
+        embedding_length=embedding,
+        heads=heads,
+        kv_heads=file.of_architecture("attention.head_count_kv") or heads,
+        key_length=key_length,
+        value_length=file.of_architecture("attention.value_length") or embedding // heads,
+        vocabulary=file.arrays["tokenizer.ggml.tokens"].count,
+        context_length=file.of_architecture("context_length") or 0,
+        licence=str(file.metadata.get("general.license", "")),
+    )
+
+
+def _fault_of_architecture(file: GgufFile) -> str | None:
+    if file.architecture not in ARCHITECTURES:
+        allowed = ", ".join(sorted(ARCHITECTURES))
+        return f"expected an architecture of {allowed}, found {file.architecture[:64]!r}"
+    epsilon = file.metadata.get(f"{file.architecture}.attention.layer_norm_rms_epsilon")
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        return f"expected an RMS norm epsilon between 0 and 1, found {epsilon!r}"
+    return None
+
+
+def _fault_of_ranges(file: GgufFile) -> str | None:
+    for key, highest in (_RANGES | _OPTIONAL_RANGES).items():
+        full = f"{file.architecture}.{key}"
+        if key in _OPTIONAL_RANGES and full not in file.metadata and full not in file.arrays:
+            continue
+        value = file.of_architecture(key)
+        if value is None or not 0 < value <= highest:
+            found = "an array" if full in file.arrays else repr(file.metadata.get(full))[:64]
+            return f"expected {full} from 1 to {highest}, found {found}"
+    heads = file.of_architecture("attention.head_count") or 1
+    kv_heads = file.of_architecture("attention.head_count_kv") or heads
+    if heads % kv_heads:
+        return f"expected heads in groups for {kv_heads} key-value heads, found {heads} heads"
+    embedding = file.of_architecture("embedding_length") or 0
+    if file.of_architecture("attention.key_length") is None and embedding % heads:
+        return f"expected {heads} heads to share the embedding equally, found {embedding} wide"
+    return None
+
+
+def _fault_of_vocabulary(file: GgufFile) -> str | None:
+    tokens = file.arrays.get("tokenizer.ggml.tokens")
+    if tokens is None or not tokens.count:
+        return "expected a vocabulary (tokenizer.ggml.tokens), found none"
+    if not isinstance(file.metadata.get("tokenizer.ggml.model"), str):
+        return "expected the kind of tokenizer (tokenizer.ggml.model), found none"
+    for key in ("tokenizer.ggml.scores", "tokenizer.ggml.token_type"):
+        array = file.arrays.get(key)
+        if array is not None and array.count != tokens.count:
+            return f"expected {tokens.count} elements in {key} (one a token), found {array.count}"
+    for key, value in file.metadata.items():
+        if not key.endswith("_token_id") or value == _NO_TOKEN:
+            continue
+        if type(value) is not int or not 0 <= value < tokens.count:
+            return f"expected {key} below {tokens.count}, found {value!r}"[:200]
+    return None
+
+
+def _fault_of_tensors(file: GgufFile) -> str | None:
+    names = {tensor.name: tensor for tensor in file.tensors}
+    embedding = file.of_architecture("embedding_length")
+    vocabulary = file.arrays["tokenizer.ggml.tokens"].count
+    for name, dims in (
+        ("token_embd.weight", (embedding, vocabulary)),
+        ("output_norm.weight", (embedding,)),
+    ):
+        found = names[name].dims if name in names else "none"
+        if found != dims:
+            return f"expected a tensor {name} of dimensions {dims}, found {found}"
+    blocks = file.of_architecture("block_count") or 0
+    missing = next((n for n in range(blocks) if f"blk.{n}.attn_norm.weight" not in names), None)
+    if missing is not None:
+        return f"expected {blocks} blocks, found no blk.{missing}.attn_norm.weight"
+    return None
