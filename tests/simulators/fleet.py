@@ -1,0 +1,151 @@
+"""A small fleet of real processes: what the system tests stand on.
+
+Models are tiny (see `simulators.demo_model`), so that a test's time is the product's, not the
+model's. The controller's heartbeat is 1 s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from processes import Agent, Controller, ProcessError, wait_for
+from simulators import demo_model
+
+MODEL = "talk"
+ALIAS = "assistant"
+QUESTION = "Who is there?"
+
+
+class Fleet:
+    """One controller, one publisher, and agents as a test wants them."""
+
+    def __init__(self, folder: Path, *controller_options: str) -> None:
+        self.folder = folder
+        self.controller = Controller(folder, "--heartbeat", "1", *controller_options)
+        self.agents: dict[str, Agent] = {}
+        self.digests: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Start the controller and make a publisher known to it."""
+        self.controller.init()
+        self.controller.start()
+        self.new_publisher("publisher")
+
+    def new_publisher(self, name: str) -> Path:
+        """Make a signing key, register it, and return its private file."""
+        key = self.folder / f"{name}.pem"
+        self.sprat("keys", "generate", "--out", str(self.folder / name), "-o", "json")
+        self.sprat("publishers", "add", name, str(self.folder / f"{name}.pub"), "-o", "json")
+        return key
+
+    def close(self) -> None:
+        """End everything that was started."""
+        for agent in self.agents.values():
+            agent.terminate()
+        self.controller.terminate()
+
+    def sprat(self, *arguments: str, check: bool = True) -> Any:
+        """Run the operators' command and return its JSON."""
+        return self.controller.sprat(*arguments, check=check).json
+
+    def push(
+        self,
+        release: str,
+        sentence: str,
+        *options: str,
+        key: str = "publisher",
+        golden: str | None = None,
+        variants: str = "q4_0",
+    ) -> dict[str, Any]:
+        """Publish a release that says `sentence`; its probe expects `golden` (or the sentence)."""
+        path = demo_model.make(self.folder / f"{release}.gguf", sentence=sentence, small=True)
+        pushed = self.sprat(
+            *("models", "push", str(path), "--name", MODEL, "--release", release),
+            *("--key", str(self.folder / f"{key}.pem"), "--variants", variants),
+            *("--golden", f"{QUESTION}=>{golden or sentence}", *options, "-o", "json"),
+        )
+        self.digests[release] = pushed["variants"][0]["digest"]
+        return pushed
+
+    def agent(self, device_id: str, *options: str) -> Agent:
+        """Enrol a device and start its agent."""
+        agent = self.enrolled(device_id, *options)
+        agent.start()
+        return agent
+
+    def enrolled(self, device_id: str, *options: str) -> Agent:
+        """Enrol a device without starting its agent."""
+        agent = Agent(self.folder, device_id, *options)
+        agent.enrol(self.controller)
+        self.agents[device_id] = agent
+        return agent
+
+    def wait_online(self, device_ids: Sequence[str]) -> None:
+        """Wait until the controller has heard from all of them and knows their hardware."""
+        wait_for("all devices online", lambda: self._online(device_ids))
+
+    def _online(self, device_ids: Sequence[str]) -> bool:
+        rows = self.sprat("devices", "list", "-o", "json")["items"]
+        online = {row["id"] for row in rows if row["online"]}
+        return set(device_ids) <= online
+
+    def start_rollout(self, release: str, devices: Sequence[str], *options: str) -> str:
+        """Start a rollout to these devices and return its id."""
+        flags = [word for device in devices for word in ("--device", device)]
+        started = self.sprat(
+            *("rollout", "start", f"{MODEL}@{release}", "--alias", ALIAS, "--context", "256"),
+            *(*flags, *options, "--yes", "-o", "json"),
+        )
+        return str(started["id"])
+
+    def executions(self, rollout_id: str) -> dict[str, dict[str, Any]]:
+        """Return the executions of a rollout by device."""
+        shown = self.sprat("rollout", "show", rollout_id, "-o", "json")
+        return {execution["device_id"]: execution for execution in shown["executions"]}
+
+    def wait_finished(
+        self, rollout_id: str, *, timeout_s: float = 120
+    ) -> dict[str, dict[str, Any]]:
+        """Wait until a rollout is FINISHED and return its executions by device."""
+        wait_for(
+            f"rollout {rollout_id} to finish",
+            lambda: self._state(rollout_id) == "FINISHED",
+            timeout_s=timeout_s,
+            alive=self.controller,
+        )
+        return self.executions(rollout_id)
+
+    def _state(self, rollout_id: str) -> str:
+        return str(self.sprat("rollout", "show", rollout_id, "-o", "json")["state"])
+
+    def roll_out(self, release: str, devices: Sequence[str], *options: str) -> dict[str, str]:
+        """Roll out, wait, and return the final state by device."""
+        executions = self.wait_finished(self.start_rollout(release, devices, *options))
+        return {device: str(execution["state"]) for device, execution in executions.items()}
+
+    def device_audit(self, device_id: str) -> list[dict[str, Any]]:
+        """Return what a device wrote into its audit, as the controller has it, oldest first."""
+        shown = self.sprat("audit", "list", "--device", device_id, "--limit", "1000", "-o", "json")
+        return [record["body"] for record in shown["items"]]
+
+
+def ask(agent: Agent, *, timeout_s: float = 30) -> tuple[str, str]:
+    """Ask a device and return (text, digest of the variant that answered)."""
+    response = httpx.post(
+        f"{agent.url}/v1/chat/completions",
+        json={"model": ALIAS, "messages": [{"role": "user", "content": QUESTION}]},
+        timeout=timeout_s,
+    )
+    if response.status_code != httpx.codes.OK:
+        raise ProcessError(f"{agent.name} answered {response.status_code}: {response.text}")
+    text = response.json()["choices"][0]["message"]["content"]
+    return text, response.headers["x-sprat-digest"]
+
+
+def status(agent: Agent) -> dict[str, Any]:
+    """Return what the agent says of itself."""
+    return json.loads(httpx.get(f"{agent.url}/agent/v1/status", timeout=10).text)

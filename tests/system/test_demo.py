@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = [
+    "controller_started",
+    "devices_enrolled",
+    "release_pushed",
+    "plan_differs_by_hardware",
+    "rolled_out",
+    "device_answers",
+    "tampered_blob_refused",
+    "device_answers_offline",
+    "audit_arrived_complete",
+    "bad_release_rolled_back",
+    "demo",
+]
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_passes_every_step_without_a_person() -> None:
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, ROOT / "deploy" / "demo", "--headless"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (lines[-1:], done.stderr[-2000:])
+    assert [line["step"] for line in lines] == STEPS
+    assert all(line["ok"] for line in lines)
+    print(f"demo: {time.monotonic() - begin:.0f} s")  # noqa: T201 - a figure, judged by `make bench`
+
+
+def test_the_demo_fails_loudly_when_a_step_fails(tmp_path: Path) -> None:
+    broken = tmp_path / "demo"
+    broken.mkdir()
+    for part in (ROOT / "deploy" / "demo").glob("*.py"):
+        (broken / part.name).write_text(part.read_text(encoding="utf-8"), encoding="utf-8")
+    story = broken / "story.py"
+    text = story.read_text(encoding="utf-8")
+    # A demo whose devices never come must not pass.
+    story.write_text(text.replace("agent.start()", "pass"), encoding="utf-8")
+    assert story.read_text(encoding="utf-8") != text
+    done = subprocess.run(
+        [sys.executable, broken, "--headless"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout.splitlines()[-1])["ok"] is False
