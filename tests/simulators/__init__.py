@@ -1,0 +1,1 @@
+"""Real interfaces in memory, for tests."""
