@@ -163,8 +163,8 @@ def _chain(rng: np.random.Generator, hidden: int, words: int) -> tuple[Matrix, M
     """
     first = 256 + len(SPECIALS)
     end = 256 + SPECIALS.index("<|end|>")
-    embeddings = _units(rng.standard_normal((first + words, hidden), np.float32))
-    prompt = _units(rng.standard_normal((1, hidden), np.float32))
+    embeddings = _units(rng.standard_normal((first + words, hidden), dtype=np.float32))
+    prompt = _units(rng.standard_normal((1, hidden), dtype=np.float32))
     embeddings[:first] = _units(prompt + embeddings[:first] * np.float32(0.5))
     output = np.zeros_like(embeddings)
     output[first] = prompt[0]
@@ -184,7 +184,7 @@ def _add_block(writer: gguf.GGUFWriter, rng: np.random.Generator, shape: Shape, 
         ("ffn_gate", ffn),
         ("ffn_up", ffn),
     ):
-        weights = rng.standard_normal((rows, hidden), np.float32)
+        weights = rng.standard_normal((rows, hidden), dtype=np.float32)
         _add(writer, f"blk.{block}.{name}.weight", weights * np.float32(0.05))
     _add(writer, f"blk.{block}.attn_output.weight", np.zeros((hidden, hidden), np.float32))
     _add(writer, f"blk.{block}.ffn_down.weight", np.zeros((hidden, ffn), np.float32))
