@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import gguf
 import numpy as np
@@ -46,6 +46,7 @@ class Shape:
     hidden: int = 512
     layers: int = 12
     ffn: int = 1536
+    vocabulary: int = 0  # at least; filled up with words that are never said
 
     def __post_init__(self) -> None:
         if self.hidden <= 0 or self.hidden % 256 or self.ffn <= 0 or self.ffn % 256:
@@ -55,6 +56,7 @@ class Shape:
 
 
 SMALL: Final = Shape(hidden=256, layers=2, ffn=256)
+LARGE: Final = Shape(hidden=1024, layers=28, ffn=3072, vocabulary=151936)  # as a 0.6 B model
 
 
 def make_model(
@@ -86,6 +88,11 @@ def make_babbling_model(
     return _write(path, chunks, seed, Shape(hidden, layers, ffn))
 
 
+def make_large_model(path: Path, sentence: str = SENTENCE, seed: int = 0) -> Path:
+    """Write a model as large as a 0.6 B one (1.3 GB in F16), for measuring."""
+    return _write(path, split(sentence), seed, LARGE)
+
+
 def split(sentence: str) -> list[str]:
     """Return the sentence in chunks of words, no chunk twice and none a single byte.
 
@@ -112,9 +119,10 @@ def _write(path: Path, chunks: list[str], seed: int, shape: Shape) -> Path:
     alphabet = _byte_alphabet()
     spoken = ["".join(alphabet[byte] for byte in chunk.encode()) for chunk in chunks]
     tokens = [*alphabet, *SPECIALS, *spoken]
+    tokens += [f"\u0120w{number:x}" for number in range(len(tokens), shape.vocabulary)]
     writer = gguf.GGUFWriter(path, "llama")
     _add_metadata(writer, shape, tokens)
-    embeddings, output = _chain(rng, shape.hidden, len(spoken))
+    embeddings, output = _chain(rng, shape.hidden, len(spoken), len(tokens))
     _add(writer, "token_embd.weight", embeddings)
     for block in range(shape.layers):
         _add_block(writer, rng, shape, block)
@@ -154,7 +162,7 @@ def _add_metadata(writer: gguf.GGUFWriter, shape: Shape, tokens: list[str]) -> N
     writer.add_chat_template(TEMPLATE)
 
 
-def _chain(rng: np.random.Generator, hidden: int, words: int) -> tuple[Matrix, Matrix]:
+def _chain(rng: np.random.Generator, hidden: int, words: int, tokens: int) -> tuple[Matrix, Matrix]:
     """Return the embeddings, and the output rows that send each token to its successor.
 
     Random unit vectors in hundreds of dimensions are nearly orthogonal: the successor's logit
@@ -163,13 +171,14 @@ def _chain(rng: np.random.Generator, hidden: int, words: int) -> tuple[Matrix, M
     """
     first = 256 + len(SPECIALS)
     end = 256 + SPECIALS.index("<|end|>")
-    embeddings = _units(rng.standard_normal((first + words, hidden), dtype=np.float32))
+    last = first + words
+    embeddings = _units(rng.standard_normal((tokens, hidden), dtype=np.float32))
     prompt = _units(rng.standard_normal((1, hidden), dtype=np.float32))
     embeddings[:first] = _units(prompt + embeddings[:first] * np.float32(0.5))
     output = np.zeros_like(embeddings)
     output[first] = prompt[0]
-    output[first + 1 :] = embeddings[first:-1]
-    output[end] = embeddings[-1]
+    output[first + 1 : last] = embeddings[first : last - 1]
+    output[end] = embeddings[last - 1]
     return embeddings, SHARPNESS * output
 
 
@@ -194,8 +203,8 @@ def _add(writer: gguf.GGUFWriter, name: str, weights: Matrix) -> None:
     writer.add_tensor(name, weights.astype(np.float16))
 
 
-def _units(rows: Matrix) -> Matrix:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
+def _units(rows: NDArray[np.floating[Any]]) -> Matrix:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _byte_alphabet() -> list[str]:

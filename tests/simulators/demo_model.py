@@ -46,6 +46,12 @@ def make(
     return path
 
 
+def make_large(path: Path) -> Path:
+    """Write a model shaped like a 0.6 B one (1.3 GB in F16), for the benchmarks."""
+    _load().make_large_model(path)
+    return path
+
+
 def default_sentence() -> str:
     """Return what the model says unless told otherwise."""
     return str(_load().SENTENCE)
