@@ -1,0 +1,1 @@
+"""The devices: who they are, what they are, how they are filtered."""
