@@ -1,0 +1,1 @@
+"""What is published: signed manifests, blobs, and the making of them."""
