@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--headless", action="store_true", help="JSON lines, no pause at the end")
     headless = parser.parse_args().headless
     reporter: Reporter = Headless() if headless else Terminal()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _stop)
     folder = Path(tempfile.mkdtemp(prefix="sprat-demo-"))
     try:
         with stage(folder, reporter) as on:
@@ -37,6 +37,11 @@ def main() -> int:
         reporter.say("\nStopping.")
     shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    """Let `finally` end the processes when the demo itself is told to end."""
+    sys.exit(1)
 
 
 def finish(on: Stage, *, headless: bool) -> None:

@@ -5,7 +5,7 @@ Every step uses what users have: the `sprat` command, the agents' OpenAI-compati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path, reporter: Reporter) -> Iterator[Stage]:
+def stage(folder: Path, reporter: Reporter) -> Generator[Stage]:
     """Yield a stage and end every process that was started on it."""
     controller = Controller(folder, "--heartbeat", "1")
     agents = {device.device_id: _agent(folder, device) for device in DEVICES}
@@ -135,9 +135,9 @@ def refuse_a_tampered_blob(on: Stage) -> None:
     started = _start_rollout(on, "1.1.0", "gateway-1")
     execution = _finished(on, started)["gateway-1"]
     answer = _ask(on.agents["gateway-1"])
-    reason = execution["reason"] or {}
+    reason: dict[str, str] = execution["reason"] or {}
     on.reporter.say(f"  {reason.get('message')}")
-    refused = execution["state"] == "FAILED" and reason["code"] == "DIGEST_MISMATCH"
+    refused = execution["state"] == "FAILED" and reason.get("code") == "DIGEST_MISMATCH"
     on.expect(
         "tampered_blob_refused",
         refused and GOOD in answer["text"],
@@ -174,7 +174,7 @@ def roll_back_a_bad_release(on: Stage) -> None:
     started = _start_rollout(on, "1.2.0", "gateway-1")
     execution = _finished(on, started)["gateway-1"]
     answer = _ask(on.agents["gateway-1"])
-    reason = execution["reason"] or {}
+    reason: dict[str, str] = execution["reason"] or {}
     on.reporter.say(f"  {reason.get('message')}")
     on.expect(
         "bad_release_rolled_back",
