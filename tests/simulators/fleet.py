@@ -140,7 +140,7 @@ def ask(agent: Agent, *, timeout_s: float = 30) -> tuple[str, str]:
         json={"model": ALIAS, "messages": [{"role": "user", "content": QUESTION}]},
         timeout=timeout_s,
     )
-    if response.status_code != httpx.codes.OK:
+    if response.status_code != 200:
         raise ProcessError(f"{agent.name} answered {response.status_code}: {response.text}")
     text = response.json()["choices"][0]["message"]["content"]
     return text, response.headers["x-sprat-digest"]
