@@ -1,0 +1,1 @@
+"""Rollouts: pure tables and deciders, and the runner that makes one decision one transaction."""

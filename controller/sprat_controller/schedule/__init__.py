@@ -1,0 +1,1 @@
+"""The clock that wakes whoever reads the rows; the rows are the schedule."""
