@@ -88,6 +88,8 @@ class ReasonCode(StrEnum):
     LOWER_QUALITY = "LOWER_QUALITY"
     NO_VARIANT_FITS = "NO_VARIANT_FITS"
     NO_PROFILE = "NO_PROFILE"
+    # Why nothing is to be done.
+    ALREADY_RUNS = "ALREADY_RUNS"
     # Why an artifact is refused.
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     SIGNER_UNKNOWN = "SIGNER_UNKNOWN"
