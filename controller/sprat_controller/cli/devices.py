@@ -1,0 +1,138 @@
+"""Devices: what they are, what they run, and what people call them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+import typer
+from sprat_proto.states import DeviceState
+
+from sprat_controller.cli import words
+from sprat_controller.cli.client import Json
+from sprat_controller.cli.output import Cell, named, size
+from sprat_controller.cli.verbs import Session, verb
+
+devices = typer.Typer(help="The devices of the fleet.", rich_markup_mode=None)
+DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command."""
+    app.add_typer(devices, name="devices")
+
+
+@verb(devices, "list", example="sprat devices list --where site=lyon --state IN_SYNC")
+def list_devices(
+    session: Session,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only with this label; repeatable."),
+    ] = None,
+    state: Annotated[DeviceState | None, typer.Option(help="Only in this state.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+) -> None:
+    """List devices."""
+    params = {"label": _pairs(where), "state": state.value if state else None}
+    items = list(session.api.pages("devices", params, limit))
+    columns = ("device", "state", "online", "class", "running", "labels", "last_seen_at")
+    session.output.rows(columns, [_row(item) for item in items], {"items": items})
+
+
+@verb(devices, "show", example="sprat devices show gateway-1")
+def show(session: Session, device: DeviceArgument) -> None:
+    """Show one device: hardware, what it runs, its latest executions."""
+    found = session.api.get(f"devices/{words.device(device)}")
+    session.output.one(_fields(found), found)
+
+
+@verb(devices, "label", example="sprat devices label gateway-1 site=lyon ring=canary old-")
+def label(
+    session: Session,
+    device: DeviceArgument,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="KEY- removes a label.")
+    ],
+) -> None:
+    """Set or remove labels; the others stay."""
+    path = f"devices/{words.device(device)}"
+    wanted = words.label_changes(changes)
+    labels = {**session.api.get(path).get("labels", {}), **wanted}
+    kept = {key: value for key, value in labels.items() if value is not None}
+    changed = session.api.patch(path, {"labels": kept})
+    session.output.one({"device": device, "labels": kept}, changed)
+
+
+@verb(devices, "remove", example="sprat devices remove gateway-1 --yes")
+def remove(
+    session: Session,
+    device: DeviceArgument,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Revoke a device: it is never spoken to again under this identity."""
+    path = f"devices/{words.device(device)}"
+    session.confirm(f"Revoke {device}, so that it must be enrolled anew?", yes=yes)
+    session.api.delete(path)
+    session.output.one({"device": device, "removed": True}, {"id": device, "removed": True})
+
+
+def _pairs(where: list[str] | None) -> list[str] | None:
+    return [f"{key}={value}" for key, value in words.labels(where or []).items()] or None
+
+
+def _row(item: Json) -> list[Cell]:
+    return [
+        named(item.get("id"), simulated=item.get("simulated")),
+        item.get("state"),
+        item.get("online"),
+        item.get("hardware_class"),
+        _running(item),
+        item.get("labels"),
+        item.get("last_seen_at"),
+    ]
+
+
+def _fields(found: Json) -> dict[str, Cell]:
+    profile: Json = found.get("profile") or {}
+    executions: list[Json] = found.get("executions") or []
+    return {
+        "device": named(found.get("id"), simulated=found.get("simulated")),
+        "state": found.get("state"),
+        "online": found.get("online"),
+        "carrier": found.get("carrier"),
+        "labels": found.get("labels"),
+        "hardware class": found.get("hardware_class"),
+        "hardware": _hardware(profile),
+        "running": _running(found),
+        "assignment": found.get("assignment_version"),
+        "agent": found.get("agent_version"),
+        "enrolled": found.get("enrolled_at"),
+        "last seen": found.get("last_seen_at"),
+        "executions": "; ".join(
+            f"{one.get('rollout_id')} {one.get('state')}" for one in executions[:5]
+        ),
+    }
+
+
+def _hardware(profile: Json) -> str | None:
+    if not profile:
+        return None
+    memory, budget = profile.get("memory_bytes", 0), profile.get("memory_budget_bytes", 0)
+    return (
+        f"{profile.get('arch')}, {profile.get('cores')} cores, {size(memory)} of memory"
+        f" ({size(budget)} for models), {size(profile.get('disk_free_bytes', 0))} of disk free"
+    )
+
+
+def _running(item: Json) -> str:
+    """Return what runs under each alias, whichever way the list is keyed."""
+    running: Any = item.get("running") or []
+    by_alias = cast("dict[str, Json]", running) if isinstance(running, dict) else {}
+    listed = cast("list[Json]", running) if isinstance(running, list) else []
+    models = [{"alias": alias, **model} for alias, model in by_alias.items()] or listed
+    return ", ".join(_model(model) for model in models)
+
+
+def _model(model: Json) -> str:
+    name = f"{model.get('model')}@{model.get('release')}+{model.get('variant')}"
+    return f"{model.get('alias')}: {name}"

@@ -1,0 +1,34 @@
+"""How `sprat` ends: its exit statuses, and the one error that carries them.
+
+2 is left free for "the plan would change something", as Terraform means it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit statuses."""
+
+    DONE = 0
+    ERROR = 1
+    ROLLOUT_FAILED = 3  # a rollout ended, and not everything succeeded
+    DENIED = 4  # not authenticated, or not allowed
+    CONFLICT = 5
+    REFUSED = 6  # by verification: signature, digest, model file, audit chain
+    USAGE = 64
+    TIMEOUT = 124  # still going on
+
+
+class CliError(Exception):
+    """One sentence for standard error, and the exit status."""
+
+    def __init__(self, message: str, status: Exit = Exit.ERROR) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class UnreachableError(CliError):
+    """The controller cannot be reached right now; later it may."""

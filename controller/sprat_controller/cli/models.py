@@ -1,0 +1,204 @@
+"""Models: publish a GGUF as a signed release, and look at what is published."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from sprat_proto import gguf
+from sprat_proto.manifest import Activation
+
+from sprat_controller.cli import words
+from sprat_controller.cli.client import Api, Json
+from sprat_controller.cli.exits import CliError
+from sprat_controller.cli.output import Cell, say, size
+from sprat_controller.cli.publishers import PassphraseFile, passphrase
+from sprat_controller.cli.verbs import Session, verb
+from sprat_controller.registry.push import Report, make_variants, upload
+from sprat_controller.registry.quantize import FILE_TYPES
+from sprat_controller.registry.signing import ReleaseTerms, SignedVariant, load_key
+
+models = typer.Typer(help="Models and their signed releases.", rich_markup_mode=None)
+DEFAULT_VARIANTS: Final = "q8_0,q5_1,q4_0"
+COLUMNS: Final = ("variant", "size", "bits per weight", "digest")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command."""
+    app.add_typer(models, name="models")
+
+
+@verb(
+    models,
+    "push",
+    example="sprat models push qwen.gguf --name qwen3-0.6b --release 1.3.0 --key me.pem"
+    " --golden 'What is 2+2?=>4'",
+)
+def push(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="The model, best in F16.")],
+    *,
+    name: Annotated[str, typer.Option(help="The model's name.")],
+    release: Annotated[str, typer.Option(help="Its version, MAJOR.MINOR.PATCH.")],
+    key: Annotated[Path, typer.Option(help="The publisher's private key, from keys generate.")],
+    variants: Annotated[
+        str, typer.Option(help=f"Comma-separated, of {', '.join(FILE_TYPES)}.")
+    ] = DEFAULT_VARIANTS,
+    golden: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROMPT=>EXPECTED", help="Asked before activation; repeatable."),
+    ] = None,
+    soak: Annotated[
+        int, typer.Option(min=0, max=30 * 86400, help="Seconds under watch before it is kept.")
+    ] = 0,
+    licence: Annotated[str, typer.Option(help="Default: what the file says.")] = "",
+    counter: Annotated[
+        int | None, typer.Option(min=1, max=1 << 53, help="Default: one more than the last.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Quantize a GGUF, sign each variant here, upload them and publish the release."""
+    kinds = _kinds(variants)
+    words.name(name, "a model name")
+    words.version(release)
+    activation = Activation(probe=[words.golden(text) for text in golden or []], soak_s=soak)
+    gguf.check(file)
+    signing_key = load_key(key, passphrase(session, passphrase_file))
+    terms = ReleaseTerms(
+        model=name,
+        release=release,
+        counter=counter or _next_counter(session.api, name),
+        activation=activation,
+        licence=licence,
+        created=session.around.clock(),
+    )
+    with tempfile.TemporaryDirectory(prefix="sprat-push-") as folder, _progress() as report:
+        made = make_variants(file, kinds, terms, signing_key, folder=Path(folder), report=report)
+        upload(made, session.api, report)
+    document = _pushed(terms, made)
+    session.output.rows(COLUMNS, [_row(variant) for variant in document["variants"]], document)
+
+
+@verb(models, "list", example="sprat models list")
+def list_models(session: Session) -> None:
+    """List models and their newest release."""
+    items = list(session.api.pages("models"))
+    rows: list[list[Cell]] = [
+        [item.get("model", item.get("name")), *_newest(item.get("releases") or [])]
+        for item in items
+    ]
+    session.output.rows(("model", "releases", "newest", "created_at"), rows, {"items": items})
+
+
+@verb(models, "show", example="sprat models show qwen3-0.6b@1.3.0")
+def show(
+    session: Session,
+    model: Annotated[str, typer.Argument(metavar="MODEL[@RELEASE]")],
+) -> None:
+    """Show a model's releases, or a release's variants."""
+    if "@" in model:
+        name, release = words.model_release(model)
+        found = session.api.get(f"models/{name}/releases/{release}")
+        variants: list[Json] = found.get("variants") or []
+        session.output.rows(COLUMNS, [_row(variant) for variant in variants], found)
+        return
+    found = session.api.get(f"models/{words.name(model, 'a model name')}")
+    releases: list[Json] = found.get("releases") or []
+    columns = ("release", "counter", "created_at", "pushed_by")
+    rows = [[release.get(column) for column in columns] for release in releases]
+    session.output.rows(columns, rows, found)
+
+
+def _kinds(text: str) -> list[str]:
+    kinds = [kind.strip().lower() for kind in text.split(",")]
+    for kind in kinds:
+        if kind not in FILE_TYPES or kinds.count(kind) > 1:
+            known = ", ".join(FILE_TYPES)
+            raise words.wrong(f"expected different variants of {known}, found {text!r}")
+    return kinds
+
+
+def _next_counter(api: Api, model: str) -> int:
+    """Return one more than the highest counter that the controller knows of the model."""
+    known = next((one for one in api.pages("models") if one.get("model") == model), None)
+    if known is None:
+        return 1
+    releases: list[Json] = api.get(f"models/{model}").get("releases") or []
+    return 1 + max((int(release["counter"]) for release in releases), default=0)
+
+
+@contextmanager
+def _progress() -> Generator[Report]:
+    """Yield a report that draws one bar per step on standard error, if a person sees it."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _lines() -> Report:
+    """Return a report that says each step once, for a log."""
+    said: set[str] = set()
+
+    def report(what: str, done: int, total: int) -> None:
+        del done, total
+        if what not in said:
+            said.add(what)
+            say(what)
+
+    return report
+
+
+def _pushed(terms: ReleaseTerms, made: Sequence[SignedVariant]) -> Json:
+    return {
+        "model": terms.model,
+        "release": terms.release,
+        "counter": terms.counter,
+        "variants": [
+            {
+                "variant": one.manifest.variant,
+                "digest": one.digest,
+                "manifest": msgspec.to_builtins(one.manifest),
+                "envelope": msgspec.to_builtins(one.envelope_ref),
+            }
+            for one in made
+        ],
+    }
+
+
+def _row(variant: Json) -> list[Cell]:
+    """Return a variant as a line; its manifest tells size and bits."""
+    try:
+        manifest = variant["manifest"]
+        total = sum(shard["size"] for shard in manifest["shards"])
+        facts = manifest["facts"]
+        bits = facts["weights_bytes"] * 8 / max(facts["parameters"], 1)
+    except (KeyError, TypeError) as error:
+        raise CliError(
+            "expected variants with their manifests: is the controller older?"
+        ) from error
+    return [variant.get("variant"), size(total), f"{bits:.2f}", variant.get("digest")]
+
+
+def _newest(releases: list[Json]) -> list[Cell]:
+    if not releases:
+        return [0, None, None]
+    newest = max(releases, key=lambda one: int(one.get("counter", 0)))
+    return [len(releases), newest.get("release"), newest.get("created_at")]

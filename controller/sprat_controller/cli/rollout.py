@@ -1,0 +1,234 @@
+"""Rollouts: see what would happen, make it happen, watch it, and hold it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from sprat_controller.cli import words
+from sprat_controller.cli.client import Api, Json
+from sprat_controller.cli.exits import CliError
+from sprat_controller.cli.output import Format, Row, console, named, say, table
+from sprat_controller.cli.verbs import Session, verb
+from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
+
+rollout = typer.Typer(help="Bring a release to many devices.", rich_markup_mode=None)
+
+Release = Annotated[str, typer.Argument(metavar="MODEL@RELEASE")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="As rollout list shows it.")]
+Alias = Annotated[str, typer.Option(help="The name that applications ask for.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Devices with this label; repeatable, all must match."),
+]
+Device = Annotated[list[str] | None, typer.Option(metavar="ID", help="This device; repeatable.")]
+Context = Annotated[int, typer.Option(min=64, max=1 << 20, help="Tokens to reserve memory for.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+GiveUp = Annotated[
+    int | None, typer.Option("--timeout", min=1, help="Seconds to watch at most (status 124).")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command."""
+    app.add_typer(rollout, name="rollout")
+
+
+@verb(rollout, "plan", example="sprat rollout plan qwen3-0.6b@1.3.0 --alias assistant")
+def plan(
+    session: Session,
+    release: Release,
+    *,
+    alias: Alias,
+    where: Where = None,
+    device: Device = None,
+    context: Context = 2048,
+) -> None:
+    """Show which variant each device would get, and why not the others; changes nothing."""
+    wanted = _wanted(release, alias, where, device, context)
+    found = session.api.post("rollouts/plan", wanted)
+    entries: list[Json] = found.get("devices") or []
+    if session.output.form is Format.TABLE:
+        console().print(table(("device", "action", "variant", "why"), _plan_table(entries)))
+    else:
+        columns = ("device", "action", "chosen", "variant", "code", "message")
+        session.output.rows(columns, _plan_lines(entries), found)
+
+
+@verb(
+    rollout,
+    "start",
+    example="sprat rollout start qwen3-0.6b@1.3.0 --alias assistant --where site=lyon"
+    " --at '2026-12-01 03:00' --watch",
+)
+def start(
+    session: Session,
+    release: Release,
+    *,
+    alias: Alias,
+    where: Where = None,
+    device: Device = None,
+    at: Annotated[
+        str | None, typer.Option(help="RFC 3339, or 'YYYY-MM-DD HH:MM' in local time.")
+    ] = None,
+    max_in_progress: Annotated[
+        int, typer.Option(min=0, help="Devices under way at once; 0 is no limit.")
+    ] = 0,
+    timeout: Annotated[
+        int, typer.Option(min=1, max=30 * 86400, help="Seconds that one device may take.")
+    ] = 86400,
+    context: Context = 2048,
+    name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,
+    yes: Yes = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+) -> None:
+    """Create a rollout and start it, now or at a time."""
+    wanted = _wanted(release, alias, where, device, context)
+    body = {**wanted, "max_in_progress": max_in_progress, "execution_timeout_s": timeout}
+    body |= {"name": name} if name else {}
+    if at is not None:
+        body["start_at"] = words.moment(at, session.around.clock()).isoformat()
+    if not yes:
+        question = _question(session.api.post("rollouts/plan", wanted), release)
+        session.confirm(question, yes=False)
+    made = session.api.post("rollouts", body)
+    if at is None:
+        made = _started(session.api, made)
+    if watch:
+        say(f"rollout {made['id']}")
+        watch_rollout(session, str(made["id"]), timeout_s=None)
+    else:
+        show_rollout(session, made)
+
+
+@verb(rollout, "watch", example="sprat rollout watch 0190c5ad --timeout 600")
+def watch(session: Session, rollout_id: Id, timeout: GiveUp = None) -> None:
+    """Watch a rollout to its end: status 0 if all succeeded, 3 if some did not."""
+    watch_rollout(session, words.identifier(rollout_id, "a rollout"), timeout_s=timeout)
+
+
+@verb(rollout, "list", example="sprat rollout list")
+def list_rollouts(session: Session) -> None:
+    """List rollouts."""
+    items = list(session.api.pages("rollouts"))
+    columns = ("id", "name", "model", "release", "alias", "state", "start_at", "created_at")
+    rows = [[item.get(column) for column in columns] for item in items]
+    session.output.rows(columns, rows, {"items": items})
+
+
+@verb(rollout, "show", example="sprat rollout show 0190c5ad")
+def show(session: Session, rollout_id: Id) -> None:
+    """Show a rollout and how each device stands."""
+    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+    found = session.api.get(path)
+    executions = list(session.api.pages(f"{path}/executions"))
+    document = {**found, "executions": executions}
+    if session.output.form is Format.JSON:
+        session.output.json(document)
+        return
+    show_rollout(session, found)
+    columns = ("device", "state", "step", "variant", "reason")
+    session.output.rows(columns, [execution_row(one) for one in executions], document)
+
+
+@verb(rollout, "pause", example="sprat rollout pause 0190c5ad")
+def pause(session: Session, rollout_id: Id) -> None:
+    """Start no further device; those under way go on."""
+    _act(session, rollout_id, "pause")
+
+
+@verb(rollout, "resume", example="sprat rollout resume 0190c5ad")
+def resume(session: Session, rollout_id: Id) -> None:
+    """Go on after a pause."""
+    _act(session, rollout_id, "resume")
+
+
+@verb(rollout, "stop", example="sprat rollout stop 0190c5ad --yes")
+def stop(session: Session, rollout_id: Id, *, yes: Yes = False) -> None:
+    """End a rollout; devices that are done keep what they have."""
+    session.confirm(f"Stop the rollout {rollout_id} for good?", yes=yes)
+    _act(session, rollout_id, "stop")
+
+
+def _act(session: Session, rollout_id: str, action: str) -> None:
+    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/{action}"
+    show_rollout(session, session.api.post(path))
+
+
+def _started(api: Api, made: Json) -> Json:
+    try:
+        return api.post(f"rollouts/{made['id']}/start")
+    except CliError as error:
+        raise CliError(
+            f"the rollout {made['id']} was created but did not start: {error.message}", error.status
+        ) from error
+
+
+def _wanted(
+    release: str, alias: str, where: list[str] | None, device: list[str] | None, context: int
+) -> Json:
+    model, version = words.model_release(release)
+    return {
+        "model": model,
+        "release": version,
+        "alias": words.name(alias, "an alias"),
+        "labels": words.labels(where or []),
+        "devices": [words.device(one) for one in device or []],
+        "context": context,
+    }
+
+
+def _question(planned: Json, release: str) -> str:
+    entries: list[Json] = planned.get("devices") or []
+    actions = Counter(str(entry.get("action")).lower() for entry in entries)
+    summary = ", ".join(f"{count} {action}" for action, count in sorted(actions.items()))
+    return f"Roll out {release} to {len(entries)} devices ({summary or 'nothing to do'})?"
+
+
+def _plan_table(entries: list[Json]) -> list[Row]:
+    """Return one line for each device, and below it one for each variant it could have had."""
+    rows: list[Row] = []
+    for entry in entries:
+        device = named(entry.get("device_id"), simulated=entry.get("simulated"))
+        rows.append([device, entry.get("action"), entry.get("variant"), _because(entry)])
+        verdicts: list[Json] = entry.get("verdicts") or []
+        rows += [
+            ["", "", f"  {_mark(entry, verdict)} {verdict.get('variant')}", verdict.get("message")]
+            for verdict in verdicts
+        ]
+    return rows
+
+
+def _plan_lines(entries: list[Json]) -> list[Row]:
+    """Return one line for each device and variant."""
+    return [
+        [
+            named(entry.get("device_id"), simulated=entry.get("simulated")),
+            entry.get("action"),
+            entry.get("variant"),
+            verdict.get("variant"),
+            verdict.get("code"),
+            verdict.get("message"),
+        ]
+        for entry in entries
+        for verdict in entry.get("verdicts") or [_no_verdict(entry)]
+    ]
+
+
+def _no_verdict(entry: Json) -> Json:
+    reason: Json = entry.get("reason") or {}
+    return {"code": reason.get("code"), "message": reason.get("message")}
+
+
+def _because(entry: Json) -> str:
+    reason: Json = entry.get("reason") or {}
+    hardware = entry.get("hardware_class") or "hardware unknown"
+    return f"{reason['message']} ({hardware})" if reason.get("message") else hardware
+
+
+def _mark(entry: Json, verdict: Json) -> str:
+    if verdict.get("variant") == entry.get("variant"):
+        return "*"
+    return "-" if verdict.get("fits") else "x"
