@@ -1,0 +1,1 @@
+"""Who may do what: tokens of people, credentials of devices, one permission table."""

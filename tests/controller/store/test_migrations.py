@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sprat_controller.audit import log
+from sprat_controller.audit.tags import Tag
+from sprat_controller.store import migrations, tables
+from sprat_controller.store.session import Database, sqlite_url
+from sqlalchemy import exc, text
+from sqlmodel import SQLModel
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def test_the_migrated_schema_equals_the_tables(database: Database) -> None:
+    with database.engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_a_second_upgrade_changes_nothing(database: Database) -> None:
+    with database.transaction() as session:
+        log.append(session, Tag.CONTROLLER_STARTED, at=NOW, actor="controller", subject="it")
+    migrations.upgrade(database)
+    with database.reading() as session:
+        assert session.get(tables.AuditRecord, 1)
+
+
+def test_a_failed_upgrade_leaves_nothing(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "one.db"))
+    with database.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE execution (id TEXT)"))
+    with pytest.raises(exc.OperationalError, match="already exists"):
+        migrations.upgrade(database)
+    with database.engine.begin() as connection:
+        names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'"))
+        assert [row.name for row in names] == ["execution"]
+    database.close()
+
+
+@pytest.mark.parametrize("table", ["audit_record", "device_audit_record"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {table} SET hash = 'x'",
+        "DELETE FROM {table}",
+        "INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
+    ],
+)
+def test_an_audit_log_is_only_ever_appended_to(
+    database: Database, table: str, statement: str
+) -> None:
+    with database.transaction() as session:
+        log.append(session, Tag.CONTROLLER_STARTED, at=NOW, actor="controller", subject="it")
+        session.add(
+            tables.DeviceAuditRecord(device_id="a", seq=1, body=b"{}", hash="0", received_at=NOW)
+        )
+    with (
+        pytest.raises(exc.IntegrityError, match=f"{table} is append-only"),
+        database.transaction() as session,
+    ):
+        session.connection().exec_driver_sql(statement.format(table=table))
