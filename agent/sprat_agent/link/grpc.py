@@ -24,7 +24,7 @@ CONNECT_TIMEOUT_S: Final = 20.0
 class GrpcCarrier:
     """Connects to the address that enrolment named."""
 
-    name: Final = "grpc"
+    name: str = "grpc"
 
     def __init__(self, identity: Identity, *, keepalive_s: float = link.KEEPALIVE_S) -> None:
         """Prepare for `identity`; a silent peer is asked for a sign of life every `keepalive_s`."""
