@@ -1,0 +1,217 @@
+"""What each device should run, and the signed assignment that says so.
+
+A row of `DesiredModel` is bound to an execution that is under way, or else to the newest one that
+succeeded there: when an execution ends in any other way, its row returns to what was proved before
+(`withdraw`). Nothing here pushes: messages are returned, to be sent after the commit, and a lost
+one is sent again at the device's next heartbeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy
+from sprat_proto import assignment
+from sprat_proto.assignment import AssignedModel, Assignment, EnvelopeRef, Policy
+from sprat_proto.signing import SigningKey
+from sprat_proto.states import DeviceState, ExecutionState, ReasonCode
+from sprat_proto.v1 import link_pb2
+from sqlmodel import Session, col, select, update
+
+from sprat_controller.audit import log
+from sprat_controller.audit.tags import Tag
+from sprat_controller.rollout.phases import ExecutionEvent
+from sprat_controller.rollout.plan import Reason
+from sprat_controller.rollout.records import UNFINISHED, By, Run, find_run, move_execution
+from sprat_controller.store.tables import (
+    AssignmentRow,
+    DesiredModel,
+    Device,
+    Execution,
+    Rollout,
+    Variant,
+)
+
+ACTOR: Final = "planner"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An alias of a device, and what it shall be bound to."""
+
+    device_id: str
+    alias: str
+    digest: str
+    execution_id: str
+    rollout_id: str
+    context: int  # tokens
+
+
+def bind(session: Session, binding: Binding) -> None:
+    """Make the binding what is desired; `issue` makes the assignment that says so."""
+    session.merge(
+        DesiredModel(
+            device_id=binding.device_id,
+            alias=binding.alias,
+            digest=binding.digest,
+            execution_id=binding.execution_id,
+            rollout_id=binding.rollout_id,
+            context=binding.context,
+        )
+    )
+    session.flush()
+
+
+def supersede(session: Session, run: Run, alias: str, now: datetime) -> None:
+    """Cancel what older rollouts have not finished for the same alias of the same device."""
+    older = session.exec(
+        select(Execution.id)
+        .join(Rollout, col(Rollout.id) == col(Execution.rollout_id))
+        .where(
+            col(Execution.device_id) == run.device_id,
+            col(Execution.state).in_(UNFINISHED),
+            col(Rollout.alias) == alias,
+            (col(Execution.created_at) < run.created_at)
+            | ((col(Execution.created_at) == run.created_at) & (col(Execution.id) < run.id)),
+        )
+    ).all()
+    reason = Reason(ReasonCode.SUPERSEDED, f"a newer rollout, {run.rollout_id}, took its place")
+    by = By(Tag.EXECUTION_DECIDED, ACTOR, now)
+    for execution_id in older:
+        found = find_run(session, execution_id)
+        if found is not None:
+            move_execution(session, found, ExecutionEvent.CANCEL, by, reason=reason)
+
+
+def withdraw(
+    session: Session, key: SigningKey, run: Run, now: datetime
+) -> link_pb2.ControllerMessage | None:
+    """Return the device to what was proved before `run`, which ended without success.
+
+    Returns:
+        The new assignment; None if a newer execution had taken the alias already.
+    """
+    row = session.exec(
+        select(DesiredModel).where(
+            col(DesiredModel.device_id) == run.device_id,
+            col(DesiredModel.execution_id) == run.id,
+        )
+    ).first()
+    if row is None:
+        return None
+    proved = _proved(session, run.device_id, row.alias)
+    if proved is None:
+        session.delete(row)
+        session.flush()
+    else:
+        bind(session, proved)
+    return issue(session, key, run.device_id, now)
+
+
+def issue(
+    session: Session, key: SigningKey, device_id: str, now: datetime
+) -> link_pb2.ControllerMessage:
+    """Sign and keep the next assignment of a device, made from all its desired rows.
+
+    Its version is above the last one and above what the device says it obeys, so that a controller
+    whose database was restored from a backup is still heard.
+    """
+    row = session.get(AssignmentRow, device_id, with_for_update=True)
+    obeyed = session.exec(select(Device.obeyed_version).where(col(Device.id) == device_id)).one()
+    version = max(row.version if row else 0, obeyed) + 1
+    models, context = _models(session, device_id)
+    payload = assignment.encode(
+        Assignment(
+            schema=assignment.SCHEMA,
+            device_id=device_id,
+            version=version,
+            issued=now.isoformat(timespec="milliseconds"),
+            models=models,
+            policy=Policy(context=context),
+        )
+    )
+    envelope = key.sign(payload, assignment.PAYLOAD_TYPE)
+    session.merge(
+        AssignmentRow(device_id=device_id, version=version, issued_at=now, envelope=envelope)
+    )
+    session.flush()
+    pending = update(Device).where(col(Device.id) == device_id)
+    session.exec(
+        pending.values(state=DeviceState.PENDING.value).execution_options(synchronize_session=False)
+    )
+    _record(session, device_id, version, models, now)
+    return to_message(version, envelope)
+
+
+def to_message(version: int, envelope: bytes) -> link_pb2.ControllerMessage:
+    """Return an assignment as it travels."""
+    body = link_pb2.Assignment(version=version, envelope=envelope)
+    return link_pb2.ControllerMessage(assignment=body)
+
+
+def _models(session: Session, device_id: str) -> tuple[list[AssignedModel], int]:
+    """Return what is desired, by alias, and the largest context that any of it needs."""
+    rows = session.connection().execute(
+        sqlalchemy.select(
+            col(DesiredModel.alias),
+            col(Variant.model),
+            col(Variant.release),
+            col(Variant.variant),
+            col(DesiredModel.digest),
+            col(Variant.envelope_sha256),
+            col(Variant.envelope_size),
+            col(DesiredModel.execution_id),
+            col(DesiredModel.rollout_id),
+            col(DesiredModel.context),
+        )
+        .join(Variant, col(Variant.digest) == col(DesiredModel.digest))
+        .where(col(DesiredModel.device_id) == device_id)
+        .order_by(col(DesiredModel.alias))
+    )
+    models: list[AssignedModel] = []
+    contexts: list[int] = []
+    for alias, model, release, variant, digest, sha256, size, execution, rollout, context in rows:
+        envelope = EnvelopeRef(sha256=sha256, size=size)
+        models.append(
+            AssignedModel(alias, model, release, variant, digest, envelope, execution, rollout)
+        )
+        contexts.append(context)
+    return models, max(contexts, default=Policy().context)
+
+
+def _proved(session: Session, device_id: str, alias: str) -> Binding | None:
+    """Return what last succeeded under the alias (not what was found running already)."""
+    row = session.exec(
+        select(Execution.digest, Execution.id, Execution.rollout_id, Rollout.context)
+        .join(Rollout, col(Rollout.id) == col(Execution.rollout_id))
+        .where(
+            col(Execution.device_id) == device_id,
+            col(Rollout.alias) == alias,
+            col(Execution.state) == ExecutionState.SUCCEEDED.value,
+            col(Execution.started_at).is_not(None),
+        )
+        .order_by(col(Execution.finished_at).desc(), col(Execution.id).desc())
+        .limit(1)
+    ).first()
+    if row is None or row[0] is None:
+        return None
+    digest, execution_id, rollout_id, context = row
+    return Binding(device_id, alias, digest, execution_id, rollout_id, context)
+
+
+def _record(
+    session: Session, device_id: str, version: int, models: list[AssignedModel], now: datetime
+) -> None:
+    listed = [
+        {"alias": one.alias, "digest": one.digest, "execution": one.execution_id} for one in models
+    ]
+    log.append(
+        session,
+        Tag.ASSIGNMENT_ISSUED,
+        at=now,
+        actor=ACTOR,
+        subject=f"device/{device_id}",
+        detail={"version": version, "models": listed},
+    )

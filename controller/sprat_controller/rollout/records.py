@@ -1,0 +1,161 @@
+"""Guarded changes to the rows of rollouts and executions, each with its audit record.
+
+A rollout's row is held (`hold`) while its state is read and changed; the UPDATE of an execution
+names the state that it starts from and tells whether it found it. So doing something twice, or on
+two replicas, changes nothing the second time. Whoever changes executions holds their rollout first,
+so that no wake-up is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+from sprat_proto.states import ExecutionState, RolloutState
+from sqlmodel import Session, col, select, update
+
+from sprat_controller.audit import log
+from sprat_controller.audit.tags import Tag
+from sprat_controller.rollout.phases import EXECUTION, ROLLOUT, ExecutionEvent, RolloutEvent, apply
+from sprat_controller.rollout.plan import Reason
+from sprat_controller.store.tables import Execution, Rollout
+
+UNFINISHED = (ExecutionState.QUEUED.value, ExecutionState.IN_PROGRESS.value)
+
+
+@dataclass(frozen=True)
+class By:
+    """Who changes something, when, and as what it stands in the audit log."""
+
+    tag: Tag
+    actor: str
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution as those who change it need it."""
+
+    id: str
+    rollout_id: str
+    device_id: str
+    state: ExecutionState
+    digest: str | None
+    created_at: datetime
+
+
+def hold(session: Session, rollout_id: str) -> Rollout | None:
+    """Return the rollout, its row locked until the end of the transaction."""
+    statement = (
+        select(Rollout)
+        .where(col(Rollout.id) == rollout_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return session.exec(statement).first()
+
+
+def move_rollout(
+    session: Session, rollout: Rollout, event: RolloutEvent, by: By, **changes: object
+) -> RolloutState:
+    """Apply an event to a rollout that is held; it is looked at again at once.
+
+    Raises:
+        ConflictError: The rollout's state does not allow it.
+    """
+    before = RolloutState(rollout.state)
+    state = apply(ROLLOUT, before, event, f"rollout {rollout.id}", "rollout_state")
+    values: dict[str, object] = {"state": state.value, "due_at": by.now, **changes}
+    for name, value in values.items():
+        setattr(rollout, name, value)
+    session.add(rollout)
+    detail = {"from": before.value, "to": state.value}
+    subject = f"rollout/{rollout.id}"
+    log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)
+    return state
+
+
+def wake(session: Session, rollout_id: str, now: datetime) -> None:
+    """Make the rollout due, whatever it waits for; a finished one is left alone by the planner."""
+    statement = update(Rollout).where(col(Rollout.id) == rollout_id).values(due_at=now)
+    session.exec(statement.execution_options(synchronize_session=False))
+
+
+def find_run(session: Session, execution_id: str) -> Run | None:
+    """Return an execution by id."""
+    row = (
+        session.connection()
+        .execute(
+            sqlalchemy.select(
+                col(Execution.id),
+                col(Execution.rollout_id),
+                col(Execution.device_id),
+                col(Execution.state),
+                col(Execution.digest),
+                col(Execution.created_at),
+            ).where(col(Execution.id) == execution_id)
+        )
+        .first()
+    )
+    if row is None:
+        return None
+    found, rollout_id, device_id, state, digest, created_at = row
+    return Run(found, rollout_id, device_id, ExecutionState(state), digest, created_at)
+
+
+def move_execution(
+    session: Session,
+    run: Run,
+    event: ExecutionEvent,
+    by: By,
+    *,
+    reason: Reason | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> ExecutionState | None:
+    """Apply an event to an execution; None if it is no longer in the state it was read in.
+
+    Args:
+        session: A transaction.
+        run: The execution as it was read.
+        event: What happens.
+        by: Who, when, as what.
+        reason: Why, if something is to be said.
+        changes: Other columns to set.
+
+    Raises:
+        ConflictError: The state does not allow it.
+    """
+    state = apply(EXECUTION, run.state, event, f"execution {run.id}", "execution_state")
+    values: dict[str, Any] = {"state": state.value, "updated_at": by.now, **(changes or {})}
+    if reason is not None:
+        values["reason"] = reason.as_json()
+    if state.is_final:
+        values |= {"step": None, "finished_at": by.now}
+    same = (col(Execution.id) == run.id) & (col(Execution.state) == run.state.value)
+    statement = update(Execution).where(same).values(**values)
+    done = session.exec(statement.execution_options(synchronize_session=False))
+    if done.rowcount != 1:
+        return None
+    if state is not run.state:
+        _record(session, run, state, by, reason)
+    if state.is_final:
+        wake(session, run.rollout_id, by.now)
+    return state
+
+
+def _record(
+    session: Session, run: Run, state: ExecutionState, by: By, reason: Reason | None
+) -> None:
+    detail: dict[str, object] = {
+        "rollout": run.rollout_id,
+        "device": run.device_id,
+        "from": run.state.value,
+        "to": state.value,
+    }
+    if reason is not None:
+        detail["reason"] = reason.as_json()
+    subject = f"execution/{run.id}"
+    log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)

@@ -1,0 +1,142 @@
+"""What is asked of rollouts and what is answered: values, neither rows nor JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from sprat_proto.manifest import is_model_name, is_release_version
+from sprat_proto.states import ExecutionState, RolloutState
+
+from sprat_controller.errors import RequestError
+
+CONTEXT: Final = range(64, (1 << 20) + 1)  # tokens, as `sprat_proto.assignment.Policy` allows
+MAX_DEVICES: Final = 10_000  # named one by one; a larger target is a label
+MAX_TIMEOUT_S: Final = 366 * 86400
+DEFAULT_CONTEXT: Final = 2048
+DEFAULT_TIMEOUT_S: Final = 86400
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is in: devices that have all the labels and, if any are named, are among those named.
+
+    Both empty: all devices that were not removed.
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Which release, under which alias, to whom."""
+
+    model: str
+    release: str
+    alias: str
+    target: Target = field(default_factory=Target)
+    context: int = DEFAULT_CONTEXT  # tokens
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """A rollout to create.
+
+    Attributes:
+        plan: What and to whom.
+        name: For people; empty: `model@release`.
+        start_at: Timezone-aware; None: it waits for `start`. A moment gone by is due at once.
+        max_in_progress: Devices that may be under way at a time; 0: no limit.
+        execution_timeout_s: From a device's assignment to its TIMED_OUT.
+    """
+
+    plan: PlanRequest
+    name: str = ""
+    start_at: datetime | None = None
+    max_in_progress: int = 0
+    execution_timeout_s: int = DEFAULT_TIMEOUT_S
+
+
+@dataclass(frozen=True)
+class RolloutView:
+    """A rollout and how many of its executions are in each state."""
+
+    id: str
+    name: str
+    model: str
+    release: str
+    alias: str
+    target: Target
+    context: int
+    state: RolloutState
+    start_at: datetime | None
+    max_in_progress: int
+    execution_timeout_s: int
+    created_at: datetime
+    created_by: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    counts: Mapping[ExecutionState, int]
+
+
+@dataclass(frozen=True)
+class ExecutionView:
+    """One device's run, with the variant's name and why it was chosen."""
+
+    id: str
+    rollout_id: str
+    device_id: str
+    position: int
+    state: ExecutionState
+    step: str | None
+    variant: str | None
+    digest: str | None
+    reason: Mapping[str, Any] | None  # code, message, expected, found
+    verdicts: tuple[Mapping[str, Any], ...]
+    created_at: datetime
+    started_at: datetime | None
+    deadline_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+def check_plan(request: PlanRequest) -> None:
+    """Check what a database cannot know.
+
+    Raises:
+        RequestError: The first thing that is not as it must be.
+    """
+    for what, name in (("model", request.model), ("alias", request.alias)):
+        if not is_model_name(name):
+            raise _wrong(what, "a name of a-z, 0-9 and ._- (at most 64)", name)
+    if not is_release_version(request.release):
+        raise _wrong("release", "a version such as 1.3.0", request.release)
+    if request.context not in CONTEXT:
+        raise _wrong("context", f"{CONTEXT.start} to {CONTEXT.stop - 1} tokens", request.context)
+    if len(request.target.devices) > MAX_DEVICES:
+        many = f"{len(request.target.devices)} of them: use a label"
+        raise _wrong("devices", f"at most {MAX_DEVICES} names", many)
+
+
+def check_rollout(request: RolloutRequest) -> None:
+    """Check a request for a rollout.
+
+    Raises:
+        RequestError: The first thing that is not as it must be.
+    """
+    check_plan(request.plan)
+    if request.max_in_progress < 0:
+        raise _wrong("max_in_progress", "0 (no limit) or more", request.max_in_progress)
+    if not 1 <= request.execution_timeout_s <= MAX_TIMEOUT_S:
+        raise _wrong(
+            "execution_timeout_s", f"1 to {MAX_TIMEOUT_S} seconds", request.execution_timeout_s
+        )
+    if request.start_at is not None and request.start_at.tzinfo is None:
+        raise _wrong("start_at", "a moment with a time zone", request.start_at.isoformat())
+
+
+def _wrong(what: str, expected: str, found: object) -> RequestError:
+    return RequestError("invalid_rollout", f"{what}: expected {expected}, found {found!r}")

@@ -1,0 +1,270 @@
+"""Carrying out what the planner decides: one decision, one transaction.
+
+Being killed between any two statements is an ordinary path: what was not committed did not happen
+and is decided again; what was committed is found in the rows and not done again. Messages leave
+after the commit; a lost one is sent again when the device shows that it has an older assignment.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias, assert_never
+
+import sqlalchemy
+from sprat_proto.signing import SigningKey
+from sprat_proto.states import ExecutionState, ReasonCode, RolloutState
+from sprat_proto.v1 import link_pb2
+from sqlmodel import Session, col, func, select
+
+from sprat_controller.audit.tags import Tag
+from sprat_controller.rollout import assign, planner
+from sprat_controller.rollout.phases import ExecutionEvent, RolloutEvent
+from sprat_controller.rollout.plan import Reason
+from sprat_controller.rollout.records import (
+    UNFINISHED,
+    By,
+    find_run,
+    hold,
+    move_execution,
+    move_rollout,
+)
+from sprat_controller.store.session import Database
+from sprat_controller.store.tables import Device, Execution, Rollout
+
+_log = logging.getLogger(__name__)
+
+Push: TypeAlias = Callable[[str, link_pb2.ControllerMessage], None]
+Messages: TypeAlias = dict[str, link_pb2.ControllerMessage]
+
+# A rollout of a million devices in chunks of 100; more rounds than this is a bug, not a fleet.
+MAX_ROUNDS: Final = 10_000
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How the planner ends an execution."""
+
+    event: ExecutionEvent
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """How the planner moves a rollout: only from `state`, where the decision was made."""
+
+    state: RolloutState
+    event: RolloutEvent
+    tag: Tag
+    actor: str
+    moment: str | None  # the column that keeps when
+
+
+_TURNS: Final[Mapping[type[planner.Decision], _Turn]] = {
+    planner.StartRollout: _Turn(
+        RolloutState.SCHEDULED, RolloutEvent.START, Tag.ROLLOUT_DUE, "schedule", "started_at"
+    ),
+    planner.RunRollout: _Turn(
+        RolloutState.STARTING, RolloutEvent.STARTED, Tag.ROLLOUT_RUNNING, "planner", None
+    ),
+    planner.FinishRollout: _Turn(
+        RolloutState.RUNNING, RolloutEvent.FINISH, Tag.ROLLOUT_FINISHED, "planner", "finished_at"
+    ),
+    planner.StopRollout: _Turn(
+        RolloutState.STOPPING, RolloutEvent.STOPPED, Tag.ROLLOUT_ENDED, "planner", "finished_at"
+    ),
+}
+
+
+class Runner:
+    """Brings rollouts forward; any number of replicas may do it at once."""
+
+    def __init__(self, database: Database, key: SigningKey, push: Push) -> None:
+        """Run over `database`, sign assignments with `key`, send them with `push`."""
+        self._database = database
+        self._key = key
+        self._push = push
+
+    def run_due(self, now: datetime) -> None:
+        """Bring every rollout that is due as far as it goes at this moment.
+
+        A rollout that fails is logged and tried again the next time; the others go on.
+        """
+        for rollout_id in self._due(now):
+            try:
+                self._advance(rollout_id, now)
+            except Exception:  # noqa: BLE001 - logged whole; one rollout must not hold up all others
+                _log.exception("rollout %s could not be brought forward", rollout_id)
+
+    def _due(self, now: datetime) -> Sequence[str]:
+        with self._database.reading() as session:
+            due = select(Rollout.id).where(col(Rollout.due_at) <= now)
+            return session.exec(due.order_by(col(Rollout.due_at), col(Rollout.id))).all()
+
+    def _advance(self, rollout_id: str, now: datetime) -> None:
+        for _ in range(MAX_ROUNDS):
+            decisions = self._decide(rollout_id, now)
+            if not decisions:
+                return
+            for decision in decisions:
+                self._carry_out(rollout_id, decision, now)
+        raise RuntimeError(f"rollout {rollout_id} is not at rest after {MAX_ROUNDS} rounds")
+
+    def _decide(self, rollout_id: str, now: datetime) -> list[planner.Decision]:
+        """Return what is to be done; if nothing, keep when to ask again."""
+        with self._database.transaction() as session:
+            rollout = hold(session, rollout_id)
+            if rollout is None:
+                return []
+            facts, unfinished = _facts(rollout), _unfinished(session, rollout_id)
+            decisions = planner.decide(facts, unfinished, now)
+            if not decisions:
+                rollout.due_at = planner.next_due(facts, unfinished, now)
+                session.add(rollout)
+            return decisions
+
+    def _carry_out(self, rollout_id: str, decision: planner.Decision, now: datetime) -> None:
+        messages: Messages = {}
+        with self._database.transaction() as session:
+            rollout = hold(session, rollout_id)
+            if rollout is not None:
+                messages = self._apply(session, rollout, decision, now)
+        for device_id, message in messages.items():
+            self._push(device_id, message)
+
+    def _apply(
+        self, session: Session, rollout: Rollout, decision: planner.Decision, now: datetime
+    ) -> Messages:
+        match decision:
+            case planner.Assign(executions):
+                return self._assign(session, rollout, executions, now)
+            case planner.TimeOut(executions):
+                return self._end(session, executions, _overdue(rollout), now)
+            case planner.Remove(executions):
+                return self._end(session, executions, _REMOVED, now)
+            case planner.Cancel(executions):
+                return self._end(session, executions, _STOPPED, now)
+            case (
+                planner.StartRollout()
+                | planner.RunRollout()
+                | planner.FinishRollout()
+                | planner.StopRollout()
+            ):
+                _turn(session, rollout, _TURNS[type(decision)], now)
+                return {}
+            case _:
+                assert_never(decision)
+
+    def _assign(
+        self, session: Session, rollout: Rollout, executions: Sequence[str], now: datetime
+    ) -> Messages:
+        """Give work to those that are still queued, as far as there is still room."""
+        if rollout.state != RolloutState.RUNNING:
+            return {}
+        messages: Messages = {}
+        for execution_id in executions[: _room(session, rollout, len(executions))]:
+            messages |= self._assign_one(session, rollout, execution_id, now)
+        return messages
+
+    def _assign_one(
+        self, session: Session, rollout: Rollout, execution_id: str, now: datetime
+    ) -> Messages:
+        run = find_run(session, execution_id)
+        if run is None or run.digest is None or run.state is not ExecutionState.QUEUED:
+            return {}
+        by = By(Tag.EXECUTION_DECIDED, "planner", now)
+        deadline = now + timedelta(seconds=rollout.execution_timeout_s)
+        times = {"started_at": now, "deadline_at": deadline}
+        if move_execution(session, run, ExecutionEvent.ASSIGN, by, changes=times) is None:
+            return {}
+        assign.supersede(session, run, rollout.alias, now)
+        assign.bind(
+            session,
+            assign.Binding(
+                run.device_id, rollout.alias, run.digest, run.id, rollout.id, rollout.context
+            ),
+        )
+        return {run.device_id: assign.issue(session, self._key, run.device_id, now)}
+
+    def _end(
+        self, session: Session, executions: Sequence[str], ending: _Ending, now: datetime
+    ) -> Messages:
+        """End those that are not final; a device under way returns to what it ran before."""
+        messages: Messages = {}
+        by = By(Tag.EXECUTION_DECIDED, "planner", now)
+        for execution_id in executions:
+            run = find_run(session, execution_id)
+            if run is None or run.state.is_final:
+                continue
+            if move_execution(session, run, ending.event, by, reason=ending.reason) is None:
+                continue
+            message = assign.withdraw(session, self._key, run, now)
+            if message is not None:
+                messages[run.device_id] = message
+        return messages
+
+
+_REMOVED: Final = _Ending(
+    ExecutionEvent.REMOVE, Reason(ReasonCode.DEVICE_REMOVED, "the device was removed")
+)
+_STOPPED: Final = _Ending(
+    ExecutionEvent.CANCEL, Reason(ReasonCode.STOPPED_BY_OPERATOR, "the rollout was stopped")
+)
+
+
+def _overdue(rollout: Rollout) -> _Ending:
+    return _Ending(
+        ExecutionEvent.TIME_OUT,
+        Reason(
+            ReasonCode.DEADLINE_PASSED,
+            f"not done within {rollout.execution_timeout_s} s of its assignment",
+        ),
+    )
+
+
+def _turn(session: Session, rollout: Rollout, turn: _Turn, now: datetime) -> None:
+    """Move the rollout unless somebody else moved it since the decision."""
+    if rollout.state != turn.state:
+        return
+    moment = {turn.moment: now} if turn.moment else {}
+    move_rollout(session, rollout, turn.event, By(turn.tag, turn.actor, now), **moment)
+
+
+def _facts(rollout: Rollout) -> planner.RolloutFacts:
+    return planner.RolloutFacts(
+        RolloutState(rollout.state), rollout.start_at, rollout.max_in_progress
+    )
+
+
+def _unfinished(session: Session, rollout_id: str) -> list[planner.ExecutionFacts]:
+    rows = session.connection().execute(
+        sqlalchemy.select(
+            col(Execution.id),
+            col(Execution.state),
+            col(Execution.deadline_at),
+            col(Device.revoked_at),
+        )
+        .join(Device, col(Device.id) == col(Execution.device_id))
+        .where(col(Execution.rollout_id) == rollout_id, col(Execution.state).in_(UNFINISHED))
+        .order_by(col(Execution.position))
+    )
+    return [
+        planner.ExecutionFacts(found, ExecutionState(state), deadline, revoked is not None)
+        for found, state, deadline, revoked in rows
+    ]
+
+
+def _room(session: Session, rollout: Rollout, wanted: int) -> int:
+    if not rollout.max_in_progress:
+        return wanted
+    busy = session.exec(
+        select(func.count())
+        .select_from(Execution)
+        .where(
+            col(Execution.rollout_id) == rollout.id,
+            col(Execution.state) == ExecutionState.IN_PROGRESS.value,
+        )
+    ).one()
+    return max(0, rollout.max_in_progress - busy)

@@ -1,0 +1,269 @@
+"""What people ask of rollouts: plan, create, start, pause, resume, stop, look.
+
+A rollout is a snapshot: when it is created each device in its target gets an execution with the
+variant chosen for it then. Nothing here gives devices work; `runner` does, woken after each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sprat_proto.states import ExecutionState, RolloutState
+from sqlmodel import Session, insert
+
+from sprat_controller.audit import log
+from sprat_controller.audit.tags import Tag
+from sprat_controller.clock import Clock
+from sprat_controller.errors import NotFoundError, RequestError
+from sprat_controller.rollout import targets, views
+from sprat_controller.rollout.phases import (
+    EXECUTION,
+    ROLLOUT,
+    ExecutionEvent,
+    RolloutEvent,
+    apply,
+)
+from sprat_controller.rollout.plan import Action, Planned, verdict_json
+from sprat_controller.rollout.plan import plan as make_plan
+from sprat_controller.rollout.records import By, hold, move_rollout
+from sprat_controller.rollout.requests import (
+    ExecutionView,
+    PlanRequest,
+    RolloutRequest,
+    RolloutView,
+    Target,
+    check_plan,
+    check_rollout,
+)
+from sprat_controller.store.session import Database
+from sprat_controller.store.tables import Execution, Rollout
+
+_STARTS: Mapping[Action, ExecutionEvent | None] = {
+    Action.INSTALL: None,
+    Action.NONE: ExecutionEvent.SKIP,
+    Action.REJECTED: ExecutionEvent.REJECT,
+}
+
+
+class RolloutService:
+    """Rollouts as operators see them. All methods block."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        new_id: Callable[[], str],
+        wake: Callable[[], None],
+    ) -> None:
+        """Keep rollouts in `database`; `wake` is called after each change that was committed."""
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self._wake = wake
+
+    def plan(self, request: PlanRequest) -> tuple[Planned, ...]:
+        """Return who would get which variant and why; nothing is changed.
+
+        Raises:
+            RequestError: Not a possible request.
+            NotFoundError: No such model, release or device.
+        """
+        check_plan(request)
+        with self._database.reading() as session:
+            return tuple(_plan(session, request))
+
+    def create(self, request: RolloutRequest, actor: str) -> RolloutView:
+        """Plan and keep a rollout: READY, or SCHEDULED if it has a time to start at.
+
+        Args:
+            request: What and to whom.
+            actor: Who, as it stands in the audit log.
+
+        Raises:
+            RequestError: Not a possible request, or nobody is in its target.
+            NotFoundError: No such model, release or device.
+        """
+        check_rollout(request)
+        with self._database.transaction() as session:
+            lines = _plan(session, request.plan)
+            if not lines:
+                raise RequestError(
+                    "no_devices", f"expected at least one device {_described(request.plan.target)}"
+                )
+            rollout = self._keep(session, request, actor)
+            self._keep_executions(session, rollout, lines)
+            _record_creation(session, rollout, lines)
+            view = views.of(session, rollout)
+        self._wake()
+        return view
+
+    def start(self, rollout_id: str, actor: str) -> RolloutView:
+        """Start a rollout now, whatever time it was scheduled for.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It was started before, or stopped.
+        """
+        now = self._clock()
+        by = By(Tag.ROLLOUT_STARTED, actor, now)
+        return self._move(rollout_id, RolloutEvent.START, by, started_at=now)
+
+    def pause(self, rollout_id: str, actor: str) -> RolloutView:
+        """Give no further device work; those under way go on.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It is not running.
+        """
+        by = By(Tag.ROLLOUT_PAUSED, actor, self._clock())
+        return self._move(rollout_id, RolloutEvent.PAUSE, by)
+
+    def resume(self, rollout_id: str, actor: str) -> RolloutView:
+        """Go on after a pause.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It is not paused.
+        """
+        by = By(Tag.ROLLOUT_RESUMED, actor, self._clock())
+        return self._move(rollout_id, RolloutEvent.RESUME, by)
+
+    def stop(self, rollout_id: str, actor: str) -> RolloutView:
+        """Cancel all that is unfinished; devices under way return to what they ran before.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It is over.
+        """
+        by = By(Tag.ROLLOUT_STOPPED, actor, self._clock())
+        return self._move(rollout_id, RolloutEvent.STOP, by)
+
+    def get(self, rollout_id: str) -> RolloutView:
+        """Return one rollout.
+
+        Raises:
+            NotFoundError: No such rollout.
+        """
+        with self._database.reading() as session:
+            rollout = session.get(Rollout, rollout_id)
+            if rollout is None:
+                raise _unknown(rollout_id)
+            return views.of(session, rollout)
+
+    def list(self, limit: int = 1000) -> tuple[RolloutView, ...]:
+        """Return the newest rollouts, newest first."""
+        with self._database.reading() as session:
+            return views.newest(session, limit)
+
+    def executions(self, rollout_id: str) -> tuple[ExecutionView, ...]:
+        """Return the executions of a rollout, in order of position.
+
+        Raises:
+            NotFoundError: No such rollout.
+        """
+        with self._database.reading() as session:
+            if session.get(Rollout, rollout_id) is None:
+                raise _unknown(rollout_id)
+            return views.executions(session, rollout_id)
+
+    def _move(self, rollout_id: str, event: RolloutEvent, by: By, **changes: object) -> RolloutView:
+        with self._database.transaction() as session:
+            rollout = hold(session, rollout_id)
+            if rollout is None:
+                raise _unknown(rollout_id)
+            move_rollout(session, rollout, event, by, **changes)
+            session.flush()
+            view = views.of(session, rollout)
+        self._wake()
+        return view
+
+    def _keep(self, session: Session, request: RolloutRequest, actor: str) -> Rollout:
+        what = request.plan
+        rollout_id = self._new_id()
+        subject = f"rollout {rollout_id}"
+        state = apply(
+            ROLLOUT, RolloutState.CREATING, RolloutEvent.PLANNED, subject, "rollout_state"
+        )
+        if request.start_at is not None:
+            state = apply(ROLLOUT, state, RolloutEvent.SCHEDULE, subject, "rollout_state")
+        rollout = Rollout(
+            id=rollout_id,
+            name=request.name or f"{what.model}@{what.release}",
+            model=what.model,
+            release=what.release,
+            alias=what.alias,
+            target={"labels": dict(what.target.labels), "devices": [*what.target.devices]},
+            context=what.context,
+            state=state.value,
+            due_at=request.start_at,
+            start_at=request.start_at,
+            max_in_progress=request.max_in_progress,
+            execution_timeout_s=request.execution_timeout_s,
+            created_at=self._clock(),
+            created_by=actor,
+        )
+        session.add(rollout)
+        session.flush()
+        return rollout
+
+    def _keep_executions(
+        self, session: Session, rollout: Rollout, lines: Sequence[Planned]
+    ) -> None:
+        rows = [
+            _execution(self._new_id(), rollout, position, line)
+            for position, line in enumerate(lines)
+        ]
+        session.connection().execute(insert(Execution), rows)
+
+
+def _plan(session: Session, request: PlanRequest) -> Sequence[Planned]:
+    variants = targets.candidates(session, request.model, request.release)
+    return make_plan(targets.devices(session, request), variants, request.context)
+
+
+def _execution(execution_id: str, rollout: Rollout, position: int, line: Planned) -> dict[str, Any]:
+    state, event = ExecutionState.QUEUED, _STARTS[line.action]
+    if event is not None:
+        state = apply(EXECUTION, state, event, f"execution {execution_id}", "execution_state")
+    return {
+        "id": execution_id,
+        "rollout_id": rollout.id,
+        "device_id": line.device_id,
+        "position": position,
+        "state": state.value,
+        "digest": line.digest,
+        "verdicts": [verdict_json(verdict) for verdict in line.verdicts],
+        "reason": line.reason.as_json() if line.reason else None,
+        "created_at": rollout.created_at,
+        "updated_at": rollout.created_at,
+        "finished_at": rollout.created_at if state.is_final else None,
+    }
+
+
+def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned]) -> None:
+    actions = [line.action for line in lines]
+    log.append(
+        session,
+        Tag.ROLLOUT_CREATED,
+        at=rollout.created_at,
+        actor=rollout.created_by,
+        subject=f"rollout/{rollout.id}",
+        detail={
+            "name": rollout.name,
+            "release": f"{rollout.model}@{rollout.release}",
+            "alias": rollout.alias,
+            "target": rollout.target,
+            "start_at": rollout.start_at.isoformat() if rollout.start_at else "",
+            "devices": {action.value: actions.count(action) for action in Action},
+        },
+    )
+
+
+def _described(target: Target) -> str:
+    labels = ", ".join(f"{key}={value}" for key, value in sorted(target.labels.items()))
+    return f"with {labels}" if labels else "in the fleet"
+
+
+def _unknown(rollout_id: str) -> NotFoundError:
+    return NotFoundError("rollout_not_found", f"there is no rollout {rollout_id!r}")

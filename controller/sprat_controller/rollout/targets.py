@@ -1,0 +1,178 @@
+"""From a request to what the plan needs: the variants of a release, and facts of each device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy
+from sprat_proto import fit, manifest
+from sqlmodel import Session, col
+
+from sprat_controller.errors import NotFoundError
+from sprat_controller.rollout import hardware
+from sprat_controller.rollout.plan import Bound, DeviceFacts
+from sprat_controller.rollout.records import UNFINISHED
+from sprat_controller.rollout.requests import PlanRequest, Target
+from sprat_controller.store.tables import DesiredModel, Device, DeviceLabel, Execution, Variant
+
+_NAMED: Final = 5  # missing devices that an error names
+
+
+@dataclass
+class _Desired:
+    """The desired rows of one device."""
+
+    bound: Bound | None = None
+    others: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+
+
+def candidates(session: Session, model: str, release: str) -> list[fit.Candidate]:
+    """Return all variants of a release.
+
+    Raises:
+        NotFoundError: No such model, or no such release of it.
+    """
+    rows = _variants(session, (col(Variant.model) == model) & (col(Variant.release) == release))
+    if rows:
+        return list(rows.values())
+    known = (
+        session.connection()
+        .execute(
+            sqlalchemy.select(col(Variant.release)).where(col(Variant.model) == model).distinct()
+        )
+        .scalars()
+    )
+    releases = ", ".join(sorted(known))
+    if not releases:
+        raise NotFoundError(
+            "model_not_found", f"there is no model {model!r}: push a release of it first"
+        )
+    raise NotFoundError(
+        "release_not_found", f"model {model!r} has no release {release!r}, it has {releases}"
+    )
+
+
+def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
+    """Return what the plan must know of each device that is in, in order of name.
+
+    Raises:
+        NotFoundError: A device that is named does not exist (any more).
+    """
+    _check_names(session, request.target)
+    who = _who(request.target)
+    desired = _desired(session, who, request.alias)
+    needs = _needs(session, desired)
+    rows = session.connection().execute(
+        sqlalchemy.select(
+            col(Device.id), col(Device.profile), col(Device.hardware_class), col(Device.running)
+        )
+        .where(who)
+        .order_by(col(Device.id))
+    )
+    return [
+        _facts(
+            (device_id, profile, hardware_class, running.get(request.alias)),
+            desired.get(device_id, _Desired()),
+            needs,
+        )
+        for device_id, profile, hardware_class, running in rows
+    ]
+
+
+def _facts(
+    row: tuple[str, Mapping[str, Any] | None, str | None, Mapping[str, str] | None],
+    desired: _Desired,
+    needs: Mapping[tuple[str, int], int],
+) -> DeviceFacts:
+    device_id, profile, hardware_class, running = row
+    return DeviceFacts(
+        device_id=device_id,
+        profile=None if profile is None else hardware.from_json(profile),
+        hardware_class=hardware_class,
+        desired=desired.bound,
+        running_digest=running["digest"] if running else None,
+        running_name=_name(running) if running else None,
+        reserved_bytes=sum(needs[other] for other in desired.others),
+    )
+
+
+def _name(running: Mapping[str, str]) -> str:
+    return f"{running['model']}@{running['release']}+{running['variant']}"
+
+
+def _who(target: Target) -> sqlalchemy.ColumnElement[bool]:
+    conditions: list[sqlalchemy.ColumnElement[bool]] = [col(Device.revoked_at).is_(None)]
+    for key, value in sorted(target.labels.items()):
+        labelled = sqlalchemy.select(col(DeviceLabel.device_id)).where(
+            col(DeviceLabel.key) == key, col(DeviceLabel.value) == value
+        )
+        conditions.append(col(Device.id).in_(labelled))
+    if target.devices:
+        conditions.append(col(Device.id).in_(target.devices))
+    return sqlalchemy.and_(*conditions)
+
+
+def _check_names(session: Session, target: Target) -> None:
+    if not target.devices:
+        return
+    everyone = _who(Target(devices=target.devices))
+    found = session.connection().execute(sqlalchemy.select(col(Device.id)).where(everyone))
+    missing = sorted(set(target.devices) - set(found.scalars()))
+    if missing:
+        named = ", ".join(missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise NotFoundError(
+            "device_not_found",
+            f"there is no device {named}{more}: enrol it first, or leave it out",
+            {"missing": missing},
+        )
+
+
+def _desired(
+    session: Session, who: sqlalchemy.ColumnElement[bool], alias: str
+) -> Mapping[str, _Desired]:
+    rows = session.connection().execute(
+        sqlalchemy.select(
+            col(DesiredModel.device_id),
+            col(DesiredModel.alias),
+            col(DesiredModel.digest),
+            col(DesiredModel.context),
+            col(Execution.state),
+        )
+        .outerjoin(Execution, col(Execution.id) == col(DesiredModel.execution_id))
+        .where(col(DesiredModel.device_id).in_(sqlalchemy.select(col(Device.id)).where(who)))
+    )
+    found: defaultdict[str, _Desired] = defaultdict(_Desired)
+    for device_id, row_alias, digest, context, state in rows:
+        if row_alias == alias:
+            found[device_id].bound = Bound(digest, context, is_open=state in UNFINISHED)
+        else:
+            found[device_id].others.append((digest, context))
+    return found
+
+
+def _needs(session: Session, desired: Mapping[str, _Desired]) -> Mapping[tuple[str, int], int]:
+    """Return the memory, in bytes, of each (digest, context) that other aliases are bound to.
+
+    The worker process counts for each: every model has its own.
+    """
+    pairs = {pair for one in desired.values() for pair in one.others}
+    digests: Sequence[str] = sorted({digest for digest, _ in pairs})
+    variants = _variants(session, col(Variant.digest).in_(digests)) if digests else {}
+    return {
+        (digest, context): fit.need(variants[digest], context).memory for digest, context in pairs
+    }
+
+
+def _variants(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[str, fit.Candidate]:
+    rows = session.connection().execute(
+        sqlalchemy.select(col(Variant.digest), col(Variant.manifest)).where(which)
+    )
+    return {digest: _candidate(digest, manifest.decode(body)) for digest, body in rows}
+
+
+def _candidate(digest: str, read: manifest.Manifest) -> fit.Candidate:
+    return fit.Candidate(read.variant, digest, read.runtime, read.disk_needed, read.facts)

@@ -1,0 +1,92 @@
+"""Rows of rollouts and executions as the values that operators are shown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy
+from sprat_proto.states import ExecutionState, RolloutState
+from sqlmodel import Session, col, func, select
+
+from sprat_controller.rollout.requests import ExecutionView, RolloutView, Target
+from sprat_controller.store.tables import Execution, Rollout, Variant
+
+
+def of(session: Session, rollout: Rollout) -> RolloutView:
+    """Return one rollout with its counts."""
+    return _rollout(rollout, _counts(session, [rollout.id])[rollout.id])
+
+
+def newest(session: Session, limit: int) -> tuple[RolloutView, ...]:
+    """Return the newest rollouts, newest first."""
+    order = (col(Rollout.created_at).desc(), col(Rollout.id))
+    rollouts = session.exec(select(Rollout).order_by(*order).limit(limit)).all()
+    counts = _counts(session, [rollout.id for rollout in rollouts])
+    return tuple(_rollout(rollout, counts[rollout.id]) for rollout in rollouts)
+
+
+def executions(session: Session, rollout_id: str) -> tuple[ExecutionView, ...]:
+    """Return the executions of a rollout, in order of position."""
+    rows = session.exec(
+        select(Execution, Variant.variant)
+        .outerjoin(Variant, col(Variant.digest) == col(Execution.digest))
+        .where(col(Execution.rollout_id) == rollout_id)
+        .order_by(col(Execution.position))
+    )
+    return tuple(_execution(row, variant) for row, variant in rows)
+
+
+def _counts(
+    session: Session, rollout_ids: Sequence[str]
+) -> Mapping[str, Mapping[ExecutionState, int]]:
+    rows = session.connection().execute(
+        sqlalchemy.select(col(Execution.rollout_id), col(Execution.state), func.count())
+        .where(col(Execution.rollout_id).in_(rollout_ids))
+        .group_by(col(Execution.rollout_id), col(Execution.state))
+    )
+    counts: defaultdict[str, dict[ExecutionState, int]] = defaultdict(dict)
+    for rollout_id, state, count in rows:
+        counts[rollout_id][ExecutionState(state)] = count
+    return counts
+
+
+def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutView:
+    return RolloutView(
+        id=rollout.id,
+        name=rollout.name,
+        model=rollout.model,
+        release=rollout.release,
+        alias=rollout.alias,
+        target=Target(rollout.target["labels"], tuple(rollout.target["devices"])),
+        context=rollout.context,
+        state=RolloutState(rollout.state),
+        start_at=rollout.start_at,
+        max_in_progress=rollout.max_in_progress,
+        execution_timeout_s=rollout.execution_timeout_s,
+        created_at=rollout.created_at,
+        created_by=rollout.created_by,
+        started_at=rollout.started_at,
+        finished_at=rollout.finished_at,
+        counts=counts,
+    )
+
+
+def _execution(row: Execution, variant: str | None) -> ExecutionView:
+    return ExecutionView(
+        id=row.id,
+        rollout_id=row.rollout_id,
+        device_id=row.device_id,
+        position=row.position,
+        state=ExecutionState(row.state),
+        step=row.step,
+        variant=variant,
+        digest=row.digest,
+        reason=row.reason,
+        verdicts=tuple(row.verdicts),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        deadline_at=row.deadline_at,
+        updated_at=row.updated_at,
+        finished_at=row.finished_at,
+    )
