@@ -108,7 +108,9 @@ def revoke_token(session: Session, token_id: Annotated[str, typer.Argument(metav
 
 
 def _token(session: Session, token_file: Path | None) -> str:
-    given = session.flags.token or session.around.environ.get("SPRAT_TOKEN")
+    given = session.flags.token
+    if given is None:
+        given = session.around.environ.get("SPRAT_TOKEN") or None
     if token_file is not None:
         given = sys.stdin.read(4096) if str(token_file) == "-" else read_text(token_file, "token")
     if given is None and sys.stdin.isatty():

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import httpx
 
-from sprat_controller.cli.exits import CliError, Exit, UnreachableError
+from sprat_controller.cli.exits import CliError, Exit, NotFoundError, UnreachableError
 from sprat_controller.cli.settings import Settings, tls
 
 Json: TypeAlias = dict[str, Any]
@@ -146,7 +146,8 @@ class Api:
         except (ValueError, KeyError, TypeError):
             text, code = f"{self._settings.url} answered {answer.status_code}", "no reason given"
         request = answer.headers.get("x-request-id")
-        raise CliError(f"{text} ({code}{f', request {request}' if request else ''})", status)
+        kind = NotFoundError if answer.status_code == HTTPStatus.NOT_FOUND else CliError
+        raise kind(f"{text} ({code}{f', request {request}' if request else ''})", status)
 
     def _object(self, answer: httpx.Response) -> Json:
         if answer.status_code == HTTPStatus.NO_CONTENT:
@@ -172,9 +173,10 @@ def _page(value: Any) -> tuple[list[Json], Any]:
     """Return a page's items and the cursor of the next; a bare list is one page."""
     page = cast("Json", value) if isinstance(value, dict) else {"items": value}
     items: Any = page.get("items")
-    if not isinstance(items, list):
+    listed = cast("list[object]", items) if isinstance(items, list) else [None]
+    if not all(isinstance(item, dict) for item in listed):
         raise CliError("expected a list from the controller, found another answer: check --url")
-    return cast("list[Json]", items), page.get("next")
+    return cast("list[Json]", listed), page.get("next")
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

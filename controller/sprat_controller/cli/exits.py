@@ -30,5 +30,9 @@ class CliError(Exception):
         self.status = status
 
 
+class NotFoundError(CliError):
+    """The controller knows no such thing."""
+
+
 class UnreachableError(CliError):
     """The controller cannot be reached right now; later it may."""

@@ -17,7 +17,7 @@ from sprat_proto.manifest import Activation
 
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Api, Json
-from sprat_controller.cli.exits import CliError
+from sprat_controller.cli.exits import CliError, NotFoundError
 from sprat_controller.cli.output import Cell, say, size
 from sprat_controller.cli.publishers import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
@@ -127,10 +127,10 @@ def _kinds(text: str) -> list[str]:
 
 def _next_counter(api: Api, model: str) -> int:
     """Return one more than the highest counter that the controller knows of the model."""
-    known = next((one for one in api.pages("models") if one.get("model") == model), None)
-    if known is None:
+    try:
+        releases: list[Json] = api.get(f"models/{model}").get("releases") or []
+    except NotFoundError:
         return 1
-    releases: list[Json] = api.get(f"models/{model}").get("releases") or []
     return 1 + max((int(release["counter"]) for release in releases), default=0)
 
 

@@ -39,14 +39,16 @@ def resolve(
     Raises:
         CliError: No address or no token, or a settings file that cannot be read.
     """
-    url = url or environ.get("SPRAT_URL")
-    token = token or environ.get("SPRAT_TOKEN")
+    url = environ.get("SPRAT_URL") or None if url is None else url
+    token = environ.get("SPRAT_TOKEN") or None if token is None else token
     ca = ca or environ.get("SPRAT_CA")
-    if not (url and token):
+    if url is None or token is None:
         kept = _load(config_path(environ))
         if url and url.rstrip("/") != kept.get("url"):
             kept = {}
-        url, token, ca = url or kept.get("url"), token or kept.get("token"), ca or kept.get("ca")
+        url = kept.get("url") if url is None else url
+        token = kept.get("token") if token is None else token
+        ca = ca or kept.get("ca")
     if not url:
         raise CliError(
             "which controller? run `sprat login URL`, or give --url or SPRAT_URL", Exit.USAGE

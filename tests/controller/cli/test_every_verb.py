@@ -1,0 +1,295 @@
+"""Every verb, found by walking the command itself: bad input, no controller, no permission."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from simulators.operator_api import VIEWER, OperatorApi
+from simulators.sprat_command import Sprat
+from sprat_controller.cli.main import app
+from typer.main import get_command
+
+PUSH = ["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{key}"]
+# A verb's bad inputs, and how each ends. `{key}` and `{gguf}` are files that are there.
+BAD: dict[str, list[tuple[list[str], int]]] = {
+    "login": [
+        ([], 64),
+        (["http://controller.test"], 64),
+        (["https://"], 64),
+        (["https://controller.test:no"], 64),
+        (["https://controller.test/elsewhere"], 64),
+        (["https://user@controller.test"], 64),
+        (["https://controller.test", "--token", "sprat_wrong"], 4),
+        (["https://controller.test", "--token", "a b"], 4),
+        (["https://controller.test", "--token", ""], 4),
+        (["https://controller.test", "--token-file", "/no/such/file"], 1),
+        (["https://controller.test", "--ca", "/no/such/file"], 1),
+        (["https://controller.test", "--ca", "{text}"], 1),
+    ],
+    "whoami": [(["--token", "sprat_wrong"], 4), (["--url", "ftp://x"], 64), (["extra"], 64)],
+    "tokens create": [
+        ([], 64),
+        (["someone"], 64),
+        (["someone", "--role", "emperor"], 64),
+        (["Some One", "--role", "viewer"], 64),
+        (["someone", "--role", "viewer", "--expires-days", "0"], 64),
+        (["someone", "--role", "viewer", "--expires-days", "soon"], 64),
+    ],
+    "tokens list": [(["-o", "papyrus"], 64), (["extra"], 64)],
+    "tokens revoke": [([], 64), (["nothing"], 1), (["../devices/gw-1"], 64), ([""], 64)],
+    "enrolment create": [
+        ([], 64),
+        (["Not A Name"], 64),
+        (["dev", "--ttl", "soon"], 64),
+        (["dev", "--ttl", "1"], 64),
+        (["dev", "--label", "nokey"], 64),
+        (["dev", "--label", "=value"], 64),
+        (["dev", "--label", "a=1", "--label", "a=2"], 64),
+    ],
+    "enrolment list": [(["-o", ""], 64)],
+    "enrolment revoke": [([], 64), (["nothing"], 1), (["a/b"], 64)],
+    "devices list": [
+        (["--where", "site"], 64),
+        (["--state", "HAPPY"], 64),
+        (["--limit", "0"], 64),
+        (["--no-such-option"], 64),
+    ],
+    "devices show": [([], 64), (["nobody"], 1), (["No Body"], 64), (["a/../b"], 64)],
+    "devices label": [
+        ([], 64),
+        (["gw-1"], 64),
+        (["gw-1", "site"], 64),
+        (["nobody", "a=b"], 1),
+        (["gw-1", "a=b", "a=c"], 64),
+    ],
+    "devices remove": [([], 64), (["gw-1"], 64), (["nobody", "--yes"], 1)],
+    "keys generate": [
+        ([], 64),
+        (["--out", "{key_base}"], 1),
+        (["--out", "/no/such/folder/key"], 1),
+        (["--out", "{new}", "--passphrase-file", "/no/such/file"], 1),
+        (["--out", "{new}", "--passphrase-file", "{empty}"], 1),
+        (["--out", "{new}", "--passphrase-file", "{binary}"], 1),
+    ],
+    "publishers add": [
+        ([], 64),
+        (["someone"], 64),
+        (["someone", "/no/such/file.pub"], 1),
+        (["someone", "{text}"], 1),
+        (["someone", "{binary}"], 1),
+        (["someone", "{large}"], 1),
+        (["someone", "{key}"], 1),
+        (["Some One", "{pub}"], 64),
+    ],
+    "publishers list": [(["extra"], 64)],
+    "models push": [
+        ([], 64),
+        (["{gguf}"], 64),
+        (["/no/such.gguf", "--name", "m", "--release", "1.0.0", "--key", "{key}"], 6),
+        (["{text}", "--name", "m", "--release", "1.0.0", "--key", "{key}"], 6),
+        (["{folder}", "--name", "m", "--release", "1.0.0", "--key", "{key}"], 6),
+        (["{gguf}", "--name", "A Model", "--release", "1.0.0", "--key", "{key}"], 64),
+        (["{gguf}", "--name", "m", "--release", "one", "--key", "{key}"], 64),
+        (["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "/no/such.pem"], 1),
+        (["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{text}"], 1),
+        (["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{open_key}"], 1),
+        ([*PUSH, "--variants", "q9"], 64),
+        ([*PUSH, "--variants", "q4_0,q4_0"], 64),
+        ([*PUSH, "--golden", "question"], 64),
+        ([*PUSH, "--golden", "=>x"], 64),
+        ([*PUSH, "--soak", "-1"], 64),
+        ([*PUSH, "--counter", "0"], 64),
+    ],
+    "models list": [(["extra"], 64)],
+    "models show": [([], 64), (["nothing"], 1), (["talk@9.9.9"], 1), (["talk@new"], 64)],
+    "rollout plan": [
+        ([], 64),
+        (["talk@1.0.0"], 64),
+        (["talk", "--alias", "a"], 64),
+        (["talk@", "--alias", "a"], 64),
+        (["@1.0.0", "--alias", "a"], 64),
+        (["talk@9.9.9", "--alias", "a"], 1),
+        (["talk@1.0.0", "--alias", "Not An Alias"], 64),
+        (["talk@1.0.0", "--alias", "a", "--device", "nobody"], 1),
+        (["talk@1.0.0", "--alias", "a", "--device", "No Body"], 64),
+        (["talk@1.0.0", "--alias", "a", "--where", "site"], 64),
+        (["talk@1.0.0", "--alias", "a", "--context", "1"], 64),
+        (["talk@1.0.0", "--alias", "a", "--context", "much"], 64),
+    ],
+    "rollout start": [
+        ([], 64),
+        (["talk@1.0.0", "--alias", "a"], 64),  # nobody to ask
+        (["talk@9.9.9", "--alias", "a", "--yes"], 1),
+        (["talk@1.0.0", "--alias", "Not An Alias", "--yes"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--at", "next week"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--at", "2026-13-40 25:61"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--at", "2026-12-01"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--at", "2020-01-01 00:00"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--at", "9999-12-31T23:59:59-23:59"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--max-in-progress", "-1"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--timeout", "0"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--device", "nobody"], 1),
+    ],
+    "rollout watch": [([], 64), (["nothing"], 1), (["a b"], 64), (["r-1", "--timeout", "0"], 64)],
+    "rollout list": [(["extra"], 64)],
+    "rollout show": [([], 64), (["nothing"], 1), (["../tokens"], 64)],
+    "rollout pause": [([], 64), (["nothing"], 1), (["a?b"], 64)],
+    "rollout resume": [([], 64), (["nothing"], 1)],
+    "rollout stop": [([], 64), (["r-1"], 64), (["nothing", "--yes"], 1)],
+    "audit list": [
+        (["--device", "nobody"], 1),
+        (["--device", "No Body"], 64),
+        (["--limit", "0"], 64),
+        (["--after", "-1"], 64),
+    ],
+    "audit verify": [(["--device", "nobody"], 1), (["--device", "a/b"], 64)],
+}
+# A call of each verb that is right, for those that need more than their name.
+GOOD: dict[str, list[str]] = {
+    "login": ["https://controller.test:7770"],
+    "tokens create": ["ci", "--role", "viewer"],
+    "tokens revoke": ["id-1"],
+    "enrolment create": ["gw-2"],
+    "enrolment revoke": ["id-1"],
+    "devices show": ["gw-1"],
+    "devices label": ["gw-1", "a=b"],
+    "devices remove": ["gw-1", "--yes"],
+    "keys generate": ["--out", "{new}"],
+    "publishers add": ["someone", "{pub}"],
+    "models push": [*PUSH, "--variants", "f16"],
+    "models show": ["talk"],
+    "rollout plan": ["talk@1.0.0", "--alias", "a"],
+    "rollout start": ["talk@1.0.0", "--alias", "a", "--yes"],
+    "rollout watch": ["r-1"],
+    "rollout show": ["r-1"],
+    "rollout pause": ["r-1"],
+    "rollout resume": ["r-1"],
+    "rollout stop": ["r-1", "--yes"],
+}
+CHANGING = [
+    "tokens create",
+    "tokens revoke",
+    "enrolment create",
+    "enrolment revoke",
+    "devices label",
+    "devices remove",
+    "publishers add",
+    "models push",
+    "rollout start",
+    "rollout pause",
+    "rollout resume",
+    "rollout stop",
+]
+
+
+def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, below in getattr(command, "commands", {}).items():
+        if hasattr(below, "commands"):
+            yield from walk(below, (*words, name))
+        else:
+            yield " ".join((*words, name))
+
+
+VERBS = sorted(walk(get_command(app)))
+
+
+def filled(arguments: list[str], files: dict[str, Path]) -> list[str]:
+    return [word.format(**files) for word in arguments]
+
+
+def test_the_tables_here_know_every_verb() -> None:
+    assert sorted(BAD) == VERBS
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "status"),
+    [(verb, *case) for verb, cases in BAD.items() for case in cases],
+    ids=str,
+)
+def test_bad_input_gets_one_sentence_and_its_status(
+    sprat: Sprat, files: dict[str, Path], verb: str, arguments: list[str], status: int
+) -> None:
+    sprat(*verb.split(), *filled(arguments, files)).assert_one_sentence(status)
+    assert not sprat.api.lists["rollouts"]
+
+
+@pytest.mark.parametrize("words", [[], ["devices"], ["fly"], ["devices", "fly"], ["--fly"]])
+def test_words_that_are_no_verb_are_wrong_usage(sprat: Sprat, words: list[str]) -> None:
+    sprat(*words).assert_one_sentence(64)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_right_call_succeeds(sprat: Sprat, files: dict[str, Path], verb: str) -> None:
+    seed(sprat.api)
+    said = sprat(*verb.split(), *filled(GOOD.get(verb, []), files), "-o", "json")
+    assert said.status == 0, said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example(sprat: Sprat, verb: str) -> None:
+    said = sprat(*verb.split(), "--help")
+    assert said.status == 0
+    assert f"Example: sprat {verb}" in " ".join(said.output.split())
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "keys generate"])
+def test_a_controller_that_is_not_there_is_named(
+    sprat: Sprat, files: dict[str, Path], verb: str
+) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("[Errno 111] Connection refused", request=request)
+
+    sprat.api.answer = refuse
+    said = sprat(*verb.split(), *filled(GOOD.get(verb, []), files))
+    assert said.status == 1
+    assert "https://controller.test:7770 cannot be reached" in said.errors
+    assert said.errors.splitlines()[-1].startswith("sprat: ")
+    assert said.output == ""
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "keys generate"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, text="<html>hello</html>"),
+        httpx.Response(200, json=[[]]),
+        httpx.Response(200, json="text"),
+        httpx.Response(302, headers={"location": "https://elsewhere.test"}),
+        httpx.Response(500, text="oops"),
+        httpx.Response(400, json={"error": "a string"}),
+    ],
+    ids=["html", "list", "text", "redirect", "failure", "other error"],
+)
+def test_another_server_is_told_apart(
+    sprat: Sprat, files: dict[str, Path], verb: str, answer: httpx.Response
+) -> None:
+    sprat.api.answer = lambda _: answer
+    said = sprat(*verb.split(), *filled(GOOD.get(verb, []), files))
+    if said.status == 0:  # a removal needs no more than a success
+        assert answer.status_code == 200
+        assert verb in ("tokens revoke", "enrolment revoke", "devices remove")
+    else:
+        last = said.errors.splitlines()[-1]
+        assert last.startswith("sprat: ")
+        assert "this is a bug" not in last
+
+
+@pytest.mark.parametrize("verb", CHANGING)
+def test_what_is_not_allowed_ends_with_4(sprat: Sprat, files: dict[str, Path], verb: str) -> None:
+    seed(sprat.api)
+    sprat.environ["SPRAT_TOKEN"] = VIEWER
+    said = sprat(*verb.split(), *filled(GOOD[verb], files))
+    assert said.status == 4
+    assert "a viewer may not do this" in said.errors.splitlines()[-1]
+    assert "req-1" in said.errors
+
+
+def seed(api: OperatorApi) -> None:
+    """Make the things that right calls speak of."""
+    for kind in ("tokens", "enrolment-tokens"):
+        api.lists[kind].append({"id": "id-1"})
+    api.lists["rollouts"].append({"id": "r-1", "state": "RUNNING"})

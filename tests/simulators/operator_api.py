@@ -1,0 +1,320 @@
+"""The controller's operators' API in memory, as an httpx transport: what the CLI's tests talk to.
+
+It answers as the API's contract says and keeps what it was told, so that a test can look.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+from sprat_proto import canonical, manifest
+
+Json = dict[str, Any]
+ADMIN: Final = "sprat_admin"
+VIEWER: Final = "sprat_viewer"
+URL: Final = "https://controller.test:7770"
+CREATED: Final = "2026-11-23T10:00:00+00:00"
+
+Q8: Final[Json] = {
+    "variant": "q8_0",
+    "digest": "8" * 64,
+    "fits": False,
+    "code": "INSUFFICIENT_MEMORY",
+    "message": "needs 121 MiB of memory, the budget is 115 MiB",
+    "need": {},
+}
+Q4: Final[Json] = {
+    "variant": "q4_0",
+    "digest": "4" * 64,
+    "fits": True,
+    "code": None,
+    "message": "fits",
+    "need": {},
+}
+
+
+class RefusalError(Exception):
+    """What the API answers instead."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class OperatorApi:
+    """The API's state and its routes."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.bodies: list[Json] = []
+        self.lists: dict[str, list[Json]] = {
+            "tokens": [],
+            "enrolment-tokens": [],
+            "publishers": [],
+            "rollouts": [],
+        }
+        self.devices: dict[str, Json] = {}
+        self.models: dict[str, list[Json]] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.audit: list[Json] = []
+        self.audit_ok = True
+        self.page_size = 1000
+        # What a watcher sees one after the other: the state and the executions of the rollout.
+        self.moments: list[tuple[str, list[Json]]] = [("FINISHED", [])]
+        self.answer: Callable[[httpx.Request], httpx.Response] | None = None
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        """What an httpx client is given."""
+        return httpx.MockTransport(self.handle)
+
+    def add_device(self, device_id: str, **facts: Any) -> None:
+        """Make a device known."""
+        self.devices[device_id] = {
+            "id": device_id,
+            "state": "IN_SYNC",
+            "online": True,
+            "simulated": False,
+            "labels": {},
+            "running": [],
+            "last_seen_at": CREATED,
+            **facts,
+        }
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
+        self.calls.append((request.method, request.url.path))
+        if self.answer is not None:
+            return self.answer(request)
+        try:
+            self._authenticate(request)
+            return self._route(request)
+        except RefusalError as refusal:
+            error: Json = {"code": refusal.code, "message": refusal.message, "details": {}}
+            return httpx.Response(
+                refusal.status, json={"error": error}, headers={"x-request-id": "req-1"}
+            )
+
+    def _authenticate(self, request: httpx.Request) -> None:
+        known = request.headers.get("authorization") in (f"Bearer {ADMIN}", f"Bearer {VIEWER}")
+        if not known:
+            raise RefusalError(401, "not_authenticated", "expected a valid token, found another")
+        if VIEWER in request.headers["authorization"] and request.method not in ("GET", "HEAD"):
+            raise RefusalError(403, "not_allowed", "a viewer may not do this")
+
+    def _route(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/api/v1/")
+        if path.startswith("blobs/sha256/"):
+            return self._blob(request, path.rpartition("/")[2])
+        body: Json = json.loads(request.content) if request.content else {}
+        if body:
+            self.bodies.append(body)
+        for method, pattern, route in ROUTES:
+            match = re.fullmatch(pattern, path)
+            if match and method == request.method:
+                return route(self, request, body, *match.groups())
+        raise RefusalError(404, "not_found", f"there is no {path}")
+
+    def _blob(self, request: httpx.Request, sha256: str) -> httpx.Response:
+        if request.method == "HEAD":
+            return httpx.Response(200 if sha256 in self.blobs else 404)
+        data = request.read()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise RefusalError(422, "digest_mismatch", f"expected {sha256}, found other bytes")
+        self.blobs[sha256] = data
+        return httpx.Response(201, json={"sha256": sha256, "size": len(data)})
+
+    def _page(self, request: httpx.Request, items: list[Json]) -> httpx.Response:
+        start = int(request.url.params.get("after", 0))
+        size = min(int(request.url.params["limit"]), self.page_size)
+        following = start + size if start + size < len(items) else None
+        return httpx.Response(200, json={"items": items[start : start + size], "next": following})
+
+    def whoami(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+        return httpx.Response(200, json={"name": "root", "role": "admin"})
+
+    def list_of(self, request: httpx.Request, _body: Json, kind: str) -> httpx.Response:
+        return self._page(request, self.lists[kind])
+
+    def create(self, _request: httpx.Request, body: Json, kind: str) -> httpx.Response:
+        made = {"id": f"id-{len(self.lists[kind]) + 1}", "created_at": CREATED, **body}
+        self.lists[kind].append(made)
+        secret = {} if kind == "publishers" else {"token": f"secret-{made['id']}"}
+        return httpx.Response(201, json=made | secret)
+
+    def delete(self, _request: httpx.Request, _body: Json, kind: str, one: str) -> httpx.Response:
+        self._find(self.lists[kind], one, kind)
+        return httpx.Response(204)
+
+    def list_devices(self, request: httpx.Request, _body: Json) -> httpx.Response:
+        wanted = [label.split("=") for label in request.url.params.get_list("label")]
+        state = request.url.params.get("state")
+        found = [
+            device
+            for device in self.devices.values()
+            if all(device["labels"].get(key) == value for key, value in wanted)
+            and state in (None, device["state"])
+        ]
+        return self._page(request, found)
+
+    def device(self, request: httpx.Request, body: Json, name: str) -> httpx.Response:
+        device = self._find(list(self.devices.values()), name, "device")
+        if request.method == "DELETE":
+            del self.devices[name]
+            return httpx.Response(204)
+        device.update(body)
+        return httpx.Response(200, json=device)
+
+    def list_models(self, request: httpx.Request, _body: Json) -> httpx.Response:
+        models = [{"model": model, "releases": found} for model, found in self.models.items()]
+        return self._page(request, models)
+
+    def model(self, _request: httpx.Request, _body: Json, model: str) -> httpx.Response:
+        if model not in self.models:
+            raise RefusalError(404, "not_found", f"there is no model {model}")
+        return httpx.Response(200, json={"model": model, "releases": self.models[model]})
+
+    def release(self, _request: httpx.Request, _body: Json, model: str, at: str) -> httpx.Response:
+        for found in self.models.get(model, []):
+            if found["release"] == at:
+                return httpx.Response(200, json={"model": model, **found})
+        raise RefusalError(404, "not_found", f"there is no release {model}@{at}")
+
+    def publish(self, _request: httpx.Request, body: Json, model: str) -> httpx.Response:
+        releases = self.models.setdefault(model, [])
+        if any(release["release"] == body["release"] for release in releases):
+            raise RefusalError(409, "release_exists", f"{model} has {body['release']} already")
+        variants = [self._variant(sha256) for sha256 in body["envelopes"]]
+        counter = variants[0]["manifest"]["release_counter"]
+        releases.append({"release": body["release"], "counter": counter, "variants": variants})
+        return httpx.Response(201, json=releases[-1])
+
+    def _variant(self, envelope: str) -> Json:
+        payload = canonical_payload(self.blobs[envelope])
+        read = manifest.to_builtins(manifest.decode(payload))
+        return {
+            "variant": read["variant"],
+            "digest": canonical.sha256_hex(payload),
+            "manifest": read,
+        }
+
+    def plan(self, _request: httpx.Request, body: Json) -> httpx.Response:
+        self._release_exists(body)
+        return httpx.Response(200, json={"devices": [self._planned(d) for d in self._target(body)]})
+
+    def _planned(self, device: Json) -> Json:
+        return {
+            "device_id": device["id"],
+            "simulated": device["simulated"],
+            "hardware_class": "aarch64/4",
+            "action": "INSTALL",
+            "variant": "q4_0",
+            "digest": "4" * 64,
+            "current": None,
+            "reason": None,
+            "verdicts": [Q8, Q4],
+        }
+
+    def create_rollout(self, _request: httpx.Request, body: Json) -> httpx.Response:
+        self._release_exists(body)
+        self._target(body)
+        made = {
+            **body,
+            "id": f"r-{len(self.lists['rollouts']) + 1}",
+            "state": "SCHEDULED" if "start_at" in body else "READY",
+            "counts": {"QUEUED": len(self.devices)},
+        }
+        self.lists["rollouts"].append(made)
+        return httpx.Response(201, json=made)
+
+    def rollout(self, _request: httpx.Request, _body: Json, one: str) -> httpx.Response:
+        found = self._find(self.lists["rollouts"], one, "rollout")
+        return httpx.Response(200, json={**found, "state": self.moments[0][0]})
+
+    def executions(self, request: httpx.Request, _body: Json, one: str) -> httpx.Response:
+        self._find(self.lists["rollouts"], one, "rollout")
+        executions = self.moments[0][1]
+        if len(self.moments) > 1:
+            self.moments.pop(0)
+        return self._page(request, executions)
+
+    def act(self, _request: httpx.Request, _body: Json, one: str, action: str) -> httpx.Response:
+        found = self._find(self.lists["rollouts"], one, "rollout")
+        if found["state"] == "FINISHED":
+            raise RefusalError(409, "wrong_state", f"a rollout that is FINISHED cannot {action}")
+        after = {"start": "RUNNING", "pause": "PAUSED", "resume": "RUNNING", "stop": "STOPPING"}
+        found["state"] = after[action]
+        return httpx.Response(200, json=found)
+
+    def list_audit(
+        self, request: httpx.Request, _body: Json, device: str | None = None
+    ) -> httpx.Response:
+        if device is not None:
+            self._find(list(self.devices.values()), device, "device")
+        tag = request.url.params.get("tag")
+        found = [one for one in self.audit if tag in (None, one["body"]["tag"])]
+        return self._page(request, found)
+
+    def verify(
+        self, _request: httpx.Request, _body: Json, device: str | None = None
+    ) -> httpx.Response:
+        if device is not None:
+            self._find(list(self.devices.values()), device, "device")
+        return httpx.Response(200, json={"ok": self.audit_ok, "records": len(self.audit)})
+
+    def _find(self, items: list[Json], one: str, kind: str) -> Json:
+        for item in items:
+            if item["id"] == one:
+                return item
+        raise RefusalError(404, "not_found", f"there is no {kind} {one}")
+
+    def _release_exists(self, body: Json) -> None:
+        releases = self.models.get(body["model"], [])
+        if not any(release["release"] == body["release"] for release in releases):
+            raise RefusalError(
+                404, "not_found", f"there is no release {body['model']}@{body['release']}"
+            )
+
+    def _target(self, body: Json) -> list[Json]:
+        for device in body["devices"]:
+            self._find(list(self.devices.values()), device, "device")
+        return [d for d in self.devices.values() if body["devices"] in ([], [d["id"]])]
+
+
+def canonical_payload(envelope: bytes) -> bytes:
+    """Return what an envelope carries, unchecked: the simulator trusts its tests."""
+
+    return base64.b64decode(json.loads(envelope)["payload"])
+
+
+NAME: Final = "([^/]+)"
+LISTS: Final = "(tokens|enrolment-tokens|publishers|rollouts)"
+ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
+    ("GET", "whoami", OperatorApi.whoami),
+    ("POST", "rollouts/plan", OperatorApi.plan),
+    ("POST", "rollouts", OperatorApi.create_rollout),
+    ("GET", LISTS, OperatorApi.list_of),
+    ("POST", LISTS, OperatorApi.create),
+    ("DELETE", f"{LISTS}/{NAME}", OperatorApi.delete),
+    ("GET", "devices", OperatorApi.list_devices),
+    ("GET", f"devices/{NAME}", OperatorApi.device),
+    ("PATCH", f"devices/{NAME}", OperatorApi.device),
+    ("DELETE", f"devices/{NAME}", OperatorApi.device),
+    ("GET", "models", OperatorApi.list_models),
+    ("GET", f"models/{NAME}", OperatorApi.model),
+    ("GET", f"models/{NAME}/releases/{NAME}", OperatorApi.release),
+    ("POST", f"models/{NAME}/releases", OperatorApi.publish),
+    ("GET", f"rollouts/{NAME}", OperatorApi.rollout),
+    ("GET", f"rollouts/{NAME}/executions", OperatorApi.executions),
+    ("POST", f"rollouts/{NAME}/(start|pause|resume|stop)", OperatorApi.act),
+    ("GET", "audit", OperatorApi.list_audit),
+    ("GET", "audit/verify", OperatorApi.verify),
+    ("GET", f"devices/{NAME}/audit", OperatorApi.list_audit),
+    ("GET", f"devices/{NAME}/audit/verify", OperatorApi.verify),
+]
