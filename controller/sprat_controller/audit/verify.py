@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import msgspec
 import sqlalchemy as sql
-from sqlalchemy import Row
 from sqlmodel import Session, col, select
 
 from sprat_controller.audit.log import GENESIS, chain
@@ -67,7 +66,10 @@ def verify_controller(session: Session) -> ChainReport:
         col(AuditRecord.subject),
     ).order_by(col(AuditRecord.seq))
     rows = session.connection().execute(columns.execution_options(yield_per=_BATCH))
-    return verify(_controller_link(row) for row in rows)
+    return verify(
+        Link(seq, body, digest, (("actor", actor), ("tag", tag), ("subject", subject)))
+        for seq, body, digest, actor, tag, subject in rows
+    )
 
 
 def verify_device(session: Session, device_id: str) -> ChainReport:
@@ -79,11 +81,6 @@ def verify_device(session: Session, device_id: str) -> ChainReport:
         .execution_options(yield_per=_BATCH)
     )
     return verify(Link(seq, body, digest) for seq, body, digest in session.exec(columns))
-
-
-def _controller_link(row: Row[Any]) -> Link:
-    copies = (("actor", row.actor), ("tag", row.tag), ("subject", row.subject))
-    return Link(row.seq, row.body, row.hash, copies)
 
 
 def _fault(link: Link, head: str, expected_seq: int) -> str | None:
