@@ -1,0 +1,1 @@
+"""What this device's hardware is and can carry."""

@@ -1,0 +1,77 @@
+"""One answer on its way from a worker to an application, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from time import monotonic
+
+from sprat_agent.runtime.process import Ask
+from sprat_agent.runtime.served import ServedAlias
+from sprat_agent.runtime.wire import Chat, Done
+from sprat_agent.sync.ports import Loadable
+
+
+class Answer:
+    """Iterate over its pieces of text; `done` is there afterwards.
+
+    Raises, while iterated:
+        AnswerError: The worker died, was ended, or refused the request.
+    """
+
+    def __init__(self, loadable: Loadable, ask: Ask, began: float) -> None:
+        self.loadable = loadable
+        self.done: Done | None = None
+        self.queue_ms = (monotonic() - began) * 1000
+        self.ttft_ms: float | None = None  # from arrival to the first text
+        self._began = began
+        self._ask = ask
+        self._took_ms = 0.0
+
+    @classmethod
+    async def begin(cls, alias: ServedAlias, chat: Chat, *, is_pinned: bool) -> Answer:
+        """Wait for a worker to take the request; see `ServedAlias.admit`."""
+        began = monotonic()
+        admission = await alias.admit(chat, is_pinned=is_pinned)
+        return cls(admission.hosted.loadable, admission.ask, began)
+
+    async def texts(self) -> AsyncIterator[str]:
+        """Yield the pieces of text."""
+        async for message in self._ask:
+            now_ms = (monotonic() - self._began) * 1000
+            if isinstance(message, Done):
+                self.done = message
+                self._took_ms = now_ms
+                continue
+            self.ttft_ms = self.ttft_ms or now_ms
+            yield message.text
+
+    def stop(self) -> None:
+        """Stop the generation, if it goes on."""
+        self._ask.cancel()
+
+    def timings(self) -> dict[str, float]:
+        """Return what the answer took, in milliseconds and tokens a second."""
+        done = self.done
+        timings = {"queue_ms": self.queue_ms}
+        if self.ttft_ms is not None:
+            timings["ttft_ms"] = self.ttft_ms
+        if done:
+            timings["prefill_ms"] = done.prefill_ms
+            timings["decode_ms"] = done.decode_ms
+            timings["decode_tps"] = _rate(done.completion_tokens, done.decode_ms)
+            timings["total_ms"] = self._took_ms
+        return {name: round(value, 2) for name, value in timings.items()}
+
+    def audit_details(self) -> dict[str, object]:
+        """Return what the journal is to know: never the text."""
+        done = self.done
+        return {
+            "digest": self.loadable.digest,
+            "tokens_in": done.prompt_tokens if done else 0,
+            "tokens_out": done.completion_tokens if done else 0,
+            "ms": round(self._took_ms),
+        }
+
+
+def _rate(tokens: int, milliseconds: float) -> float:
+    return tokens * 1000 / milliseconds if milliseconds > 0 else 0.0

@@ -1,0 +1,155 @@
+"""One loadable model and the worker that holds it, if one does at the moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+from sprat_proto import fit
+from sprat_proto.states import ReasonCode
+
+from sprat_agent.runtime.faults import AnswerError
+from sprat_agent.runtime.limits import Limits
+from sprat_agent.runtime.opened import OpenedFiles
+from sprat_agent.runtime.process import WorkerProcess
+from sprat_agent.runtime.wire import Load
+from sprat_agent.sync.ports import ExecutionError, Loadable
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What it takes to start a worker."""
+
+    command: Sequence[str]
+    run_dir: Path
+    threads: int
+    limits: Limits
+
+
+class HostedModel:
+    """A model that is to be in memory; `start` and `end` may alternate."""
+
+    def __init__(
+        self, loadable: Loadable, workshop: Workshop, on_change: Callable[[], None]
+    ) -> None:
+        self.loadable = loadable
+        self.worker: WorkerProcess | None = None
+        self.trouble = ""  # why it is not ready, one sentence
+        self.context = 0  # tokens, once loaded
+        self.load_ms = 0.0
+        self.last_lived_s = 0.0  # how long the last worker was ready
+        self.is_proved = False  # a candidate that passed its probe
+        self.is_given_up = False  # nobody will start it again: it takes no memory
+        self._workshop = workshop
+        self._on_change = on_change
+        self._ready_since = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """A worker holds it and lives."""
+        return self.worker is not None and self.worker.slots > 0 and not self.worker.died.done()
+
+    @property
+    def free(self) -> int:
+        """How many more requests it can answer at once now."""
+        return self.worker.free if self.worker else 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes when it is loaded, by the rule of fit."""
+        one = self.loadable
+        candidate = fit.Candidate(one.variant, one.digest, "", 0, one.facts)
+        return fit.need(candidate, one.context).memory
+
+    async def start(self) -> None:
+        """Verify the files and load them in a new worker.
+
+        Raises:
+            ExecutionError: SIZE_MISMATCH, DIGEST_MISMATCH, MODEL_FILE_INVALID, LOAD_FAILED, with
+                no worker left over.
+        """
+        began = monotonic()
+        self.trouble = ""
+        try:
+            with TemporaryDirectory(dir=self._workshop.run_dir, prefix="worker-") as folder:
+                await self._start(Path(folder))
+        except ExecutionError as error:
+            self.trouble = error.message
+            raise
+        finally:
+            if not self.is_ready:
+                await self.end()
+        self._ready_since = monotonic()
+        self.load_ms = (self._ready_since - began) * 1000
+        self._on_change()
+
+    async def end(self) -> None:
+        """End the worker, if any, and give its memory back."""
+        worker, self.worker = self.worker, None
+        if worker:
+            await worker.end()
+
+    async def died(self) -> str:
+        """Wait until the worker dies; return why as one sentence."""
+        if self.worker is None:
+            return self.trouble or f"{self.loadable.name} is not loaded"
+        reason = await asyncio.shield(self.worker.died)
+        self.last_lived_s = monotonic() - self._ready_since
+        self.trouble = self.trouble or reason
+        return reason
+
+    async def _start(self, folder: Path) -> None:
+        work = folder / "work"
+        work.mkdir()
+        with _opened(self.loadable) as files:
+            self.worker = await WorkerProcess.start(
+                self.loadable.name,
+                command=self._workshop.command,
+                descriptors=files.descriptors,
+                folder=work,
+                limits=self._workshop.limits,
+                on_free=self._on_change,
+            )
+            await _verify(files)  # while the worker imports its libraries
+            path = files.path_for_engine(folder)
+            await self._load(self.worker, path)
+
+    async def _load(self, worker: WorkerProcess, path: str) -> None:
+        one = self.loadable
+        trained = one.facts.context_length
+        context = min(one.context, trained) if trained else one.context
+        try:
+            loaded = await worker.load(Load(path, context, self._workshop.threads))
+        except AnswerError as error:
+            message = f"{one.name} could not be loaded: {error.message}"
+            raise ExecutionError(ReasonCode.LOAD_FAILED, message) from error
+        self.context = loaded.context
+        if worker.died.done():
+            raise ExecutionError(ReasonCode.WORKER_CRASHED, worker.died.result())
+
+
+@contextmanager
+def _opened(loadable: Loadable) -> Generator[OpenedFiles]:
+    files = OpenedFiles(loadable)
+    try:
+        yield files
+    finally:
+        files.close()
+
+
+async def _verify(files: OpenedFiles) -> None:
+    """Run the verification in a thread; when cancelled, wait for the thread to let go of it."""
+    checking = asyncio.ensure_future(asyncio.to_thread(files.verify_blocking))
+    try:
+        await asyncio.shield(checking)
+    except asyncio.CancelledError:
+        files.abandon()
+        await asyncio.wait([checking])
+        if not checking.cancelled():
+            checking.exception()  # ours: nobody else asks for it
+        raise

@@ -1,0 +1,132 @@
+"""A model's files, opened once: what was hashed is what the engine maps.
+
+The files are hashed through the very descriptors that the worker inherits, so no one can put other
+files in their place in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sprat_proto import gguf
+from sprat_proto.gguf_header import read
+from sprat_proto.states import ReasonCode
+
+from sprat_agent.sync.ports import ExecutionError, Loadable, ShardFile
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class OpenedFiles:
+    """The open files of one loadable model, until `close`."""
+
+    def __init__(self, loadable: Loadable) -> None:
+        """Open them all.
+
+        Raises:
+            ExecutionError: LOAD_FAILED when one cannot be opened or is no regular file.
+        """
+        self._loadable = loadable
+        self._descriptors: list[int] = []
+        self._abandoned = threading.Event()
+        try:
+            for shard in loadable.files:
+                self._descriptors.append(_open(loadable, shard))
+        except ExecutionError:
+            self.close()
+            raise
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """For the worker to inherit under the same numbers."""
+        return tuple(self._descriptors)
+
+    def path_for_engine(self, folder: Path) -> str:
+        """Return the path by which the worker opens the model.
+
+        llama.cpp finds the further files of a split model by the name of the first, so those get
+        links in `folder`, each to the inherited descriptor.
+        """
+        if len(self._descriptors) == 1:
+            return f"/proc/self/fd/{self._descriptors[0]}"
+        count = len(self._descriptors)
+        links = [folder / f"model-{at + 1:05}-of-{count:05}.gguf" for at in range(count)]
+        for link, descriptor in zip(links, self._descriptors, strict=True):
+            link.symlink_to(f"/proc/self/fd/{descriptor}")
+        return str(links[0])
+
+    def verify_blocking(self) -> None:
+        """Compare size and SHA-256 of each file with the manifest, then check the header.
+
+        Raises:
+            ExecutionError: SIZE_MISMATCH, DIGEST_MISMATCH, MODEL_FILE_INVALID.
+        """
+        for shard, descriptor in zip(self._loadable.files, self._descriptors, strict=True):
+            self._verify_size(shard, descriptor)
+            self._verify_digest(shard, descriptor)
+        # The whole check wants a whole model; of a split one, only each header can be read.
+        inspect = gguf.check if len(self._descriptors) == 1 else read
+        try:
+            for descriptor in self._descriptors:
+                inspect(Path(f"/proc/self/fd/{descriptor}"))
+        except gguf.ModelFileError as error:
+            message = f"{self._loadable.name}: {error}"
+            raise ExecutionError(ReasonCode.MODEL_FILE_INVALID, message) from error
+
+    def abandon(self) -> None:
+        """Make a `verify_blocking` in another thread end soon, by an error."""
+        self._abandoned.set()
+
+    def close(self) -> None:
+        """Close all descriptors; the worker has its own."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _verify_size(self, shard: ShardFile, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        if size != shard.size:
+            raise ExecutionError(
+                ReasonCode.SIZE_MISMATCH,
+                f"{self._loadable.name}: {shard.path.name} is to have {shard.size} bytes and has"
+                f" {size}: refusing to load it",
+                expected=str(shard.size),
+                found=str(size),
+            )
+
+    def _verify_digest(self, shard: ShardFile, descriptor: int) -> None:
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+        offset = 0
+        while count := os.preadv(descriptor, [buffer], offset):
+            digest.update(buffer[:count])
+            offset += count
+            if self._abandoned.is_set():
+                raise ExecutionError(ReasonCode.LOAD_FAILED, f"{self._loadable.name}: given up")
+        found = digest.hexdigest()
+        if found != shard.sha256:
+            raise ExecutionError(
+                ReasonCode.DIGEST_MISMATCH,
+                f"{self._loadable.name}: {shard.path.name} is to have SHA-256 {shard.sha256[:16]}…"
+                f" and has {found[:16]}…: refusing to load it",
+                expected=shard.sha256,
+                found=found,
+            )
+
+
+def _open(loadable: Loadable, shard: ShardFile) -> int:
+    try:
+        descriptor = os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        message = f"{loadable.name}: cannot open {shard.path.name}: {error.strerror}"
+        raise ExecutionError(ReasonCode.LOAD_FAILED, message) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        message = f"{loadable.name}: expected {shard.path.name} to be a file, found something else"
+        raise ExecutionError(ReasonCode.LOAD_FAILED, message)
+    return descriptor

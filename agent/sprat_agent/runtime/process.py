@@ -1,0 +1,288 @@
+"""One engine worker as the agent sees it: start, load, ask, watch, end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+from sprat_agent.runtime import wire
+from sprat_agent.runtime.faults import (
+    AnswerError,
+    EngineFailedError,
+    ModelUnloadedError,
+    RequestRefusedError,
+    WorkerCrashedError,
+)
+from sprat_agent.runtime.limits import Limits
+
+_LOG = logging.getLogger(__name__)
+_LAST_WORDS_LENGTH: Final = 200
+_LAST_WORDS_S: Final = 1.0  # how long we listen for them after its death
+
+WORKER_COMMAND: Final = (sys.executable, "-P", "-m", "sprat_agent.runtime.worker")
+
+
+class Ask:
+    """One request that a worker is answering: iterate over its pieces, then the `Done`.
+
+    Raises, while iterated:
+        AnswerError: The worker died, was ended, or refused the request.
+    """
+
+    def __init__(self, request_id: int, cancel: Callable[[int], None]) -> None:
+        self.id = request_id
+        self.is_over = False
+        self._answers: asyncio.Queue[wire.Piece | wire.Done | AnswerError] = asyncio.Queue()
+        self._cancel = cancel
+
+    def __aiter__(self) -> Ask:
+        return self
+
+    async def __anext__(self) -> wire.Piece | wire.Done:
+        if self.is_over and self._answers.empty():
+            raise StopAsyncIteration
+        answer = await self._answers.get()
+        if isinstance(answer, AnswerError):
+            raise answer
+        return answer
+
+    def cancel(self) -> None:
+        """Stop the generation, if it goes on."""
+        if not self.is_over:
+            self._cancel(self.id)
+
+    def take(self, answer: wire.Piece | wire.Done | AnswerError) -> None:
+        """Hand over what the worker sent."""
+        self.is_over = not isinstance(answer, wire.Piece)
+        self._answers.put_nowait(answer)
+
+
+class WorkerProcess:
+    """A started worker. `died` is done when it is gone, with the reason as one sentence."""
+
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        limits: Limits,
+        on_free: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.slots = 0  # none before it is loaded
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.died: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._process = process
+        self._reader, self._writer = streams
+        self._limits = limits
+        self._on_free = on_free
+        self._asks: dict[int, Ask] = {}
+        self._next_id = 1
+        self._loaded: asyncio.Future[wire.Loaded | wire.LoadFailed] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._pong = asyncio.Event()
+        self._killed_for = ""
+        self._is_ended = False
+        self._last_words: deque[str] = deque(maxlen=3)
+        self._draining = self._task(self._drain(), "stderr")
+        self._receiving = self._task(self._receive(), "messages")
+        self._watching: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        *,
+        command: Sequence[str],
+        descriptors: Sequence[int],
+        folder: Path,
+        limits: Limits,
+        on_free: Callable[[], None],
+    ) -> WorkerProcess:
+        """Start a worker process, which begins with its imports.
+
+        Args:
+            name: `model@release+variant`, for messages.
+            command: What to run; the socket's descriptor and our process id are appended.
+            descriptors: The model's open files, inherited under the same numbers.
+            folder: An empty folder to run in: ggml loads backends from its working directory.
+            limits: Times to allow.
+            on_free: Called whenever a request is over and when the worker dies.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs, ExitStack() as on_failure:
+            on_failure.callback(ours.close)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                str(theirs.fileno()),
+                str(os.getpid()),
+                pass_fds=(theirs.fileno(), *descriptors),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=folder,
+                start_new_session=True,
+            )
+            on_failure.pop_all()
+        streams = await asyncio.open_connection(sock=ours)
+        return cls(name, process, streams, limits, on_free)
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id, which is also its process group."""
+        return self._process.pid
+
+    @property
+    def free(self) -> int:
+        """How many more requests it can answer at once now."""
+        return 0 if self.died.done() or self._is_ended else self.slots - len(self._asks)
+
+    async def load(self, source: wire.Load) -> wire.Loaded:
+        """Load the model; then the worker is watched.
+
+        Raises:
+            WorkerCrashedError: It died while loading, or took too long.
+            EngineFailedError: The engine refused the file.
+        """
+        self._writer.write(wire.frame(source))
+        waiting = (self._loaded, self.died)
+        await asyncio.wait(
+            waiting,
+            timeout=self._limits.load_timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not self._loaded.done():
+            if not self.died.done():
+                self._kill(f"did not load in {self._limits.load_timeout_s:.0f} s")
+            raise WorkerCrashedError(await asyncio.shield(self.died))
+        answer = self._loaded.result()
+        if isinstance(answer, wire.LoadFailed):
+            raise EngineFailedError(answer.message)
+        self.slots = answer.slots
+        self._watching = self._task(self._watch(), "pings")
+        return answer
+
+    def ask(self, chat: wire.Chat) -> Ask:
+        """Send a request; the caller has seen that a slot is `free`."""
+        ask = Ask(self._next_id, self._cancel)
+        self._next_id += 1
+        self._asks[ask.id] = ask
+        self.idle.clear()
+        self._writer.write(wire.frame(wire.Generate(ask.id, chat)))
+        return ask
+
+    async def end(self) -> None:
+        """End the process and give its memory back; requests get `ModelUnloadedError`."""
+        self._is_ended = True
+        self._kill("")
+        await asyncio.shield(self.died)
+
+    def _cancel(self, request_id: int) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(wire.frame(wire.Cancel(request_id)))
+
+    def _task(self, work: Coroutine[None, None, None], what: str) -> asyncio.Task[None]:
+        return asyncio.create_task(work, name=f"worker {self.name}: {what}")
+
+    def _kill(self, why: str) -> None:
+        if self._process.returncode is None:
+            self._killed_for = self._killed_for or why
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    async def _receive(self) -> None:
+        """Pass on what the worker says until it dies, then tell everybody."""
+        try:
+            while (message := await wire.receive_from_worker(self._reader)) is not None:
+                self._take(message)
+        except wire.WireError as error:
+            self._kill(f"broke the contract: {error}")
+        finally:
+            self._kill("")  # if it only closed its end: it is of no use any more
+            await self._process.wait()
+            await asyncio.wait([self._draining], timeout=_LAST_WORDS_S)
+            self._mourn()
+
+    def _take(self, message: wire.WorkerMessage) -> None:
+        match message:
+            case wire.Loaded() | wire.LoadFailed():
+                if not self._loaded.done():
+                    self._loaded.set_result(message)
+            case wire.Pong(stalled_s=stalled_s):
+                if stalled_s < self._limits.stall_timeout_s:
+                    self._pong.set()
+            case wire.Piece(id=request_id):
+                if ask := self._asks.get(request_id):
+                    ask.take(message)
+            case wire.Done(id=request_id):
+                self._finish(request_id, message)
+            case wire.Failed(id=request_id, code=code, message=text):
+                failed = code == "engine_error"
+                error = EngineFailedError(text) if failed else RequestRefusedError(code, text)
+                self._finish(request_id, error)
+
+    def _finish(self, request_id: int, answer: wire.Done | AnswerError) -> None:
+        if ask := self._asks.pop(request_id, None):
+            ask.take(answer)
+        if not self._asks:
+            self.idle.set()
+        self._on_free()
+
+    def _mourn(self) -> None:
+        self._writer.close()
+        if self._watching:
+            self._watching.cancel()
+        reason = self._reason()
+        self.died.set_result(reason)
+        error: AnswerError = WorkerCrashedError(reason)
+        if self._is_ended:
+            error = ModelUnloadedError(f"{self.name} was unloaded while it answered; ask again")
+        for request_id in list(self._asks):
+            self._finish(request_id, error)
+        self._on_free()
+
+    def _reason(self) -> str:
+        code = self._process.returncode or 0
+        how = f"exited with code {code}"
+        if code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        if self._killed_for:
+            how = f"was ended because it {self._killed_for}"
+        words = "; ".join(self._last_words)[-_LAST_WORDS_LENGTH:]
+        return f"the worker of {self.name} {how}" + (f" (it said: {words})" if words else "")
+
+    async def _watch(self) -> None:
+        """Kill the worker when it does not answer a ping, or answers that its engine hangs."""
+        number = 0
+        while True:
+            await asyncio.sleep(self._limits.ping_interval_s)
+            number += 1
+            self._pong.clear()
+            self._writer.write(wire.frame(wire.Ping(number)))
+            try:
+                await asyncio.wait_for(self._pong.wait(), self._limits.ping_timeout_s)
+            except TimeoutError:
+                self._kill("hung")
+                return
+
+    async def _drain(self) -> None:
+        """Pass the worker's standard error on to the log."""
+        stream = self._process.stderr
+        if stream is None:
+            raise RuntimeError("the worker was started without a pipe for its standard error")
+        while data := await stream.read(1 << 12):
+            for line in data.decode("utf-8", "replace").splitlines():
+                if line.strip():
+                    self._last_words.append(line.strip())
+                    _LOG.info("worker of %s: %s", self.name, line.strip())

@@ -1,0 +1,402 @@
+"""All models of this device: one worker process each, within one memory budget.
+
+Implements `sync.ports.Workers` for executions, and what the local API asks. Runs in the agent's
+event loop; only files are read in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sprat_proto.fit import MIB
+from sprat_proto.manifest import Activation
+from sprat_proto.states import ModelState, ReasonCode
+
+from sprat_agent.profile.cpu import usable_cores
+from sprat_agent.runtime import golden
+from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.events import ModelEvents, OnEvent
+from sprat_agent.runtime.faults import ModelNotFoundError
+from sprat_agent.runtime.hosted import HostedModel, Workshop
+from sprat_agent.runtime.keeper import keep
+from sprat_agent.runtime.limits import Limits
+from sprat_agent.runtime.process import WORKER_COMMAND
+from sprat_agent.runtime.served import Condition, ServedAlias, Status
+from sprat_agent.runtime.wire import Chat
+from sprat_agent.sync.ports import ExecutionError, Loadable, Running
+
+_LOG = logging.getLogger(__name__)
+
+# What may be otherwise at the next attempt; wrong files and too little memory will not be.
+PASSING: Final = frozenset({ReasonCode.LOAD_FAILED, ReasonCode.WORKER_CRASHED})
+
+
+class Supervisor:
+    """The engine worker processes of this device; see `sync.ports.Workers`."""
+
+    def __init__(
+        self,
+        budget_bytes: int,
+        run_dir: Path,
+        on_event: OnEvent,
+        *,
+        threads: int | None = None,
+        limits: Limits | None = None,
+        command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
+        """Supervise nothing yet.
+
+        Args:
+            budget_bytes: What all models may take together.
+            run_dir: A folder of our own; what earlier workers left in it is removed.
+            on_event: Called with tag, subject and details of what audit is to know.
+            threads: For each engine; by default, the processors that this process may use.
+            limits: Times and queue lengths.
+            command: What runs a worker.
+        """
+        run_dir.mkdir(parents=True, exist_ok=True)
+        for left_over in run_dir.glob("worker-*"):
+            shutil.rmtree(left_over)
+        self._budget_bytes = budget_bytes
+        self._events = ModelEvents(on_event)
+        self._limits = limits or Limits()
+        self._workshop = Workshop(command, run_dir, threads or usable_cores(), self._limits)
+        self._aliases: dict[str, ServedAlias] = {}
+        self._watchers: dict[HostedModel, asyncio.Task[None]] = {}
+        self._drains: dict[HostedModel, asyncio.Task[None]] = {}
+
+    # sync.ports.Workers
+
+    async def load_committed(self, loadable: Loadable) -> None:
+        """Make `loadable` what answers under its alias; see `Workers`.
+
+        If it cannot be loaded and nothing else answered, it stays there, broken, for `status`.
+        """
+        alias = self._alias(loadable.alias)
+        async with alias.changing:
+            if _is_ready(alias.candidate, loadable):
+                self._promote(alias)
+                return
+            await self._drop_candidate(alias)
+            if _is_ready(alias.committed, loadable):
+                return
+            if alias.committed and alias.committed.loadable.digest == loadable.digest:
+                await self._end(alias.committed)
+                alias.committed = None
+            if alias.committed:
+                await self._load_candidate(alias, loadable)
+                self._promote(alias)
+            else:
+                await self._load_first(alias, loadable)
+
+    async def load_candidate(self, loadable: Loadable) -> None:
+        """Load `loadable` to be proved; see `Workers`."""
+        alias = self._alias(loadable.alias)
+        async with alias.changing:
+            if _is_ready(alias.candidate, loadable):
+                return
+            await self._drop_candidate(alias)
+            await self._load_candidate(alias, loadable)
+
+    async def probe(self, alias: str, activation: Activation) -> None:
+        """Ask the candidate its golden prompts; see `Workers`."""
+        served = self._alias(alias)
+        candidate = _candidate_of(served)
+        await golden.probe(candidate, activation)
+        candidate.is_proved = True
+        served.dispatch()
+
+    def share_traffic(self, alias: str, percent: int) -> None:
+        """Give the candidate this share of the requests; see `Workers`."""
+        self._alias(alias).set_share(percent)
+
+    async def candidate_failure(self, alias: str) -> ExecutionError:
+        """Wait until the candidate's worker dies; see `Workers`."""
+        try:
+            candidate = _candidate_of(self._alias(alias))
+        except ExecutionError as error:
+            return error
+        return ExecutionError(ReasonCode.WORKER_CRASHED, await candidate.died())
+
+    async def promote(self, alias: str) -> None:
+        """Make the candidate what answers under the alias; see `Workers`.
+
+        Raises:
+            ExecutionError: WORKER_CRASHED: there is none, or it died.
+        """
+        served = self._alias(alias)
+        async with served.changing:
+            candidate = _candidate_of(served)
+            if not candidate.is_ready:
+                raise ExecutionError(ReasonCode.WORKER_CRASHED, await candidate.died())
+            self._promote(served)
+
+    async def drop_candidate(self, alias: str) -> None:
+        """End the candidate, if any; see `Workers`."""
+        served = self._alias(alias)
+        async with served.changing:
+            await self._drop_candidate(served)
+
+    async def unload(self, alias: str) -> None:
+        """End everything under the alias."""
+        served = self._alias(alias)
+        async with served.changing:
+            for hosted in served.all_hosted():
+                await self._end(hosted)
+            served.clear()
+
+    def running(self) -> tuple[Running, ...]:
+        """Return what answers under each alias, in order of alias.
+
+        A model that could not be brought back to memory does not answer, so it is not there.
+        """
+        return tuple(
+            Running(
+                status.committed,
+                ModelState.LOADED if status.condition is Condition.READY else ModelState.COLD,
+            )
+            for status in self.statuses()
+            if status.committed and status.condition is not Condition.BROKEN
+        )
+
+    # What the local API asks
+
+    def statuses(self) -> tuple[Status, ...]:
+        """Return how each alias is doing, in order of alias."""
+        return tuple(
+            self._aliases[name].status()
+            for name in sorted(self._aliases)
+            if self._aliases[name].all_hosted()
+        )
+
+    def offered(self) -> tuple[tuple[str, Loadable], ...]:
+        """Return each alias that applications may ask and the model it stands for, in order."""
+        aliases = sorted(self._aliases.items())
+        return tuple((name, one) for name, alias in aliases if (one := alias.offered()))
+
+    @asynccontextmanager
+    async def answering(self, name: str, chat: Chat) -> AsyncGenerator[Answer]:
+        """Have a chat answered; leaving the context stops the generation.
+
+        Args:
+            name: An alias, a model, `model@release` or `model@release+variant`.
+            chat: The request.
+
+        Raises:
+            AnswerError: It was not admitted; later errors come while the answer is iterated.
+        """
+        alias, is_pinned = self._resolve(name)
+        answer = await Answer.begin(alias, chat, is_pinned=is_pinned)
+        try:
+            yield answer
+        finally:
+            answer.stop()
+            if answer.done:
+                self._events.answered(answer)
+
+    async def close(self) -> None:
+        """End all workers, whatever else is going on."""
+        for alias in self._aliases.values():
+            for hosted in alias.all_hosted():
+                await self._end(hosted)
+            alias.clear()
+
+    # Steps, under the alias's lock
+
+    async def _load_first(self, alias: ServedAlias, loadable: Loadable) -> None:
+        """Load where nothing is committed."""
+        hosted = self._host(alias, loadable)
+        alias.committed = hosted
+        try:
+            self._require_room(loadable.name, needed=0)
+            await hosted.start()
+        except ExecutionError as error:
+            self._events.refused(hosted, error)
+            alias.is_broken = True
+            hosted.trouble = error.message
+            if error.code in PASSING:
+                self._keep(alias, hosted)
+            else:
+                hosted.is_given_up = True
+            raise
+        except asyncio.CancelledError:
+            alias.committed = None
+            raise
+        alias.is_broken = False
+        self._events.loaded(hosted)
+        self._keep(alias, hosted)
+
+    async def _load_candidate(self, alias: ServedAlias, loadable: Loadable) -> None:
+        """Load beside what answers, or in its place when both do not fit."""
+        candidate = self._host(alias, loadable)
+        needed = candidate.memory_bytes
+        if needed > self._room() and alias.draining:
+            drains = [self._drains[one] for one in alias.draining if one in self._drains]
+            await asyncio.wait(drains)
+        committed = alias.committed if needed > self._room() else None
+        lent = committed.memory_bytes if committed and not committed.is_given_up else 0
+        self._require_room(loadable.name, needed=needed - lent)
+        alias.candidate = candidate
+        alias.set_share(0)
+        try:
+            if committed:
+                alias.is_set_aside = True
+                await self._end(committed)
+            await candidate.start()
+        except ExecutionError as error:
+            self._events.refused(candidate, error)
+            await self._drop_candidate(alias)
+            raise
+        except asyncio.CancelledError:
+            alias.candidate = None
+            self._bring_back(alias)
+            raise
+        self._events.loaded(candidate)
+        self._watch(candidate, self._report_crash(candidate))
+
+    async def _drop_candidate(self, alias: ServedAlias) -> None:
+        if alias.candidate:
+            await self._end(alias.candidate)
+            alias.candidate = None
+            alias.set_share(0)
+        attempted = self._bring_back(alias)
+        if attempted:
+            await attempted.wait()
+
+    def _bring_back(self, alias: ServedAlias) -> asyncio.Event | None:
+        """Load the committed model again if it had made room; the event tells of the attempt."""
+        if not alias.is_set_aside or alias.committed is None:
+            return None
+        alias.is_set_aside = False
+        return self._keep(alias, alias.committed, at_once=True)
+
+    def _promote(self, alias: ServedAlias) -> None:
+        previous, alias.committed = alias.committed, alias.candidate
+        alias.candidate = None
+        alias.is_set_aside = alias.is_broken = False
+        alias.set_share(0)
+        if alias.committed:
+            self._keep(alias, alias.committed)
+        if previous:
+            alias.draining.append(previous)
+            drain = asyncio.create_task(self._drain(alias, previous), name=f"drain {alias.name}")
+            drain.add_done_callback(_log_failure)
+            self._drains[previous] = drain
+        alias.dispatch()
+
+    async def _drain(self, alias: ServedAlias, hosted: HostedModel) -> None:
+        """Let a replaced worker finish its requests, then end it."""
+        await self._stop_watching(hosted)
+        if hosted.worker:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hosted.worker.idle.wait(), self._limits.drain_timeout_s)
+        self._drains.pop(hosted, None)
+        alias.draining.remove(hosted)
+        await self._end(hosted)
+
+    def _keep(
+        self, alias: ServedAlias, hosted: HostedModel, *, at_once: bool = False
+    ) -> asyncio.Event:
+        """Restart the model's worker whenever it dies; the event tells of the first attempt."""
+        attempted = asyncio.Event()
+
+        def on_start(error: ExecutionError | None) -> None:
+            alias.is_broken = error is not None
+            if error:
+                self._events.refused(hosted, error)
+            else:
+                self._events.loaded(hosted)
+            attempted.set()
+
+        on_crash = partial(self._events.crashed, hosted)
+        self._watch(hosted, keep(hosted, self._limits, on_crash, on_start, at_once=at_once))
+        return attempted
+
+    async def _report_crash(self, candidate: HostedModel) -> None:
+        self._events.crashed(candidate, await candidate.died())
+
+    def _watch(self, hosted: HostedModel, work: Coroutine[None, None, None]) -> None:
+        """Run what is to happen when the worker dies, in the place of what was to happen."""
+        previous = self._watchers.pop(hosted, None)
+        if previous:
+            previous.cancel()
+        task = asyncio.create_task(work, name=f"watch {hosted.loadable.name}")
+        task.add_done_callback(_log_failure)
+        self._watchers[hosted] = task
+
+    async def _stop_watching(self, hosted: HostedModel) -> None:
+        watcher = self._watchers.pop(hosted, None)
+        if watcher:
+            watcher.cancel()
+            await asyncio.wait([watcher])
+
+    async def _end(self, hosted: HostedModel) -> None:
+        """End the model's worker, and all that is going on with it."""
+        drain = self._drains.pop(hosted, None)
+        if drain:
+            drain.cancel()
+        await self._stop_watching(hosted)
+        if hosted.worker:
+            await hosted.end()
+            self._events.unloaded(hosted)
+
+    # What is known
+
+    def _alias(self, name: str) -> ServedAlias:
+        return self._aliases.setdefault(name, ServedAlias(name, self._limits))
+
+    def _host(self, alias: ServedAlias, loadable: Loadable) -> HostedModel:
+        return HostedModel(loadable, self._workshop, alias.dispatch)
+
+    def _room(self) -> int:
+        """Return how many bytes of the budget are not spoken for."""
+        return self._budget_bytes - sum(one.memory_bytes for one in self._aliases.values())
+
+    def _require_room(self, name: str, *, needed: int) -> None:
+        room = self._room()
+        if needed <= room:
+            return
+        raise ExecutionError(
+            ReasonCode.INSUFFICIENT_MEMORY,
+            f"{name} does not fit the memory budget of {self._budget_bytes // MIB} MiB beside the"
+            f" other models of this device: {(needed - room) // MIB + 1} MiB are missing",
+            expected=f"{room} bytes",
+            found=f"{needed} bytes",
+        )
+
+    def _resolve(self, name: str) -> tuple[ServedAlias, bool]:
+        """Return the alias that a name stands for, and whether the name is pinned to a release."""
+        alias = self._aliases.get(name)
+        if alias and alias.all_hosted():
+            return alias, False
+        for found, one in self.offered():
+            if name == one.model:
+                return self._aliases[found], False
+            if name in (one.name, f"{one.model}@{one.release}"):
+                return self._aliases[found], True
+        here = ", ".join(alias for alias, _ in self.offered()) or "none"
+        raise ModelNotFoundError(f"the model {name[:100]!r} is not here; there are: {here}")
+
+
+def _is_ready(hosted: HostedModel | None, loadable: Loadable) -> bool:
+    return hosted is not None and hosted.is_ready and hosted.loadable.digest == loadable.digest
+
+
+def _candidate_of(alias: ServedAlias) -> HostedModel:
+    if alias.candidate is None:
+        message = f"no candidate is loaded under {alias.name!r}"
+        raise ExecutionError(ReasonCode.WORKER_CRASHED, message)
+    return alias.candidate
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Put a bug of ours in a background task on record: nobody awaits it."""
+    if not task.cancelled() and (error := task.exception()):
+        _LOG.error("%s failed", task.get_name(), exc_info=error)

@@ -1,0 +1,119 @@
+"""The process around one engine: `python -m sprat_agent.runtime.worker DESCRIPTOR PARENT`.
+
+It owns nothing but the memory of one model: it is made to be killed. It dies with the agent, is the
+first to die when memory runs out, and can gain no privileges. The main thread reads messages and
+answers pings; the engine works in threads of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from sprat_agent.runtime.engine import Engine, EngineError
+from sprat_agent.runtime.wire import (
+    AgentMessage,
+    Answer,
+    Cancel,
+    Generate,
+    Load,
+    Loaded,
+    LoadFailed,
+    Ping,
+    Pong,
+    WorkerEnd,
+)
+
+_LOG = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_OOM_SCORE: Final = 800  # of 1000: before the agent, and before most of the device
+
+
+def main() -> None:
+    """Run a worker with llama.cpp."""
+    run(_llama_engine)
+
+
+def run(make_engine: Callable[[], Engine]) -> None:
+    """Be a worker until the agent closes its end; arguments come from `sys.argv`.
+
+    Args:
+        make_engine: Called once; imports of the engine's libraries belong in it.
+    """
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    confine(parent)
+    end = WorkerEnd(socket.socket(fileno=descriptor))
+    with suppress(BrokenPipeError):  # the agent went away in the middle of an answer
+        serve(end, make_engine())
+    # Without the interpreter's and the C library's clean-up: the kernel frees memory faster.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def confine(parent: int) -> None:
+    """Tie this process's life to its parent's, and make it the first to go when memory runs out."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "cannot tie the worker's life to the agent's")
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # without /proc the kernel chooses by size, which finds us as well
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
+
+
+def serve(end: WorkerEnd, engine: Engine) -> None:
+    """Obey messages until the agent closes its end."""
+    while (message := end.receive()) is not None:
+        _obey(message, end, engine)
+
+
+def _obey(message: AgentMessage, end: WorkerEnd, engine: Engine) -> None:
+    def sink(answer: Answer) -> None:
+        with suppress(BrokenPipeError):  # nobody reads any more; the main thread sees the end
+            end.send(answer)
+
+    match message:
+        case Load():
+            end.send(_load(engine, message))
+        case Generate(request_id, chat):
+            engine.submit(request_id, chat, sink)
+        case Cancel(request_id):
+            engine.cancel(request_id)
+        case Ping(number):
+            end.send(Pong(number, engine.stalled_s()))
+
+
+def _load(engine: Engine, source: Load) -> Loaded | LoadFailed:
+    try:
+        context = engine.load(source)
+    except EngineError as error:
+        return LoadFailed(error.message)
+    except Exception as error:  # noqa: BLE001 - the agent is told, and ends this process
+        _LOG.exception("the engine failed to load the model")
+        return LoadFailed(f"the engine failed to load the model: {error}")
+    return Loaded(context, engine.slots)
+
+
+def _llama_engine() -> Engine:
+    # Here, so that this module can be imported without llama.cpp (tests run other engines).
+    from sprat_agent.runtime.llama import LlamaModel  # noqa: PLC0415
+    from sprat_agent.runtime.serial import SerialEngine  # noqa: PLC0415
+
+    return SerialEngine(LlamaModel())
+
+
+if __name__ == "__main__":
+    main()
