@@ -1,0 +1,69 @@
+"""Whether the files that a manifest names are model files, and cut as it says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from sprat_proto import gguf
+from sprat_proto.manifest import PIECE_SIZE, Manifest
+
+from sprat_controller.errors import NotFoundError
+from sprat_controller.registry.blobs import BlobStore
+
+MAGIC: Final = b"GGUF"
+
+
+def faults(manifest: Manifest, blobs: BlobStore) -> Iterator[str]:
+    """Yield what is wrong with the files of a variant; reads all of them, once."""
+    cuts = [(one.sha256, one.piece_size, one.pieces) for one in manifest.shards]
+    cuts += [(one.sha256, PIECE_SIZE, one.pieces) for one in manifest.adapters]
+    for sha256, piece_size, pieces in cuts:
+        try:
+            path = blobs.find(sha256)
+        except NotFoundError as error:
+            yield error.message
+            continue
+        yield from _faults_of_file(path, piece_size, pieces)
+    if len(manifest.shards) == 1:
+        yield from _faults_of_model(manifest, blobs.path(manifest.shards[0].sha256))
+
+
+def _faults_of_file(path: Path, piece_size: int, pieces: Sequence[str]) -> Iterator[str]:
+    name = path.name[:12]
+    found: list[str] = []
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC))
+        if start != MAGIC:
+            yield f"expected the file {name} to begin with {MAGIC!r}, found {start!r}"
+        file.seek(0)
+        while piece := file.read(piece_size):
+            whole.update(piece)
+            found.append(hashlib.sha256(piece).hexdigest())
+    if whole.hexdigest() != path.name:
+        yield f"the file {name} was damaged here (SHA-256 {whole.hexdigest()}): upload it again"
+    if len(found) != len(pieces):
+        yield f"expected {len(pieces)} pieces of {piece_size} bytes in {name}, found {len(found)}"
+    for number, (listed, piece) in enumerate(zip(pieces, found, strict=False)):
+        if listed != piece:
+            yield (
+                f"expected piece {number} of {name} to have the SHA-256 {listed[:12]}, found"
+                f" {piece[:12]}"
+            )
+
+
+def _faults_of_model(manifest: Manifest, path: Path) -> Iterator[str]:
+    """A model in one file is read as strictly as a device does it."""
+    try:
+        facts = gguf.facts(path, manifest.facts.quantization)
+    except gguf.ModelFileError as error:
+        yield str(error)
+        return
+    for name in msgspec.structs.asdict(facts):
+        read, told = getattr(facts, name), getattr(manifest.facts, name)
+        if name != "licence" and read != told:  # a publisher may word the licence
+            yield f"expected {name} {told!r} in {path.name[:12]}, as its manifest says, found {read!r}"

@@ -1,0 +1,119 @@
+"""Reading lists for people: pages of audit, models, tokens. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from sprat_controller.errors import NotFoundError
+from sprat_controller.store.tables import (
+    AuditRecord,
+    DeviceAuditRecord,
+    EnrolmentToken,
+    OperatorToken,
+    Publisher,
+    Release,
+    Variant,
+)
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which records are wanted: those that meet all of it; None is all."""
+
+    tag: str | None = None
+    actor: str | None = None
+    subject: str | None = None
+
+
+def audit_page(
+    session: Session, wanted: AuditFilter, *, after: int, limit: int
+) -> Sequence[AuditRecord]:
+    """Return records of the controller's log from behind position `after`, oldest first."""
+    statement = select(AuditRecord).where(col(AuditRecord.seq) > after)
+    for column, value in (
+        (col(AuditRecord.tag), wanted.tag),
+        (col(AuditRecord.actor), wanted.actor),
+        (col(AuditRecord.subject), wanted.subject),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    return session.exec(statement.order_by(col(AuditRecord.seq)).limit(limit)).all()
+
+
+def device_audit_page(
+    session: Session, device_id: str, *, after: int, limit: int
+) -> Sequence[DeviceAuditRecord]:
+    """Return records of a device's log from behind position `after`, oldest first."""
+    statement = (
+        select(DeviceAuditRecord)
+        .where(DeviceAuditRecord.device_id == device_id, col(DeviceAuditRecord.seq) > after)
+        .order_by(col(DeviceAuditRecord.seq))
+        .limit(limit)
+    )
+    return session.exec(statement).all()
+
+
+def operator_tokens(session: Session) -> Sequence[OperatorToken]:
+    """Return all tokens of people and services, oldest first."""
+    order = (col(OperatorToken.created_at), col(OperatorToken.id))
+    return session.exec(select(OperatorToken).order_by(*order)).all()
+
+
+def enrolment_tokens(session: Session, *, after: str, limit: int) -> Sequence[EnrolmentToken]:
+    """Return enrolment tokens in the order of their ids, from behind `after`."""
+    statement = select(EnrolmentToken).where(col(EnrolmentToken.id) > after)
+    return session.exec(statement.order_by(col(EnrolmentToken.id)).limit(limit)).all()
+
+
+def publishers(session: Session) -> Sequence[Publisher]:
+    """Return all publishers by name."""
+    return session.exec(select(Publisher).order_by(col(Publisher.name))).all()
+
+
+def models(session: Session) -> dict[str, list[Release]]:
+    """Return the releases of each model, highest counter first, models by name."""
+    statement = select(Release).order_by(col(Release.model), col(Release.counter).desc())
+    found: defaultdict[str, list[Release]] = defaultdict(list)
+    for release in session.exec(statement):
+        found[release.model].append(release)
+    return dict(found)
+
+
+def releases(session: Session, model: str) -> Sequence[Release]:
+    """Return the releases of a model, highest counter first.
+
+    Raises:
+        NotFoundError: No such model.
+    """
+    statement = select(Release).where(Release.model == model)
+    found = session.exec(statement.order_by(col(Release.counter).desc())).all()
+    if not found:
+        raise NotFoundError("model_not_found", f"there is no model {model!r}")
+    return found
+
+
+def release(
+    session: Session, model: str, release: str
+) -> tuple[Release, list[tuple[Variant, Publisher]]]:
+    """Return a release and its variants with their signers, by name.
+
+    Raises:
+        NotFoundError: No such model or release.
+    """
+    row = session.get(Release, (model, release))
+    if row is None:
+        known = ", ".join(one.release for one in releases(session, model))
+        raise NotFoundError(
+            "release_not_found", f"the model {model} has no release {release!r}, only {known}"
+        )
+    variants = session.exec(
+        select(Variant, Publisher)
+        .join(Publisher, col(Publisher.key_id) == col(Variant.signer_key_id))
+        .where(Variant.model == model, Variant.release == release)
+        .order_by(col(Variant.variant))
+    )
+    return row, [(variant, publisher) for variant, publisher in variants]
