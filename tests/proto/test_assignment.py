@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sprat_proto import assignment, canonical
+from sprat_proto.assignment import AssignedModel, Assignment, EnvelopeRef, Policy
+
+MODEL = AssignedModel(
+    alias="assistant",
+    model="talk",
+    release="1.0.0",
+    variant="q4_0",
+    digest="a" * 64,
+    envelope=EnvelopeRef("b" * 64, 2000),
+    execution_id="e-1",
+    rollout_id="r-1",
+)
+GOOD = Assignment(1, "gw-1", 7, "2026-11-23T10:00:00+00:00", [MODEL], Policy())
+
+
+def altered(**fields: Any) -> bytes:
+    return canonical.encode({**msgspec.to_builtins(GOOD), **fields})
+
+
+def test_an_assignment_comes_back_as_it_was() -> None:
+    assert assignment.decode(assignment.encode(GOOD)) == GOOD
+    empty = msgspec.structs.replace(GOOD, models=[])
+    assert assignment.decode(assignment.encode(empty)) == empty
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        altered(schema=2),
+        altered(version=0),
+        altered(version=1 << 60),
+        altered(device_id="../x"),
+        altered(command="reboot"),
+        altered(policy={"context": 1}),
+        altered(policy={"context": 2048, "shell": True}),
+        altered(models=[{**msgspec.to_builtins(MODEL), "digest": "a"}]),
+        altered(models=[{**msgspec.to_builtins(MODEL), "alias": "A B"}]),
+        altered(models=[{}]),
+        assignment.encode(GOOD) + b" ",
+    ],
+)
+def test_what_is_no_assignment_is_refused(data: bytes) -> None:
+    with pytest.raises(canonical.NotCanonicalError, match="assignment"):
+        assignment.decode(data)
+
+
+@given(at=st.integers(0, len(assignment.encode(GOOD)) - 1), byte=st.integers(0, 255))
+def test_a_mutant_is_refused_or_another_assignment(at: int, byte: int) -> None:
+    data = assignment.encode(GOOD)
+    mutant = data[:at] + bytes([byte]) + data[at + 1 :]
+    try:
+        read = assignment.decode(mutant)
+    except canonical.NotCanonicalError:
+        return
+    assert assignment.encode(read) == mutant

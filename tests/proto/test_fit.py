@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import dataclasses
+from random import Random
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sprat_proto import fit
+from sprat_proto.manifest import Facts
+from sprat_proto.states import ReasonCode
+
+MIB = 1 << 20
+FACTS = Facts(
+    architecture="llama",
+    quantization="q4_0",
+    parameters=600_000_000,
+    weights_bytes=340 * MIB,
+    layers=28,
+    embedding_length=1024,
+    heads=16,
+    kv_heads=8,
+    key_length=128,
+    value_length=128,
+    vocabulary=151_936,
+    context_length=40_960,
+)
+PROFILE = fit.Profile(
+    arch="aarch64",
+    cores=4,
+    cpu_features=("neon",),
+    memory_bytes=4096 * MIB,
+    memory_budget_bytes=2048 * MIB,
+    disk_free_bytes=8192 * MIB,
+    accelerators=(),
+    os="Linux",
+    simulated=False,
+    runtimes=("llama.cpp",),
+)
+
+
+def candidate(variant: str, weights_mib: int, runtime: str = "llama.cpp") -> fit.Candidate:
+    facts = msgspec.structs.replace(FACTS, quantization=variant, weights_bytes=weights_mib * MIB)
+    return fit.Candidate(variant, variant.ljust(64, "0"), runtime, weights_mib * MIB, facts)
+
+
+Q8, Q5, Q4 = candidate("q8_0", 610), candidate("q5_1", 430), candidate("q4_0", 340)
+
+
+def with_budget(budget: int) -> fit.Profile:
+    return dataclasses.replace(PROFILE, memory_budget_bytes=budget)
+
+
+def test_a_roomy_device_gets_the_best_quality_and_hears_why_not_the_others() -> None:
+    choice = fit.choose([Q4, Q8, Q5], PROFILE, 2048)
+    assert choice.chosen is Q8
+    assert [one.variant for one in choice.verdicts] == ["q8_0", "q5_1", "q4_0"]
+    assert [one.code for one in choice.verdicts] == [None, *[ReasonCode.LOWER_QUALITY] * 2]
+    assert "q8_0 keeps more of the model" in choice.verdicts[1].message
+
+
+def test_memory_is_weights_and_context_and_what_the_engine_takes() -> None:
+    needed = fit.need(Q4, 2048)
+    assert needed.weights == 340 * MIB
+    assert needed.kv == 2048 * 28 * 8 * (128 + 128) * 2
+    assert needed.memory == needed.weights + needed.kv + needed.compute + needed.worker
+    assert needed.disk == 340 * MIB + fit.DISK_RESERVE_BYTES
+
+
+def test_no_more_context_is_counted_than_the_model_has() -> None:
+    assert fit.need(Q4, 1 << 20).kv == fit.need(Q4, FACTS.context_length).kv
+
+
+def test_the_budget_is_met_to_the_byte() -> None:
+    exact = fit.need(Q5, 2048).memory
+    assert fit.choose([Q8, Q5, Q4], with_budget(exact), 2048).chosen is Q5
+    below = fit.choose([Q8, Q5, Q4], with_budget(exact - 1), 2048)
+    assert below.chosen is Q4
+    assert below.verdicts[1].code is ReasonCode.INSUFFICIENT_MEMORY
+    assert "MiB" in below.verdicts[1].message
+
+
+def test_the_disk_is_met_to_the_byte() -> None:
+    exact = fit.need(Q4, 2048).disk
+    profile = dataclasses.replace(PROFILE, disk_free_bytes=exact)
+    assert fit.choose([Q8, Q4], profile, 2048).chosen is Q4
+    full = fit.choose([Q8, Q4], dataclasses.replace(PROFILE, disk_free_bytes=exact - 1), 2048)
+    assert full.chosen is None
+    assert {one.code for one in full.verdicts} == {ReasonCode.INSUFFICIENT_DISK}
+
+
+def test_a_variant_for_another_runtime_is_refused_by_name() -> None:
+    other = candidate("onnx-int4", 900, runtime="onnxruntime")
+    choice = fit.choose([other, Q4], PROFILE, 2048)
+    assert choice.chosen is Q4
+    assert choice.verdicts[0].code is ReasonCode.RUNTIME_MISSING
+    assert "onnxruntime" in choice.verdicts[0].message
+    assert "llama.cpp" in choice.verdicts[0].message
+    bare = dataclasses.replace(PROFILE, runtimes=())
+    assert "none" in fit.judge(Q4, bare, 2048).message
+
+
+def test_two_of_equal_size_go_by_name_in_whatever_order_they_come() -> None:
+    a, b = candidate("a", 400), candidate("b", 400)
+    for order in ([a, b], [b, a]):
+        assert fit.choose(order, PROFILE, 2048).chosen is a
+
+
+def test_nothing_to_choose_from_is_no_choice() -> None:
+    assert fit.choose([], PROFILE, 2048) == fit.Choice(None, ())
+
+
+sizes = st.integers(0, 1 << 36)
+candidates = st.lists(
+    st.builds(
+        candidate,
+        st.text("abcdef0123456789", min_size=1, max_size=8),
+        st.integers(1, 60_000),
+        st.sampled_from(["llama.cpp", "llama.cpp", "onnxruntime"]),
+    ),
+    max_size=6,
+    unique_by=lambda one: one.variant,
+)
+contexts = st.integers(64, 1 << 20)
+
+
+def with_room(memory: int, disk: int) -> fit.Profile:
+    return dataclasses.replace(PROFILE, memory_budget_bytes=memory, disk_free_bytes=disk)
+
+
+profiles = st.builds(with_room, sizes, sizes)
+
+
+@given(candidates, profiles, contexts)
+def test_what_is_chosen_always_fits(
+    some: list[fit.Candidate], profile: fit.Profile, context: int
+) -> None:
+    chosen = fit.choose(some, profile, context).chosen
+    if chosen is not None:
+        needed = fit.need(chosen, context)
+        assert needed.memory <= profile.memory_budget_bytes
+        assert needed.disk <= profile.disk_free_bytes
+        assert chosen.runtime in profile.runtimes
+
+
+@given(candidates, profiles, contexts)
+def test_nothing_better_that_fits_is_left_aside(
+    some: list[fit.Candidate], profile: fit.Profile, context: int
+) -> None:
+    chosen = fit.choose(some, profile, context).chosen
+    fitting = [one for one in some if fit.judge(one, profile, context).fits]
+    if chosen is None:
+        assert not fitting
+    else:
+        assert max(map(fit.bits_per_weight_milli, fitting)) == fit.bits_per_weight_milli(chosen)
+
+
+@given(candidates, profiles, contexts)
+def test_every_variant_has_one_verdict_with_its_reason(
+    some: list[fit.Candidate], profile: fit.Profile, context: int
+) -> None:
+    choice = fit.choose(some, profile, context)
+    assert sorted(one.variant for one in choice.verdicts) == sorted(one.variant for one in some)
+    for verdict in choice.verdicts:
+        is_chosen = choice.chosen is not None and verdict.variant == choice.chosen.variant
+        assert (verdict.code is None) == is_chosen
+        assert verdict.message
+
+
+@given(candidates, profiles, sizes, sizes, contexts)
+def test_more_memory_or_disk_never_picks_a_worse_variant(
+    some: list[fit.Candidate], profile: fit.Profile, memory: int, disk: int, context: int
+) -> None:
+    larger = dataclasses.replace(
+        profile,
+        memory_budget_bytes=profile.memory_budget_bytes + memory,
+        disk_free_bytes=profile.disk_free_bytes + disk,
+    )
+    before = fit.choose(some, profile, context).chosen
+    after = fit.choose(some, larger, context).chosen
+    if before is not None:
+        assert after is not None
+        assert fit.bits_per_weight_milli(after) >= fit.bits_per_weight_milli(before)
+
+
+@given(candidates, profiles, st.randoms(use_true_random=False), contexts)
+def test_the_order_of_the_variants_does_not_matter(
+    some: list[fit.Candidate], profile: fit.Profile, random: Random, context: int
+) -> None:
+    shuffled = list(some)
+    random.shuffle(shuffled)
+    assert fit.choose(shuffled, profile, context) == fit.choose(some, profile, context)
+
+
+@given(st.integers(64, 1 << 20), st.integers(64, 1 << 20))
+def test_more_context_never_needs_less_memory(one: int, other: int) -> None:
+    low, high = sorted((one, other))
+    assert fit.need(Q4, low).memory <= fit.need(Q4, high).memory
+
+
+@pytest.mark.parametrize("parameters", [0, 1])
+def test_a_model_without_parameters_breaks_no_arithmetic(parameters: int) -> None:
+    facts = msgspec.structs.replace(FACTS, parameters=parameters, weights_bytes=0)
+    empty = fit.Candidate("empty", "e" * 64, "llama.cpp", 0, facts)
+    assert fit.bits_per_weight_milli(empty) == 0
+    assert fit.choose([empty], PROFILE, 2048).chosen is empty
