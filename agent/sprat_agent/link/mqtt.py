@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import aiomqtt
 from google.protobuf.message import DecodeError
@@ -25,6 +25,7 @@ from sprat_agent.link.carrier import Connection, LinkLostError, LinkUnavailableE
 TIMEOUT_S: Final = 10.0
 _INCOMING_LIMIT: Final = 256
 _QOS: Final = 1
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +70,11 @@ class MqttCarrier:
             ) from error
         try:
             await self._announce(client)
-            yield _MqttConnection(client, device_id, self._address)
+            connection = _MqttConnection(client, device_id, self._address)
+            try:
+                yield connection
+            finally:
+                await connection.close()
         finally:
             await self._leave(client)
 
@@ -85,7 +90,6 @@ class MqttCarrier:
             properties=_connect_properties(),
             keepalive=self._keepalive_s,
             timeout=self._timeout_s,
-            max_queued_incoming_messages=_INCOMING_LIMIT,
             # By the last will the broker speaks for a device that went without a word.
             will=aiomqtt.Will(topics.presence(device_id), topics.OFFLINE, qos=_QOS, retain=True),
             tls_params=aiomqtt.TLSParameters(
@@ -120,32 +124,58 @@ class MqttCarrier:
 
 
 class _MqttConnection:
+    """Reads by itself, so that whoever sends learns at once when the connection is lost."""
+
     def __init__(self, client: aiomqtt.Client, device_id: str, address: str) -> None:
         self._client = client
         self._address = address
         self._up = topics.up(device_id)
         # One at a time keeps the order of messages.
         self._writing = asyncio.Lock()
+        self._arrived: asyncio.Queue[ControllerMessage] = asyncio.Queue()
+        # It ends with the connection, and with the error that ended it.
+        self._reading = asyncio.create_task(self._read())
 
     async def send(self, message: DeviceMessage) -> None:
         link.check_size(message.ByteSize())
-        try:
-            async with self._writing:
-                await self._client.publish(self._up, message.SerializeToString(), qos=_QOS)
-        except aiomqtt.MqttError as error:
-            raise self._lost(error) from error
+        async with self._writing:
+            await self._unless_lost(
+                self._client.publish(self._up, message.SerializeToString(), qos=_QOS)
+            )
 
     async def __aiter__(self) -> AsyncIterator[ControllerMessage]:
+        while True:
+            yield await self._unless_lost(self._arrived.get())
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for packet in self._client.messages:
+            message = _decode(packet)
+            if message is None:
+                continue
+            if self._arrived.qsize() >= _INCOMING_LIMIT:
+                _log.warning("dropped a message: %d wait already", _INCOMING_LIMIT)
+                continue
+            self._arrived.put_nowait(message)
+
+    async def _unless_lost(self, action: Coroutine[Any, Any, _T]) -> _T:
+        task = asyncio.create_task(action)
         try:
-            async for packet in self._client.messages:
-                message = _decode(packet)
-                if message is not None:
-                    yield message
+            await asyncio.wait({task, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
         except aiomqtt.MqttError as error:
             raise self._lost(error) from error
+        finally:
+            task.cancel()
+        raise self._lost(None if self._reading.cancelled() else self._reading.exception())
 
-    def _lost(self, error: aiomqtt.MqttError) -> LinkLostError:
-        reason = error.__cause__ or error
+    def _lost(self, error: BaseException | None) -> LinkLostError:
+        reason = "it was closed" if error is None else (error.__cause__ or error)
         return LinkLostError(f"the connection to the broker at {self._address} ended: {reason}")
 
 

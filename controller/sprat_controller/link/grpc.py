@@ -24,6 +24,7 @@ from sprat_controller.link.hub import Hub, Receiver, Session, SessionClosedError
 
 CARRIER: Final = "grpc"
 STOP_GRACE_S: Final = 1.0
+_STOPPING: Final = "the controller stops"
 _Context: TypeAlias = "grpc.aio.ServicerContext[DeviceMessage, ControllerMessage]"
 _log = logging.getLogger(__name__)
 
@@ -60,8 +61,9 @@ class GrpcServer:
             require_client_auth=True,
         )
         self._options = _options(keepalive_s)
-        self._conversations = _Conversations(hub, receiver)
+        self._receiver = receiver
         self._hub = hub
+        self._conversations = _Conversations(hub, receiver)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
@@ -71,6 +73,7 @@ class GrpcServer:
             StartupError: The address cannot be bound.
         """
         server = grpc.aio.server(options=self._options)
+        self._conversations = _Conversations(self._hub, self._receiver)
         server.add_generic_rpc_handlers([_handler(self._conversations)])
         try:
             port = server.add_secure_port(self._address, self._credentials)
@@ -85,7 +88,9 @@ class GrpcServer:
     async def stop(self) -> None:
         """End all streams and wait until the receiver knows of it."""
         if self._server is not None:
-            await self._server.stop(STOP_GRACE_S)
+            stopping = asyncio.create_task(self._server.stop(STOP_GRACE_S))
+            self._conversations.end_all()
+            await stopping
             self._server = None
         await self._hub.lanes.drain()
 
@@ -107,26 +112,45 @@ class _Conversations:
     def __init__(self, hub: Hub, receiver: Receiver) -> None:
         self._hub = hub
         self._receiver = receiver
+        self._sessions: set[Session] = set()
+        self._is_ending = False
+
+    def end_all(self) -> None:
+        """End each conversation and begin no other; the devices are told the reason."""
+        self._is_ending = True
+        for session in self._sessions:
+            session.close(_STOPPING)
 
     async def converse(self, requests: AsyncIterator[DeviceMessage], context: _Context) -> None:
         """Hold the conversation of one device from its admission to its end."""
         device_id = await self._admitted(context)
+        if self._is_ending:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, _STOPPING)
         session = self._hub.open(device_id, CARRIER, self._receiver)
+        self._sessions.add(session)
+        try:
+            # The headers tell the device that it is admitted.
+            await context.send_initial_metadata(())
+            await self._hold(session, requests, context)
+        finally:
+            self._hub.close(session)
+            self._sessions.discard(session)
+
+    async def _hold(
+        self, session: Session, requests: AsyncIterator[DeviceMessage], context: _Context
+    ) -> None:
         tasks = {
             asyncio.create_task(self._listen(session, requests)),
             asyncio.create_task(_speak(session, context)),
         }
         try:
-            # The headers tell the device that it is admitted.
-            await context.send_initial_metadata(())
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._hub.close(session)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in ended:
-            await _tell_reason(device_id, task.exception(), context)
+            await _tell_reason(session.device_id, task.exception(), context)
 
     async def _admitted(self, context: _Context) -> str:
         device_id, key_sha256 = _peer(context)

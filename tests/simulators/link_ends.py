@@ -1,0 +1,190 @@
+"""The controller's end of each carrier, real down to the socket, and enrolled devices for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sprat_agent.identity.identity import Identity
+from sprat_agent.link.carrier import Carrier
+from sprat_agent.link.grpc import GrpcCarrier
+from sprat_agent.link.mqtt import MqttCarrier as DeviceMqttCarrier
+from sprat_controller.fleet.ca import CertificateAuthority, key_sha256_of_certificate
+from sprat_controller.link.broker import ManagedBroker
+from sprat_controller.link.grpc import GrpcServer
+from sprat_controller.link.hub import Hub, Receiver
+from sprat_controller.link.mqtt import MqttCarrier
+from sprat_proto.signing import SigningKey, TrustedKey, generate_private_pem
+
+from simulators.receiver import RecordingReceiver
+
+NOW = datetime.now(UTC)  # noqa: TID251 - TLS judges these certificates by the real clock
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+class ControllerEnd(Protocol):
+    """What a contract test needs of the controller's end, whatever the carrier."""
+
+    name: str
+    hub: Hub
+    authority: CertificateAuthority
+
+    @property
+    def address(self) -> str:
+        """Where devices connect to; the same after a restart."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class GrpcEnd:
+    """A gRPC server."""
+
+    name = "grpc"
+
+    def __init__(self, authority: CertificateAuthority, receiver: Receiver) -> None:
+        self.hub = Hub()
+        self.authority = authority
+        self._receiver = receiver
+        self._port = 0
+        self._server: GrpcServer | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        self._server = GrpcServer(
+            self.hub,
+            self._receiver,
+            ca_pem=self.authority.certificate_pem,
+            server=self.authority.issue_server(LOOPBACK, NOW),
+            port=self._port,
+        )
+        self._port = await self._server.start()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+
+class MqttEnd:
+    """A managed Mosquitto, and the controller connected to it."""
+
+    name = "mqtt"
+
+    def __init__(self, authority: CertificateAuthority, receiver: Receiver, folder: Path) -> None:
+        self.hub = Hub()
+        self.authority = authority
+        self._receiver = receiver
+        self._folder = folder
+        self._port = 0
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        self.broker = ManagedBroker(
+            self._folder,
+            ca_pem=self.authority.certificate_pem,
+            server=self.authority.issue_server(LOOPBACK, NOW),
+            port=self._port,
+        )
+        self._port = await self.broker.start()
+        await self.join()
+
+    async def join(self) -> None:
+        """Connect the controller to the broker."""
+        self.carrier = MqttCarrier(
+            self.hub,
+            self._receiver,
+            host="127.0.0.1",
+            port=self._port,
+            client=self.authority.issue_client("controller", NOW),
+            ca_pem=self.authority.certificate_pem,
+        )
+        self._running = asyncio.create_task(self.carrier.run())
+        await self.carrier.connected.wait()
+
+    async def leave(self) -> None:
+        """Stop the controller; the broker runs on."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+            self._running = None
+
+    async def stop(self) -> None:
+        await self.leave()
+        await self.broker.stop()
+
+    def kill_broker(self) -> None:
+        """Take the broker's power away."""
+        pid = self.broker.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+
+def enrolled(
+    device_id: str,
+    folder: Path,
+    authority: CertificateAuthority,
+    address: str,
+    *,
+    foreign: CertificateAuthority | None = None,
+) -> Identity:
+    """Return a device as enrolment leaves it; `foreign` certifies it instead, if given."""
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    csr = request.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    certificate = (foreign or authority).sign_device(csr, device_id, NOW)
+    identity = bare_identity(device_id, folder, address)
+    identity.key_path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    identity.certificate_path.write_bytes(certificate)
+    identity.ca_path.write_bytes(authority.certificate_pem)
+    return identity
+
+
+def bare_identity(device_id: str, folder: Path, address: str) -> Identity:
+    """Return an identity whose files are in `folder`, or not."""
+    public_pem = SigningKey(generate_private_pem()).public_pem
+    return Identity(
+        device_id=device_id,
+        folder=folder,
+        controller_url="https://127.0.0.1:1",
+        grpc=address,
+        mqtt=address,
+        assignment_key=TrustedKey("controller", public_pem),
+        publishers=(),
+    )
+
+
+def carrier_for(end_name: str, identity: Identity, *, timeout_s: float = 10.0) -> Carrier:
+    """Return the device's end that speaks to the controller's end of this name."""
+    if end_name == "grpc":
+        return GrpcCarrier(identity)
+    return DeviceMqttCarrier(identity, timeout_s=timeout_s)
+
+
+def admit(receiver: RecordingReceiver, identity: Identity) -> None:
+    """Have the receiver know the device and its key."""
+    receiver.admitted[identity.device_id] = key_sha256_of_certificate(
+        identity.certificate_path.read_bytes()
+    )
