@@ -128,6 +128,14 @@ class Workers(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Installed:
+    """A version on this device's disk whose signature was verified when this was made."""
+
+    manifest: Manifest
+    loadable: Loadable
+
+
 class Registry(Protocol):
     """The signed models on this device's disk."""
 
@@ -141,29 +149,33 @@ class Registry(Protocol):
         ...
 
     async def verify(self, wanted: AssignedModel) -> Manifest:
-        """Check the publisher's signature, the digest, and every blob's size and SHA-256.
+        """Check the publisher's signature, the digest, every blob's size, SHA-256 and header.
 
         Raises:
             ExecutionError: With what was expected and found.
         """
         ...
 
-    async def install(self, wanted: AssignedModel, context: int) -> Loadable:
-        """Make the version's folder (manifest and links to blobs), durable on disk; idempotent."""
+    async def install(self, wanted: AssignedModel) -> None:
+        """Make the version's folder (manifest and links to blobs), durable on disk; idempotent.
+
+        Raises:
+            ExecutionError: No space.
+        """
         ...
 
-    async def open_installed(self, wanted: AssignedModel, context: int) -> Loadable:
-        """Return an installed version again, its signature verified anew (never the network).
+    async def open_installed(self, wanted: AssignedModel, context: int) -> Installed:
+        """Return an installed version, its signature verified anew (never the network).
 
         Raises:
             ExecutionError: It is not there, or not what was signed.
         """
         ...
 
-    async def discard(self, wanted: AssignedModel) -> None:
-        """Forget the version and what only it used: partial downloads, blobs, folder."""
-        ...
-
     async def collect_garbage(self, keep: frozenset[str]) -> int:
-        """Remove versions whose digest is not in `keep` and their blobs; return bytes freed."""
+        """Remove versions whose digest is not in `keep`; return bytes freed.
+
+        With them go the blobs that no kept version names and whatever was half-fetched. Not while
+        `download` runs.
+        """
         ...

@@ -1,0 +1,172 @@
+"""`agent.db`: everything of this device that must survive a power cut, opened in this one place.
+
+WAL with `synchronous=FULL`: when a transaction has returned it is on disk. The tables belong to
+`sync.ledger`, `sync.outbox` and `audit.journal`; they share one file so that a phase, its report
+and its audit record are kept together or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sprat_agent.errors import StartupError, StateError
+
+FORMAT: Final = 1
+
+# `proved` outlives `committed`: what this device may go back to, and below what it may not go.
+_SCHEMA: Final = """
+CREATE TABLE assignment (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    version INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    envelope BLOB NOT NULL
+) STRICT;
+CREATE TABLE execution (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    wanted BLOB NOT NULL,
+    context INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    reason TEXT,
+    watched_s INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE committed (
+    alias TEXT PRIMARY KEY,
+    wanted BLOB NOT NULL,
+    context INTEGER NOT NULL,
+    previous_digest TEXT
+) STRICT;
+CREATE TABLE proved (
+    digest TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    release_counter INTEGER NOT NULL
+) STRICT;
+CREATE TABLE report (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY,
+    body BLOB NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit_head (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+"""
+
+
+class State:
+    """The open state file; usable from any thread, one transaction at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create `folder`/agent.db and keep every other agent out of the folder.
+
+        Raises:
+            StartupError: Another agent runs on this folder, the file cannot be opened, or a newer
+                agent wrote it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._lock_file = _take_folder(folder)
+        try:
+            self._connection = _open(folder / "agent.db")
+        except sqlite3.Error as error:
+            os.close(self._lock_file)
+            raise StartupError(f"cannot open the state file in {folder}: {error}") from error
+        except StartupError:
+            os.close(self._lock_file)
+            raise
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """Yield the connection; all that is written is kept when the block ends without an error.
+
+        Not to be nested.
+
+        Raises:
+            StateError: It could not be kept; nothing was.
+        """
+        with self._lock, _translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """Yield the connection for reading.
+
+        Raises:
+            StateError: It could not be read.
+        """
+        with self._lock, _translated():
+            yield self._connection
+
+    def close(self) -> None:
+        """Close the file and let another agent have the folder."""
+        with self._lock:
+            self._connection.close()
+            os.close(self._lock_file)
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StateError(f"the state file agent.db: {error}") from error
+
+
+def _take_folder(folder: Path) -> int:
+    """Lock the folder for this process; two agents would fork the numbers of reports and audit."""
+    descriptor = os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StartupError(
+            f"another agent is running on {folder}: stop it, or give this one another --state"
+        ) from error
+    return descriptor
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    new = not path.exists()
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    try:
+        if new:
+            path.chmod(0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _bring_up_to_date(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found == FORMAT:
+        return
+    if found > FORMAT:
+        raise StartupError(
+            f"{path} has format {found} and this agent understands {FORMAT}: install the agent"
+            " that wrote it, or a newer one"
+        )
+    connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")

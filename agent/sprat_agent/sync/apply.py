@@ -1,0 +1,174 @@
+"""Carrying out one phase of an execution; every effect may be begun again after a power cut.
+
+Whoever calls `carry_out` has persisted the phase, and persists what follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final, assert_never
+
+from sprat_proto.states import ExecutionState, ReasonCode, Step
+
+from sprat_agent.sync import plan
+from sprat_agent.sync.ledger import Ledger
+from sprat_agent.sync.plan import Execution
+from sprat_agent.sync.ports import ExecutionError, Installed, Registry, Workers
+
+# How much of a soak a power cut may cost.
+WATCH_SLICE_S: Final = 60
+
+
+class Effects:
+    """What the phases do to the registry and the workers."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        workers: Workers,
+        ledger: Ledger,
+        *,
+        watch_slice_s: int = WATCH_SLICE_S,
+    ) -> None:
+        self._registry = registry
+        self._workers = workers
+        self._ledger = ledger
+        self._watch_slice_s = watch_slice_s
+        # Executions whose candidate passed its probe since this process started.
+        self._proved: set[str] = set()
+
+    async def carry_out(self, execution: Execution) -> None:
+        """Do what the execution's phase is there for.
+
+        Raises:
+            ExecutionError: It cannot be had.
+            RetryLaterError: Something passing stood in the way.
+        """
+        wanted, phase = execution.wanted, execution.phase
+        match phase:
+            case ExecutionState.QUEUED | Step.DOWNLOADED | Step.WAITING_WINDOW:
+                # Stations: they are reported, and hold nothing back while there are no windows.
+                return
+            case Step.DOWNLOADING:
+                await self._registry.download(wanted)
+            case Step.VERIFYING:
+                await self._verify(execution)
+            case Step.INSTALLING:
+                await self._registry.install(wanted)
+            case Step.PROBING | Step.COMMITTING:
+                await self._candidate(execution)
+            case Step.ACTIVATING:
+                await self._activate(execution)
+            case Step.SOAKING:
+                await self._soak(execution)
+            case Step.ROLLING_BACK:
+                await self.undo(execution, frozenset())
+            case (
+                ExecutionState.IN_PROGRESS
+                | ExecutionState.SUCCEEDED
+                | ExecutionState.FAILED
+                | ExecutionState.TIMED_OUT
+                | ExecutionState.REJECTED
+                | ExecutionState.CANCELED
+                | ExecutionState.REMOVED
+                | ExecutionState.ROLLED_BACK
+            ):
+                raise AssertionError(f"{phase} has no effect")
+            case _:
+                assert_never(phase)
+
+    async def undo(self, execution: Execution, still_wanted: frozenset[str]) -> None:
+        """End the candidate and remove what only the execution brought; what answered answers.
+
+        Args:
+            execution: It failed or was superseded.
+            still_wanted: Digests of which nothing fetched is to be removed.
+        """
+        await self._workers.drop_candidate(execution.wanted.alias)
+        self._proved.discard(execution.execution_id)
+        if execution.wanted.digest not in still_wanted:
+            await self.clean()
+
+    async def clean(self) -> None:
+        """Remove every version that is neither committed nor the one before."""
+        keep: set[str] = set()
+        for one in self._ledger.committed().values():
+            keep.add(one.wanted.digest)
+            if one.previous_digest:
+                keep.add(one.previous_digest)
+        await self._registry.collect_garbage(frozenset(keep))
+
+    async def installed(self, execution: Execution) -> Installed:
+        """Return the execution's installed version, verified anew."""
+        return await self._registry.open_installed(execution.wanted, execution.context)
+
+    async def promote(self, execution: Execution) -> None:
+        """Make the committed variant what answers.
+
+        Raises:
+            ExecutionError: It cannot be loaded; it stays committed, and the supervisor tries again.
+        """
+        self._proved.discard(execution.execution_id)
+        try:
+            await self._workers.promote(execution.wanted.alias)
+        except ExecutionError:
+            installed = await self.installed(execution)
+            await self._workers.load_committed(installed.loadable)
+
+    async def _verify(self, execution: Execution) -> None:
+        manifest = await self._registry.verify(execution.wanted)
+        refusal = plan.refusal_of_age(
+            manifest,
+            self._ledger.counter_floor(manifest.model),
+            was_proved=self._ledger.was_proved(execution.wanted.digest),
+        )
+        if refusal:
+            raise ExecutionError(
+                refusal.code, refusal.message, expected=refusal.expected, found=refusal.found
+            )
+
+    async def _candidate(self, execution: Execution) -> Installed:
+        """Have the candidate loaded and proved; one that was loaded anew is proved anew."""
+        installed = await self.installed(execution)
+        await self._workers.load_candidate(installed.loadable)
+        if execution.execution_id not in self._proved:
+            await self._workers.probe(execution.wanted.alias, installed.manifest.activation)
+            self._proved.add(execution.execution_id)
+        return installed
+
+    async def _activate(self, execution: Execution) -> Installed:
+        installed = await self._candidate(execution)
+        percent = installed.manifest.activation.soak_traffic_percent
+        self._workers.share_traffic(execution.wanted.alias, percent)
+        return installed
+
+    async def _soak(self, execution: Execution) -> None:
+        activation = (await self._activate(execution)).manifest.activation
+        await self._watch(execution, activation.soak_s)
+        try:
+            await self._workers.probe(execution.wanted.alias, activation)
+        except ExecutionError as error:
+            raise ExecutionError(
+                ReasonCode.SOAK_FAILED,
+                f"after {activation.soak_s} s under watch: {error.message}",
+                expected=error.expected,
+                found=error.found,
+            ) from error
+
+    async def _watch(self, execution: Execution, soak_s: int) -> None:
+        """Watch the candidate for what is left of its soak; time without power does not count."""
+        failing = asyncio.ensure_future(self._workers.candidate_failure(execution.wanted.alias))
+        watched_s = execution.watched_s
+        try:
+            while watched_s < soak_s:
+                slice_s = min(self._watch_slice_s, soak_s - watched_s)
+                done, _ = await asyncio.wait({failing}, timeout=slice_s)
+                if done:
+                    raise failing.result()
+                watched_s += slice_s
+                self._ledger.note_watched(execution, watched_s)
+        finally:
+            failing.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({failing})

@@ -1,0 +1,257 @@
+"""Runs executions: asks the plan what is next, persists, acts, persists, until nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias, assert_never
+
+from sprat_proto.states import ReasonCode, Step
+
+from sprat_agent.errors import StateError
+from sprat_agent.sync import phases, plan
+from sprat_agent.sync.apply import Effects
+from sprat_agent.sync.ledger import Ledger
+from sprat_agent.sync.outbox import Outbox
+from sprat_agent.sync.phases import Event
+from sprat_agent.sync.plan import Advance, End, Execution, Forget, Queue, Reason, Rest
+from sprat_agent.sync.ports import ExecutionError, RetryLaterError, Workers
+
+_LOG = logging.getLogger(__name__)
+
+# Execution id, phase, and "entered" (just persisted) or "done" (effect over, not yet persisted).
+OnTransition: TypeAlias = Callable[[str, str, str], None]
+
+_BASE_S: Final = 1.0
+_CEILING_S: Final = 300.0
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    event: Event
+    reason: Reason | None = None
+
+
+class Executor:
+    """Brings the device to its assignment, one execution at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        outbox: Outbox,
+        effects: Effects,
+        workers: Workers,
+        *,
+        uniform: Callable[[float, float], float],
+        on_transition: OnTransition,
+    ) -> None:
+        """Run what the ledger says.
+
+        Args:
+            ledger: What is assigned and how far it came.
+            outbox: Held while a commit takes effect.
+            effects: What the phases do.
+            workers: For aliases that are assigned no longer.
+            uniform: As `random.uniform`, for the delays between attempts.
+            on_transition: Told of every phase; tests end the process there.
+        """
+        self._ledger = ledger
+        self._outbox = outbox
+        self._effects = effects
+        self._workers = workers
+        self._uniform = uniform
+        self._on_transition = on_transition
+        self._woken = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._entered_here: set[str] = set()
+        self.on_commit: Callable[[], None] = _nothing  # called when another model answers
+
+    def wake(self) -> None:
+        """Look again what is to be done: there is a new assignment."""
+        self._woken.set()
+
+    def hurry(self) -> None:
+        """Try again now what waits for another attempt: the controller is back."""
+        self._hurried.set()
+
+    async def run(self) -> None:
+        """Do what is to be done, for ever."""
+        failures = 0
+        while True:
+            self._woken.clear()
+            is_resting = False
+            try:
+                is_resting = await self._do_next()
+                failures = 0
+            except StateError as error:
+                # The disk takes nothing now: nothing was begun that was not persisted.
+                failures += 1
+                _LOG.error("executions wait: %s", error)  # noqa: TRY400 - a full disk is no bug
+                await self._pause(failures)
+            except Exception:  # a bug may cost the execution, never the device
+                failures += 1
+                _LOG.exception("executions wait")
+                await self._pause(failures)
+            if is_resting:
+                await self._woken.wait()
+
+    def _next(self) -> plan.Action:
+        ledger = self._ledger
+        return plan.next_action(ledger.assignment(), ledger.committed(), ledger.executions())
+
+    async def _do_next(self) -> bool:
+        """Do one thing; return whether there was nothing to do."""
+        action = self._next()
+        match action:
+            case Queue(wanted, context):
+                self._entered(self._ledger.queue(wanted, context))
+            case End(execution, Event.SUPERSEDED):
+                await self._supersede(execution)
+            case End(execution, event):
+                self._entered(self._ledger.step(execution, event))
+            case Forget(alias):
+                await self._forget(alias)
+            case Advance(execution):
+                await self._advance(execution)
+            case Rest():
+                return True
+            case _:
+                assert_never(action)
+        return False
+
+    async def _advance(self, execution: Execution) -> None:
+        if (
+            phases.is_under_way(execution.phase)
+            and execution.execution_id not in self._entered_here
+        ):
+            self._ledger.resumed(execution)
+            self._entered_here.add(execution.execution_id)
+        outcome = await self._settle(execution)
+        if outcome.event is Event.SUPERSEDED:
+            await self._supersede(execution)
+            return
+        self._on_transition(execution.execution_id, execution.phase, "done")
+        if execution.phase is Step.COMMITTING and outcome.event is Event.DONE:
+            await self._commit(execution)
+            return
+        following = self._ledger.step(execution, outcome.event, outcome.reason)
+        if outcome.reason:
+            _LOG.warning(
+                "%s of %s: %s", execution.phase, execution.execution_id, outcome.reason.message
+            )
+        self._entered(following)
+
+    async def _settle(self, execution: Execution) -> _Outcome:
+        """Return how the phase ended, or that the execution was superseded meanwhile."""
+        effect = asyncio.create_task(
+            self._attempt(execution), name=f"{execution.phase} {execution.execution_id}"
+        )
+        try:
+            while True:
+                self._woken.clear()
+                if self._is_superseded(execution):
+                    return _Outcome(Event.SUPERSEDED)
+                waking = asyncio.create_task(self._woken.wait())
+                await asyncio.wait({effect, waking}, return_when=asyncio.FIRST_COMPLETED)
+                waking.cancel()
+                if effect.done():
+                    return effect.result()
+        finally:
+            effect.cancel()
+            await asyncio.wait({effect})
+
+    def _is_superseded(self, execution: Execution) -> bool:
+        match self._next():
+            case End(ended, Event.SUPERSEDED):
+                return ended.execution_id == execution.execution_id
+            case _:
+                return False
+
+    async def _attempt(self, execution: Execution) -> _Outcome:
+        """Carry out the phase, again and again while something passing stands in the way."""
+        failures = 0
+        while True:
+            try:
+                await self._effects.carry_out(execution)
+                return _Outcome(Event.DONE)
+            except RetryLaterError as error:
+                why = str(error)
+            except ExecutionError as error:
+                reason = _reason(error)
+                if phases.takes(execution.phase, Event.FAILED):
+                    return await self._failed(execution, reason)
+                why = error.message
+            except StateError:
+                raise
+            except Exception as error:  # a bug may cost the execution, never the device
+                _LOG.exception("%s of %s", execution.phase, execution.execution_id)
+                reason = Reason(ReasonCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+                if phases.takes(execution.phase, Event.FAILED):
+                    return await self._failed(execution, reason)
+                why = reason.message
+            failures += 1
+            _LOG.info("%s of %s waits: %s", execution.phase, execution.execution_id, why)
+            await self._pause(failures)
+
+    async def _failed(self, execution: Execution, reason: Reason) -> _Outcome:
+        """Leave nothing half-written behind, before anyone is told; rolling back does it itself."""
+        following = phases.after(execution.phase, Event.FAILED)
+        if phases.is_final(following):
+            await self._effects.undo(execution, frozenset())
+        return _Outcome(Event.FAILED, reason)
+
+    async def _supersede(self, execution: Execution) -> None:
+        assignment = self._ledger.assignment()
+        models = assignment.models if assignment else []
+        wanted = frozenset(one.digest for one in models)
+        if phases.is_under_way(execution.phase):
+            await self._effects.undo(execution, wanted)
+        reason = Reason(ReasonCode.SUPERSEDED, "a newer assignment wants something else")
+        self._entered(self._ledger.step(execution, Event.SUPERSEDED, reason))
+
+    async def _commit(self, execution: Execution) -> None:
+        """Move the alias's pointer; what it stands for answers before the success is told."""
+        try:
+            installed = await self._effects.installed(execution)
+        except ExecutionError as error:
+            self._entered(self._ledger.step(execution, Event.FAILED, _reason(error)))
+            return
+        with self._outbox.held():
+            following = self._ledger.commit(execution, installed.manifest)
+            self._entered(following)
+            try:
+                await self._effects.promote(execution)
+            except ExecutionError as error:
+                # Committed all the same; the heartbeat says that it does not run.
+                _LOG.warning("%s: %s", installed.loadable.name, error.message)
+            self.on_commit()
+        await self._effects.clean()
+
+    async def _forget(self, alias: str) -> None:
+        self._ledger.forget(alias)
+        await self._workers.unload(alias)
+        await self._effects.clean()
+        self.on_commit()
+
+    def _entered(self, execution: Execution) -> None:
+        self._entered_here.add(execution.execution_id)
+        self._on_transition(execution.execution_id, execution.phase, "entered")
+
+    async def _pause(self, failures: int) -> None:
+        """Wait with full jitter, in seconds up to 1, 2, 4 ... 300; `hurry` ends it early."""
+        ceiling = min(_CEILING_S, _BASE_S * 2 ** min(failures - 1, 9))
+        self._hurried.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._uniform(0.0, ceiling)):
+                await self._hurried.wait()
+
+
+def _reason(error: ExecutionError) -> Reason:
+    return Reason(error.code, error.message, error.expected, error.found)
+
+
+def _nothing() -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,260 @@
+"""What this device was told and how far it came: assignment, executions, committed models.
+
+One step of an execution is one transaction: the phase, its report, its audit record, and for the
+last step also what the alias stands for from now on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+from sprat_proto import assignment as assignments
+from sprat_proto import canonical
+from sprat_proto.assignment import AssignedModel, Assignment
+from sprat_proto.manifest import Manifest
+from sprat_proto.states import ExecutionState
+from sprat_proto.v1 import link_pb2
+
+from sprat_agent.audit.journal import Journal
+from sprat_agent.clock import Clock, to_ms
+from sprat_agent.state import State
+from sprat_agent.sync import phases
+from sprat_agent.sync.outbox import Outbox
+from sprat_agent.sync.phases import Event
+from sprat_agent.sync.plan import Committed, Execution, Reason
+
+ENTERED = "agent:execution:entered"
+RESUMED = "agent:execution:resumed"
+ACCEPTED = "agent:assignment:accepted"
+FORGOTTEN = "agent:alias:forgotten"
+
+
+class Ledger:
+    """Reads and writes the rows; every method is one transaction."""
+
+    def __init__(self, state: State, journal: Journal, outbox: Outbox, clock: Clock) -> None:
+        self._state = state
+        self._journal = journal
+        self._outbox = outbox
+        self._clock = clock
+
+    # Reading
+
+    def assignment(self) -> Assignment | None:
+        """Return the newest accepted assignment."""
+        with self._state.reading() as connection:
+            row = connection.execute("SELECT payload FROM assignment").fetchone()
+        return assignments.decode(row[0]) if row else None
+
+    def assignment_version(self) -> int:
+        """Return the version of the newest accepted assignment; 0 before the first."""
+        with self._state.reading() as connection:
+            row = connection.execute("SELECT version FROM assignment").fetchone()
+        return int(row[0]) if row else 0
+
+    def executions(self) -> tuple[Execution, ...]:
+        """Return all executions, in the order in which they were queued."""
+        with self._state.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, wanted, context, phase, reason, watched_s FROM execution"
+                " ORDER BY number"
+            ).fetchall()
+        return tuple(
+            Execution(
+                execution_id=id_,
+                wanted=_model(wanted),
+                context=context,
+                phase=phases.phase_named(phase),
+                reason=msgspec.json.decode(reason, type=Reason) if reason else None,
+                watched_s=watched_s,
+            )
+            for id_, wanted, context, phase, reason, watched_s in rows
+        )
+
+    def committed(self) -> Mapping[str, Committed]:
+        """Return what each alias stands for."""
+        with self._state.reading() as connection:
+            return _committed(connection)
+
+    def counter_floor(self, model: str) -> int:
+        """Return the highest release counter of the model ever committed here; 0 if none."""
+        with self._state.reading() as connection:
+            row = connection.execute(
+                "SELECT max(release_counter) FROM proved WHERE model = ?", (model,)
+            ).fetchone()
+        return int(row[0] or 0)
+
+    def was_proved(self, digest: str) -> bool:
+        """Tell whether this variant was ever committed here."""
+        with self._state.reading() as connection:
+            row = connection.execute("SELECT 1 FROM proved WHERE digest = ?", (digest,)).fetchone()
+        return row is not None
+
+    # Writing
+
+    def keep_assignment(self, assignment: Assignment, envelope: bytes) -> None:
+        """Keep an assignment that was found good; it takes the place of the one before."""
+        with self._state.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO assignment VALUES (1, ?, ?, ?)",
+                (assignment.version, assignments.encode(assignment), envelope),
+            )
+            self._journal.write(
+                connection,
+                ACCEPTED,
+                f"assignment/{assignment.version}",
+                {"sha256": canonical.sha256_hex(envelope), "models": len(assignment.models)},
+            )
+        self._journal.on_append()
+
+    def queue(self, wanted: AssignedModel, context: int) -> Execution:
+        """Begin to know of an execution."""
+        execution = Execution(wanted.execution_id, wanted, context, ExecutionState.QUEUED)
+        with self._state.transaction() as connection:
+            connection.execute(
+                "INSERT INTO execution (id, wanted, context, phase) VALUES (?, ?, ?, ?)",
+                (execution.execution_id, canonical.encode(wanted), context, execution.phase),
+            )
+            self._tell(connection, execution, {})
+        self._told()
+        return execution
+
+    def step(self, execution: Execution, event: Event, reason: Reason | None = None) -> Execution:
+        """End the execution's phase by the event and persist the phase that follows.
+
+        Not for the end of COMMITTING, which is `commit`.
+        """
+        with self._state.transaction() as connection:
+            following = self._step(connection, execution, event, reason)
+        self._told()
+        return following
+
+    def commit(self, execution: Execution, manifest: Manifest) -> Execution:
+        """Complete COMMITTING: from here on the alias stands for the execution's variant."""
+        with self._state.transaction() as connection:
+            _point(connection, execution)
+            connection.execute(
+                "INSERT OR REPLACE INTO proved VALUES (?, ?, ?)",
+                (execution.wanted.digest, manifest.model, manifest.release_counter),
+            )
+            following = self._step(connection, execution, Event.DONE, None)
+        self._told()
+        return following
+
+    def resumed(self, execution: Execution) -> None:
+        """Record that the agent was restarted in this phase and goes on with it."""
+        self._journal.append(
+            RESUMED, f"execution/{execution.execution_id}", {"phase": str(execution.phase)}
+        )
+
+    def note_watched(self, execution: Execution, seconds: int) -> None:
+        """Keep how much of the soak was watched, in seconds."""
+        with self._state.transaction() as connection:
+            connection.execute(
+                "UPDATE execution SET watched_s = ? WHERE id = ?",
+                (seconds, execution.execution_id),
+            )
+
+    def forget(self, alias: str) -> None:
+        """Let the alias stand for nothing."""
+        with self._state.transaction() as connection:
+            was = _committed(connection)[alias].wanted
+            connection.execute("DELETE FROM committed WHERE alias = ?", (alias,))
+            self._journal.write(
+                connection,
+                FORGOTTEN,
+                f"alias/{alias}",
+                {"model": was.model, "release": was.release, "digest": was.digest},
+            )
+        self._journal.on_append()
+
+    def _step(
+        self,
+        connection: sqlite3.Connection,
+        execution: Execution,
+        event: Event,
+        reason: Reason | None,
+    ) -> Execution:
+        following = replace(
+            execution,
+            phase=phases.after(execution.phase, event),
+            reason=reason or execution.reason,
+        )
+        updated = connection.execute(
+            "UPDATE execution SET phase = ?, reason = ? WHERE id = ? AND phase = ?",
+            (
+                following.phase,
+                msgspec.json.encode(following.reason).decode() if following.reason else None,
+                execution.execution_id,
+                execution.phase,
+            ),
+        ).rowcount
+        if updated != 1:
+            raise AssertionError(
+                f"execution {execution.execution_id} is no longer in {execution.phase}"
+            )
+        self._tell(connection, following, {"after": str(execution.phase), "event": str(event)})
+        return following
+
+    def _tell(
+        self, connection: sqlite3.Connection, execution: Execution, detail: Mapping[str, object]
+    ) -> None:
+        """Write the report and the audit record of the phase that the execution is in now."""
+        wanted, reason = execution.wanted, execution.reason
+        committed = _committed(connection).get(wanted.alias)
+        state, step = phases.state_of(execution.phase)
+        report = link_pb2.ExecutionReport(
+            execution_id=execution.execution_id,
+            state=state,
+            step=step or "",
+            running_digest=committed.wanted.digest if committed else "",
+        )
+        why: dict[str, str] = {}
+        if reason:
+            why = msgspec.to_builtins(reason)
+            report.reason.CopyFrom(link_pb2.Reason(**why))
+        now = self._clock()
+        self._outbox.write(connection, to_ms(now), report)
+        self._journal.write(
+            connection,
+            ENTERED,
+            f"execution/{execution.execution_id}",
+            {"phase": str(execution.phase), "alias": wanted.alias, "digest": wanted.digest}
+            | dict(detail)
+            | ({"reason": why} if why else {}),
+            at=now,
+        )
+
+    def _told(self) -> None:
+        self._journal.on_append()
+        self._outbox.on_ready()
+
+
+def _model(data: bytes) -> AssignedModel:
+    return canonical.decode(data, AssignedModel, "assigned model")
+
+
+def _committed(connection: sqlite3.Connection) -> dict[str, Committed]:
+    rows = connection.execute(
+        "SELECT alias, wanted, context, previous_digest FROM committed ORDER BY alias"
+    ).fetchall()
+    return {
+        alias: Committed(_model(wanted), context, previous)
+        for alias, wanted, context, previous in rows
+    }
+
+
+def _point(connection: sqlite3.Connection, execution: Execution) -> None:
+    """Let the alias stand for the execution's variant, remembering the one before."""
+    wanted = execution.wanted
+    before = _committed(connection).get(wanted.alias)
+    previous = before.previous_digest if before else None
+    if before and before.wanted.digest != wanted.digest:
+        previous = before.wanted.digest
+    connection.execute(
+        "INSERT OR REPLACE INTO committed VALUES (?, ?, ?, ?)",
+        (wanted.alias, canonical.encode(wanted), execution.context, previous),
+    )

@@ -1,0 +1,167 @@
+"""What to do next, from what is assigned and what was done. Pure.
+
+One execution at a time, in the order in which they were queued; an execution that ended is never
+run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sprat_proto.assignment import AssignedModel, Assignment
+from sprat_proto.manifest import Manifest
+from sprat_proto.states import ReasonCode
+
+from sprat_agent.sync import phases
+from sprat_agent.sync.phases import Event, Phase
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an execution did not go on, as it travels."""
+
+    code: ReasonCode
+    message: str
+    expected: str = ""
+    found: str = ""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run towards a variant, as it was persisted."""
+
+    execution_id: str
+    wanted: AssignedModel
+    context: int  # tokens
+    phase: Phase
+    reason: Reason | None = None
+    watched_s: int = 0  # of its soak, over all starts of the agent
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What an alias stands for, and the variant before it, kept to go back to."""
+
+    wanted: AssignedModel
+    context: int
+    previous_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """End the execution by this event, without beginning its phase's effect (again)."""
+
+    execution: Execution
+    event: Event
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Carry out the phase that the execution is in."""
+
+    execution: Execution
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Begin to know of an execution."""
+
+    wanted: AssignedModel
+    context: int
+
+
+@dataclass(frozen=True)
+class Forget:
+    """The alias is assigned no longer: unload it and forget what it stood for."""
+
+    alias: str
+
+
+@dataclass(frozen=True)
+class Rest:
+    """All is as it should be, or waits for something new."""
+
+
+Action: TypeAlias = End | Advance | Queue | Forget | Rest
+
+
+def next_action(
+    assignment: Assignment | None,
+    committed: Mapping[str, Committed],
+    executions: Sequence[Execution],
+) -> Action:
+    """Return the one thing to do now.
+
+    What is superseded ends first, so that its memory and disk are there for what follows; an
+    execution that is past that point is carried to its end before anything else begins.
+
+    Args:
+        assignment: The newest accepted one; None before the first.
+        committed: By alias.
+        executions: All that this device knows, in the order in which they were queued.
+    """
+    assigned = {one.execution_id: one for one in assignment.models} if assignment else {}
+    unfinished = [one for one in executions if not phases.is_final(one.phase)]
+    for one in unfinished:
+        is_wanted = assigned.get(one.execution_id) == one.wanted
+        if not is_wanted and phases.takes(one.phase, Event.SUPERSEDED):
+            return End(one, Event.SUPERSEDED)
+    for one in unfinished:
+        if phases.is_under_way(one.phase):
+            return Advance(one)
+    return _begin(assignment, committed, executions, unfinished)
+
+
+def _begin(
+    assignment: Assignment | None,
+    committed: Mapping[str, Committed],
+    executions: Sequence[Execution],
+    unfinished: Sequence[Execution],
+) -> Action:
+    if assignment is None:
+        return Rest()
+    aliases = {one.alias for one in assignment.models}
+    for alias in sorted(committed):
+        if alias not in aliases:
+            return Forget(alias)
+    known = {one.execution_id for one in executions}
+    for wanted in assignment.models:
+        if wanted.execution_id not in known:
+            return Queue(wanted, assignment.policy.context)
+    for one in unfinished:
+        if is_committed(one, committed):
+            return End(one, Event.ALREADY_COMMITTED)
+        return Advance(one)
+    return Rest()
+
+
+def is_committed(execution: Execution, committed: Mapping[str, Committed]) -> bool:
+    """Tell whether the alias already stands for what the execution wants, loaded the same way."""
+    now = committed.get(execution.wanted.alias)
+    return (
+        now is not None
+        and now.wanted.digest == execution.wanted.digest
+        and now.context == execution.context
+    )
+
+
+def refusal_of_age(manifest: Manifest, floor: int, *, was_proved: bool) -> Reason | None:
+    """Return why a release is too old for this device, or None.
+
+    Args:
+        manifest: Of the variant that is to be installed.
+        floor: The highest release counter of this model that was ever committed here; 0 if none.
+        was_proved: This very digest was committed here before: going back to it is allowed.
+    """
+    if was_proved or manifest.release_counter >= floor:
+        return None
+    return Reason(
+        ReasonCode.RELEASE_TOO_OLD,
+        f"{manifest.name} has release counter {manifest.release_counter} and this device has"
+        f" already committed {floor} of {manifest.model}: refusing to go back to a release that"
+        " never ran here; publish it anew with a higher counter",
+        expected=f"release counter {floor} or higher",
+        found=f"release counter {manifest.release_counter}",
+    )
