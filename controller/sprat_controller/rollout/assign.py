@@ -8,7 +8,7 @@ one is sent again at the device's next heartbeat.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -35,6 +35,8 @@ from sprat_controller.store.tables import (
 )
 
 ACTOR: Final = "planner"
+# Ends the name of the execution by which a device goes back; no row has it.
+RETURN_SUFFIX: Final = ".return"
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,18 @@ def supersede(session: Session, run: Run, alias: str, now: datetime) -> None:
 
 
 def withdraw(
-    session: Session, key: SigningKey, run: Run, now: datetime
+    session: Session, key: SigningKey, run: Run, now: datetime, *, unasked: bool
 ) -> link_pb2.ControllerMessage | None:
     """Return the device to what was proved before `run`, which ended without success.
+
+    Args:
+        session: A transaction.
+        key: The assignment key.
+        run: What ended.
+        now: The caller's clock.
+        unasked: The planner ended it, so the device may have committed it in the meantime. A device
+            never runs an execution again, so the way back is an execution of its own for it, named
+            `<id>.return`; it ends at once where nothing was committed.
 
     Returns:
         The new assignment; None if a newer execution had taken the alias already.
@@ -106,7 +117,8 @@ def withdraw(
         session.delete(row)
         session.flush()
     else:
-        bind(session, proved)
+        way_back = run.id + RETURN_SUFFIX if unasked else proved.execution_id
+        bind(session, replace(proved, execution_id=way_back))
     return issue(session, key, run.device_id, now)
 
 

@@ -200,7 +200,7 @@ class Runner:
                 continue
             if move_execution(session, run, ending.event, by, reason=ending.reason) is None:
                 continue
-            message = assign.withdraw(session, self._key, run, now)
+            message = assign.withdraw(session, self._key, run, now, unasked=True)
             if message is not None:
                 messages[run.device_id] = message
         return messages

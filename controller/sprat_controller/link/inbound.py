@@ -1,0 +1,111 @@
+"""What devices say, taken in within limits: values come out, whatever came in. Pure.
+
+A device may be broken or hostile. What is not as it must be is left out and said in a sentence for
+the audit log; nothing here raises because of a message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sprat_proto.fit import Profile
+from sprat_proto.manifest import is_model_name, is_release_version
+from sprat_proto.states import ModelState, ReasonCode
+from sprat_proto.v1 import link_pb2
+
+from sprat_controller.rollout.plan import Reason
+
+MAX_COUNT: Final = 1 << 53  # bytes, versions, positions: what JSON and SQLite both hold
+MAX_VERSION: Final = 1 << 52  # of an assignment; leaves room above for the next
+MAX_WORDS: Final = 256  # CPU features and the like
+MAX_WORD: Final = 64  # characters
+MAX_ALIASES: Final = 64
+MAX_SENTENCE: Final = 2048  # characters of a reason's parts
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_STATES: Final = frozenset(state.value for state in ModelState)
+
+RunningJson = dict[str, dict[str, str]]
+
+
+def clip(text: str, limit: int) -> str:
+    """Return the first characters of `text`, those that cannot be printed replaced."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether `text` is a SHA-256 in lower-case hex."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def profile_of(wire: link_pb2.HardwareProfile) -> Profile | None:
+    """Return the profile, or None if it is not within limits."""
+    sizes = (wire.cores, wire.memory_bytes, wire.memory_budget_bytes, wire.disk_free_bytes)
+    lists: Sequence[Sequence[str]] = (wire.cpu_features, wire.accelerators, wire.runtimes)
+    sound = (
+        all(size <= MAX_COUNT for size in sizes)
+        and all(len(words) <= MAX_WORDS for words in lists)
+        and all(_is_word(word) for words in lists for word in words)
+        and _is_word(wire.arch)
+    )
+    if not sound:
+        return None
+    return Profile(
+        arch=wire.arch,
+        cores=wire.cores,
+        cpu_features=tuple(wire.cpu_features),
+        memory_bytes=wire.memory_bytes,
+        memory_budget_bytes=wire.memory_budget_bytes,
+        disk_free_bytes=wire.disk_free_bytes,
+        accelerators=tuple(wire.accelerators),
+        os=clip(wire.os, MAX_WORD),
+        simulated=wire.simulated,
+        runtimes=tuple(wire.runtimes),
+    )
+
+
+def running_of(wire: Iterable[link_pb2.RunningModel]) -> RunningJson | None:
+    """Return what runs, by alias, or None if it is not as it must be."""
+    running: RunningJson = {}
+    for model in wire:
+        if len(running) >= MAX_ALIASES or not _is_running(model):
+            return None
+        running[model.alias] = {
+            "model": model.model,
+            "release": model.release,
+            "variant": model.variant,
+            "digest": model.digest,
+            "state": model.state,
+        }
+    return running
+
+
+def reason_of(report: link_pb2.ExecutionReport) -> Reason | None:
+    """Return the reason of a report, if it has one; an unknown form of code is INTERNAL_ERROR."""
+    if not report.HasField("reason"):
+        return None
+    wire = report.reason
+    known = _CODE.fullmatch(wire.code) is not None
+    return Reason(
+        code=wire.code if known else ReasonCode.INTERNAL_ERROR.value,
+        message=clip(wire.message, MAX_SENTENCE),
+        expected=clip(wire.expected, MAX_SENTENCE),
+        found=clip(wire.found, MAX_SENTENCE),
+    )
+
+
+def _is_word(text: str) -> bool:
+    return 0 < len(text) <= MAX_WORD and text.isprintable()
+
+
+def _is_running(model: link_pb2.RunningModel) -> bool:
+    return (
+        is_model_name(model.alias)
+        and is_model_name(model.model)
+        and is_release_version(model.release)
+        and is_model_name(model.variant)
+        and is_digest(model.digest)
+        and model.state in _STATES
+    )

@@ -1,0 +1,140 @@
+"""The row of a device as the conversation needs it: read in one look, written in one UPDATE.
+
+Tens of thousands of devices say something every minute: statements here are Core, not ORM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+from sprat_proto.signing import SigningKey
+from sprat_proto.states import DeviceState, ExecutionState
+from sprat_proto.v1.link_pb2 import ControllerMessage
+from sqlmodel import Session, col, update
+
+from sprat_controller.link.inbound import RunningJson
+from sprat_controller.store.tables import AssignmentRow, DesiredModel, Device, Execution
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is kept of a device that is speaking."""
+
+    id: str
+    state: str
+    profile: Mapping[str, Any] | None
+    obeyed_version: int
+    running: RunningJson
+    report_seq: int
+    audit_seq: int
+    audit_hash: str
+    assigned_version: int | None  # None before the first assignment
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What is at hand while a device is heard: one transaction, one moment."""
+
+    session: Session
+    key: SigningKey
+    device: Known
+    carrier: str
+    now: datetime
+
+    @property
+    def by_device(self) -> str:
+        """The device as an actor of the audit log."""
+        return f"device:{self.device.id}"
+
+
+@dataclass
+class Reply:
+    """What a message leads to, beside its changes to rows."""
+
+    messages: list[ControllerMessage] = field(default_factory=list[ControllerMessage])
+    # Sentences about what was refused, for the audit log.
+    refused: list[str] = field(default_factory=list[str])
+    # An execution ended: there may be something to decide.
+    is_progress: bool = False
+
+
+def look_up(session: Session, device_id: str) -> Known | None:
+    """Return the device, or None if it is unknown or was removed."""
+    row = (
+        session.connection()
+        .execute(
+            sqlalchemy.select(
+                col(Device.id),
+                col(Device.state),
+                col(Device.profile),
+                col(Device.obeyed_version),
+                col(Device.running),
+                col(Device.report_seq),
+                col(Device.audit_seq),
+                col(Device.audit_hash),
+                col(AssignmentRow.version),
+            )
+            .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
+            .where(col(Device.id) == device_id, col(Device.revoked_at).is_(None))
+            .with_for_update(of=Device)
+        )
+        .first()
+    )
+    return None if row is None else Known(*row)
+
+
+def save(session: Session, device_id: str, now: datetime, values: Mapping[str, Any]) -> None:
+    """Write what changed, and that the device was heard."""
+    statement = update(Device).where(col(Device.id) == device_id)
+    statement = statement.values(last_seen_at=now, **values)
+    session.exec(statement.execution_options(synchronize_session=False))
+
+
+def state_of(session: Session, known: Known, *, running: RunningJson, obeyed: int) -> DeviceState:
+    """Return how the device stands to its assignment, by what it runs."""
+    rows = (
+        session.connection()
+        .execute(
+            sqlalchemy.select(
+                col(DesiredModel.alias), col(DesiredModel.digest), col(Execution.state)
+            )
+            .outerjoin(Execution, col(Execution.id) == col(DesiredModel.execution_id))
+            .where(col(DesiredModel.device_id) == known.id)
+        )
+        .all()
+    )
+    return judge(
+        desired={alias: digest for alias, digest, _ in rows},
+        running={alias: model["digest"] for alias, model in running.items()},
+        is_open=any(state == ExecutionState.IN_PROGRESS for _, _, state in rows),
+        assigned=known.assigned_version,
+        obeyed=obeyed,
+    )
+
+
+def judge(
+    *,
+    desired: Mapping[str, str],
+    running: Mapping[str, str],
+    is_open: bool,
+    assigned: int | None,
+    obeyed: int,
+) -> DeviceState:
+    """Return how a device stands to its assignment. Pure.
+
+    Args:
+        desired: Digest by alias that it should run.
+        running: Digest by alias that it says it runs.
+        is_open: An execution towards `desired` is under way.
+        assigned: Version of its newest assignment; None if there is none.
+        obeyed: Version that it says it obeys.
+    """
+    if assigned is None:
+        return DeviceState.REGISTERED
+    if running == desired and not is_open:
+        return DeviceState.IN_SYNC
+    return DeviceState.PENDING if is_open or obeyed < assigned else DeviceState.ERROR

@@ -1,0 +1,155 @@
+"""Hello and Heartbeat: who is there, on what hardware, running what, obeying which assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import sqlalchemy
+from sprat_proto.fit import MIB
+from sprat_proto.v1 import link_pb2
+from sqlmodel import col
+
+from sprat_controller.audit import log
+from sprat_controller.audit.log import GENESIS
+from sprat_controller.audit.tags import Tag
+from sprat_controller.link import inbound, known
+from sprat_controller.link.known import Hearing, Known, Reply
+from sprat_controller.rollout import assign, hardware
+from sprat_controller.store.tables import AssignmentRow
+
+# Free disk is kept anew when it differs by this much: plans need no more, and rows stay quiet.
+_DISK_NOTICED: Final = 64 * MIB
+
+
+def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
+    """Take in a Hello; the reply holds what the device missed, without the Welcome."""
+    hello, reply = message.hello, Reply()
+    values: dict[str, Any] = {
+        "online": True,
+        "carrier": hearing.carrier,
+        "capability": min(hello.capability, 1 << 30),
+        "agent_version": inbound.clip(hello.agent_version, inbound.MAX_WORD),
+        "boot_id": inbound.clip(message.boot_id, inbound.MAX_WORD),
+    }
+    obeyed = _obeyed(hearing, hello.assignment_version, reply)
+    values |= _hardware(hello, reply)
+    values |= _conduct(hearing, hello.running, obeyed, reply)
+    values |= _reports_lost(hearing, hello.next_report_seq)
+    known.save(hearing.session, hearing.device.id, hearing.now, values)
+    _acknowledge(hearing.device, hello, reply)
+    _send_newer(hearing, obeyed, reply)
+    return reply
+
+
+def beat(hearing: Hearing, heartbeat: link_pb2.Heartbeat) -> Reply:
+    """Take in a Heartbeat; a device with an older assignment is sent the newest again."""
+    reply = Reply()
+    values: dict[str, Any] = {"online": True, "carrier": hearing.carrier}
+    obeyed = _obeyed(hearing, heartbeat.assignment_version, reply)
+    values |= _free_disk(hearing.device, heartbeat.disk_free_bytes)
+    values |= _conduct(hearing, heartbeat.running, obeyed, reply)
+    known.save(hearing.session, hearing.device.id, hearing.now, values)
+    _send_newer(hearing, obeyed, reply)
+    return reply
+
+
+def _obeyed(hearing: Hearing, version: int, reply: Reply) -> int:
+    if version <= inbound.MAX_VERSION:
+        return version
+    reply.refused.append(f"an assignment version of {version}")
+    return hearing.device.obeyed_version
+
+
+def _hardware(hello: link_pb2.Hello, reply: Reply) -> dict[str, Any]:
+    profile = inbound.profile_of(hello.profile)
+    if profile is None:
+        reply.refused.append("Hello: a hardware profile that is empty or beyond its limits")
+        return {}
+    return {
+        "profile": hardware.to_json(profile),
+        "hardware_class": hardware.hardware_class(profile),
+        "simulated": profile.simulated,
+    }
+
+
+def _conduct(
+    hearing: Hearing, models: Iterable[link_pb2.RunningModel], obeyed: int, reply: Reply
+) -> dict[str, Any]:
+    """Return what changed in what the device runs and obeys."""
+    device = hearing.device
+    running = inbound.running_of(models)
+    if running is None:
+        reply.refused.append("a running model that is none, or too many of them")
+        running = device.running
+    values: dict[str, Any] = {}
+    if running != device.running:
+        values["running"] = running
+    if obeyed != device.obeyed_version:
+        values["obeyed_version"] = obeyed
+    state = known.state_of(hearing.session, device, running=running, obeyed=obeyed)
+    if state != device.state:
+        values["state"] = state.value
+    return values
+
+
+def _free_disk(device: Known, free: int) -> dict[str, Any]:
+    """Return the profile with what is free on disk now, if it is measured and differs by much."""
+    profile = device.profile
+    if profile is None or profile["simulated"] or not 0 < free <= inbound.MAX_COUNT:
+        return {}
+    if abs(profile["disk_free_bytes"] - free) < _DISK_NOTICED:
+        return {}
+    return {"profile": {**profile, "disk_free_bytes": free}}
+
+
+def _reports_lost(hearing: Hearing, next_seq: int) -> dict[str, Any]:
+    """Go on where the device does if it forgot reports that are not here (any more).
+
+    It forgets only what was acknowledged, so our rows were set back, as by a restored backup.
+    """
+    device = hearing.device
+    if not device.report_seq + 1 < next_seq <= inbound.MAX_COUNT:
+        return {}
+    log.append(
+        hearing.session,
+        Tag.DEVICE_REPORTS_LOST,
+        at=hearing.now,
+        actor=hearing.by_device,
+        subject=f"device/{device.id}",
+        outcome="failure",
+        detail={"first": device.report_seq + 1, "last": next_seq - 1},
+    )
+    return {"report_seq": next_seq - 1}
+
+
+def _acknowledge(device: Known, hello: link_pb2.Hello, reply: Reply) -> None:
+    """Acknowledge again what the device still keeps though it is here."""
+    if hello.next_report_seq <= device.report_seq:
+        ack = link_pb2.ReportAck(up_to=device.report_seq)
+        reply.messages.append(link_pb2.ControllerMessage(report_ack=ack))
+    if hello.next_audit_seq <= device.audit_seq:
+        reply.messages.append(audit_ack(device.audit_seq, device.audit_hash))
+
+
+def audit_ack(seq: int, hash_hex: str) -> link_pb2.ControllerMessage:
+    """Return the acknowledgement of a device's audit up to a position."""
+    ack = link_pb2.AuditAck(up_to=seq, hash=bytes.fromhex(hash_hex or GENESIS))
+    return link_pb2.ControllerMessage(audit_ack=ack)
+
+
+def _send_newer(hearing: Hearing, version: int, reply: Reply) -> None:
+    """Add the newest assignment if the device has an older one, or one that is unknown here.
+
+    A version above ours was issued before our rows were set back: only a higher one is obeyed.
+    """
+    device, session = hearing.device, hearing.session
+    if device.assigned_version is None or version == device.assigned_version:
+        return
+    if version > device.assigned_version:
+        reply.messages.append(assign.issue(session, hearing.key, device.id, hearing.now))
+        return
+    newest = sqlalchemy.select(col(AssignmentRow.version), col(AssignmentRow.envelope)).where(
+        col(AssignmentRow.device_id) == device.id
+    )
+    reply.messages.append(assign.to_message(*session.connection().execute(newest).one()))

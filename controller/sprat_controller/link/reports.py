@@ -1,0 +1,151 @@
+"""Reports of executions: kept strictly in order of their number, each exactly once.
+
+A report that was kept is acknowledged again; one that comes before its turn is not kept, and the
+device sends it again. Whatever its content, a report in its turn is acknowledged: one that makes no
+sense must not block those behind it. Nothing ever changes a final state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import sqlalchemy
+from sprat_proto.states import ExecutionState, ModelState, ReasonCode, Step
+from sprat_proto.v1 import link_pb2
+from sqlmodel import Session, col
+
+from sprat_controller.audit import log
+from sprat_controller.audit.tags import Tag
+from sprat_controller.link import inbound, known
+from sprat_controller.link.known import Hearing, Reply
+from sprat_controller.rollout import assign
+from sprat_controller.rollout.phases import EXECUTION, ExecutionEvent
+from sprat_controller.rollout.plan import Reason
+from sprat_controller.rollout.records import By, Run, find_run, hold, move_execution
+from sprat_controller.store.tables import Variant
+
+# What a device may say of an execution; the other states are the planner's to give.
+_EVENTS: Final[Mapping[str, ExecutionEvent]] = {
+    ExecutionState.QUEUED: ExecutionEvent.PROGRESS,  # it waits on the device behind another
+    ExecutionState.IN_PROGRESS: ExecutionEvent.PROGRESS,
+    ExecutionState.SUCCEEDED: ExecutionEvent.SUCCEED,
+    ExecutionState.FAILED: ExecutionEvent.FAIL,
+    ExecutionState.ROLLED_BACK: ExecutionEvent.ROLL_BACK,
+    ExecutionState.REJECTED: ExecutionEvent.REJECT,
+    ExecutionState.CANCELED: ExecutionEvent.CANCEL,
+}
+_MAX_ID: Final = 128
+
+
+def take_in(hearing: Hearing, report: link_pb2.Report) -> Reply:
+    """Keep a report if it is its turn, and acknowledge all that are kept."""
+    reply, device = Reply(), hearing.device
+    kept = device.report_seq
+    if report.seq == kept + 1:
+        kept = report.seq
+        values: dict[str, Any] = {"report_seq": kept}
+        values |= _apply(hearing, report, reply)
+        known.save(hearing.session, device.id, hearing.now, values)
+    ack = link_pb2.ReportAck(up_to=kept)
+    reply.messages.insert(0, link_pb2.ControllerMessage(report_ack=ack))
+    return reply
+
+
+def _apply(hearing: Hearing, report: link_pb2.Report, reply: Reply) -> dict[str, Any]:
+    """Change the execution that the report is of; return what changes in the device's row."""
+    said = report.execution
+    base_id = said.execution_id.removesuffix(assign.RETURN_SUFFIX)
+    run = find_run(hearing.session, base_id) if len(base_id) <= _MAX_ID else None
+    if run is None or run.device_id != hearing.device.id:
+        _refuse(reply, report, "of an execution that this device does not have")
+        return {}
+    if said.state not in _EVENTS or said.step not in ("", *Step):
+        _refuse(reply, report, f"with state {said.state[:64]!r} and step {said.step[:64]!r}")
+        return {}
+    if said.execution_id != base_id or run.state.is_final:
+        _note_late(hearing, run, report)
+        return {}
+    return _move(hearing, run, report, reply)
+
+
+def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> dict[str, Any]:
+    event, reason = _judge(run, report.execution)
+    if event not in EXECUTION[run.state]:
+        _refuse(reply, report, f"{event} of an execution that is {run.state}")
+        return {}
+    rollout = hold(hearing.session, run.rollout_id)
+    by = By(Tag.EXECUTION_CHANGED, hearing.by_device, hearing.now)
+    step = {"step": report.execution.step or None}
+    state = move_execution(hearing.session, run, event, by, reason=reason, changes=step)
+    if state is None or not state.is_final or rollout is None:
+        return {}
+    reply.is_progress = True
+    if state is ExecutionState.SUCCEEDED:
+        return _now_runs(hearing, run, rollout.alias)
+    message = assign.withdraw(hearing.session, hearing.key, run, hearing.now, unasked=False)
+    reply.messages.extend([message] if message else [])
+    return {}
+
+
+def _judge(run: Run, said: link_pb2.ExecutionReport) -> tuple[ExecutionEvent, Reason | None]:
+    """Return what the report means: success is believed only with the digest that was assigned."""
+    event, reason = _EVENTS[said.state], inbound.reason_of(said)
+    if event is not ExecutionEvent.SUCCEED or said.running_digest == run.digest:
+        return event, reason
+    return ExecutionEvent.FAIL, Reason(
+        ReasonCode.DIGEST_MISMATCH,
+        "the device reported success, but another variant answers under the alias",
+        expected=run.digest or "",
+        found=inbound.clip(said.running_digest, inbound.MAX_WORD),
+    )
+
+
+def _now_runs(hearing: Hearing, run: Run, alias: str) -> dict[str, Any]:
+    """Return what the device runs after a success, which its next heartbeat will say too."""
+    device = hearing.device
+    running = {**device.running, alias: _running(hearing.session, run.digest or "")}
+    state = known.state_of(hearing.session, device, running=running, obeyed=device.obeyed_version)
+    return {"running": running, "state": state.value}
+
+
+def _running(session: Session, digest: str) -> dict[str, str]:
+    row = session.connection().execute(
+        sqlalchemy.select(col(Variant.model), col(Variant.release), col(Variant.variant)).where(
+            col(Variant.digest) == digest
+        )
+    )
+    model, release, variant = row.one()
+    return {
+        "model": model,
+        "release": release,
+        "variant": variant,
+        "digest": digest,
+        "state": ModelState.LOADED.value,
+    }
+
+
+def _note_late(hearing: Hearing, run: Run, report: link_pb2.Report) -> None:
+    """Write down a report of what had ended already, or of a device's way back."""
+    said, reason = report.execution, inbound.reason_of(report.execution)
+    detail: dict[str, object] = {
+        "seq": report.seq,
+        "is": run.state.value,
+        "reported": said.state,
+        "step": said.step,
+        "running": inbound.clip(said.running_digest, inbound.MAX_WORD),
+    }
+    if reason is not None:
+        detail["reason"] = reason.as_json()
+    log.append(
+        hearing.session,
+        Tag.EXECUTION_REPORTED_LATE,
+        at=hearing.now,
+        actor=hearing.by_device,
+        subject=f"execution/{said.execution_id}",
+        detail=detail,
+    )
+
+
+def _refuse(reply: Reply, report: link_pb2.Report, found: str) -> None:
+    reply.refused.append(f"report {report.seq} {found}")
