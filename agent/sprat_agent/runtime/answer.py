@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from time import monotonic
 
 from sprat_agent.runtime.process import Ask
@@ -34,16 +33,18 @@ class Answer:
         admission = await alias.admit(chat, is_pinned=is_pinned)
         return cls(admission.hosted.loadable, admission.ask, began)
 
-    async def texts(self) -> AsyncIterator[str]:
-        """Yield the pieces of text."""
-        async for message in self._ask:
-            now_ms = (monotonic() - self._began) * 1000
-            if isinstance(message, Done):
-                self.done = message
-                self._took_ms = now_ms
-                continue
-            self.ttft_ms = self.ttft_ms or now_ms
-            yield message.text
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> str:
+        message = await anext(self._ask)
+        now_ms = (monotonic() - self._began) * 1000
+        if isinstance(message, Done):
+            self.done = message
+            self._took_ms = now_ms
+            raise StopAsyncIteration
+        self.ttft_ms = self.ttft_ms or now_ms
+        return message.text
 
     def stop(self) -> None:
         """Stop the generation, if it goes on."""

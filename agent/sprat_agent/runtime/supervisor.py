@@ -7,9 +7,8 @@ event loop; only files are read in threads.
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from sprat_proto.states import ModelState, ReasonCode
 from sprat_agent.profile.cpu import usable_cores
 from sprat_agent.runtime import golden
 from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.background import Background
 from sprat_agent.runtime.events import ModelEvents, OnEvent
 from sprat_agent.runtime.faults import ModelNotFoundError
 from sprat_agent.runtime.hosted import HostedModel, Workshop
@@ -31,8 +31,6 @@ from sprat_agent.runtime.process import WORKER_COMMAND
 from sprat_agent.runtime.served import Condition, ServedAlias, Status
 from sprat_agent.runtime.wire import Chat
 from sprat_agent.sync.ports import ExecutionError, Loadable, Running
-
-_LOG = logging.getLogger(__name__)
 
 # What may be otherwise at the next attempt; wrong files and too little memory will not be.
 PASSING: Final = frozenset({ReasonCode.LOAD_FAILED, ReasonCode.WORKER_CRASHED})
@@ -69,8 +67,8 @@ class Supervisor:
         self._limits = limits or Limits()
         self._workshop = Workshop(command, run_dir, threads or usable_cores(), self._limits)
         self._aliases: dict[str, ServedAlias] = {}
-        self._watchers: dict[HostedModel, asyncio.Task[None]] = {}
-        self._drains: dict[HostedModel, asyncio.Task[None]] = {}
+        self._watchers = Background()
+        self._drains = Background()
 
     # sync.ports.Workers
 
@@ -181,6 +179,19 @@ class Supervisor:
         aliases = sorted(self._aliases.items())
         return tuple((name, one) for name, alias in aliases if (one := alias.offered()))
 
+    def find(self, name: str) -> Loadable:
+        """Return the model that a name stands for; see `answering` for the names.
+
+        Raises:
+            ModelNotFoundError: There is none, or it is not proved yet.
+        """
+        found = self._resolve(name)[0].offered()
+        if found is None:
+            raise ModelNotFoundError(
+                f"the model {name[:100]!r} is being proved and not offered yet"
+            )
+        return found
+
     @asynccontextmanager
     async def answering(self, name: str, chat: Chat) -> AsyncGenerator[Answer]:
         """Have a chat answered; leaving the context stops the generation.
@@ -238,8 +249,7 @@ class Supervisor:
         candidate = self._host(alias, loadable)
         needed = candidate.memory_bytes
         if needed > self._room() and alias.draining:
-            drains = [self._drains[one] for one in alias.draining if one in self._drains]
-            await asyncio.wait(drains)
+            await self._drains.wait(alias.draining)
         committed = alias.committed if needed > self._room() else None
         lent = committed.memory_bytes if committed and not committed.is_given_up else 0
         self._require_room(loadable.name, needed=needed - lent)
@@ -259,7 +269,7 @@ class Supervisor:
             self._bring_back(alias)
             raise
         self._events.loaded(candidate)
-        self._watch(candidate, self._report_crash(candidate))
+        self._watchers.run(candidate, self._report_crash(candidate))
 
     async def _drop_candidate(self, alias: ServedAlias) -> None:
         if alias.candidate:
@@ -286,18 +296,16 @@ class Supervisor:
             self._keep(alias, alias.committed)
         if previous:
             alias.draining.append(previous)
-            drain = asyncio.create_task(self._drain(alias, previous), name=f"drain {alias.name}")
-            drain.add_done_callback(_log_failure)
-            self._drains[previous] = drain
+            self._drains.run(previous, self._drain(alias, previous))
         alias.dispatch()
 
     async def _drain(self, alias: ServedAlias, hosted: HostedModel) -> None:
         """Let a replaced worker finish its requests, then end it."""
-        await self._stop_watching(hosted)
+        await self._watchers.stop(hosted)
         if hosted.worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(hosted.worker.idle.wait(), self._limits.drain_timeout_s)
-        self._drains.pop(hosted, None)
+        self._drains.forget(hosted)
         alias.draining.remove(hosted)
         await self._end(hosted)
 
@@ -316,33 +324,16 @@ class Supervisor:
             attempted.set()
 
         on_crash = partial(self._events.crashed, hosted)
-        self._watch(hosted, keep(hosted, self._limits, on_crash, on_start, at_once=at_once))
+        self._watchers.run(hosted, keep(hosted, self._limits, on_crash, on_start, at_once=at_once))
         return attempted
 
     async def _report_crash(self, candidate: HostedModel) -> None:
         self._events.crashed(candidate, await candidate.died())
 
-    def _watch(self, hosted: HostedModel, work: Coroutine[None, None, None]) -> None:
-        """Run what is to happen when the worker dies, in the place of what was to happen."""
-        previous = self._watchers.pop(hosted, None)
-        if previous:
-            previous.cancel()
-        task = asyncio.create_task(work, name=f"watch {hosted.loadable.name}")
-        task.add_done_callback(_log_failure)
-        self._watchers[hosted] = task
-
-    async def _stop_watching(self, hosted: HostedModel) -> None:
-        watcher = self._watchers.pop(hosted, None)
-        if watcher:
-            watcher.cancel()
-            await asyncio.wait([watcher])
-
     async def _end(self, hosted: HostedModel) -> None:
         """End the model's worker, and all that is going on with it."""
-        drain = self._drains.pop(hosted, None)
-        if drain:
-            drain.cancel()
-        await self._stop_watching(hosted)
+        await self._drains.stop(hosted)
+        await self._watchers.stop(hosted)
         if hosted.worker:
             await hosted.end()
             self._events.unloaded(hosted)
@@ -394,9 +385,3 @@ def _candidate_of(alias: ServedAlias) -> HostedModel:
         message = f"no candidate is loaded under {alias.name!r}"
         raise ExecutionError(ReasonCode.WORKER_CRASHED, message)
     return alias.candidate
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    """Put a bug of ours in a background task on record: nobody awaits it."""
-    if not task.cancelled() and (error := task.exception()):
-        _LOG.error("%s failed", task.get_name(), exc_info=error)

@@ -45,12 +45,12 @@ def main() -> None:
 
 
 def run(make_engine: Callable[[], Engine]) -> None:
-    """Be a worker until the agent closes its end; arguments come from `sys.argv`.
+    """Be a worker until the agent closes its end; the last two arguments say which.
 
     Args:
         make_engine: Called once; imports of the engine's libraries belong in it.
     """
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    descriptor, parent = (int(word) for word in sys.argv[-2:])
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     confine(parent)
     end = WorkerEnd(socket.socket(fileno=descriptor))

@@ -1,0 +1,1 @@
+"""The local inference API: OpenAI-compatible HTTP for the applications of this device."""

@@ -1,0 +1,162 @@
+"""The routes of the local API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from sprat_agent.api import faults, shapes
+from sprat_agent.api.completions import Completions
+from sprat_agent.api.faults import ApiError
+from sprat_agent.api.guard import LocalOnly
+from sprat_agent.api.models import Models
+from sprat_agent.clock import Clock
+from sprat_agent.runtime.faults import AnswerError
+from sprat_agent.runtime.served import Status
+from sprat_agent.sync.ports import Loadable
+
+_LOG = logging.getLogger(__name__)
+
+
+def build_app(
+    models: Models,
+    *,
+    clock: Clock,
+    new_id: Callable[[], str],
+    is_simulated: bool,
+    status: Callable[[], Mapping[str, object]],
+) -> ASGIApp:
+    """Return the ASGI application.
+
+    Args:
+        models: What answers.
+        clock: For the time of completions.
+        new_id: For their ids.
+        is_simulated: The device's profile was declared, not measured: said wherever it shows.
+        status: What else GET /agent/v1/status tells: fields of the device besides `models`.
+    """
+    device = _Device(models, int(clock().timestamp()), is_simulated=is_simulated, status=status)
+    completions = Completions(models, clock=clock, new_id=new_id)
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", completions, methods=["POST"]),
+            Route("/v1/models", device.models),
+            Route("/v1/models/{name:path}", device.model),
+            Route("/livez", device.livez),
+            Route("/readyz", device.readyz),
+            Route("/agent/v1/status", device.status),
+        ],
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_error,
+            Exception: _unexpected,
+        },
+    )
+    return LocalOnly(app)
+
+
+class _Device:
+    """The endpoints that only look."""
+
+    def __init__(
+        self,
+        models: Models,
+        started: int,
+        *,
+        is_simulated: bool,
+        status: Callable[[], Mapping[str, object]],
+    ) -> None:
+        self._models = models
+        self._started = started
+        self._is_simulated = is_simulated
+        self._status = status
+
+    async def models(self, _request: Request) -> Response:
+        """GET /v1/models: one entry for each alias that can be asked."""
+        entries = [self._entry(name, one) for name, one in self._models.offered()]
+        return JSONResponse({"object": "list", "data": entries})
+
+    async def model(self, request: Request) -> Response:
+        """GET /v1/models/{name}."""
+        name = str(request.path_params["name"])
+        try:
+            found = self._models.find(name)
+        except AnswerError as error:
+            raise faults.from_answer(error) from error
+        return JSONResponse(self._entry(name, found))
+
+    async def livez(self, _request: Request) -> Response:
+        """GET /livez: this process answers."""
+        return JSONResponse({"live": True})
+
+    async def readyz(self, _request: Request) -> Response:
+        """GET /readyz: every committed alias can answer; the controller may be away."""
+        faulty = [one for one in self._models.statuses() if one.committed and not one.can_answer]
+        body = {
+            "ready": not faulty,
+            "reasons": [{"alias": one.alias, "message": one.reason} for one in faulty],
+        }
+        return JSONResponse(body, 503 if faulty else 200)
+
+    async def status(self, _request: Request) -> Response:
+        """GET /agent/v1/status: what runs here and why."""
+        entries = [_alias_entry(one) for one in self._models.statuses()]
+        return JSONResponse({**self._status(), "simulated": self._is_simulated, "models": entries})
+
+    def _entry(self, name: str, one: Loadable) -> shapes.Json:
+        return shapes.model_entry(name, one, self._started)
+
+
+def _alias_entry(status: Status) -> shapes.Json:
+    """Return one alias of the device's status."""
+    return {
+        "alias": status.alias,
+        **(_variant(status.committed) or {}),
+        "state": status.condition.value,
+        "can_answer": status.can_answer,
+        "reason": status.reason or None,
+        "queued": status.queued,
+        "candidate": _variant(status.candidate),
+    }
+
+
+def _variant(one: Loadable | None) -> shapes.Json | None:
+    if one is None:
+        return None
+    return {
+        "model": one.model,
+        "release": one.release,
+        "variant": one.variant,
+        "digest": one.digest,
+        "signer": one.signer,
+    }
+
+
+async def _api_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return error.response()
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """No such path, or the wrong method for it."""
+    if not isinstance(error, HTTPException):
+        raise error
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    message = f"{request.method} {request.url.path[:100]} is nothing here: {error.detail}"
+    code = codes.get(error.status_code, "invalid_request")
+    return ApiError(error.status_code, code, message).response()
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A bug of ours: on record here, one sentence there."""
+    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    message = "the agent failed at this request; its log says why"
+    return ApiError(500, "internal_error", message, kind="server_error").response()

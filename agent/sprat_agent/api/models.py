@@ -1,0 +1,39 @@
+"""What the local API asks of the models; `runtime.supervisor.Supervisor` is one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.served import Status
+from sprat_agent.runtime.wire import Chat
+from sprat_agent.sync.ports import Loadable
+
+
+class Models(Protocol):
+    """The models of this device."""
+
+    def statuses(self) -> tuple[Status, ...]:
+        """Return how each alias is doing, in order of alias."""
+        ...
+
+    def offered(self) -> tuple[tuple[str, Loadable], ...]:
+        """Return each alias that applications may ask and the model it stands for, in order."""
+        ...
+
+    def find(self, name: str) -> Loadable:
+        """Return the model that an alias, a model name or `model@release[+variant]` stands for.
+
+        Raises:
+            AnswerError: There is none, or it cannot be asked yet.
+        """
+        ...
+
+    def answering(self, name: str, chat: Chat) -> AbstractAsyncContextManager[Answer]:
+        """Have a chat answered; leaving the context stops the generation.
+
+        Raises:
+            AnswerError: It was not admitted; later errors come while the answer is iterated.
+        """
+        ...

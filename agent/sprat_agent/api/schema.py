@@ -1,0 +1,173 @@
+"""What a chat completion request may say, and what it means to an engine. Pure.
+
+Fields that OpenAI has and that change nothing here are accepted and ignored; what would change the
+answer and is not supported is refused, and so is what is not known: a misspelt `max_tokens` that is
+silently ignored costs more than it saves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from sprat_agent.api.faults import ApiError, invalid
+from sprat_agent.runtime.wire import Chat, Message
+
+MAX_BODY_BYTES: Final = 1 << 20
+_MAX_STOPS: Final = 4
+_PATH: Final = re.compile(r" - at `\$\.([A-Za-z_]+)")
+
+_Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+_Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 24)]
+_Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+_Any: TypeAlias = msgspec.Raw | UnsetType
+
+
+class _Part(Struct):
+    type: str
+    text: str = ""
+
+
+class _Message(Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[_Part] | None = None
+    tool_calls: _Any = UNSET
+    name: str | None = None
+
+
+class _StreamOptions(Struct, forbid_unknown_fields=True):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class Request(Struct, forbid_unknown_fields=True):
+    """The body of POST /v1/chat/completions, as it comes."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[_Message], Meta(min_length=1, max_length=4096)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    stop: _Stop | Annotated[list[_Stop], Meta(max_length=_MAX_STOPS)] | None = None
+    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
+    # Supported only where they ask for nothing.
+    n: Annotated[int, Meta(ge=1)] | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
+    tools: list[msgspec.Raw] | None = None
+    functions: list[msgspec.Raw] | None = None
+    response_format: dict[str, msgspec.Raw] | None = None
+    modalities: list[str] | None = None
+    audio: _Any | None = UNSET
+    prediction: _Any | None = UNSET
+    web_search_options: _Any | None = UNSET
+    # Accepted and ignored.
+    tool_choice: _Any | None = UNSET
+    function_call: _Any | None = UNSET
+    parallel_tool_calls: _Any | None = UNSET
+    user: _Any | None = UNSET
+    metadata: _Any | None = UNSET
+    store: _Any | None = UNSET
+    service_tier: _Any | None = UNSET
+    safety_identifier: _Any | None = UNSET
+    prompt_cache_key: _Any | None = UNSET
+    prompt_cache_retention: _Any | None = UNSET
+    reasoning_effort: _Any | None = UNSET
+    verbosity: _Any | None = UNSET
+
+
+_DECODER: Final = msgspec.json.Decoder(Request)
+
+
+def parse(body: bytes) -> Request:
+    """Read a request and check that what it asks for is supported.
+
+    Raises:
+        ApiError: Not JSON, a wrong or unknown field, or something unsupported: one sentence.
+    """
+    try:
+        request = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_understood(str(error)) from error
+    unsupported = _unsupported(request)
+    if unsupported:
+        param, asked = unsupported
+        message = f"{asked} is not supported by this device: leave {param!r} out"
+        raise invalid(message, param=param, code="unsupported_parameter")
+    return request
+
+
+def chat(request: Request) -> Chat:
+    """Return what the engine is asked.
+
+    Raises:
+        ApiError: A message holds something other than text.
+    """
+    defaults = Chat(())
+    stop = request.stop or []
+    limit = request.max_completion_tokens
+    return Chat(
+        messages=tuple(_message(one, at) for at, one in enumerate(request.messages)),
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        max_tokens=request.max_tokens if limit is None else limit,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        seed=request.seed,
+    )
+
+
+def _not_understood(reason: str) -> ApiError:
+    found = _PATH.search(reason)
+    param = found[1] if found else None
+    return invalid(f"the request body is not understood: {reason}", param=param)
+
+
+def _unsupported(request: Request) -> tuple[str, str] | None:
+    """Return the first thing asked for that is not supported: the field and its name for people."""
+    wanted_format = bytes((request.response_format or {}).get("type", b'"text"'))
+    asked: list[tuple[str, bool, str]] = [
+        ("n", (request.n or 1) > 1, "more than one choice"),
+        ("tools", bool(request.tools), "calling tools"),
+        ("functions", bool(request.functions), "calling functions"),
+        ("response_format", wanted_format != b'"text"', "a response format other than text"),
+        ("logprobs", bool(request.logprobs), "log probabilities"),
+        ("top_logprobs", bool(request.top_logprobs), "log probabilities"),
+        ("logit_bias", bool(request.logit_bias), "a bias on tokens"),
+        ("presence_penalty", bool(request.presence_penalty), "a presence penalty"),
+        ("frequency_penalty", bool(request.frequency_penalty), "a frequency penalty"),
+        ("modalities", (request.modalities or ["text"]) != ["text"], "output other than text"),
+        ("audio", _is_given(request.audio), "audio"),
+        ("prediction", _is_given(request.prediction), "predicted output"),
+        ("web_search_options", _is_given(request.web_search_options), "searching the web"),
+    ]
+    return next(((param, name) for param, is_asked, name in asked if is_asked), None)
+
+
+def _is_given(value: _Any | None) -> bool:
+    return isinstance(value, msgspec.Raw) and bytes(value) != b"null"
+
+
+def _message(one: _Message, at: int) -> Message:
+    param = f"messages[{at}]"
+    if one.role in {"tool", "function"} or _is_given(one.tool_calls):
+        message = f"{param} is about calling tools, which this device does not support"
+        raise invalid(message, param=param, code="unsupported_parameter")
+    role = "system" if one.role == "developer" else one.role
+    if isinstance(one.content, str):
+        return Message(role, one.content)
+    for part in one.content or []:
+        if part.type != "text":
+            message = f"{param} has a part of type {part.type[:40]!r}: only text is supported"
+            raise invalid(message, param=param, code="unsupported_parameter")
+    if not one.content:
+        raise invalid(f"{param} has no content: expected text", param=param)
+    return Message(role, "".join(part.text for part in one.content))
