@@ -26,6 +26,7 @@ _POLL_S: Final = 0.02
 # Debian keeps daemons where a user's PATH does not look.
 _MORE_PATH: Final = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 _LOG_FILE: Final = "mosquitto.log"
+_LOG_LINES: Final = 4
 _CONF_FILE: Final = "mosquitto.conf"
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,11 @@ class ManagedBroker:
         await self._end_forgotten()
         self._port = _free_port(self._host, self._port)
         await asyncio.to_thread(self._write_files)
-        await self._start_process(program)
+        try:
+            await self._start_process(program)
+        except StartupError:
+            self._process = None
+            raise
         self._watching = asyncio.create_task(self._watch(program), name="broker")
         return self._port
 
@@ -135,11 +140,11 @@ class ManagedBroker:
     def _not_started(self, found: str) -> StartupError:
         log = self._folder / _LOG_FILE
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = lines[-1] if lines else "nothing"
+        said = " | ".join(lines[-_LOG_LINES:]) or "nothing"
         return StartupError(
             "broker_not_started",
-            f"mosquitto did not start on {self._host}:{self._port}: {found}; it said: {said}"
-            f" (whole log: {log})",
+            f"mosquitto did not start on {self._host}:{self._port}: {found}; its log {log} ends:"
+            f" {said}",
         )
 
     def _write_files(self) -> None:

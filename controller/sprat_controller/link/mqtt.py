@@ -11,7 +11,6 @@ import logging
 import random
 import ssl
 import tempfile
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from sprat_proto.v1.link_pb2 import ControllerMessage, DeviceMessage
 
 from sprat_controller.fleet.ca import CONTROLLER_NAME, KeyPair
 from sprat_controller.link.hub import Hub, Receiver
+from sprat_controller.link.outbox import Outbox
 
 CARRIER: Final = "mqtt"
 TIMEOUT_S: Final = 10.0
@@ -73,7 +73,7 @@ class MqttCarrier:
         self._tls = _tls_context(client, ca_pem)
         self._client_id = client_id
         self._uniform = uniform
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
         # What is known of each device's presence; a device that is not in it was never heard of.
         self._online: dict[str, bool] = {}
         self.connected = asyncio.Event()
@@ -211,46 +211,6 @@ class MqttCarrier:
             max_queued_incoming_messages=_INCOMING_LIMIT,
             tls_context=self._tls,
         )
-
-
-class _Outbox:
-    """What waits to be published: per device the newest assignment, and answers, oldest first.
-
-    It outlives a connection. Answers are bounded: the oldest go first, for whom they concern asks
-    again. Assignments are one per device, the rows' newest.
-    """
-
-    ANSWERS_LIMIT: Final = 10_000
-
-    def __init__(self) -> None:
-        self._assignments: OrderedDict[str, ControllerMessage] = OrderedDict()
-        self._answers: deque[tuple[str, ControllerMessage]] = deque(maxlen=self.ANSWERS_LIMIT)
-        self._filled = asyncio.Event()
-
-    def put(self, device_id: str, message: ControllerMessage) -> None:
-        """Queue the message; an assignment replaces a waiting older one."""
-        if message.HasField("assignment"):
-            waiting = self._assignments.get(device_id)
-            if waiting is None or waiting.assignment.version < message.assignment.version:
-                self._assignments[device_id] = message
-        else:
-            self._answers.append((device_id, message))
-        self._filled.set()
-
-    def put_back(self, device_id: str, message: ControllerMessage) -> None:
-        """Queue what could not be published; an answer was for a connection that is lost."""
-        if message.HasField("assignment"):
-            self.put(device_id, message)
-
-    async def next(self) -> tuple[str, ControllerMessage]:
-        """Return what to publish next, waiting for something."""
-        while True:
-            if self._answers:
-                return self._answers.popleft()
-            if self._assignments:
-                return self._assignments.popitem(last=False)
-            self._filled.clear()
-            await self._filled.wait()
 
 
 def _expiring() -> Properties:
