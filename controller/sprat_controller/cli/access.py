@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sprat_controller.access.policy import Role
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Api
 from sprat_controller.cli.files import read_text
@@ -22,16 +22,6 @@ from sprat_controller.cli.settings import (
     tls,
 )
 from sprat_controller.cli.verbs import Session, verb
-
-
-class Role(StrEnum):
-    """What a token may do."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    PUBLISHER = "publisher"
-    ADMIN = "admin"
-
 
 tokens = typer.Typer(help="Tokens of people and services.", rich_markup_mode=None)
 

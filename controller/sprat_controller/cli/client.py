@@ -139,12 +139,14 @@ class Api:
     def _check(self, answer: httpx.Response) -> None:
         if answer.is_success:
             return
-        status = _STATUSES.get(answer.status_code, Exit.ERROR)
         try:
             error: Any = answer.json()["error"]
             text, code = str(error["message"]), str(error["code"])
         except (ValueError, KeyError, TypeError):
             text, code = f"{self._settings.url} answered {answer.status_code}", "no reason given"
+        status = _STATUSES.get(answer.status_code, Exit.ERROR)
+        if code == "invalid_request":
+            status = Exit.USAGE
         request = answer.headers.get("x-request-id")
         kind = NotFoundError if answer.status_code == HTTPStatus.NOT_FOUND else CliError
         raise kind(f"{text} ({code}{f', request {request}' if request else ''})", status)

@@ -10,11 +10,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+WIDTH: Final = 200  # of a table that was asked for where there is no terminal
 
 Cell: TypeAlias = Any
 Row: TypeAlias = Sequence[Cell]
@@ -74,14 +76,14 @@ class Output:
 
 def console() -> Console:
     """Return the console of standard output as it is now."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def table(columns: Sequence[str], rows: Sequence[Row]) -> Table:
     """Return a table that folds what is too long and cuts nothing off."""
     made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        made.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         made.add_row(*(Text(text(cell)) for cell in row))
     return made

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+from simulators.operator_api import OperatorApi
+from simulators.sprat_command import Sprat
+from sprat_controller.cli import output
+
+
+def test_a_pipe_gets_tab_separated_lines_without_a_header(sprat: Sprat) -> None:
+    said = sprat("devices", "list")
+    assert [line[0] for line in said.lines] == ["gw-1", "cam-1 (simulated)"]
+    assert said.lines[0][1:3] == ["IN_SYNC", "yes"]
+    assert said.lines[0][5] == "site=lyon"
+    assert said.errors == ""
+
+
+def test_a_table_has_a_header_and_json_the_items(sprat: Sprat) -> None:
+    table = sprat("devices", "list", "-o", "table").output.splitlines()
+    assert table[0].split()[:2] == ["device", "state"]
+    assert "cam-1 (simulated)" in table[2]
+    assert [row["id"] for row in sprat("devices", "list", "-o", "json").json["items"]] == [
+        "gw-1",
+        "cam-1",
+    ]
+
+
+def test_filters_are_the_controllers(sprat: Sprat) -> None:
+    assert [line[0] for line in sprat("devices", "list", "--where", "site=lyon").lines] == ["gw-1"]
+    found = sprat("devices", "list", "--state", "PENDING").lines
+    assert [line[0] for line in found] == ["cam-1 (simulated)"]
+
+
+@pytest.mark.parametrize(("limit", "count"), [([], 252), (["--limit", "7"], 7)])
+def test_a_long_list_comes_page_by_page(
+    sprat: Sprat, api: OperatorApi, limit: list[str], count: int
+) -> None:
+    api.page_size = 100
+    for number in range(250):
+        api.add_device(f"dev-{number}")
+    assert len(sprat("devices", "list", *limit).lines) == count
+
+
+def test_a_device_shows_its_hardware_and_what_it_runs(sprat: Sprat, api: OperatorApi) -> None:
+    model = {"alias": "assistant", "model": "talk", "release": "1.0.0", "variant": "q4_0"}
+    api.add_device(
+        "cam-2",
+        simulated=True,
+        running=[model],
+        profile={
+            "arch": "aarch64",
+            "cores": 4,
+            "memory_bytes": 512 << 20,
+            "memory_budget_bytes": 133 << 20,
+            "disk_free_bytes": 4 << 30,
+        },
+    )
+    fields = dict(line for line in sprat("devices", "show", "cam-2").lines)
+    assert fields["device"] == "cam-2 (simulated)"
+    assert fields["running"] == "assistant: talk@1.0.0+q4_0"
+    assert fields["hardware"] == (
+        "aarch64, 4 cores, 512.0 MiB of memory (133.0 MiB for models), 4.00 GiB of disk free"
+    )
+
+
+def test_what_runs_may_also_be_keyed_by_alias(sprat: Sprat, api: OperatorApi) -> None:
+    api.add_device("gw-3", running={"chat": {"model": "m", "release": "1.0.0", "variant": "f16"}})
+    fields = dict(line for line in sprat("devices", "show", "gw-3").lines)
+    assert fields["running"] == "chat: m@1.0.0+f16"
+
+
+def test_labelling_keeps_the_other_labels(sprat: Sprat, api: OperatorApi) -> None:
+    api.add_device("gw-1", labels={"site": "lyon", "old": "1"})
+    assert sprat("devices", "label", "gw-1", "ring=canary", "old-").status == 0
+    assert api.devices["gw-1"]["labels"] == {"site": "lyon", "ring": "canary"}
+
+
+def test_removing_asks_first(sprat: Sprat, api: OperatorApi) -> None:
+    said = sprat("devices", "remove", "gw-1")
+    said.assert_one_sentence(64)
+    assert "--yes" in said.errors
+    assert "gw-1" in api.devices
+    assert sprat("devices", "remove", "gw-1", "--yes").status == 0
+    assert "gw-1" not in api.devices
+
+
+def test_what_devices_say_cannot_steer_a_terminal_or_break_a_line(
+    sprat: Sprat, api: OperatorApi
+) -> None:
+    api.add_device("gw-1", hardware_class="\x1b[2J\tevil\nline")
+    for form in ("tsv", "table"):
+        said = sprat("devices", "list", "-o", form).output
+        assert "\x1b" not in said
+        assert "evil line" in said
+
+
+def test_what_devices_say_is_no_markup(sprat: Sprat, api: OperatorApi) -> None:
+    api.add_device("gw-1", hardware_class="[bold]x[/nonsense]")
+    assert "[bold]x[/nonsense]" in sprat("devices", "list", "-o", "table").output
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (5 << 30, "5.00 GiB")],
+)
+def test_sizes_are_for_people(count: int, shown: str) -> None:
+    assert output.size(count) == shown
+
+
+def test_publishers_are_added_by_their_public_key(sprat: Sprat, files: dict[str, object]) -> None:
+    said = sprat("publishers", "add", "someone", str(files["pub"]), "-o", "json")
+    assert said.status == 0
+    assert "PUBLIC KEY" in sprat.api.bodies[-1]["public_pem"]
+    assert sprat("publishers", "list").lines[0][0] == "someone"

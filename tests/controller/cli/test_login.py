@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+from simulators.operator_api import ADMIN, URL, OperatorApi
+from simulators.sprat_command import Sprat
+
+
+@pytest.fixture
+def stranger(api: OperatorApi, tmp_path: Path) -> Sprat:
+    """A person without settings."""
+    return Sprat(api, {"HOME": str(tmp_path / "home")})
+
+
+def kept(sprat: Sprat) -> Path:
+    return Path(sprat.environ["HOME"]) / ".config" / "sprat" / "config.json"
+
+
+def test_login_keeps_what_later_calls_need_for_this_user_only(stranger: Sprat) -> None:
+    said = stranger("login", f"{URL}/", "--token", ADMIN, "-o", "json")
+    assert said.json == {"name": "root", "role": "admin"}
+    assert json.loads(kept(stranger).read_text()) == {"url": URL, "token": ADMIN, "ca": None}
+    assert kept(stranger).stat().st_mode & 0o777 == 0o600
+    assert stranger("whoami").lines == [["name", "root"], ["role", "admin"]]
+
+
+def test_a_token_comes_from_a_file_or_from_standard_input(stranger: Sprat, tmp_path: Path) -> None:
+    file = tmp_path / "admin.token"
+    file.write_text(f"{ADMIN}\n")
+    assert stranger("login", URL, "--token-file", str(file)).status == 0
+    assert stranger("login", URL, "--token-file", "-", stdin=f"{ADMIN}\n").status == 0
+
+
+def test_a_wrong_token_is_not_kept(stranger: Sprat) -> None:
+    stranger("login", URL, "--token", "sprat_wrong").assert_one_sentence(4)
+    assert not kept(stranger).exists()
+
+
+def test_without_settings_one_is_told_what_to_do(stranger: Sprat) -> None:
+    said = stranger("devices", "list")
+    said.assert_one_sentence(64)
+    assert "sprat login" in said.errors
+    stranger.environ["SPRAT_URL"] = URL
+    said = stranger("devices", "list")
+    said.assert_one_sentence(4)
+    assert "no token" in said.errors
+
+
+def test_options_go_before_the_environment_and_that_before_login(stranger: Sprat) -> None:
+    stranger("login", URL, "--token", ADMIN)
+    stranger.environ["SPRAT_TOKEN"] = "sprat_other"
+    stranger("whoami").assert_one_sentence(4)
+    assert stranger("whoami", "--token", ADMIN).status == 0
+
+
+def test_the_token_of_login_is_sent_to_no_other_controller(stranger: Sprat) -> None:
+    stranger("login", URL, "--token", ADMIN)
+    calls = len(stranger.api.calls)
+    stranger("whoami", "--url", "https://elsewhere.test").assert_one_sentence(4)
+    assert len(stranger.api.calls) == calls
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"url": 7}', '{"url": ["x"]}'])
+def test_settings_that_are_broken_are_named(stranger: Sprat, content: str) -> None:
+    kept(stranger).parent.mkdir(parents=True)
+    kept(stranger).write_text(content)
+    said = stranger("whoami")
+    said.assert_one_sentence(1)
+    assert "config.json" in said.errors
+    assert "sprat login" in said.errors
+
+
+def test_settings_that_cannot_be_written_are_named(stranger: Sprat) -> None:
+    Path(stranger.environ["HOME"]).write_text("a file where a folder should be")
+    said = stranger("login", URL, "--token", ADMIN)
+    said.assert_one_sentence(1)
+    assert "cannot be written" in said.errors
+
+
+def test_a_certificate_of_another_authority_is_told_from_an_absent_controller(
+    sprat: Sprat,
+) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        cause = ssl.SSLCertVerificationError(1, "certificate verify failed: unknown issuer")
+        raise httpx.ConnectError("[SSL] certificate verify failed", request=request) from cause
+
+    sprat.api.answer = fail
+    said = sprat("whoami")
+    said.assert_one_sentence(1)
+    assert "--ca" in said.errors
+    assert "does not vouch" in said.errors
+
+
+def test_a_controller_that_does_not_answer_is_named(sprat: Sprat) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("timed out", request=request)
+
+    sprat.api.answer = fail
+    said = sprat("whoami")
+    said.assert_one_sentence(1)
+    assert "did not answer in time" in said.errors
+
+
+@pytest.mark.parametrize(
+    ("http", "code", "status"),
+    [
+        (400, "x", 64),
+        (401, "x", 4),
+        (403, "x", 4),
+        (404, "x", 1),
+        (409, "x", 5),
+        (422, "release_refused", 6),
+        (422, "invalid_request", 64),
+        (429, "x", 1),
+        (500, "x", 1),
+        (507, "x", 1),
+    ],
+)
+def test_each_refusal_of_the_api_has_its_exit_status(
+    sprat: Sprat, http: int, code: str, status: int
+) -> None:
+    error = {"code": code, "message": "expected this, found that"}
+    sprat.api.answer = lambda _: httpx.Response(
+        http, json={"error": error}, headers={"x-request-id": "req-7"}
+    )
+    said = sprat("whoami")
+    said.assert_one_sentence(status)
+    assert "expected this, found that" in said.errors
+    assert "req-7" in said.errors
+
+
+def test_a_refusal_cannot_steer_the_terminal(sprat: Sprat) -> None:
+    error = {"code": "x", "message": "line\n\x1b[2Jtwo"}
+    sprat.api.answer = lambda _: httpx.Response(409, json={"error": error})
+    said = sprat("whoami")
+    said.assert_one_sentence(5)
+    assert "\x1b" not in said.errors
+
+
+def test_tokens_are_made_listed_and_revoked(sprat: Sprat) -> None:
+    made = sprat("tokens", "create", "ci", "--role", "publisher", "--expires-days", "90")
+    assert ["token", "secret-id-1"] in made.lines
+    assert "only once" in made.errors
+    assert sprat.api.bodies[-1] == {"name": "ci", "role": "publisher", "expires_days": 90}
+    listed = sprat("tokens", "list")
+    assert listed.lines[0][:3] == ["id-1", "ci", "publisher"]
+    assert "secret" not in listed.output
+    assert sprat("tokens", "revoke", "id-1").status == 0
+    assert sprat.api.calls[-1] == ("DELETE", "/api/v1/tokens/id-1")
+
+
+def test_enrolment_tokens_are_made_listed_and_revoked(sprat: Sprat) -> None:
+    made = sprat(
+        "enrolment", "create", "gw-9", "--label", "site=lyon", "--ttl", "600", "-o", "json"
+    )
+    assert made.json["token"] == "secret-id-1"
+    assert sprat.api.bodies[-1] == {
+        "device_id": "gw-9",
+        "labels": {"site": "lyon"},
+        "ttl_s": 600,
+    }
+    assert sprat("enrolment", "list").lines[0][:3] == ["id-1", "gw-9", "site=lyon"]
+    assert sprat("enrolment", "revoke", "id-1").status == 0
