@@ -6,7 +6,6 @@ Whoever calls `carry_out` has persisted the phase, and persists what follows.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Final, assert_never
 
 from sprat_proto.states import ExecutionState, ReasonCode, Step
@@ -35,8 +34,9 @@ class Effects:
         self._workers = workers
         self._ledger = ledger
         self._watch_slice_s = watch_slice_s
-        # Executions whose candidate passed its probe since this process started.
-        self._proved: set[str] = set()
+        # By execution whose candidate passed its probe since this process started: its failure,
+        # if it ever comes.
+        self._watched: dict[str, asyncio.Task[ExecutionError]] = {}
 
     async def carry_out(self, execution: Execution) -> None:
         """Do what the execution's phase is there for.
@@ -85,8 +85,8 @@ class Effects:
             execution: It failed or was superseded.
             still_wanted: Digests of which nothing fetched is to be removed.
         """
+        await self._stop_watching(execution)
         await self._workers.drop_candidate(execution.wanted.alias)
-        self._proved.discard(execution.execution_id)
         if execution.wanted.digest not in still_wanted:
             await self.clean()
 
@@ -109,7 +109,7 @@ class Effects:
         Raises:
             ExecutionError: It cannot be loaded; it stays committed, and the supervisor tries again.
         """
-        self._proved.discard(execution.execution_id)
+        await self._stop_watching(execution)
         try:
             await self._workers.promote(execution.wanted.alias)
         except ExecutionError:
@@ -129,12 +129,21 @@ class Effects:
             )
 
     async def _candidate(self, execution: Execution) -> Installed:
-        """Have the candidate loaded and proved; one that was loaded anew is proved anew."""
+        """Have the candidate loaded, proved and well.
+
+        After a restart it is loaded and proved anew. One that died since it was proved has failed.
+        """
         installed = await self.installed(execution)
-        await self._workers.load_candidate(installed.loadable)
-        if execution.execution_id not in self._proved:
-            await self._workers.probe(execution.wanted.alias, installed.manifest.activation)
-            self._proved.add(execution.execution_id)
+        watched = self._watched.get(execution.execution_id)
+        if watched is None:
+            alias = execution.wanted.alias
+            await self._workers.load_candidate(installed.loadable)
+            await self._workers.probe(alias, installed.manifest.activation)
+            self._watched[execution.execution_id] = asyncio.create_task(
+                self._workers.candidate_failure(alias), name=f"watch {execution.execution_id}"
+            )
+        elif watched.done():
+            raise watched.result()
         return installed
 
     async def _activate(self, execution: Execution) -> Installed:
@@ -158,17 +167,18 @@ class Effects:
 
     async def _watch(self, execution: Execution, soak_s: int) -> None:
         """Watch the candidate for what is left of its soak; time without power does not count."""
-        failing = asyncio.ensure_future(self._workers.candidate_failure(execution.wanted.alias))
+        failing = self._watched[execution.execution_id]
         watched_s = execution.watched_s
-        try:
-            while watched_s < soak_s:
-                slice_s = min(self._watch_slice_s, soak_s - watched_s)
-                done, _ = await asyncio.wait({failing}, timeout=slice_s)
-                if done:
-                    raise failing.result()
-                watched_s += slice_s
-                self._ledger.note_watched(execution, watched_s)
-        finally:
-            failing.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({failing})
+        while watched_s < soak_s:
+            slice_s = min(self._watch_slice_s, soak_s - watched_s)
+            done, _ = await asyncio.wait({failing}, timeout=slice_s)
+            if done:
+                raise failing.result()
+            watched_s += slice_s
+            self._ledger.note_watched(execution, watched_s)
+
+    async def _stop_watching(self, execution: Execution) -> None:
+        watched = self._watched.pop(execution.execution_id, None)
+        if watched:
+            watched.cancel()
+            await asyncio.wait({watched})

@@ -89,9 +89,9 @@ class Executor:
             except StateError as error:
                 # The disk takes nothing now: nothing was begun that was not persisted.
                 failures += 1
-                _LOG.error("executions wait: %s", error)  # noqa: TRY400 - a full disk is no bug
+                _LOG.error("executions wait: %s", error)
                 await self._pause(failures)
-            except Exception:  # a bug may cost the execution, never the device
+            except Exception:  # noqa: BLE001 - a bug may cost the execution, never the device
                 failures += 1
                 _LOG.exception("executions wait")
                 await self._pause(failures)
@@ -162,6 +162,8 @@ class Executor:
         finally:
             effect.cancel()
             await asyncio.wait({effect})
+            if not effect.cancelled():
+                effect.exception()  # said already, or of no interest any more
 
     def _is_superseded(self, execution: Execution) -> bool:
         match self._next():
@@ -186,7 +188,7 @@ class Executor:
                 why = error.message
             except StateError:
                 raise
-            except Exception as error:  # a bug may cost the execution, never the device
+            except Exception as error:  # noqa: BLE001 - a bug may cost the execution, never the device
                 _LOG.exception("%s of %s", execution.phase, execution.execution_id)
                 reason = Reason(ReasonCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
                 if phases.takes(execution.phase, Event.FAILED):

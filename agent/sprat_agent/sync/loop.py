@@ -40,11 +40,11 @@ class Conversation:
         self,
         carriers: Sequence[Carrier],
         voice: Voice,
+        *,
         outbox: Outbox,
         journal: Journal,
         intake: Intake,
         listeners: Listeners,
-        *,
         uniform: Callable[[float, float], float],
     ) -> None:
         """Speak over the first of the carriers that works.
@@ -98,7 +98,9 @@ class Conversation:
             was_welcome = await self._try_carriers()
             if was_welcome:
                 failures = 0
-                await asyncio.sleep(backoff.first_delay_s(self._spread_s, self._uniform))
+                spread_s = backoff.first_delay_s(self._spread_s, self._uniform)
+                # Never at once: two agents of one name would throw each other out in a tight loop.
+                await asyncio.sleep(max(spread_s, self._uniform(0.0, backoff.BASE_S)))
             else:
                 failures += 1
                 await asyncio.sleep(backoff.delay_s(failures, self._uniform))
@@ -119,7 +121,7 @@ class Conversation:
             _LOG.info("%s: %s", carrier.name, error)
         except StateError as error:
             _LOG.warning("%s: the conversation ends: %s", carrier.name, error)
-        except Exception:  # a bug in the conversation must not end the device's work
+        except Exception:  # noqa: BLE001 - a bug in the conversation must not end the device's work
             _LOG.exception("%s: the conversation ends", carrier.name)
         was_welcome = self._dialogue is not None and self._dialogue.is_welcome
         self._dialogue = None
@@ -140,6 +142,8 @@ class Conversation:
         finally:
             listening.cancel()
             await asyncio.wait({listening})
+            if not listening.cancelled():
+                listening.exception()  # said already, or of no interest any more
 
     async def _say(self, connection: Connection, dialogue: Dialogue) -> None:
         if dialogue.is_unanswered(_now()):

@@ -1,0 +1,268 @@
+"""The composition root: which parts there are and how they know each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from sprat_proto.fit import Profile
+from sprat_proto.v1.link_pb2 import Welcome
+
+from sprat_agent import __version__
+from sprat_agent.api.app import build_app
+from sprat_agent.api.server import ListenError, LocalApi
+from sprat_agent.audit.journal import EventWriter, Journal
+from sprat_agent.clock import Clock
+from sprat_agent.config import RunConfig
+from sprat_agent.errors import StartupError, StateError
+from sprat_agent.identity.identity import Identity
+from sprat_agent.link.carrier import Carrier
+from sprat_agent.profile import probe
+from sprat_agent.ready_file import ReadyFile
+from sprat_agent.registry.fetch import Access, Fetcher, Sources
+from sprat_agent.registry.local import LocalRegistry
+from sprat_agent.registry.store import Store
+from sprat_agent.runtime.supervisor import Supervisor
+from sprat_agent.state import State
+from sprat_agent.sync import phases
+from sprat_agent.sync.apply import Effects
+from sprat_agent.sync.executor import Executor, OnTransition
+from sprat_agent.sync.intake import Intake
+from sprat_agent.sync.ledger import Ledger
+from sprat_agent.sync.loop import Conversation, Listeners
+from sprat_agent.sync.outbox import Outbox
+from sprat_agent.sync.ports import ExecutionError
+from sprat_agent.sync.voice import Speaker, memory_available
+
+_LOG = logging.getLogger(__name__)
+
+STARTED = "agent:process:started"
+STOPPED = "agent:process:stopped"
+REFUSED = "agent:model:refused"
+
+
+@dataclass(frozen=True)
+class World:
+    """What the agent takes from outside: time, chance, names, and who watches."""
+
+    clock: Clock
+    uniform: Callable[[float, float], float]  # as random.uniform
+    new_id: Callable[[], str]
+    on_transition: OnTransition
+
+
+class Agent:
+    """The whole agent; `run` until asked to stop."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        identity: Identity,
+        profile: Profile,
+        carriers: tuple[Carrier, ...],
+        world: World,
+    ) -> None:
+        """Open the state and connect the parts; nothing runs yet.
+
+        Raises:
+            StartupError: The state folder is in use or cannot be opened.
+        """
+        self._config = config
+        self._identity = identity
+        self._profile = profile
+        self._boot_id = world.new_id()
+        self._state = State(config.state_dir)
+        self._journal = Journal(self._state, world.clock)
+        self._events = EventWriter(self._state, self._journal, world.clock)
+        self._outbox = Outbox(self._state)
+        self._ledger = Ledger(self._state, self._journal, self._outbox, world.clock)
+        self._workers = Supervisor(
+            profile.memory_budget_bytes, config.state_dir / "run", self._events.note
+        )
+        self._access = Access()
+        self._registry = LocalRegistry(
+            Store(config.state_dir),
+            Fetcher(self._access, identity.ca_path),
+            identity.publishers,
+        )
+        self._effects = Effects(self._registry, self._workers, self._ledger)
+        self._executor = Executor(
+            self._ledger,
+            self._outbox,
+            self._effects,
+            self._workers,
+            uniform=world.uniform,
+            on_transition=world.on_transition,
+        )
+        self._conversation = self._converse(carriers, world)
+        self._connect()
+        app = build_app(
+            self._workers,
+            clock=world.clock,
+            new_id=world.new_id,
+            is_simulated=profile.simulated,
+            status=self.status,
+        )
+        self._api = LocalApi(app, config.listen, config.socket)
+        self._ready_file = ReadyFile(config.state_dir)
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Serve and follow the controller until `stopped` is set.
+
+        Raises:
+            StartupError: The local API cannot listen.
+        """
+        serving = asyncio.create_task(self._serve(), name="agent")
+        stopping = asyncio.create_task(stopped.wait(), name="stop")
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+
+    def status(self) -> Mapping[str, object]:
+        """Return what the device says of itself, besides its models."""
+        unfinished = [
+            {
+                "id": one.execution_id,
+                "alias": one.wanted.alias,
+                "variant": f"{one.wanted.model}@{one.wanted.release}+{one.wanted.variant}",
+                "phase": one.phase,
+            }
+            for one in self._ledger.executions()
+            if not phases.is_final(one.phase)
+        ]
+        return {
+            "device_id": self._identity.device_id,
+            "version": __version__,
+            "boot_id": self._boot_id,
+            "controller": {
+                "url": self._identity.controller_url,
+                "carrier": self._conversation.carrier or None,
+            },
+            "profile": msgspec.to_builtins(self._profile),
+            "assignment_version": self._ledger.assignment_version(),
+            "executions": unfinished,
+            "reports": {
+                "next_seq": self._outbox.last_seq() + 1,
+                "oldest_unacknowledged": self._outbox.oldest_unacknowledged(),
+            },
+            "audit": {
+                "next_seq": self._journal.next_seq(),
+                "oldest_unacknowledged": self._journal.oldest_unacknowledged(),
+            },
+        }
+
+    @property
+    def _subject(self) -> str:
+        return f"device/{self._identity.device_id}"
+
+    def _converse(self, carriers: tuple[Carrier, ...], world: World) -> Conversation:
+        speaker = Speaker(
+            self._profile,
+            self._ledger,
+            self._workers,
+            outbox=self._outbox,
+            journal=self._journal,
+            version=__version__,
+            disk_free=self._disk_free,
+            memory_free=memory_available,
+        )
+        identity = self._identity
+        return Conversation(
+            carriers,
+            speaker.voice(identity.device_id, self._boot_id),
+            outbox=self._outbox,
+            journal=self._journal,
+            intake=Intake(identity.device_id, identity.assignment_key, self._ledger, self._journal),
+            listeners=Listeners(self._welcomed, self._executor.wake),
+            uniform=world.uniform,
+        )
+
+    def _connect(self) -> None:
+        """Let the parts wake each other."""
+        self._journal.on_append = self._conversation.wake
+        self._outbox.on_ready = self._conversation.wake
+        self._access.on_refused = self._conversation.ask_for_welcome
+        self._executor.on_commit = self._conversation.beat_now
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self._access.grant(Sources(tuple(welcome.blob_base_urls), welcome.blob_credential))
+        self._executor.hurry()
+
+    def _disk_free(self) -> int:
+        return probe.disk_free(self._config.state_dir)
+
+    async def _load_committed(self) -> None:
+        """Load what each alias stands for; one that cannot be is audited and does not answer."""
+        for committed in self._ledger.committed().values():
+            wanted = committed.wanted
+            try:
+                installed = await self._registry.open_installed(wanted, committed.context)
+            except ExecutionError as error:
+                _LOG.error("%s does not answer: %s", wanted.alias, error.message)
+                self._events.note(
+                    REFUSED,
+                    f"{wanted.model}@{wanted.release}+{wanted.variant}",
+                    {
+                        "alias": wanted.alias,
+                        "digest": wanted.digest,
+                        "code": error.code.value,
+                        "reason": error.message,
+                        "expected": error.expected,
+                        "found": error.found,
+                    },
+                )
+                continue
+            try:
+                await self._workers.load_committed(installed.loadable)
+            except ExecutionError as error:
+                # The supervisor has audited it and goes on trying where that makes sense.
+                _LOG.error("%s does not answer: %s", wanted.alias, error.message)
+
+    async def _serve(self) -> None:
+        """Serve until cancelled."""
+        try:
+            self._events.note(STARTED, self._subject, {"version": __version__})
+            await self._load_committed()
+            try:
+                url = await self._api.start()
+            except ListenError as error:
+                raise StartupError(str(error)) from error
+            self._ready_file.write(url, self._config.socket)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._events.run(), name="audit")
+                group.create_task(self._executor.run(), name="executions")
+                group.create_task(self._conversation.run(), name="link")
+        finally:
+            self._ready_file.remove()
+            await self._api.stop()
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._workers.close()
+        try:
+            self._events.flush()
+            self._journal.append(STOPPED, self._subject, {})
+        except StateError as error:
+            _LOG.warning("the last audit records are lost: %s", error)
+        self._state.close()
+
+
+def profile_of(declared: Path | None, state_dir: Path) -> Profile:
+    """Return the declared profile, or what is measured.
+
+    Raises:
+        StartupError: The declared profile cannot be read.
+    """
+    if declared is None:
+        return probe.measure(state_dir)
+    try:
+        return probe.declared(declared)
+    except probe.ProfileError as error:
+        raise StartupError(str(error)) from error

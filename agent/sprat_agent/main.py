@@ -1,0 +1,141 @@
+"""`sprat-agent`: enrol a device, run its agent, ask it how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from sprat_agent import config as configuration
+from sprat_agent.clock import system_clock
+from sprat_agent.config import EnrolConfig, RunConfig, StatusConfig
+from sprat_agent.errors import StartupError
+from sprat_agent.sync.executor import OnTransition
+
+_LOG = logging.getLogger(__name__)
+
+
+def nothing(_execution_id: str, _phase: str, _moment: str) -> None:
+    """Watch transitions without doing anything."""
+
+
+def main(arguments: Sequence[str] | None = None, *, on_transition: OnTransition = nothing) -> int:
+    """Run the command line; return the exit status.
+
+    Args:
+        arguments: Without the program's name; by default those of the process.
+        on_transition: Told of every phase of an execution; see `sync.executor`.
+    """
+    config = configuration.parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        match config:
+            case EnrolConfig():
+                enrol(config)
+            case RunConfig():
+                run(config, on_transition)
+            case StatusConfig():
+                status(config)
+    except StartupError as error:
+        sys.stderr.write(f"sprat-agent: {error}\n")
+        return 1
+    return 0
+
+
+def enrol(config: EnrolConfig) -> None:
+    """Make the device known to the controller.
+
+    Raises:
+        StartupError: It was not; one sentence says why.
+    """
+    from sprat_proto.signing import KeyFileError, TrustedKey, check_public_pem  # noqa: PLC0415
+
+    # Imports an HTTP client, which a running agent does not need.
+    from sprat_agent.identity.enrol import EnrolmentError  # noqa: PLC0415
+    from sprat_agent.identity.enrol import enrol as enrol_device  # noqa: PLC0415
+
+    publishers: list[TrustedKey] = []
+    for name, file in config.publisher_keys:
+        try:
+            publishers.append(TrustedKey(name, check_public_pem(file.read_text("utf-8"))))
+        except (OSError, UnicodeDecodeError, KeyFileError) as error:
+            raise StartupError(f"publisher key {name} in {file}: {error}") from error
+    try:
+        identity = enrol_device(
+            config.controller_url, config.token, config.state_dir, publishers=publishers
+        )
+    except (EnrolmentError, OSError) as error:
+        raise StartupError(str(error)) from error
+    sys.stdout.write(f"enrolled as {identity.device_id} at {identity.controller_url}\n")
+
+
+def run(config: RunConfig, on_transition: OnTransition) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises:
+        StartupError: It cannot start.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
+    )
+    asyncio.run(_run(config, on_transition))
+
+
+async def _run(config: RunConfig, on_transition: OnTransition) -> None:
+    # `status` and `enrol` need nothing of this.
+    from sprat_agent.composition import Agent, World, profile_of  # noqa: PLC0415
+    from sprat_agent.identity.identity import IdentityError, load  # noqa: PLC0415
+    from sprat_agent.link.carrier import LinkUnavailableError  # noqa: PLC0415
+    from sprat_agent.link.carriers import carriers_for  # noqa: PLC0415
+
+    try:
+        identity = load(config.state_dir)
+        carriers = carriers_for(identity, config.carrier)
+    except (IdentityError, LinkUnavailableError) as error:
+        raise StartupError(str(error)) from error
+    profile = profile_of(config.declared_profile, config.state_dir)
+    world = World(
+        clock=system_clock,
+        uniform=random.uniform,
+        new_id=lambda: uuid.uuid4().hex,
+        on_transition=on_transition,
+    )
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await Agent(config, identity, profile, carriers, world).run(stopped)
+
+
+def status(config: StatusConfig) -> None:
+    """Print what the running agent says of itself, one JSON object.
+
+    Raises:
+        StartupError: None is running there.
+    """
+    from sprat_agent.ready_file import ReadyFile  # noqa: PLC0415 - as above
+
+    ready = ReadyFile(config.state_dir).read()
+    sys.stdout.write(_get(ready.http, "/agent/v1/status", config.state_dir) + "\n")
+
+
+def _get(base_url: str, path: str, state_dir: Path) -> str:
+    from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - for `status` only
+
+    connection = HTTPConnection(base_url.removeprefix("http://"), timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    except (OSError, HTTPException) as error:
+        raise StartupError(
+            f"the agent of {state_dir} does not answer on {base_url} ({error}): is it running?"
+        ) from error
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
