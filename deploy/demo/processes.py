@@ -153,11 +153,7 @@ class Controller(Process):
 
     def init(self) -> None:
         """Create keys, database and the first administrator's token."""
-        subprocess.run(
-            [BIN / "sprat-controller", "init", "--data", self.data],
-            check=True,
-            capture_output=True,
-        )
+        _run("sprat-controller", "init", "--data", str(self.data))
 
     def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
         """Start it, on free ports the first time and on the same ones later."""
@@ -231,14 +227,9 @@ class Agent(Process):
         """Mint a claim token for this device and redeem it."""
         flags = [word for label in labels for word in ("--label", label)]
         created = controller.sprat("enrolment", "create", self.device_id, *flags, "-o", "json")
-        subprocess.run(
-            [
-                BIN / "sprat-agent",
-                *("enrol", "--controller", controller.url, "--token", created.json["token"]),
-                *("--state", self.state),
-            ],
-            check=True,
-            capture_output=True,
+        _run(
+            *("sprat-agent", "enrol", "--controller", controller.url),
+            *("--token", created.json["token"], "--state", str(self.state)),
         )
 
     def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
@@ -247,6 +238,12 @@ class Agent(Process):
         self.url = str(ready["http"])
         self.socket = str(ready["socket"])
         return ready
+
+
+def _run(program: str, *arguments: str) -> None:
+    done = subprocess.run([BIN / program, *arguments], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ProcessError(f"{program} {arguments[0]}: {done.stderr.strip()}")
 
 
 def _port(address: str) -> str:
