@@ -82,7 +82,7 @@ class OperatorApi:
             "online": True,
             "simulated": False,
             "labels": {},
-            "running": [],
+            "running": {},
             "last_seen_at": CREATED,
             **facts,
         }
@@ -137,7 +137,7 @@ class OperatorApi:
         return httpx.Response(200, json={"items": items[start : start + size], "next": following})
 
     def whoami(self, _request: httpx.Request, _body: Json) -> httpx.Response:
-        return httpx.Response(200, json={"name": "root", "role": "admin"})
+        return httpx.Response(200, json={"name": "root", "role": "admin", "permissions": []})
 
     def list_of(self, request: httpx.Request, _body: Json, kind: str) -> httpx.Response:
         return self._page(request, self.lists[kind])

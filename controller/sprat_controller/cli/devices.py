@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 from sprat_proto.states import DeviceState
@@ -125,14 +125,8 @@ def _hardware(profile: Json) -> str | None:
 
 
 def _running(item: Json) -> str:
-    """Return what runs under each alias, whichever way the list is keyed."""
-    running: Any = item.get("running") or []
-    by_alias = cast("dict[str, Json]", running) if isinstance(running, dict) else {}
-    listed = cast("list[Json]", running) if isinstance(running, list) else []
-    models = [{"alias": alias, **model} for alias, model in by_alias.items()] or listed
-    return ", ".join(_model(model) for model in models)
-
-
-def _model(model: Json) -> str:
-    name = f"{model.get('model')}@{model.get('release')}+{model.get('variant')}"
-    return f"{model.get('alias')}: {name}"
+    running: dict[str, Json] = item.get("running") or {}
+    return ", ".join(
+        f"{alias}: {model.get('model')}@{model.get('release')}+{model.get('variant')}"
+        for alias, model in running.items()
+    )

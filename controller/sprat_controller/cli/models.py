@@ -17,7 +17,7 @@ from sprat_proto.manifest import Activation
 
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Api, Json
-from sprat_controller.cli.exits import CliError, NotFoundError
+from sprat_controller.cli.exits import CliError, Exit, NotFoundError
 from sprat_controller.cli.output import Cell, say, size
 from sprat_controller.cli.publishers import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
@@ -71,10 +71,11 @@ def push(
     activation = Activation(probe=[words.golden(text) for text in golden or []], soak_s=soak)
     gguf.check(file)
     signing_key = load_key(key, passphrase(session, passphrase_file))
+    following = _next_counter(session.api, name, release)
     terms = ReleaseTerms(
         model=name,
         release=release,
-        counter=counter or _next_counter(session.api, name),
+        counter=counter or following,
         activation=activation,
         licence=licence,
         created=session.around.clock(),
@@ -125,12 +126,22 @@ def _kinds(text: str) -> list[str]:
     return kinds
 
 
-def _next_counter(api: Api, model: str) -> int:
-    """Return one more than the highest counter that the controller knows of the model."""
+def _next_counter(api: Api, model: str, release: str) -> int:
+    """Return one more than the highest counter of the model's releases.
+
+    Raises:
+        CliError: The release is published already; told before an hour of quantizing, not after.
+    """
     try:
         releases: list[Json] = api.get(f"models/{model}").get("releases") or []
     except NotFoundError:
         return 1
+    if any(one.get("release") == release for one in releases):
+        raise CliError(
+            f"{model}@{release} is published already, and a release never changes: choose the next"
+            " version",
+            Exit.CONFLICT,
+        )
     return 1 + max((int(release["counter"]) for release in releases), default=0)
 
 

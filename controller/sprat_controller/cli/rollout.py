@@ -77,7 +77,7 @@ def start(
         int, typer.Option(min=0, help="Devices under way at once; 0 is no limit.")
     ] = 0,
     timeout: Annotated[
-        int, typer.Option(min=1, max=30 * 86400, help="Seconds that one device may take.")
+        int, typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take.")
     ] = 86400,
     context: Context = 2048,
     name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,

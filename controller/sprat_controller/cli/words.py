@@ -15,7 +15,7 @@ from sprat_proto.topics import is_device_id
 from sprat_controller.cli.exits import CliError, Exit
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*")
-_LABEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,62}=[^=\s]{1,128}")
+_LABEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,62}=[^=]{1,128}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -69,7 +69,7 @@ def labels(words: Sequence[str]) -> dict[str, str]:
     """Read KEY=VALUE words; each key once."""
     pairs: dict[str, str] = {}
     for word in words:
-        if _LABEL.fullmatch(word) is None:
+        if _LABEL.fullmatch(word) is None or not word.isprintable():
             raise wrong(
                 f"expected a label of the form KEY=VALUE, such as site=lyon, found {word!r}"
             )

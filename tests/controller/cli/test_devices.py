@@ -41,11 +41,11 @@ def test_a_long_list_comes_page_by_page(
 
 
 def test_a_device_shows_its_hardware_and_what_it_runs(sprat: Sprat, api: OperatorApi) -> None:
-    model = {"alias": "assistant", "model": "talk", "release": "1.0.0", "variant": "q4_0"}
+    model = {"model": "talk", "release": "1.0.0", "variant": "q4_0"}
     api.add_device(
         "cam-2",
         simulated=True,
-        running=[model],
+        running={"assistant": model},
         profile={
             "arch": "aarch64",
             "cores": 4,
@@ -60,12 +60,6 @@ def test_a_device_shows_its_hardware_and_what_it_runs(sprat: Sprat, api: Operato
     assert fields["hardware"] == (
         "aarch64, 4 cores, 512.0 MiB of memory (133.0 MiB for models), 4.00 GiB of disk free"
     )
-
-
-def test_what_runs_may_also_be_keyed_by_alias(sprat: Sprat, api: OperatorApi) -> None:
-    api.add_device("gw-3", running={"chat": {"model": "m", "release": "1.0.0", "variant": "f16"}})
-    fields = dict(line for line in sprat("devices", "show", "gw-3").lines)
-    assert fields["running"] == "chat: m@1.0.0+f16"
 
 
 def test_labelling_keeps_the_other_labels(sprat: Sprat, api: OperatorApi) -> None:

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulators.operator_api import OperatorApi, RefusalError
+from simulators.sprat_command import NOW, Said, Sprat
+from sprat_proto import manifest
+from sprat_proto.manifest import Manifest
+from sprat_proto.signing import TrustedKey, verify
+
+Files = dict[str, Path]
+
+
+def push(sprat: Sprat, files: Files, *options: str, release: str = "1.0.0") -> Said:
+    return sprat(
+        *("models", "push", str(files["gguf"]), "--name", "fish", "--release", release),
+        *("--key", str(files["key"]), "--variants", "f16", *options),
+    )
+
+
+def opened(api: OperatorApi, files: Files, pushed: dict[str, Any]) -> Manifest:
+    """Return the manifest in the uploaded envelope, its signature checked as a device does it."""
+    envelope = api.blobs[pushed["variants"][0]["envelope"]["sha256"]]
+    key = TrustedKey("me", files["pub"].read_text())
+    return manifest.decode(verify(envelope, manifest.PAYLOAD_TYPE, [key]).payload)
+
+
+def test_a_push_uploads_a_signed_release_that_a_device_can_check(
+    sprat: Sprat, api: OperatorApi, files: Files
+) -> None:
+    said = push(sprat, files, "--golden", "Who?=> A fish. ", "--soak", "30", "-o", "json")
+    assert said.status == 0, said
+    read = opened(api, files, said.json)
+    data = files["gguf"].read_bytes()
+    assert read.name == "fish@1.0.0+f16"
+    assert read.blobs() == [(hashlib.sha256(data).hexdigest(), len(data))]
+    assert api.blobs[read.shards[0].sha256] == data
+    assert read.shards[0].pieces == [
+        hashlib.sha256(data[at : at + (1 << 20)]).hexdigest() for at in range(0, len(data), 1 << 20)
+    ]
+    assert read.source.sha256 == read.shards[0].sha256
+    assert read.slots[0].tensors == ["*"]
+    assert read.encodings == ["raw"]
+    assert read.disk_needed == len(data)
+    assert read.created == NOW.isoformat()
+    assert read.facts.quantization == "f16"
+    assert read.facts.licence == "Apache-2.0"
+    assert read.activation.soak_s == 30
+    assert [(one.prompt, one.expect, one.max_tokens) for one in read.activation.probe] == [
+        ("Who?", "A fish.", 32)
+    ]
+    digest = hashlib.sha256(manifest.encode(read)).hexdigest()
+    assert said.json["variants"][0]["digest"] == digest
+    assert api.models["fish"][0]["variants"][0]["digest"] == digest
+
+
+def test_a_push_prints_a_line_per_variant_and_its_progress_elsewhere(
+    sprat: Sprat, files: Files
+) -> None:
+    said = push(sprat, files)
+    assert [line[:3] for line in said.lines] == [["f16", "1.8 MiB", "16.02"]]
+    assert len(said.lines[0][3]) == 64
+    assert said.errors.splitlines() == [
+        "quantizing f16",
+        "quantized and signed",
+        "uploading f16",
+    ]
+
+
+def test_the_counter_follows_the_highest_known_one(
+    sprat: Sprat, api: OperatorApi, files: Files
+) -> None:
+    assert push(sprat, files, "-o", "json").json["counter"] == 1
+    assert push(sprat, files, "-o", "json", release="1.1.0").json["counter"] == 2
+    assert push(sprat, files, "-o", "json", "--counter", "9", release="1.2.0").json["counter"] == 9
+    assert push(sprat, files, "-o", "json", release="1.3.0").json["counter"] == 10
+    assert [one["counter"] for one in api.models["fish"]] == [1, 2, 9, 10]
+
+
+def test_a_release_that_exists_is_told_before_the_work(
+    sprat: Sprat, api: OperatorApi, files: Files
+) -> None:
+    push(sprat, files)
+    api.blobs.clear()
+    said = push(sprat, files)
+    said.assert_one_sentence(5)
+    assert "choose the next version" in said.errors
+    assert not api.blobs
+
+
+def test_blobs_that_are_there_are_not_sent_again(
+    sprat: Sprat, api: OperatorApi, files: Files
+) -> None:
+    push(sprat, files)
+    api.calls.clear()
+    push(sprat, files, release="1.1.0")
+    weights = hashlib.sha256(files["gguf"].read_bytes()).hexdigest()
+    assert ("HEAD", f"/api/v1/blobs/sha256/{weights}") in api.calls
+    sent = [path for method, path in api.calls if method == "PUT"]
+    assert len(sent) == 1  # the new envelope
+    assert weights not in sent[0]
+
+
+@pytest.mark.parametrize("way", ["file", "environment"])
+def test_a_key_may_have_a_passphrase(sprat: Sprat, files: Files, tmp_path: Path, way: str) -> None:
+    options: list[str] = []
+    if way == "file":
+        (tmp_path / "phrase").write_text("open sesame\n")
+        options = ["--passphrase-file", str(tmp_path / "phrase")]
+    else:
+        sprat.environ["SPRAT_KEY_PASSPHRASE"] = "open sesame"
+    made = sprat("keys", "generate", "--out", str(tmp_path / "locked"), *options, "-o", "json").json
+    assert b"ENCRYPTED" in Path(made["private"]).read_bytes()
+    locked = {**files, "key": Path(made["private"]), "pub": Path(made["public"])}
+    assert push(sprat, locked, *options).status == 0
+    sprat.environ.pop("SPRAT_KEY_PASSPHRASE", None)
+    said = push(sprat, locked, release="1.1.0")
+    said.assert_one_sentence(1)
+    assert "passphrase" in said.errors
+
+
+def test_keys_are_made_for_this_user_only_and_never_over_another(
+    sprat: Sprat, tmp_path: Path
+) -> None:
+    made = sprat("keys", "generate", "--out", str(tmp_path / "me"), "-o", "json").json
+    private, public = Path(made["private"]), Path(made["public"])
+    assert (private.name, public.name) == ("me.pem", "me.pub")
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert TrustedKey("me", public.read_text()).key_id == made["key_id"]
+    before = private.read_bytes()
+    said = sprat("keys", "generate", "--out", str(tmp_path / "me"))
+    said.assert_one_sentence(1)
+    assert private.read_bytes() == before
+
+
+def test_models_and_releases_are_shown(sprat: Sprat, files: Files) -> None:
+    push(sprat, files)
+    push(sprat, files, release="1.1.0")
+    assert ["fish", "2", "1.1.0", "-"] in sprat("models", "list").lines
+    assert [line[:2] for line in sprat("models", "show", "fish").lines] == [
+        ["1.0.0", "1"],
+        ["1.1.0", "2"],
+    ]
+    shown = sprat("models", "show", "fish@1.1.0")
+    assert [line[:3] for line in shown.lines] == [["f16", "1.8 MiB", "16.02"]]
+    assert sprat("models", "show", "fish@1.1.0", "-o", "json").json["variants"][0]["manifest"]
+
+
+def test_a_refusal_of_the_controller_ends_with_6(
+    sprat: Sprat, api: OperatorApi, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(api), "_variant", refuse)
+    said = push(sprat, files)
+    assert said.status == 6
+    assert said.output == ""
+    assert "no publisher signed this" in said.errors.splitlines()[-1]
+
+
+def refuse(*_: object) -> None:
+
+    raise RefusalError(422, "release_refused", "no publisher signed this")
