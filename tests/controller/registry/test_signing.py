@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulators import demo_model
+from sprat_controller.registry.signing import (
+    ReleaseTerms,
+    build_manifest,
+    generate_key_files,
+    load_key,
+    sign_variant,
+)
+from sprat_proto import gguf, manifest
+from sprat_proto.manifest import PIECE_SIZE, Activation
+from sprat_proto.signing import KeyFileError, TrustedKey, verify
+
+TERMS = ReleaseTerms(
+    model="talk",
+    release="1.0.0",
+    counter=3,
+    activation=Activation(soak_s=5),
+    licence="",
+    created=datetime(2026, 11, 23, 10, 0, tzinfo=UTC),
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return demo_model.make(tmp_path_factory.mktemp("model") / "talk.gguf")
+
+
+def test_a_signed_variant_verifies_and_its_digest_is_its_manifests(
+    model: Path, tmp_path: Path
+) -> None:
+    _, public, key = generate_key_files(tmp_path / "me", None)
+    signed = sign_variant(model, "f16", TERMS, key)
+    trusted = TrustedKey("me", public.read_text())
+    payload = verify(signed.envelope, manifest.PAYLOAD_TYPE, [trusted]).payload
+    assert manifest.decode(payload) == signed.manifest
+    assert signed.digest == hashlib.sha256(payload).hexdigest()
+    assert signed.envelope_ref.size == len(signed.envelope)
+    assert 16 <= signed.bits_per_weight < 17
+
+
+def test_the_last_piece_is_what_is_left(model: Path) -> None:
+    shard = build_manifest(model, "f16", TERMS).shards[0]
+    assert shard.size == model.stat().st_size
+    assert len(shard.pieces) == -(-shard.size // PIECE_SIZE) == 2
+
+
+def test_the_same_file_and_terms_give_the_same_manifest(model: Path) -> None:
+    assert build_manifest(model, "f16", TERMS) == build_manifest(model, "f16", TERMS)
+
+
+def test_a_licence_given_goes_before_the_files_own(model: Path) -> None:
+    assert build_manifest(model, "f16", TERMS).facts.licence == "Apache-2.0"
+    given = dataclasses.replace(TERMS, licence="MIT")
+    assert build_manifest(model, "f16", given).facts.licence == "MIT"
+
+
+@pytest.mark.parametrize("terms", [{"model": "A Model"}, {"release": "new"}, {"counter": 0}])
+def test_what_a_device_would_not_read_is_not_signed(model: Path, terms: dict[str, Any]) -> None:
+    with pytest.raises(manifest.ManifestError):
+        build_manifest(model, "f16", dataclasses.replace(TERMS, **terms))
+
+
+def test_a_file_that_is_no_model_is_not_signed(tmp_path: Path) -> None:
+    (tmp_path / "text.gguf").write_text("no model")
+    with pytest.raises(gguf.ModelFileError):
+        build_manifest(tmp_path / "text.gguf", "f16", TERMS)
+
+
+@pytest.mark.parametrize("password", [None, b"open sesame"])
+def test_a_key_file_comes_back(tmp_path: Path, password: bytes | None) -> None:
+    private, public, key = generate_key_files(tmp_path / "me", password)
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert load_key(private, password).key_id == key.key_id
+    assert public.read_text() == key.public_pem
+    assert (b"ENCRYPTED" in private.read_bytes()) == (password is not None)
+
+
+def test_a_passphrase_for_another_key_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    private, _, key = generate_key_files(tmp_path / "me", None)
+    assert load_key(private, b"for another one").key_id == key.key_id
+
+
+def test_a_key_is_never_written_over_another(tmp_path: Path) -> None:
+    for taken in ("a.pem", "b.pub"):
+        (tmp_path / taken).write_text("mine")
+        with pytest.raises(KeyFileError, match="exists already"):
+            generate_key_files(tmp_path / taken[0], None)
+        assert (tmp_path / taken).read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pem", "b.pub"]
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    private, _, _ = generate_key_files(tmp_path / "me", None)
+    private.chmod(0o640)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        load_key(private, None)
+
+
+def test_a_locked_key_needs_its_own_passphrase(tmp_path: Path) -> None:
+    private, _, _ = generate_key_files(tmp_path / "me", b"right")
+    with pytest.raises(KeyFileError, match="SPRAT_KEY_PASSPHRASE"):
+        load_key(private, None)
+    with pytest.raises(KeyFileError, match=r"me\.pem"):
+        load_key(private, b"wrong")
