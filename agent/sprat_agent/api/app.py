@@ -123,6 +123,7 @@ def _alias_entry(status: Status) -> shapes.Json:
         "can_answer": status.can_answer,
         "reason": status.reason or None,
         "queued": status.queued,
+        "worker_pid": status.worker_pid,
         "candidate": _variant(status.candidate),
     }
 

@@ -55,6 +55,11 @@ class HostedModel:
         return self.worker is not None and self.worker.slots > 0 and not self.worker.died.done()
 
     @property
+    def pid(self) -> int | None:
+        """The worker's process id."""
+        return self.worker.pid if self.worker else None
+
+    @property
     def free(self) -> int:
         """How many more requests it can answer at once now."""
         return self.worker.free if self.worker else 0

@@ -45,6 +45,8 @@ class Status:
     can_answer: bool
     reason: str  # why it cannot, one sentence
     queued: int
+    worker_pid: int | None
+    candidate_pid: int | None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ class ServedAlias:
             can_answer=can_answer,
             reason="" if can_answer else self._reason(),
             queued=len(self._waiting),
+            worker_pid=self.committed.pid if self.committed else None,
+            candidate_pid=self.candidate.pid if self.candidate else None,
         )
 
     async def admit(self, chat: Chat, *, is_pinned: bool) -> Admission:

@@ -1,0 +1,113 @@
+"""llama.cpp itself, on a tiny real model, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from simulators import models
+from sprat_agent.runtime.engine import EngineError, Finished
+from sprat_agent.runtime.llama import LlamaModel
+from sprat_agent.runtime.wire import Chat, Load, Message
+
+CONTEXT = 256
+
+
+@pytest.fixture(scope="module")
+def llama(model_files: list[Path]) -> Iterator[LlamaModel]:
+    model = LlamaModel()
+    assert model.load(Load(str(model_files[0]), CONTEXT, 1)) == CONTEXT
+    yield model
+    model.close()
+
+
+def chat(text: str = "Hello", **how: object) -> Chat:
+    fixed = {"temperature": 0.0, "max_tokens": 16, "is_fresh": True}
+    return Chat((Message("user", text),), **{**fixed, **how})  # pyright: ignore[reportArgumentType] - a test's shorthand
+
+
+def ask(model: LlamaModel, what: Chat) -> tuple[str, Finished]:
+    generation = model.generate(what)
+    pieces: list[str] = []
+    while True:
+        try:
+            pieces.append(next(generation))
+        except StopIteration as stop:
+            return "".join(pieces), stop.value
+
+
+def test_greedy_answers_are_equal_every_time(llama: LlamaModel) -> None:
+    text, finished = ask(llama, chat())
+    assert ask(llama, chat())[0] == text
+    assert finished.finish == "length"
+    assert finished.completion_tokens == 16
+    assert finished.prompt_tokens == len("<user>Hello<assistant>")
+
+
+def test_a_reused_prefix_gives_the_same_answer(llama: LlamaModel) -> None:
+    text, _ = ask(llama, chat("One two three"))
+    ask(llama, chat("One two four"))
+    again, finished = ask(llama, chat("One two three", is_fresh=False))
+    assert again == text
+    assert finished.prompt_tokens == len("<user>One two three<assistant>")
+
+
+def test_a_seed_makes_sampling_repeat_itself(llama: LlamaModel) -> None:
+    hot = [ask(llama, chat(temperature=1.5, seed=seed))[0] for seed in (7, 7, 8)]
+    assert hot[0] == hot[1]
+    assert hot[0] != hot[2]
+
+
+def test_an_answer_never_leaves_the_context(llama: LlamaModel) -> None:
+    _, finished = ask(llama, chat("x" * 200, max_tokens=None, temperature=1.0, seed=1))
+    assert finished.prompt_tokens + finished.completion_tokens <= CONTEXT
+
+
+def test_messages_longer_than_the_context_are_refused(llama: LlamaModel) -> None:
+    with pytest.raises(EngineError, match="context is 256 tokens; the messages take") as caught:
+        ask(llama, chat("x" * 300))
+    assert caught.value.code == "context_length_exceeded"
+    assert ask(llama, chat())[0]
+
+
+def test_a_stop_string_ends_the_answer(llama: LlamaModel) -> None:
+    text, _ = ask(llama, chat())
+    stop = text[3:5]
+    cut, finished = ask(llama, chat(stop=(stop,)))
+    assert cut == text.partition(stop)[0]
+    assert finished.finish == "stop"
+
+
+def test_a_generation_given_up_leaves_the_model_well(llama: LlamaModel) -> None:
+    text, _ = ask(llama, chat())
+    generation = llama.generate(chat("Something else", is_fresh=False))
+    for _ in range(3):
+        next(generation)
+    generation.close()
+    assert ask(llama, chat())[0] == text
+
+
+def test_a_template_that_refuses_is_the_requests_fault(tmp_path: Path) -> None:
+    shape = models.Shape(template="{{ raise_exception('system first') }}")
+    (path,) = models.write_model(tmp_path / "strict.gguf", shape)
+    model = LlamaModel()
+    model.load(Load(str(path), CONTEXT, 1))
+    with pytest.raises(EngineError, match="chat template refuses these messages: system first"):
+        ask(model, chat())
+    model.close()
+
+
+def test_a_context_longer_than_the_model_was_trained_for_is_cut(model_files: list[Path]) -> None:
+    model = LlamaModel()
+    assert model.load(Load(str(model_files[0]), 4096, 1)) == models.Shape().context
+    model.close()
+
+
+def test_a_file_that_breaks_off_is_refused_with_llama_cpps_reason(
+    model_files: list[Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(model_files[0].read_bytes()[:-1000])
+    with pytest.raises(EngineError, match="not within the file bounds"):
+        LlamaModel().load(Load(str(broken), CONTEXT, 1))

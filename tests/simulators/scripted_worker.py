@@ -1,0 +1,76 @@
+"""A real worker process with an engine that does as it is told, for the supervisor's tests.
+
+Run as `python scripted_worker.py FOLDER DESCRIPTOR PARENT`. The last message of a chat says what to
+do; files in FOLDER, the *controls*, say what happens at load and when held requests go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from sprat_agent.runtime import worker
+from sprat_agent.runtime.engine import EngineError, Finished, Generation
+from sprat_agent.runtime.serial import SerialEngine
+from sprat_agent.runtime.wire import Chat, Load
+
+FAIL_LOAD = "fail-load"  # contains: how many more loads fail
+CRASH_LOAD = "crash-load"
+HANG_LOAD = "hang-load"
+GO_ON = "go-on"  # held requests end when this is there
+
+
+class ScriptedModel:
+    """Echoes, holds, crashes, hangs or fails; see `generate`."""
+
+    def __init__(self, controls: Path) -> None:
+        self._controls = controls
+
+    def load(self, source: Load) -> int:
+        """Load, unless a control says otherwise."""
+        failures = self._controls / FAIL_LOAD
+        if failures.exists() and (left := int(failures.read_text())) > 0:
+            failures.write_text(str(left - 1))
+            raise EngineError("load_failed", "told to fail")
+        if (self._controls / CRASH_LOAD).exists():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if (self._controls / HANG_LOAD).exists():
+            threading.Event().wait()
+        return source.context
+
+    def generate(self, chat: Chat) -> Generation:
+        """Do what the last message says, or echo it."""
+        order = chat.messages[-1].content
+        match order:
+            case "crash":
+                print("the last words", file=sys.stderr, flush=True)  # noqa: T201 - its last words
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                threading.Event().wait()
+            case "freeze":  # the whole process, and with it the answers to pings
+                os.kill(os.getpid(), signal.SIGSTOP)
+                threading.Event().wait()  # it stops a moment later
+            case "fail":
+                raise ValueError("told to fail")
+            case "refuse":
+                raise EngineError("context_length_exceeded", "told to refuse")
+            case "hold":
+                yield "held"
+                while not (self._controls / GO_ON).exists():
+                    yield ""
+                    time.sleep(0.005)
+            case _:
+                for word in order.split():
+                    yield f"{word} "
+        return Finished("stop", 1, len(order.split()), 0.001, 0.001)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+if __name__ == "__main__":
+    worker.run(lambda: SerialEngine(ScriptedModel(Path(sys.argv[1]))))

@@ -1,0 +1,88 @@
+"""A supervisor whose workers are real processes with an engine that does as it is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sprat_agent.runtime.limits import Limits
+from sprat_agent.runtime.supervisor import Supervisor
+from sprat_agent.runtime.wire import Chat, Message
+
+from simulators import scripted_worker
+from simulators.waiting import until
+
+PLENTY = 1 << 30
+QUICK = Limits(
+    load_timeout_s=20,
+    ping_interval_s=0.05,
+    ping_timeout_s=10,
+    stall_timeout_s=10,
+    max_queued=3,
+    hold_s=20,
+    drain_timeout_s=20,
+    restart_first_s=0.01,
+    restart_longest_s=0.05,
+)
+
+
+@dataclass
+class Bench:
+    """A supervisor under test, what it says, and the controls of its workers."""
+
+    folder: Path
+    budget_bytes: int = PLENTY
+    limits: Limits = QUICK
+    events: list[tuple[str, str, Mapping[str, Any]]] = field(
+        default_factory=list[tuple[str, str, Mapping[str, Any]]]
+    )
+
+    def __post_init__(self) -> None:
+        self.controls = self.folder / "controls"
+        self.controls.mkdir(parents=True)
+        self.supervisor = Supervisor(
+            self.budget_bytes,
+            self.folder / "run",
+            self._take,
+            threads=1,
+            limits=self.limits,
+            command=(sys.executable, scripted_worker.__file__, str(self.controls)),
+        )
+
+    def _take(self, tag: str, subject: str, details: Mapping[str, object]) -> None:
+        self.events.append((tag, subject, details))
+
+    def control(self, name: str, text: str = "") -> None:
+        (self.controls / name).write_text(text)
+
+    def tags(self) -> list[str]:
+        return [tag for tag, _, _ in self.events]
+
+    async def ask(self, text: str, name: str = "assistant") -> tuple[str, str]:
+        """Return the release that answered and its text."""
+        async with self.supervisor.answering(name, say(text)) as answer:
+            return answer.loadable.release, "".join([piece async for piece in answer]).strip()
+
+    def pid(self, alias: str = "assistant", *, is_candidate: bool = False) -> int:
+        """Return the process id of a worker that is there."""
+        (status,) = (one for one in self.supervisor.statuses() if one.alias == alias)
+        pid = status.candidate_pid if is_candidate else status.worker_pid
+        assert pid is not None
+        return pid
+
+    def pids(self) -> list[int]:
+        """Return the process ids of all workers."""
+        statuses = self.supervisor.statuses()
+        all_pids = [pid for one in statuses for pid in (one.worker_pid, one.candidate_pid)]
+        return [pid for pid in all_pids if pid is not None]
+
+    async def can_answer(self, alias: str = "assistant") -> None:
+        statuses = self.supervisor.statuses
+        await until(lambda: any(one.alias == alias and one.can_answer for one in statuses()))
+
+
+def say(text: str) -> Chat:
+    return Chat((Message("user", text),), temperature=0)
