@@ -44,7 +44,6 @@ class Database:
         """Yield a session that sees one consistent state and changes nothing."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
-            session.rollback()
 
     def close(self) -> None:
         """Close all connections."""
