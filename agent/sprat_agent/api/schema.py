@@ -8,10 +8,10 @@ silently ignored costs more than it saves.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from sprat_agent.api.faults import ApiError, invalid
 from sprat_agent.runtime.wire import Chat, Message
@@ -23,7 +23,6 @@ _PATH: Final = re.compile(r" - at `\$\.([A-Za-z_]+)")
 _Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 _Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 24)]
 _Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
-_Any: TypeAlias = msgspec.Raw | UnsetType
 
 
 class _Part(Struct):
@@ -34,7 +33,7 @@ class _Part(Struct):
 class _Message(Struct):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[_Part] | None = None
-    tool_calls: _Any = UNSET
+    tool_calls: Any = None
     name: str | None = None
 
 
@@ -63,26 +62,26 @@ class Request(Struct, forbid_unknown_fields=True):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     logit_bias: dict[str, float] | None = None
-    tools: list[msgspec.Raw] | None = None
-    functions: list[msgspec.Raw] | None = None
-    response_format: dict[str, msgspec.Raw] | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
     modalities: list[str] | None = None
-    audio: _Any | None = UNSET
-    prediction: _Any | None = UNSET
-    web_search_options: _Any | None = UNSET
+    audio: Any = None
+    prediction: Any = None
+    web_search_options: Any = None
     # Accepted and ignored.
-    tool_choice: _Any | None = UNSET
-    function_call: _Any | None = UNSET
-    parallel_tool_calls: _Any | None = UNSET
-    user: _Any | None = UNSET
-    metadata: _Any | None = UNSET
-    store: _Any | None = UNSET
-    service_tier: _Any | None = UNSET
-    safety_identifier: _Any | None = UNSET
-    prompt_cache_key: _Any | None = UNSET
-    prompt_cache_retention: _Any | None = UNSET
-    reasoning_effort: _Any | None = UNSET
-    verbosity: _Any | None = UNSET
+    tool_choice: Any = None
+    function_call: Any = None
+    parallel_tool_calls: Any = None
+    user: Any = None
+    metadata: Any = None
+    store: Any = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    reasoning_effort: Any = None
+    verbosity: Any = None
 
 
 _DECODER: Final = msgspec.json.Decoder(Request)
@@ -133,32 +132,28 @@ def _not_understood(reason: str) -> ApiError:
 
 def _unsupported(request: Request) -> tuple[str, str] | None:
     """Return the first thing asked for that is not supported: the field and its name for people."""
-    wanted_format = bytes((request.response_format or {}).get("type", b'"text"'))
+    wanted_format = (request.response_format or {}).get("type", "text")
     asked: list[tuple[str, bool, str]] = [
         ("n", (request.n or 1) > 1, "more than one choice"),
         ("tools", bool(request.tools), "calling tools"),
         ("functions", bool(request.functions), "calling functions"),
-        ("response_format", wanted_format != b'"text"', "a response format other than text"),
+        ("response_format", wanted_format != "text", "a response format other than text"),
         ("logprobs", bool(request.logprobs), "log probabilities"),
         ("top_logprobs", bool(request.top_logprobs), "log probabilities"),
         ("logit_bias", bool(request.logit_bias), "a bias on tokens"),
         ("presence_penalty", bool(request.presence_penalty), "a presence penalty"),
         ("frequency_penalty", bool(request.frequency_penalty), "a frequency penalty"),
         ("modalities", (request.modalities or ["text"]) != ["text"], "output other than text"),
-        ("audio", _is_given(request.audio), "audio"),
-        ("prediction", _is_given(request.prediction), "predicted output"),
-        ("web_search_options", _is_given(request.web_search_options), "searching the web"),
+        ("audio", request.audio is not None, "audio"),
+        ("prediction", request.prediction is not None, "predicted output"),
+        ("web_search_options", request.web_search_options is not None, "searching the web"),
     ]
     return next(((param, name) for param, is_asked, name in asked if is_asked), None)
 
 
-def _is_given(value: _Any | None) -> bool:
-    return isinstance(value, msgspec.Raw) and bytes(value) != b"null"
-
-
 def _message(one: _Message, at: int) -> Message:
     param = f"messages[{at}]"
-    if one.role in {"tool", "function"} or _is_given(one.tool_calls):
+    if one.role in {"tool", "function"} or one.tool_calls:
         message = f"{param} is about calling tools, which this device does not support"
         raise invalid(message, param=param, code="unsupported_parameter")
     role = "system" if one.role == "developer" else one.role

@@ -1,0 +1,86 @@
+"""The local API's models without any process: what they answer is told by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.faults import AnswerError, ModelNotFoundError
+from sprat_agent.runtime.process import Ask
+from sprat_agent.runtime.served import Condition, Status
+from sprat_agent.runtime.wire import Chat, Done, Piece
+from sprat_agent.sync.ports import Loadable
+from sprat_proto.manifest import Facts
+
+LOADABLE = Loadable(
+    alias="assistant",
+    model="tiny",
+    release="1.0.0",
+    variant="q4_0",
+    digest="ab" * 32,
+    signer="Ålesund (0123456789ab)",
+    files=(),
+    facts=Facts("llama", "q4_0", 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+    context=256,
+)
+DONE = Done(1, "stop", 3, 2, 10.0, 20.0)
+
+
+class ToldModels:
+    """One alias, `assistant`; see `api.models.Models`."""
+
+    def __init__(self) -> None:
+        self.script: Sequence[str | AnswerError | None] = ("Hello ", "there")  # None: never ends
+        self.refusal: AnswerError | None = None
+        self.reason = ""  # why it cannot answer
+        self.asked: list[tuple[str, Chat]] = []
+        self.has_begun = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    def statuses(self) -> tuple[Status, ...]:
+        """Return the one alias's status."""
+        condition = Condition.RESTARTING if self.reason else Condition.READY
+        can_answer = not self.reason
+        status = Status(
+            "assistant", LOADABLE, None, condition, can_answer, self.reason, 0, 4711, None
+        )
+        return (status,)
+
+    def offered(self) -> tuple[tuple[str, Loadable], ...]:
+        """Return the one alias."""
+        return (("assistant", LOADABLE),)
+
+    def find(self, name: str) -> Loadable:
+        """Return the one model."""
+        if name not in {"assistant", "tiny", "tiny@1.0.0"}:
+            raise ModelNotFoundError(f"the model {name!r} is not here; there are: assistant")
+        return LOADABLE
+
+    @asynccontextmanager
+    async def answering(self, name: str, chat: Chat) -> AsyncGenerator[Answer]:
+        """Answer as told."""
+        found = self.find(name)
+        if self.refusal:
+            raise self.refusal
+        self.asked.append((name, chat))
+        self.has_begun.set()
+        ask = Ask(1, self._cancel)
+        for step in self.script:
+            if step is None:
+                break
+            ask.take(step if isinstance(step, AnswerError) else Piece(1, step))
+        else:
+            if not ask.is_over:
+                ask.take(DONE)
+        answer = Answer(found, ask, monotonic())
+        try:
+            yield answer
+        finally:
+            answer.stop()
+
+    def _cancel(self, request_id: int) -> None:
+        assert request_id == 1
+        self.cancelled.set()
