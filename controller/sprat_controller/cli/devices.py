@@ -124,9 +124,10 @@ def _hardware(profile: Json) -> str | None:
     )
 
 
-def _running(item: Json) -> str:
+def _running(item: Json) -> str | None:
     running: dict[str, Json] = item.get("running") or {}
-    return ", ".join(
+    shown = ", ".join(
         f"{alias}: {model.get('model')}@{model.get('release')}+{model.get('variant')}"
         for alias, model in running.items()
     )
+    return shown or None
