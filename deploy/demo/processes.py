@@ -223,13 +223,19 @@ class Agent(Process):
             self.state / "agent.json",
         )
 
-    def enrol(self, controller: Controller, *labels: str) -> None:
-        """Mint a claim token for this device and redeem it."""
+    def enrol(self, controller: Controller, *labels: str, options: Sequence[str] = ()) -> None:
+        """Mint a claim token for this device and redeem it.
+
+        Args:
+            controller: Where.
+            labels: `key=value`, set by the token.
+            options: More flags for `sprat-agent enrol`.
+        """
         flags = [word for label in labels for word in ("--label", label)]
         created = controller.sprat("enrolment", "create", self.device_id, *flags, "-o", "json")
         _run(
             *("sprat-agent", "enrol", "--controller", controller.url),
-            *("--token", created.json["token"], "--state", str(self.state)),
+            *("--token", created.json["token"], "--state", str(self.state), *options),
         )
 
     def start(self, *, timeout_s: float = 60) -> dict[str, Any]:

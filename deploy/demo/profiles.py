@@ -55,12 +55,12 @@ DEVICES: Final = (
         "kiosk-1",
         "site=lyon",
         "an ARM kiosk whose memory is mostly taken",
-        _profile("aarch64", 4, ["neon", "dotprod"], memory=512 * MIB, budget=133 * MIB),
+        _profile("aarch64", 4, ["neon", "dotprod"], memory=512 * MIB, budget=115 * MIB),
     ),
     DemoDevice(
         "sensor-1",
         "site=turin",
         "a small ARM sensor hub",
-        _profile("aarch64", 2, ["neon"], memory=256 * MIB, budget=125 * MIB),
+        _profile("aarch64", 2, ["neon"], memory=256 * MIB, budget=106 * MIB),
     ),
 )

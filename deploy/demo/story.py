@@ -19,6 +19,7 @@ from reporter import Reporter
 
 MODEL: Final = "sprat-talk"
 ALIAS: Final = "assistant"
+PUBLISHER: Final = "demo-publisher"
 QUESTION: Final = "What are you?"
 GOOD: Final = "A sprat is a small fish that lives in great shoals."
 BETTER: Final = "A sprat is a small fish, and a shoal of sprats is a fleet."
@@ -81,9 +82,11 @@ def start_fleet(on: Stage) -> None:
     on.controller.init()
     ready = on.controller.start()
     on.expect("controller_started", ok=True, api=ready["api"], grpc=ready["grpc"])
+    on.controller.sprat("keys", "generate", "--out", str(on.folder / "publisher"), "-o", "json")
+    trusted = f"{PUBLISHER}={on.folder / 'publisher.pub'}"
     for device in DEVICES:
         agent = on.agents[device.device_id]
-        agent.enrol(on.controller, device.label)
+        agent.enrol(on.controller, device.label, options=("--publisher-key", trusted))
         agent.start()
         on.reporter.say(f"  {device.device_id}: {device.what} [dim](simulated profile)[/dim]")
     rows = wait_for("the devices to say hello", lambda: _online(on))
@@ -92,9 +95,8 @@ def start_fleet(on: Stage) -> None:
 
 def publish_first(on: Stage) -> None:
     """A publisher signs a model with a key that the controller never sees."""
-    sprat = on.controller.sprat
-    sprat("keys", "generate", "--out", str(on.folder / "publisher"), "-o", "json")
-    sprat("publishers", "add", "demo-publisher", str(on.folder / "publisher.pub"), "-o", "json")
+    public_key = str(on.folder / "publisher.pub")
+    on.controller.sprat("publishers", "add", PUBLISHER, public_key, "-o", "json")
     pushed = _push(on, "1.0.0", GOOD, golden=GOOD)
     variants = sorted(variant["variant"] for variant in pushed["variants"])
     on.expect(
@@ -111,8 +113,11 @@ def roll_out_by_hardware(on: Stage) -> None:
     on.reporter.table("Who gets what, and why", ["device", "variant", "because"], rows)
     chosen = {entry["device_id"]: entry["variant"] for entry in plan["devices"]}
     on.expect("plan_differs_by_hardware", len(set(chosen.values())) == len(DEVICES), chosen=chosen)
-    states = _roll_out(on, "1.0.0")
-    on.expect("rolled_out", set(states.values()) == {"SUCCEEDED"}, executions=states)
+    executions = _finished(on, _start_rollout(on, "1.0.0"))
+    states = {name: execution["state"] for name, execution in executions.items()}
+    reasons = {name: execution["reason"] for name, execution in executions.items()}
+    done = set(states.values()) == {"SUCCEEDED"}
+    on.expect("rolled_out", done, executions=states, **({} if done else {"reasons": reasons}))
 
 
 def ask_a_device(on: Stage) -> None:
@@ -209,11 +214,6 @@ def _push(
         *("--key", str(on.folder / "publisher.pem"), "--golden", f"{QUESTION}=>{golden}"),
         *("-o", "json"),
     ).json
-
-
-def _roll_out(on: Stage, release: str) -> dict[str, str]:
-    started = _start_rollout(on, release)
-    return {name: execution["state"] for name, execution in _finished(on, started).items()}
 
 
 def _start_rollout(on: Stage, release: str, *devices: str) -> str:
