@@ -1,0 +1,301 @@
+"""A device whose power may be cut at any transition: real ledger and executor, a disk and workers
+in memory. What is on the disk survives `cut_power`; what is in the workers does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sprat_agent.audit.journal import Journal
+from sprat_agent.state import State
+from sprat_agent.sync import phases
+from sprat_agent.sync.apply import Effects
+from sprat_agent.sync.executor import Executor
+from sprat_agent.sync.ledger import Ledger
+from sprat_agent.sync.outbox import Outbox
+from sprat_agent.sync.phases import Phase
+from sprat_agent.sync.ports import ExecutionError, Installed, Loadable, Running
+from sprat_proto.assignment import AssignedModel, Assignment
+from sprat_proto.manifest import Activation, Manifest
+from sprat_proto.states import ModelState, ReasonCode
+
+from simulators.signed import Release
+from simulators.waiting import until
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+class PowerCutError(BaseException):
+    """The process is gone: nothing may catch this."""
+
+
+@dataclass
+class Disk:
+    """What the registry keeps, and what is wrong with the world."""
+
+    releases: dict[str, Release] = field(default_factory=dict[str, Release])
+    fetched: set[str] = field(default_factory=set[str])
+    installed: set[str] = field(default_factory=set[str])
+    # By (method, digest): raised once each, in order.
+    faults: dict[tuple[str, str], list[Exception]] = field(
+        default_factory=dict[tuple[str, str], list[Exception]]
+    )
+    # By (method, digest): raised always.
+    defects: dict[tuple[str, str], Exception] = field(
+        default_factory=dict[tuple[str, str], Exception]
+    )
+    # (method, digest) whose call waits for ever.
+    stuck: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+
+    async def meet(self, method: str, digest: str) -> None:
+        """Let happen what is wrong with this call."""
+        if (method, digest) in self.stuck:
+            await asyncio.Event().wait()
+        if (method, digest) in self.defects:
+            raise self.defects[method, digest]
+        waiting = self.faults.get((method, digest))
+        if waiting:
+            raise waiting.pop(0)
+
+
+class DiskRegistry:
+    """A `Registry` on a simulated disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    async def download(self, wanted: AssignedModel) -> None:
+        await self._disk.meet("download", wanted.digest)
+        self._disk.fetched.add(wanted.digest)
+
+    async def verify(self, wanted: AssignedModel) -> Manifest:
+        await self._disk.meet("verify", wanted.digest)
+        self._require(wanted, self._disk.fetched)
+        return self._disk.releases[wanted.digest].manifest
+
+    async def install(self, wanted: AssignedModel) -> None:
+        await self._disk.meet("install", wanted.digest)
+        self._require(wanted, self._disk.fetched)
+        self._disk.installed.add(wanted.digest)
+
+    async def open_installed(self, wanted: AssignedModel, context: int) -> Installed:
+        await self._disk.meet("open", wanted.digest)
+        self._require(wanted, self._disk.installed)
+        manifest = self._disk.releases[wanted.digest].manifest
+        loadable = Loadable(
+            alias=wanted.alias,
+            model=wanted.model,
+            release=wanted.release,
+            variant=wanted.variant,
+            digest=wanted.digest,
+            signer="publisher",
+            files=(),
+            facts=manifest.facts,
+            context=context,
+        )
+        return Installed(manifest, loadable)
+
+    async def collect_garbage(self, keep: frozenset[str]) -> int:
+        self._disk.fetched &= keep
+        self._disk.installed &= keep
+        return 0
+
+    def _require(self, wanted: AssignedModel, there: set[str]) -> None:
+        if wanted.digest not in there:
+            raise ExecutionError(ReasonCode.BLOB_NOT_FOUND, f"{wanted.digest} is not there")
+
+
+class MemoryWorkers:
+    """`Workers` without processes; `answers` is what an application would see."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.committed: dict[str, Loadable] = {}
+        self.candidates: dict[str, Loadable] = {}
+        self.shares: dict[str, int] = {}
+        self.probes: list[str] = []
+        self._failures: dict[str, asyncio.Future[ExecutionError]] = {}
+
+    async def load_committed(self, loadable: Loadable) -> None:
+        await self._disk.meet("load_committed", loadable.digest)
+        self.committed[loadable.alias] = loadable
+
+    async def load_candidate(self, loadable: Loadable) -> None:
+        await self._disk.meet("load_candidate", loadable.digest)
+        if self.candidates.get(loadable.alias) != loadable:
+            self._failures[loadable.alias] = asyncio.get_running_loop().create_future()
+        self.candidates[loadable.alias] = loadable
+
+    async def probe(self, alias: str, activation: Activation) -> None:
+        del activation
+        candidate = self.candidates[alias]
+        self.probes.append(candidate.digest)
+        await self._disk.meet("probe", candidate.digest)
+
+    def share_traffic(self, alias: str, percent: int) -> None:
+        self.shares[alias] = percent
+
+    async def candidate_failure(self, alias: str) -> ExecutionError:
+        return await asyncio.shield(self._failures[alias])
+
+    async def promote(self, alias: str) -> None:
+        if alias not in self.candidates:
+            raise ExecutionError(ReasonCode.WORKER_CRASHED, "it died")
+        self.committed[alias] = self.candidates.pop(alias)
+
+    async def drop_candidate(self, alias: str) -> None:
+        self.candidates.pop(alias, None)
+
+    async def unload(self, alias: str) -> None:
+        self.candidates.pop(alias, None)
+        self.committed.pop(alias, None)
+
+    def running(self) -> tuple[Running, ...]:
+        return tuple(Running(self.committed[one], ModelState.LOADED) for one in self.committed)
+
+    def crash(self, alias: str) -> None:
+        """End the candidate's worker as a signal would."""
+        del self.candidates[alias]
+        self._failures[alias].set_result(ExecutionError(ReasonCode.WORKER_CRASHED, "signal 9"))
+
+
+class Device:
+    """Open from construction to `close` or `cut_power`; make another one on the same folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        disk: Disk,
+        on_transition: Callable[[str, str, str], None] | None = None,
+        *,
+        watch_slice_s: int = 60,
+    ) -> None:
+        self.disk = disk
+        self.state = State(folder)
+        self.journal = Journal(self.state, lambda: NOW)
+        self.outbox = Outbox(self.state)
+        self.ledger = Ledger(self.state, self.journal, self.outbox, lambda: NOW)
+        self.workers = MemoryWorkers(disk)
+        self.effects = Effects(
+            DiskRegistry(disk), self.workers, self.ledger, watch_slice_s=watch_slice_s
+        )
+        self.moments: list[tuple[str, str, str]] = []
+        self.on_transition = on_transition
+        self.executor = Executor(
+            self.ledger,
+            self.outbox,
+            self.effects,
+            self.workers,
+            uniform=lambda low, _high: low,
+            on_transition=self._transition,
+        )
+
+    def _transition(self, execution_id: str, phase: str, moment: str) -> None:
+        self.moments.append((execution_id, phase, moment))
+        if self.on_transition:
+            self.on_transition(execution_id, phase, moment)
+
+    async def boot(self) -> None:
+        """Load what is committed, as the agent does before anything else."""
+        for committed in self.ledger.committed().values():
+            installed = await DiskRegistry(self.disk).open_installed(
+                committed.wanted, committed.context
+            )
+            await self.workers.load_committed(installed.loadable)
+
+    async def live(self) -> None:
+        """Run until there is nothing to do, or the power is cut.
+
+        Raises:
+            PowerCutError: `on_transition` raised it.
+        """
+        await self.run_until(self.is_settled)
+
+    async def run_until(self, condition: Callable[[], object]) -> None:
+        """Boot, and run executions until the condition holds."""
+        await self.boot()
+        running = asyncio.create_task(self.executor.run())
+        reaching = asyncio.create_task(until(condition))
+        try:
+            await asyncio.wait({running, reaching}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            await reaching
+        finally:
+            for task in (running, reaching):
+                task.cancel()
+            await asyncio.wait({running, reaching})
+
+    def is_settled(self) -> bool:
+        """All that is assigned was run to its end."""
+        assignment = self.ledger.assignment()
+        known = {one.execution_id: one.phase for one in self.ledger.executions()}
+        assigned = assignment.models if assignment else []
+        aliases = {one.alias for one in assigned}
+        return (
+            all(one.execution_id in known for one in assigned)
+            and all(phases.is_final(phase) for phase in known.values())
+            and set(self.ledger.committed()) <= aliases
+            and not self.workers.candidates
+        )
+
+    def assign(self, assignment: Assignment) -> None:
+        """Accept an assignment, its signature aside."""
+        self.ledger.keep_assignment(assignment, b"envelope")
+        self.executor.wake()
+
+    def close(self) -> None:
+        """End the process; the disk stays."""
+        self.state.close()
+
+    cut_power = close
+
+    # What can be seen
+
+    def answers(self, alias: str = "assistant") -> str:
+        """Return the digest that answers an application."""
+        one = self.workers.committed.get(alias)
+        return one.digest if one else ""
+
+    def phase(self, execution_id: str) -> Phase:
+        """Return where an execution is."""
+        return next(
+            one.phase for one in self.ledger.executions() if one.execution_id == execution_id
+        )
+
+    def audit(self) -> list[dict[str, Any]]:
+        """Return all audit records, oldest first."""
+        return [json.loads(one.body) for one in self.journal.batch(100_000, 1 << 30)]
+
+    def entered(self, execution_id: str) -> Counter[str]:
+        """Return how often the execution entered each phase."""
+        return Counter(
+            record["detail"]["phase"]
+            for record in self._of(execution_id, "agent:execution:entered")
+        )
+
+    def left(self, execution_id: str) -> Counter[str]:
+        """Return how often the execution completed each phase."""
+        return Counter(
+            record["detail"]["after"]
+            for record in self._of(execution_id, "agent:execution:entered")
+            if "after" in record["detail"]
+        )
+
+    def reason(self, execution_id: str) -> Mapping[str, str]:
+        """Return why the execution did not succeed."""
+        return self._of(execution_id, "agent:execution:entered")[-1]["detail"]["reason"]
+
+    def _of(self, execution_id: str, tag: str) -> list[dict[str, Any]]:
+        return [
+            record
+            for record in self.audit()
+            if record["subject"] == f"execution/{execution_id}" and record["tag"] == tag
+        ]
