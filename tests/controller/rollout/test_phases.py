@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sprat_controller.errors import ConflictError
+from sprat_controller.rollout.phases import (
+    EXECUTION,
+    ROLLOUT,
+    ExecutionEvent,
+    RolloutEvent,
+    allowing,
+    apply,
+)
+from sprat_proto.states import ExecutionState, RolloutState
+
+FINAL_ROLLOUTS = {RolloutState.FINISHED, RolloutState.STOPPED}
+UNBUILT = {
+    RolloutState.WAITING_FOR_APPROVAL,
+    RolloutState.APPROVAL_DENIED,
+    RolloutState.ROLLING_BACK,
+    RolloutState.ROLLED_BACK,
+}
+TABLES: list[tuple[Any, Any]] = [
+    (ROLLOUT, RolloutState.CREATING),
+    (EXECUTION, ExecutionState.QUEUED),
+]
+
+
+def reachable(table: Any, start: Any) -> set[Any]:
+    seen, waiting = {start}, [start]
+    while waiting:
+        new = set(table[waiting.pop()].values()) - seen
+        seen |= new
+        waiting.extend(new)
+    return seen
+
+
+@pytest.mark.parametrize(("table", "start"), TABLES)
+def test_every_state_with_a_row_is_reachable_and_every_reachable_state_has_a_row(
+    table: Any, start: Any
+) -> None:
+    assert reachable(table, start) == set(table)
+
+
+def test_only_states_that_are_not_built_have_no_row() -> None:
+    assert set(RolloutState) - set(ROLLOUT) == UNBUILT
+    assert set(ExecutionState) - set(EXECUTION) == set()
+
+
+def test_final_executions_have_no_exit_and_all_others_have_one() -> None:
+    for state, row in EXECUTION.items():
+        assert bool(row) is not state.is_final
+
+
+def test_final_rollouts_have_no_exit_and_all_others_lead_to_an_end() -> None:
+    for state, row in ROLLOUT.items():
+        assert bool(row) is not (state in FINAL_ROLLOUTS)
+        assert reachable(ROLLOUT, state) & FINAL_ROLLOUTS
+
+
+def test_every_event_happens_somewhere() -> None:
+    assert {event for row in ROLLOUT.values() for event in row} == set(RolloutEvent)
+    assert {event for row in EXECUTION.values() for event in row} == set(ExecutionEvent)
+
+
+def test_a_rollout_that_is_being_stopped_never_runs_again() -> None:
+    assert reachable(ROLLOUT, RolloutState.STOPPING) == {
+        RolloutState.STOPPING,
+        RolloutState.STOPPED,
+    }
+
+
+def test_a_queued_execution_succeeds_only_by_being_skipped() -> None:
+    ways = {event for event, to in EXECUTION[ExecutionState.QUEUED].items() if to == "SUCCEEDED"}
+    assert ways == {ExecutionEvent.SKIP}
+
+
+@pytest.mark.parametrize("event", [RolloutEvent.STOP, RolloutEvent.START, RolloutEvent.PAUSE])
+def test_what_an_operator_may_do_is_what_the_table_says(event: RolloutEvent) -> None:
+    expected = {
+        RolloutEvent.START: {"READY", "SCHEDULED"},
+        RolloutEvent.PAUSE: {"STARTING", "RUNNING"},
+        RolloutEvent.STOP: {"READY", "SCHEDULED", "STARTING", "RUNNING", "PAUSED"},
+    }
+    assert set(allowing(ROLLOUT, event)) == expected[event]
+
+
+@given(st.sampled_from(list(RolloutState)), st.sampled_from(list(RolloutEvent)))
+def test_an_event_either_follows_the_table_or_is_refused_with_what_is_possible(
+    state: RolloutState, event: RolloutEvent
+) -> None:
+    row = ROLLOUT.get(state, {})
+    if event in row:
+        assert apply(ROLLOUT, state, event, "rollout r", "rollout_state") is row[event]
+        return
+    with pytest.raises(ConflictError) as caught:
+        apply(ROLLOUT, state, event, "rollout r", "rollout_state")
+    assert caught.value.code == "rollout_state"
+    assert caught.value.details["possible"] == [str(one) for one in row]
+    assert f"rollout r is {state}" in caught.value.message
+
+
+def test_the_refusal_says_state_and_what_is_possible() -> None:
+    with pytest.raises(ConflictError) as caught:
+        apply(ROLLOUT, RolloutState.FINISHED, RolloutEvent.PAUSE, "rollout 7", "rollout_state")
+    assert caught.value.message == (
+        "rollout 7 is FINISHED: expected one of STARTING, RUNNING to pause it;"
+        " now possible: nothing"
+    )

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from simulators.controlled import BIG, SMALL, TINY, WEIGHTS, a_manifest
+from sprat_controller.rollout.plan import Action, Bound, DeviceFacts, plan_device, verdict_json
+from sprat_proto import fit
+from sprat_proto.fit import MIB
+from sprat_proto.states import ReasonCode
+
+PROFILE = fit.Profile(
+    arch="x86_64",
+    cores=4,
+    cpu_features=("avx2",),
+    memory_bytes=2 * BIG,
+    memory_budget_bytes=BIG,
+    disk_free_bytes=4000 * MIB,
+    accelerators=(),
+    os="linux",
+    simulated=True,
+    runtimes=("llama.cpp",),
+)
+
+
+def candidate(variant: str) -> fit.Candidate:
+    made = a_manifest(variant, WEIGHTS[variant], model="talk", release="1.0.0", counter=1)
+    digest = ("8" if variant == "q8_0" else "4") * 64
+    return fit.Candidate(variant, digest, made.runtime, made.disk_needed, made.facts)
+
+
+CANDIDATES = [candidate("q4_0"), candidate("q8_0")]
+Q8, Q4 = "8" * 64, "4" * 64
+
+
+def device(budget: int = BIG, disk: int = 4000 * MIB, **facts: object) -> DeviceFacts:
+    profile = replace(PROFILE, memory_budget_bytes=budget, disk_free_bytes=disk)
+    return replace(DeviceFacts("gw-1", profile, "abc"), **facts)
+
+
+def test_the_best_variant_that_fits_is_installed() -> None:
+    assert plan_device(device(BIG), CANDIDATES, 256).variant == "q8_0"
+    small = plan_device(device(SMALL), CANDIDATES, 256)
+    assert (small.action, small.variant) == (Action.INSTALL, "q4_0")
+    assert [one.code for one in small.verdicts] == [ReasonCode.INSUFFICIENT_MEMORY, None]
+    assert small.simulated
+
+
+def test_a_device_that_carries_nothing_is_rejected_with_every_verdict() -> None:
+    line = plan_device(device(TINY), CANDIDATES, 256)
+    assert (line.action, line.variant, line.digest) == (Action.REJECTED, None, None)
+    assert line.reason is not None
+    assert line.reason.code == ReasonCode.NO_VARIANT_FITS
+    assert "needs" in line.reason.message
+    assert len(line.verdicts) == len(CANDIDATES)
+
+
+def test_a_device_without_a_profile_is_rejected() -> None:
+    line = plan_device(DeviceFacts("new-1", None), CANDIDATES, 256)
+    assert line.action is Action.REJECTED
+    assert line.reason is not None
+    assert line.reason.code == ReasonCode.NO_PROFILE
+    assert "new-1" in line.reason.message
+
+
+def test_a_device_that_proved_and_runs_the_variant_has_nothing_to_do() -> None:
+    settled = device(desired=Bound(Q8, 256, is_open=False), running_digest=Q8)
+    line = plan_device(settled, CANDIDATES, 256)
+    assert line.action is Action.NONE
+    assert line.reason is not None
+    assert line.reason.message == "already runs this variant"
+    assert line.digest == Q8
+
+
+def test_anything_less_than_proved_running_and_bound_is_installed() -> None:
+    bound = Bound(Q8, 256, is_open=False)
+    for facts in (
+        device(desired=bound),  # assigned, not running
+        device(running_digest=Q8),  # running, not assigned
+        device(desired=replace(bound, is_open=True), running_digest=Q8),  # not proved yet
+        device(desired=Bound(Q4, 256, is_open=False), running_digest=Q8),  # on its way elsewhere
+        device(desired=replace(bound, context=512), running_digest=Q8),  # other context
+    ):
+        assert plan_device(facts, CANDIDATES, 256).action is Action.INSTALL
+
+
+def test_memory_of_other_aliases_is_not_free() -> None:
+    line = plan_device(device(BIG, reserved_bytes=BIG - SMALL), CANDIDATES, 256)
+    assert line.variant == "q4_0"
+    none = plan_device(device(BIG, reserved_bytes=BIG), CANDIDATES, 256)
+    assert none.reason is not None
+    assert "held by the device's other aliases" in none.reason.message
+
+
+def test_what_runs_already_needs_no_more_disk() -> None:
+    full = device(disk=100 * MIB)
+    assert plan_device(full, CANDIDATES, 256).action is Action.REJECTED
+    assert plan_device(replace(full, running_digest=Q8), CANDIDATES, 256).variant == "q8_0"
+
+
+def test_a_verdict_says_its_numbers() -> None:
+    verdict = verdict_json(plan_device(device(SMALL), CANDIDATES, 256).verdicts[0])
+    assert verdict["code"] == "INSUFFICIENT_MEMORY"
+    assert verdict["fits"] is False
+    need = verdict["need"]
+    parts = ("weights", "kv", "compute", "worker")
+    assert need["memory"] == sum(need[part] for part in parts) > SMALL
+
+
+@given(st.integers(0, 2 * BIG), st.integers(0, BIG), st.integers(64, 512))
+def test_a_chosen_variant_always_fits_what_is_free(budget: int, held: int, context: int) -> None:
+    line = plan_device(device(budget, reserved_bytes=held), CANDIDATES, context)
+    if line.digest is None:
+        assert line.action is Action.REJECTED
+        return
+    chosen = next(one for one in CANDIDATES if one.digest == line.digest)
+    assert fit.need(chosen, context).memory + held <= budget

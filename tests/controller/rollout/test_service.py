@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from simulators.controlled import BIG, MODEL, SMALL, TINY, World
+from sprat_controller.audit.tags import Tag
+from sprat_controller.errors import ConflictError, NotFoundError, RequestError
+from sprat_controller.rollout.plan import Action
+from sprat_controller.rollout.requests import PlanRequest, RolloutRequest, Target
+from sprat_controller.store.tables import AuditRecord
+from sprat_proto.states import ExecutionState, RolloutState
+from sqlmodel import col, select
+
+PLAN = PlanRequest(MODEL, "1.0.0", "assistant", context=256)
+
+
+def tags(world: World) -> list[str]:
+    with world.database.reading() as session:
+        return list(session.exec(select(AuditRecord.tag).order_by(col(AuditRecord.seq))).all())
+
+
+def test_a_plan_chooses_by_hardware_and_changes_nothing(world: World) -> None:
+    world.join("big", BIG)
+    world.join("small", SMALL)
+    world.join("tiny", TINY)
+    world.enrol("silent")
+    lines = {line.device_id: line for line in world.service.plan(PLAN)}
+    assert {name: (line.action, line.variant) for name, line in lines.items()} == {
+        "big": (Action.INSTALL, "q8_0"),
+        "small": (Action.INSTALL, "q4_0"),
+        "tiny": (Action.REJECTED, None),
+        "silent": (Action.REJECTED, None),
+    }
+    assert world.service.list() == ()
+    assert tags(world) == []
+
+
+def test_a_rollout_is_a_snapshot_of_its_plan(world: World) -> None:
+    for name, budget in (("big", BIG), ("tiny", TINY)):
+        world.join(name, budget)
+    view = world.create(start=False)
+    assert (view.state, view.name) == (RolloutState.READY, "talk@1.0.0")
+    assert view.counts == {ExecutionState.QUEUED: 1, ExecutionState.REJECTED: 1}
+    world.join("later", BIG)
+    executions = {one.device_id: one for one in world.service.executions(view.id)}
+    assert set(executions) == {"big", "tiny"}
+    assert executions["big"].variant == "q8_0"
+    reason = executions["tiny"].reason
+    assert reason is not None
+    assert reason["code"] == "NO_VARIANT_FITS"
+    assert executions["tiny"].finished_at == world.now
+    assert len(executions["tiny"].verdicts) == 2
+    assert tags(world) == [Tag.ROLLOUT_CREATED]
+
+
+def test_a_device_that_already_runs_the_variant_succeeds_at_once(world: World) -> None:
+    device = world.join("big")
+    world.create()
+    world.run_due()
+    device.sync()
+    again = world.create()
+    only = world.service.executions(again.id)[0]
+    assert only.state is ExecutionState.SUCCEEDED
+    assert only.reason is not None
+    assert only.reason["message"] == "already runs this variant"
+    world.run_due()
+    assert world.state(again.id) == RolloutState.FINISHED
+    assert device.version == 1
+
+
+def test_all_labels_must_match_and_named_devices_must_be_among_them(world: World) -> None:
+    world.join("a", site="lyon", ring="1")
+    world.join("b", site="lyon", ring="2")
+    world.join("c", site="oslo", ring="1")
+    world.join("gone", site="lyon", ring="1")
+    world.remove("gone")
+
+    def targeted(labels: dict[str, str], *devices: str) -> list[str]:
+        asked = replace(PLAN, target=Target(labels, devices))
+        return [line.device_id for line in world.service.plan(asked)]
+
+    assert targeted({}) == ["a", "b", "c"]
+    assert targeted({"site": "lyon"}) == ["a", "b"]
+    assert targeted({"site": "lyon", "ring": "1"}) == ["a"]
+    assert targeted({}, "c", "a") == ["a", "c"]
+    assert targeted({"site": "lyon"}, "c", "a") == ["a"]
+    assert targeted({"site": "rome"}) == []
+
+
+def test_what_does_not_exist_is_named(world: World) -> None:
+    world.join("a")
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"model": "nope"}, "model_not_found", "'nope'"),
+        ({"release": "9.9.9"}, "release_not_found", "it has 1.0.0"),
+        ({"target": Target(devices=("a", "ghost"))}, "device_not_found", "ghost"),
+    ]
+    for changes, code, part in cases:
+        with pytest.raises(NotFoundError) as caught:
+            world.service.plan(replace(PLAN, **changes))
+        assert caught.value.code == code
+        assert part in caught.value.message
+    for ask in (world.service.get, world.service.executions):
+        with pytest.raises(NotFoundError):
+            ask("ghost")
+    with pytest.raises(NotFoundError):
+        world.service.stop("ghost", "token:ann")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"plan": replace(PLAN, alias="Not A Name")},
+        {"plan": replace(PLAN, release="one")},
+        {"plan": replace(PLAN, context=1)},
+        {"plan": replace(PLAN, target=Target(devices=("x",) * 10_001))},
+        {"plan": replace(PLAN, target=Target({"site": "rome"}))},
+        {"max_in_progress": -1},
+        {"execution_timeout_s": 0},
+        {"start_at": datetime(2026, 11, 24)},  # noqa: DTZ001 - a naive moment is the point
+    ],
+)
+def test_an_impossible_request_is_refused_and_leaves_nothing(
+    world: World, changes: dict[str, Any]
+) -> None:
+    world.join("a")
+    with pytest.raises(RequestError):
+        world.service.create(replace(RolloutRequest(PLAN), **changes), "token:ann")
+    assert world.service.list() == ()
+    assert tags(world) == []
+
+
+def test_every_change_by_an_operator_is_in_the_audit_log(world: World) -> None:
+    world.join("a")
+    view = world.create()
+    for change in (world.service.pause, world.service.resume, world.service.stop):
+        change(view.id, "token:ann")
+    assert tags(world) == [
+        Tag.ROLLOUT_CREATED,
+        Tag.ROLLOUT_STARTED,
+        Tag.ROLLOUT_PAUSED,
+        Tag.ROLLOUT_RESUMED,
+        Tag.ROLLOUT_STOPPED,
+    ]
+    assert world.woken == 5
+
+
+def test_a_change_that_the_state_does_not_allow_changes_nothing(world: World) -> None:
+    world.join("a")
+    view = world.create(start=False)
+    with pytest.raises(ConflictError) as caught:
+        world.service.pause(view.id, "token:ann")
+    assert caught.value.details["possible"] == ["schedule", "start", "stop"]
+    assert world.service.get(view.id) == view
+    assert tags(world) == [Tag.ROLLOUT_CREATED]
+
+
+def test_the_newest_rollouts_come_first(world: World) -> None:
+    world.join("a")
+    created: list[str] = []
+    for _ in range(3):
+        created.insert(0, world.create(start=False).id)
+        world.wait(seconds=1)
+    assert [view.id for view in world.service.list()] == created
+    assert [view.id for view in world.service.list(limit=1)] == created[:1]
+
+
+def test_a_scheduled_rollout_waits_for_its_moment_in_its_row(world: World) -> None:
+    device = world.join("a")
+    at = world.now + timedelta(hours=2)
+    view = world.create(start=False, start_at=at)
+    assert view.state is RolloutState.SCHEDULED
+    world.wait(hours=2, seconds=-1)
+    world.run_due()
+    assert world.state(view.id) == RolloutState.SCHEDULED
+    world.wait(seconds=1)
+    world.run_due()
+    assert world.state(view.id) == RolloutState.RUNNING
+    assert Tag.ROLLOUT_DUE in tags(world)
+    device.sync()
+    world.run_due()
+    done = world.service.get(view.id)
+    assert (done.state, done.started_at, done.finished_at) == (RolloutState.FINISHED, at, at)

@@ -1,0 +1,423 @@
+"""A controller's rollout engine in this process, and devices that speak with it as agents do.
+
+The database, service, runner and conversation are the real ones. `SimDevice` keeps what an agent
+keeps on disk and follows the agent's rules: one execution per id, never run again; what is no
+longer wanted ends as CANCELED; reports are numbered and kept until acknowledged.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import itertools
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.audit.denials import Denials
+from sprat_controller.link.conversation import Conversation, Welcoming
+from sprat_controller.rollout.requests import (
+    PlanRequest,
+    RolloutRequest,
+    RolloutView,
+    Target,
+)
+from sprat_controller.rollout.runner import Runner
+from sprat_controller.rollout.service import RolloutService
+from sprat_controller.store.session import Database, sqlite_url
+from sprat_controller.store.tables import (
+    Device,
+    DeviceLabel,
+    Execution,
+    Publisher,
+    Release,
+    Rollout,
+    Variant,
+)
+from sprat_proto import assignment, manifest, signing
+from sprat_proto.fit import MIB
+from sprat_proto.states import ExecutionState
+from sprat_proto.v1 import link_pb2
+from sqlalchemy import event
+from sqlmodel import SQLModel, col, select
+
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+MODEL = "talk"
+ALIAS = "assistant"
+# Variant by weight, in MiB.
+WEIGHTS = {"q8_0": 200, "q4_0": 100}
+BIG, SMALL, TINY = 1000 * MIB, 200 * MIB, 100 * MIB  # memory budgets: q8_0, q4_0, nothing
+OPERATOR = "token:ann"
+
+
+class KilledError(BaseException):
+    """kill -9: nothing catches it, and nothing after it happens."""
+
+
+class World:
+    """A controller whose time, ids and pushes belong to the test; one at a time."""
+
+    def __init__(self) -> None:
+        self.database = _database()
+        with self.database.transaction() as session:
+            for table in reversed(SQLModel.metadata.sorted_tables):
+                session.connection().execute(table.delete())
+        self.now = START
+        self.ids = itertools.count(1)
+        self.pushed: list[tuple[str, link_pb2.ControllerMessage]] = []
+        self.woken = 0
+        self.key = assignment_key()
+        self.credentials = BlobCredentials(b"s" * 32)
+        self._open()
+
+    def _open(self) -> None:
+        self.service = RolloutService(self.database, self.clock, self.new_id, self.wake)
+        self.runner = Runner(self.database, self.key, self._push)
+        self.conversation = Conversation(
+            self.database,
+            self.clock,
+            key=self.key,
+            credentials=self.credentials,
+            denials=Denials(self.database),
+            welcoming=Welcoming(heartbeat_s=60, blob_base_urls=("https://c.test:7770/blobs",)),
+            on_progress=self.wake,
+        )
+
+    def close(self) -> None:
+        self.database.close()
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def new_id(self) -> str:
+        return f"id-{next(self.ids):05}"
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def _push(self, device_id: str, message: link_pb2.ControllerMessage) -> None:
+        self.pushed.append((device_id, message))
+
+    def run_due(self) -> None:
+        self.runner.run_due(self.now)
+
+    def wait(self, **much: float) -> None:
+        self.now += timedelta(**much)
+
+    @contextmanager
+    def killed_after(self, statements: int) -> Generator[None]:
+        """Kill the controller when it is about to do the given statement or commit."""
+        left = itertools.count(statements, -1)
+
+        def kill(*_: object) -> None:
+            if next(left) == 0:
+                raise KilledError
+
+        names = ("before_cursor_execute", "commit")
+        for name in names:
+            event.listen(self.database.engine, name, kill)
+        try:
+            yield
+        finally:
+            for name in names:
+                event.remove(self.database.engine, name, kill)
+
+    def publish(self, release: str, *, model: str = MODEL, counter: int = 1) -> dict[str, str]:
+        """Keep a release and return its digests by variant."""
+        digests: dict[str, str] = {}
+        with self.database.transaction() as session:
+            session.merge(Publisher(key_id="k", name="ann", public_pem="p", created_at=self.now))
+            session.add(
+                Release(
+                    model=model,
+                    release=release,
+                    counter=counter,
+                    created_at=self.now,
+                    pushed_by=OPERATOR,
+                )
+            )
+            session.flush()
+            for name, weight in WEIGHTS.items():
+                made = a_manifest(name, weight, model=model, release=release, counter=counter)
+                body = manifest.encode(made)
+                digests[name] = hashlib.sha256(body).hexdigest()
+                session.add(
+                    Variant(
+                        digest=digests[name],
+                        model=model,
+                        release=release,
+                        variant=name,
+                        manifest=body,
+                        envelope_sha256=hashlib.sha256(b"e" + body).hexdigest(),
+                        envelope_size=len(body),
+                        signer_key_id="k",
+                    )
+                )
+        return digests
+
+    def enrol(self, device_id: str, **labels: str) -> None:
+        """Keep a device that has not said anything yet."""
+        with self.database.transaction() as session:
+            session.add(
+                Device(id=device_id, state="REGISTERED", key_sha256="a" * 64, enrolled_at=self.now)
+            )
+            session.flush()
+            for key, value in labels.items():
+                session.add(DeviceLabel(device_id=device_id, key=key, value=value))
+
+    def join(self, device_id: str, budget: int = BIG, **labels: str) -> SimDevice:
+        """Enrol a device and let it say Hello."""
+        self.enrol(device_id, **labels)
+        device = SimDevice(self, device_id, budget)
+        device.hello()
+        return device
+
+    def create(self, release: str = "1.0.0", *, start: bool = True, **options: Any) -> RolloutView:
+        """Create a rollout and start it."""
+        what = PlanRequest(
+            options.pop("model", MODEL),
+            release,
+            options.pop("alias", ALIAS),
+            options.pop("target", Target()),
+            options.pop("context", 256),
+        )
+        view = self.service.create(RolloutRequest(what, **options), OPERATOR)
+        return self.service.start(view.id, OPERATOR) if start else view
+
+    def state(self, rollout_id: str) -> str:
+        return self.service.get(rollout_id).state
+
+    def states(self, rollout_id: str) -> dict[str, ExecutionState]:
+        return {one.device_id: one.state for one in self.service.executions(rollout_id)}
+
+    def device(self, device_id: str) -> Device:
+        with self.database.reading() as session:
+            device = session.exec(select(Device).where(col(Device.id) == device_id)).one()
+            session.expunge(device)
+            return device
+
+    def remove(self, device_id: str) -> None:
+        with self.database.transaction() as session:
+            device = session.get(Device, device_id)
+            assert device is not None
+            device.revoked_at = self.now
+
+    def executions(self) -> list[tuple[Execution, Rollout]]:
+        with self.database.reading() as session:
+            both = select(Execution, Rollout).join(
+                Rollout, col(Rollout.id) == col(Execution.rollout_id)
+            )
+            found = list(session.exec(both).all())
+            session.expunge_all()
+            return found
+
+
+@dataclass
+class SimDevice:
+    """What an agent keeps, and how it goes on from there."""
+
+    world: World
+    id: str
+    budget: int
+    assignment: assignment.Assignment | None = None
+    committed: dict[str, assignment.AssignedModel] = field(default_factory=dict[str, Any])
+    known: dict[str, ExecutionState] = field(default_factory=dict[str, ExecutionState])
+    runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    reports: list[link_pb2.Report] = field(default_factory=list[link_pb2.Report])
+    last_seq: int = 0
+
+    @property
+    def version(self) -> int:
+        return self.assignment.version if self.assignment else 0
+
+    def hello(self, **fields: Any) -> list[link_pb2.ControllerMessage]:
+        """Say Hello and take in the answers."""
+        hello = link_pb2.Hello(
+            capability=1,
+            agent_version="0.1.0",
+            profile=a_profile(self.budget),
+            assignment_version=self.version,
+            running=self.running(),
+            next_report_seq=self.reports[0].seq if self.reports else self.last_seq + 1,
+            next_audit_seq=1,
+        )
+        for name, value in fields.items():
+            setattr(hello, name, value)
+        return self.say(hello=hello)
+
+    def heartbeat(self) -> list[link_pb2.ControllerMessage]:
+        """Say what runs and take in the answers."""
+        beat = link_pb2.Heartbeat(assignment_version=self.version, running=self.running())
+        return self.say(heartbeat=beat)
+
+    def running(self) -> list[link_pb2.RunningModel]:
+        return [
+            link_pb2.RunningModel(
+                alias=alias,
+                model=one.model,
+                release=one.release,
+                variant=one.variant,
+                digest=one.digest,
+                state="LOADED",
+            )
+            for alias, one in sorted(self.committed.items())
+        ]
+
+    def say(self, *, heard: bool = True, **body: Any) -> list[link_pb2.ControllerMessage]:
+        """Send one message; the answers are lost unless `heard`."""
+        message = link_pb2.DeviceMessage(boot_id="boot", **body)
+        answers = self.world.conversation.receive(self.id, "grpc", message)
+        for answer in answers if heard else []:
+            self.hear(answer)
+        return answers
+
+    def hear(self, message: link_pb2.ControllerMessage) -> None:
+        """Take in one message, as an agent does."""
+        if message.HasField("report_ack"):
+            kept = message.report_ack.up_to
+            self.reports = [one for one in self.reports if one.seq > kept]
+        elif message.HasField("assignment") and message.assignment.version > self.version:
+            checked = signing.verify(
+                message.assignment.envelope,
+                assignment.PAYLOAD_TYPE,
+                [signing.TrustedKey("controller", self.world.key.public_pem)],
+            )
+            self.assignment = assignment.decode(checked.payload)
+            assert self.assignment.device_id == self.id
+            self._obey(self.assignment)
+
+    def _obey(self, wanted: assignment.Assignment) -> None:
+        assigned = {one.execution_id for one in wanted.models}
+        for execution_id, state in list(self.known.items()):
+            if not state.is_final and execution_id not in assigned:
+                self._move(execution_id, ExecutionState.CANCELED, self._running_of(execution_id))
+        aliases = {one.alias for one in wanted.models}
+        for alias in set(self.committed) - aliases:
+            del self.committed[alias]
+        for one in wanted.models:
+            if one.execution_id not in self.known:
+                self._move(one.execution_id, ExecutionState.IN_PROGRESS, one.alias)
+                now = self.committed.get(one.alias)
+                if now is not None and now.digest == one.digest:
+                    self._move(one.execution_id, ExecutionState.SUCCEEDED, one.alias)
+
+    def under_way(self) -> list[assignment.AssignedModel]:
+        """Return what is assigned and not ended."""
+        models = self.assignment.models if self.assignment else []
+        return [one for one in models if not self.known[one.execution_id].is_final]
+
+    def finish(self, state: ExecutionState = ExecutionState.SUCCEEDED) -> None:
+        """Carry all that is under way to its end."""
+        for one in self.under_way():
+            self.runs[one.execution_id] += 1
+            if state is ExecutionState.SUCCEEDED:
+                self.committed[one.alias] = one
+            self._move(one.execution_id, state, one.alias)
+
+    def _running_of(self, execution_id: str) -> str:
+        del execution_id
+        return ALIAS
+
+    def _move(self, execution_id: str, state: ExecutionState, alias: str) -> None:
+        self.known[execution_id] = state
+        running = self.committed.get(alias)
+        said = link_pb2.ExecutionReport(
+            execution_id=execution_id,
+            state=state,
+            step="DOWNLOADING" if state is ExecutionState.IN_PROGRESS else "",
+            running_digest=running.digest if running else "",
+        )
+        if state in (ExecutionState.FAILED, ExecutionState.ROLLED_BACK):
+            said.reason.CopyFrom(link_pb2.Reason(code="PROBE_FAILED", message="it babbles"))
+        self.last_seq += 1
+        self.reports.append(link_pb2.Report(seq=self.last_seq, at_ms=0, execution=said))
+
+    def send_reports(self) -> None:
+        """Send all that is not acknowledged, in order."""
+        for report in list(self.reports):
+            self.say(report=report)
+
+    def sync(self, state: ExecutionState = ExecutionState.SUCCEEDED) -> None:
+        """Do all that an agent online does: hear, obey, finish, report, tell what runs."""
+        self.heartbeat()
+        self.finish(state)
+        self.send_reports()
+        self.heartbeat()
+
+
+def a_profile(budget: int, **changes: Any) -> link_pb2.HardwareProfile:
+    """Return a device's hardware with this memory budget."""
+    fields: dict[str, Any] = {
+        "arch": "x86_64",
+        "cores": 4,
+        "cpu_features": ["avx2"],
+        "memory_bytes": 2 * budget,
+        "memory_budget_bytes": budget,
+        "disk_free_bytes": 4000 * MIB,
+        "os": "linux",
+        "runtimes": ["llama.cpp"],
+    }
+    return link_pb2.HardwareProfile(**{**fields, **changes})
+
+
+def a_manifest(
+    variant: str, weight_mib: int, *, model: str, release: str, counter: int
+) -> manifest.Manifest:
+    """Return a manifest whose weights take so many MiB."""
+    size = weight_mib * MIB
+    shard = manifest.Shard(0, "c" * 64, size, 1 << 20, ["d" * 64] * weight_mib)
+    return manifest.Manifest(
+        schema=1,
+        model=model,
+        release=release,
+        release_counter=counter,
+        variant=variant,
+        runtime="llama.cpp",
+        min_runtime="0.3.36",
+        created="2026-11-23T12:00:00Z",
+        source=manifest.Source("b" * 64, size),
+        slots=[manifest.Slot(0, ["*"])],
+        shards=[shard],
+        deltas=[],
+        adapters=[],
+        encodings=["raw"],
+        facts=manifest.Facts(
+            architecture="llama",
+            quantization=variant,
+            parameters=100_000_000,
+            weights_bytes=size,
+            layers=2,
+            embedding_length=64,
+            heads=4,
+            kv_heads=2,
+            key_length=16,
+            value_length=16,
+            vocabulary=258,
+            context_length=512,
+        ),
+        activation=manifest.Activation(),
+        disk_needed=size,
+    )
+
+
+@cache
+def _database() -> Database:
+    """Return the one database of this process: statements are compiled once for all worlds."""
+    folder = tempfile.mkdtemp(prefix="sprat-world-")
+    atexit.register(shutil.rmtree, folder)
+    made = Database(sqlite_url(Path(folder) / "controller.db"))
+    SQLModel.metadata.create_all(made.engine)
+    return made
+
+
+@cache
+def assignment_key() -> signing.SigningKey:
+    return signing.SigningKey(signing.generate_private_pem())
