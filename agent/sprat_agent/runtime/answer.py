@@ -27,10 +27,10 @@ class Answer:
         self._took_ms = 0.0
 
     @classmethod
-    async def begin(cls, alias: ServedAlias, chat: Chat, *, is_pinned: bool) -> Answer:
+    async def begin(cls, alias: ServedAlias, chat: Chat, *, pinned: str | None) -> Answer:
         """Wait for a worker to take the request; see `ServedAlias.admit`."""
         began = monotonic()
-        admission = await alias.admit(chat, is_pinned=is_pinned)
+        admission = await alias.admit(chat, pinned=pinned)
         return cls(admission.hosted.loadable, admission.ask, began)
 
     def __aiter__(self) -> Answer:

@@ -60,6 +60,7 @@ class Admission:
 @dataclass(eq=False)
 class _Waiting:
     chat: Chat
+    pinned: str | None  # the digest that alone may answer
     is_for_candidate: bool
     admitted: asyncio.Future[Admission]
 
@@ -116,7 +117,7 @@ class ServedAlias:
 
     def status(self) -> Status:
         """Return how it is doing."""
-        serving = self._serving(is_for_candidate=False)
+        serving = self._turn(is_for_candidate=False)
         can_answer = serving is not None and serving.is_ready
         return Status(
             alias=self.name,
@@ -130,12 +131,13 @@ class ServedAlias:
             candidate_pid=self.candidate.pid if self.candidate else None,
         )
 
-    async def admit(self, chat: Chat, *, is_pinned: bool) -> Admission:
+    async def admit(self, chat: Chat, *, pinned: str | None) -> Admission:
         """Wait for a free slot and send the request.
 
         Args:
             chat: The request.
-            is_pinned: It names a release, so it is no part of the candidate's share.
+            pinned: The digest of the release that it names, which alone may answer it; such a
+                request is no part of the candidate's share.
 
         Raises:
             QueueFullError: Too many wait already.
@@ -147,7 +149,8 @@ class ServedAlias:
                 f"{len(self._waiting)} requests wait for {self.name!r} already: try again later",
                 retry_after_s=1,
             )
-        mine = _Waiting(chat, self._is_shared(is_pinned=is_pinned), _new_future())
+        is_for_candidate = pinned is None and self._is_for_candidate()
+        mine = _Waiting(chat, pinned, is_for_candidate, _new_future())
         self._waiting.append(mine)
         self.dispatch()
         try:
@@ -163,7 +166,7 @@ class ServedAlias:
     def dispatch(self) -> None:
         """Send waiting requests, oldest first, to models that have a free slot."""
         for one in list(self._waiting):
-            hosted = self._serving(is_for_candidate=one.is_for_candidate)
+            hosted = self._serving(one)
             if hosted and hosted.worker and hosted.free > 0:
                 self._waiting.remove(one)
                 if not one.admitted.done():
@@ -175,7 +178,8 @@ class ServedAlias:
             if mine.admitted.done():
                 return mine.admitted.result()
             # A busy model is worth waiting for, however long; an absent one is not.
-            if not self.status().can_answer:
+            serving = self._serving(mine)
+            if serving is None or not serving.is_ready:
                 raise self._loading_error()
 
     def _loading_error(self) -> AnswerError:
@@ -183,13 +187,20 @@ class ServedAlias:
             f"{self.name!r} cannot answer now: {self._reason()}", retry_after_s=5
         )
 
-    def _is_shared(self, *, is_pinned: bool) -> bool:
-        if is_pinned or self.candidate is None:
+    def _is_for_candidate(self) -> bool:
+        if self.candidate is None:
             return False
         self._count += 1
         return takes_share(self._count - 1, self.share_percent)
 
-    def _serving(self, *, is_for_candidate: bool) -> HostedModel | None:
+    def _serving(self, one: _Waiting) -> HostedModel | None:
+        """Return the model that may answer a request, ready or not."""
+        hosted = self._turn(is_for_candidate=one.is_for_candidate)
+        if hosted and one.pinned not in {None, hosted.loadable.digest}:
+            return None
+        return hosted
+
+    def _turn(self, *, is_for_candidate: bool) -> HostedModel | None:
         """Return the model whose turn it is, ready or not."""
         candidate = self.candidate
         if candidate and is_for_candidate and candidate.is_ready:

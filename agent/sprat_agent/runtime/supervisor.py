@@ -59,6 +59,7 @@ class Supervisor:
             limits: Times and queue lengths.
             command: What runs a worker.
         """
+        run_dir = run_dir.resolve()  # workers run elsewhere
         run_dir.mkdir(parents=True, exist_ok=True)
         for left_over in run_dir.glob("worker-*"):
             shutil.rmtree(left_over)
@@ -203,8 +204,8 @@ class Supervisor:
         Raises:
             AnswerError: It was not admitted; later errors come while the answer is iterated.
         """
-        alias, is_pinned = self._resolve(name)
-        answer = await Answer.begin(alias, chat, is_pinned=is_pinned)
+        alias, pinned = self._resolve(name)
+        answer = await Answer.begin(alias, chat, pinned=pinned)
         try:
             yield answer
         finally:
@@ -362,16 +363,16 @@ class Supervisor:
             found=f"{needed} bytes",
         )
 
-    def _resolve(self, name: str) -> tuple[ServedAlias, bool]:
-        """Return the alias that a name stands for, and whether the name is pinned to a release."""
+    def _resolve(self, name: str) -> tuple[ServedAlias, str | None]:
+        """Return the alias that a name stands for, and the digest if it names a release."""
         alias = self._aliases.get(name)
         if alias and alias.all_hosted():
-            return alias, False
+            return alias, None
         for found, one in self.offered():
             if name == one.model:
-                return self._aliases[found], False
+                return self._aliases[found], None
             if name in (one.name, f"{one.model}@{one.release}"):
-                return self._aliases[found], True
+                return self._aliases[found], one.digest
         here = ", ".join(alias for alias, _ in self.offered()) or "none"
         raise ModelNotFoundError(f"the model {name[:100]!r} is not here; there are: {here}")
 

@@ -96,6 +96,19 @@ async def test_requests_are_held_only_for_so_long(
     await bench.supervisor.close()
 
 
+async def test_a_request_for_a_release_is_never_answered_by_another(
+    tmp_path: Path, one: Loadable, two: Loadable
+) -> None:
+    bench = Bench(tmp_path, budget_bytes=ONE_FITS, limits=replace(QUICK, hold_s=0.05))
+    await bench.supervisor.load_committed(one)
+    await bench.supervisor.load_candidate(two)
+    await bench.supervisor.probe("assistant", Activation())
+    assert await bench.ask("hello") == ("2.0.0", "hello")
+    with pytest.raises(faults.ModelLoadingError):
+        await bench.ask("hello", "tiny@1.0.0")
+    await bench.supervisor.close()
+
+
 async def test_what_fits_in_no_way_is_refused_before_anything_is_ended(
     tight: Bench, one: Loadable, two: Loadable
 ) -> None:
