@@ -1,0 +1,107 @@
+"""The part of an agent that converses: its real state file, journal, outbox and loop, no models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from sprat_agent.audit.journal import Journal
+from sprat_agent.clock import system_clock, to_ms
+from sprat_agent.link.carrier import Carrier
+from sprat_agent.state import State
+from sprat_agent.sync.dialogue import Voice
+from sprat_agent.sync.intake import Intake
+from sprat_agent.sync.ledger import Ledger
+from sprat_agent.sync.loop import Conversation, Listeners
+from sprat_agent.sync.outbox import Outbox
+from sprat_proto.signing import TrustedKey
+from sprat_proto.v1.link_pb2 import ExecutionReport, HardwareProfile, Heartbeat, Hello, Welcome
+
+PROFILE = HardwareProfile(arch="x86_64", cores=4, memory_bytes=1 << 32, runtimes=["llama.cpp"])
+
+
+class TalkingDevice:
+    """Writes reports and audit, and brings them over.
+
+    Attributes:
+        obeyed: The versions of assignments in the order in which they were taken.
+    """
+
+    def __init__(
+        self, device_id: str, folder: Path, key: TrustedKey, carriers: Sequence[Carrier]
+    ) -> None:
+        self._state = State(folder)
+        self.journal = Journal(self._state, system_clock)
+        self.outbox = Outbox(self._state)
+        self.ledger = Ledger(self._state, self.journal, self.outbox, system_clock)
+        self.obeyed: list[int] = []
+        self._carriers = carriers
+        self._voice = Voice(device_id, "boot-1", self._hello, self._heartbeat)
+        self._intake = Intake(device_id, key, self.ledger, self.journal)
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to converse."""
+        conversation = Conversation(
+            self._carriers,
+            self._voice,
+            outbox=self.outbox,
+            journal=self.journal,
+            intake=self._intake,
+            listeners=Listeners(welcome=_welcome, assignment_kept=self._obey),
+            uniform=_impatient,
+        )
+        self.journal.on_append = conversation.wake
+        self.outbox.on_ready = conversation.wake
+        self._running = asyncio.create_task(conversation.run())
+
+    async def stop(self) -> None:
+        """End as a process does: what is kept is on disk."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+        self._state.close()
+
+    def report(self, execution_id: str, running_digest: str) -> None:
+        """Write a report."""
+        said = ExecutionReport(
+            execution_id=execution_id, state="IN_PROGRESS", running_digest=running_digest
+        )
+        with self._state.transaction() as connection:
+            self.outbox.write(connection, to_ms(system_clock()), said)
+        self.outbox.on_ready()
+
+    def has_told_all(self) -> bool:
+        """Nothing waits for an acknowledgement."""
+        reports, audit = self.outbox, self.journal
+        return (
+            reports.oldest_unacknowledged() > reports.last_seq()
+            and audit.oldest_unacknowledged() == audit.next_seq()
+        )
+
+    def _obey(self) -> None:
+        self.obeyed.append(self.ledger.assignment_version())
+
+    def _hello(self) -> Hello:
+        return Hello(
+            capability=1,
+            profile=PROFILE,
+            assignment_version=self.ledger.assignment_version(),
+            next_report_seq=self.outbox.oldest_unacknowledged(),
+            next_audit_seq=self.journal.oldest_unacknowledged(),
+        )
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(assignment_version=self.ledger.assignment_version())
+
+
+def _welcome(_welcome: Welcome) -> None:
+    """Nobody here needs the credential."""
+
+
+def _impatient(low: float, high: float) -> float:
+    """Return a short wait: what is tested is not the waiting."""
+    return low + (high - low) * 0.05
