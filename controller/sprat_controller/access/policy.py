@@ -48,7 +48,13 @@ _VIEW: Final = frozenset(
 
 GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.VIEWER: _VIEW,
-    Role.OPERATOR: _VIEW | {Permission.CHANGE_FLEET, Permission.ENROL, Permission.ROLL_OUT},
+    Role.OPERATOR: _VIEW
+    | {
+        Permission.CHANGE_FLEET,
+        Permission.ENROL,
+        Permission.ROLL_OUT,
+        Permission.READ_BLOBS,
+    },
     Role.PUBLISHER: frozenset({Permission.READ_MODELS, Permission.READ_BLOBS, Permission.PUBLISH}),
     Role.ADMIN: frozenset(Permission),
 }

@@ -113,6 +113,16 @@ def show(session: Session, device_id: str) -> Row:
     }
 
 
+def simulated(session: Session, rollout_id: str) -> set[str]:
+    """Return the devices of a rollout whose hardware is only declared."""
+    statement = (
+        sql.select(col(Device.id))
+        .join(Execution, col(Execution.device_id) == col(Device.id))
+        .where(col(Execution.rollout_id) == rollout_id, col(Device.simulated).is_(True))
+    )
+    return set(session.connection().execute(statement).scalars())
+
+
 def relabel(
     session: Session, device_id: str, labels: Mapping[str, str], *, actor: str, now: datetime
 ) -> None:

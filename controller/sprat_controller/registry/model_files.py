@@ -66,4 +66,4 @@ def _faults_of_model(manifest: Manifest, path: Path) -> Iterator[str]:
     for name in msgspec.structs.asdict(facts):
         read, told = getattr(facts, name), getattr(manifest.facts, name)
         if name != "licence" and read != told:  # a publisher may word the licence
-            yield f"expected {name} {told!r} in {path.name[:12]}, as its manifest says, found {read!r}"
+            yield f"expected {name} {told!r} in {path.name[:12]} as its manifest, found {read!r}"

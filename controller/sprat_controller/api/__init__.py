@@ -1,0 +1,1 @@
+"""The HTTPS API: what operators, publishers and enrolling devices call."""

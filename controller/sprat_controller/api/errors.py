@@ -1,0 +1,127 @@
+"""One shape for every error, whoever raises it: `{"error": {"code", "message", "details"}}`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sprat_controller.api.schema import ErrorAnswer
+from sprat_controller.errors import DeniedError, SpratError
+
+_CODES: Final[Mapping[int, str]] = {
+    400: "invalid_request",
+    404: "route_not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    416: "range_not_satisfiable",
+}
+_LONGEST_FOUND: Final = 100
+_DESCRIPTIONS: Final[Mapping[int, str]] = {
+    400: "The request makes no sense",
+    401: "No valid token",
+    403: "The token does not allow it",
+    404: "No such thing",
+    409: "The thing is in a state that does not allow it",
+    413: "The body is too large",
+    416: "The blob does not have these bytes",
+    422: "A field, or what was published, is not as it must be",
+    507: "The disk is full",
+}
+
+
+def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of the errors that a route may answer."""
+    return {
+        status: {"model": ErrorAnswer, "description": _DESCRIPTIONS[status]} for status in statuses
+    }
+
+
+def error_response(
+    status: int,
+    code: str,
+    message: str,
+    details: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return an error in its one shape."""
+    error = {"code": code, "message": message, "details": dict(details or {})}
+    return JSONResponse({"error": error}, status_code=status, headers=dict(headers or {}))
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every kind of error in the one shape."""
+    app.add_exception_handler(SpratError, _on_sprat_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_error)
+
+
+def status_of(error: SpratError) -> int:
+    """Return the HTTP status of an error."""
+    if isinstance(error, DeniedError) and error.code == "not_authenticated":
+        return HTTPStatus.UNAUTHORIZED
+    return error.status
+
+
+def _on_sprat_error(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, SpratError):
+        raise TypeError("expected a SpratError") from error
+    status = status_of(error)
+    headers = {"www-authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    return error_response(status, error.code, error.message, error.details, headers)
+
+
+def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise TypeError("expected a RequestValidationError") from error
+    faults = [_fault(fault) for fault in error.errors()]
+    more = f" ({len(faults) - 1} more in details)" if len(faults) > 1 else ""
+    return error_response(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_request",
+        f"{faults[0]['field']}: {faults[0]['message']}{more}",
+        {"faults": faults},
+    )
+
+
+def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer what Starlette and FastAPI raise themselves."""
+    if not isinstance(error, HTTPException):
+        raise TypeError("expected an HTTPException") from error
+    status = error.status_code
+    messages = {
+        404: f"there is nothing at {request.url.path}: see /docs",
+        405: f"{request.method} cannot be done with {request.url.path}: see /docs",
+        400: "expected a body that can be read, found another",
+    }
+    code = _CODES.get(status, "http_error")
+    return error_response(status, code, messages.get(status, error.detail), headers=error.headers)
+
+
+def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
+    """Return the field, and one sentence with what was expected and what was found."""
+    location: Sequence[object] = fault["loc"]
+    field = ".".join(str(part) for part in location[1:]) or str(location[0])
+    if fault["type"] == "json_invalid":
+        return {"field": "body", "message": f"expected JSON, {fault['ctx']['error']}"}
+    if fault["type"] == "missing":
+        return {"field": field, "message": "expected a value, found none"}
+    if fault["type"] == "extra_forbidden":
+        return {"field": field, "message": "expected only the fields of /docs, found this one"}
+    expected = str(fault["msg"]).removeprefix("Value error, ")
+    expected = expected[:1].lower() + expected[1:]
+    return {"field": field, "message": f"{expected}, found {_shown(fault.get('input'))}"}
+
+
+def _shown(value: object) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= _LONGEST_FOUND else f"{text[:_LONGEST_FOUND]}..."

@@ -1,0 +1,87 @@
+"""Around every request: an id, a bound on the body, and a last resort that shows no traceback."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sprat_controller.api.errors import error_response
+
+# A rollout to 10,000 devices by name is 0.7 MB.
+MAX_BODY_BYTES: Final = 4 << 20
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_log = logging.getLogger(__name__)
+
+
+class Envelope:
+    """Wraps the whole application."""
+
+    def __init__(
+        self, app: ASGIApp, new_id: Callable[[], str], unbounded: Callable[[Scope], bool]
+    ) -> None:
+        """Wrap `app`.
+
+        Args:
+            app: The application.
+            new_id: Makes the id of a request that brings none.
+            unbounded: Tells requests whose body may be large: uploads, which are streamed.
+        """
+        self._app = app
+        self._new_id = new_id
+        self._unbounded = unbounded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id()
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        bounded = receive if self._unbounded(scope) else _Bounded(receive)
+        try:
+            await self._app(scope, bounded, send_with_id)
+        except Exception:
+            _log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise  # the connection is cut, so that nobody takes half an answer for a whole one
+            answer = error_response(
+                500,
+                "internal_error",
+                "the controller failed at this request: its log has the reason under this"
+                f" request's id, {request_id}",
+            )
+            await answer(scope, receive, send_with_id)
+
+
+class _Bounded:
+    """A receive that stops at `MAX_BODY_BYTES`."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._size = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self._size > MAX_BODY_BYTES:
+            raise HTTPException(
+                413,
+                f"expected a body of at most {MAX_BODY_BYTES} bytes, found more",
+                headers={"connection": "close"},
+            )
+        return message

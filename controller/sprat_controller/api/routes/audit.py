@@ -1,0 +1,83 @@
+"""The audit logs: the controller's own, and each device's as it arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Response
+
+from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.api import schema
+from sprat_controller.api.answers import fast
+from sprat_controller.api.auth import require
+from sprat_controller.api.errors import error_answers
+from sprat_controller.api.parts import DatabasePart
+from sprat_controller.api.routes.paging import AfterPosition, Limit
+from sprat_controller.audit import verify
+from sprat_controller.fleet import inventory
+from sprat_controller.store import queries
+from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
+
+router = APIRouter(tags=["audit"])
+Auditor = Annotated[Actor, Depends(require(Permission.READ_AUDIT))]
+Filter = Annotated[str | None, Query(max_length=300)]
+
+
+@router.get("/audit", response_model=schema.AuditPage, responses=error_answers(422))
+def list_audit(
+    _: Auditor,
+    database: DatabasePart,
+    *,
+    after: AfterPosition = 0,
+    limit: Limit = 100,
+    tag: Filter = None,
+    actor: Filter = None,
+    subject: Filter = None,
+) -> Response:
+    """The controller's log, oldest first."""
+    wanted = queries.AuditFilter(tag, actor, subject)
+    with database.reading() as session:
+        return _page(queries.audit_page(session, wanted, after=after, limit=limit), limit)
+
+
+@router.get("/audit/verify")
+def verify_audit(_: Auditor, database: DatabasePart) -> schema.ChainAnswer:
+    """Check the controller's log from its first record to its last."""
+    with database.reading() as session:
+        return schema.ChainAnswer.model_validate(verify.verify_controller(session))
+
+
+@router.get(
+    "/devices/{device_id}/audit",
+    response_model=schema.AuditPage,
+    responses=error_answers(404, 422),
+)
+def list_device_audit(
+    device_id: str,
+    _: Auditor,
+    database: DatabasePart,
+    *,
+    after: AfterPosition = 0,
+    limit: Limit = 100,
+) -> Response:
+    """A device's own log as far as it has arrived, oldest first."""
+    with database.reading() as session:
+        inventory.find(session, device_id)
+        return _page(queries.device_audit_page(session, device_id, after=after, limit=limit), limit)
+
+
+@router.get("/devices/{device_id}/audit/verify", responses=error_answers(404))
+def verify_device_audit(device_id: str, _: Auditor, database: DatabasePart) -> schema.ChainAnswer:
+    """Check a device's log from its first record to the last that arrived."""
+    with database.reading() as session:
+        inventory.find(session, device_id)
+        return schema.ChainAnswer.model_validate(verify.verify_device(session, device_id))
+
+
+def _page(rows: Sequence[AuditRecord | DeviceAuditRecord], limit: int) -> Response:
+    items = [
+        {"seq": row.seq, "hash": row.hash, "body": msgspec.json.decode(row.body)} for row in rows
+    ]
+    return fast({"items": items, "next": rows[-1].seq if len(rows) == limit else None})

@@ -1,0 +1,66 @@
+"""Devices."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response, status
+from sprat_proto.states import DeviceState
+
+from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.api import schema
+from sprat_controller.api.answers import fast
+from sprat_controller.api.auth import require
+from sprat_controller.api.errors import error_answers
+from sprat_controller.api.parts import AllParts, DatabasePart, Now
+from sprat_controller.api.routes.paging import AfterName, Limit
+from sprat_controller.fleet import inventory
+
+router = APIRouter(prefix="/devices", tags=["devices"])
+Reader = Annotated[Actor, Depends(require(Permission.READ_FLEET))]
+Changer = Annotated[Actor, Depends(require(Permission.CHANGE_FLEET))]
+Labels = Annotated[list[str], Query(max_length=64, description="KEY=VALUE, repeatable")]
+
+
+@router.get("", response_model=schema.DevicePage, responses=error_answers(400, 422))
+def list_devices(
+    _: Reader,
+    database: DatabasePart,
+    *,
+    limit: Limit = 100,
+    after: AfterName = "",
+    state: DeviceState | None = None,
+    label: Labels = [],  # noqa: B006 - FastAPI copies it
+) -> Response:
+    """Devices by name, those that were removed left out."""
+    wanted = inventory.Wanted(state, inventory.parse_labels(label))
+    with database.reading() as session:
+        items = inventory.page(session, wanted, after=after, limit=limit)
+    return fast({"items": items, "next": items[-1]["id"] if len(items) == limit else None})
+
+
+@router.get("/{device_id}", responses=error_answers(404))
+def show_device(device_id: str, _: Reader, database: DatabasePart) -> schema.DeviceDetail:
+    """All that is known of a device, also of one that was removed."""
+    with database.reading() as session:
+        return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
+
+
+@router.patch("/{device_id}", responses=error_answers(400, 404, 413, 422))
+def change_device(
+    device_id: str, body: schema.DeviceChange, actor: Changer, database: DatabasePart, now: Now
+) -> schema.DeviceDetail:
+    """Replace a device's labels."""
+    with database.transaction() as session:
+        inventory.relabel(session, device_id, body.labels, actor=actor.audit_name, now=now)
+        session.flush()
+        return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
+
+
+@router.delete("/{device_id}", status_code=status.HTTP_204_NO_CONTENT, responses=error_answers(404))
+def remove_device(device_id: str, actor: Changer, parts: AllParts) -> None:
+    """Revoke a device: it is never spoken to again."""
+    with parts.database.transaction() as session:
+        inventory.remove(session, device_id, actor=actor.audit_name, now=parts.clock())
+    parts.end_session(device_id, "the device was removed")
+    parts.wake()

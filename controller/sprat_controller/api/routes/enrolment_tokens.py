@@ -1,0 +1,72 @@
+"""One-time tokens for new devices."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, status
+
+from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.api import schema
+from sprat_controller.api.auth import require
+from sprat_controller.api.errors import error_answers
+from sprat_controller.api.parts import AuthorityPart, DatabasePart, IdsPart, Now
+from sprat_controller.api.routes.paging import AfterName, Limit
+from sprat_controller.fleet import enrolment, inventory
+from sprat_controller.store import queries
+
+router = APIRouter(prefix="/enrolment-tokens", tags=["enrolment"])
+Enroller = Annotated[Actor, Depends(require(Permission.ENROL))]
+
+
+@router.get("")
+def list_enrolment_tokens(
+    _: Enroller, database: DatabasePart, limit: Limit = 100, after: AfterName = ""
+) -> schema.EnrolmentTokenPage:
+    """Enrolment tokens, oldest first, without their secrets."""
+    with database.reading() as session:
+        rows = queries.enrolment_tokens(session, after=after, limit=limit)
+    return schema.EnrolmentTokenPage(
+        items=[schema.EnrolmentToken.model_validate(row) for row in rows],
+        next=rows[-1].id if len(rows) == limit else None,
+    )
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, responses=error_answers(400, 409, 413, 422))
+def create_enrolment_token(
+    body: schema.EnrolmentTokenRequest,
+    actor: Enroller,
+    *,
+    database: DatabasePart,
+    authority: AuthorityPart,
+    ids: IdsPart,
+    now: Now,
+) -> schema.NewEnrolmentToken:
+    """Make a token for one device; its text is answered this once."""
+    inventory.check_labels(body.labels)
+    with database.transaction() as session:
+        row, claimed = enrolment.create_token(
+            session,
+            device_id=body.device_id,
+            labels=body.labels,
+            lifetime=timedelta(seconds=body.ttl_s),
+            actor=actor.audit_name,
+            now=now,
+            ca_fingerprint=authority.fingerprint,
+            new_id=ids.new_id,
+            new_secret=ids.new_secret,
+        )
+    made = schema.EnrolmentToken.model_validate(row)
+    return schema.NewEnrolmentToken(**made.model_dump(), token=str(claimed))
+
+
+@router.delete(
+    "/{token_id}", status_code=status.HTTP_204_NO_CONTENT, responses=error_answers(404, 409)
+)
+def revoke_enrolment_token(
+    token_id: str, actor: Enroller, database: DatabasePart, now: Now
+) -> None:
+    """Make an enrolment token worthless."""
+    with database.transaction() as session:
+        enrolment.revoke_token(session, token_id, actor=actor.audit_name, now=now)

@@ -1,0 +1,122 @@
+"""Rollouts: plan, create, start, pause, resume, stop, watch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response, status
+
+from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.api import schema
+from sprat_controller.api.answers import fast
+from sprat_controller.api.auth import require
+from sprat_controller.api.errors import error_answers
+from sprat_controller.api.parts import DatabasePart, RolloutsPart
+from sprat_controller.api.routes.paging import Limit
+from sprat_controller.fleet import inventory
+from sprat_controller.rollout.plan import Planned, verdict_json
+from sprat_controller.rollout.requests import PlanRequest, RolloutRequest, RolloutView, Target
+
+router = APIRouter(prefix="/rollouts", tags=["rollouts"])
+Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
+Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
+
+
+@router.post("/plan", response_model=schema.Plan, responses=error_answers(400, 404, 413, 422))
+def plan(body: schema.PlanBody, _: Reader, rollouts: RolloutsPart) -> Response:
+    """Tell who would get which variant and why; nothing is changed."""
+    return fast({"devices": [_line(line) for line in rollouts.plan(_plan_request(body))]})
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    responses=error_answers(400, 404, 409, 413, 422),
+)
+def create(body: schema.RolloutBody, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+    """Create a rollout: READY, or SCHEDULED if it has a time to start at."""
+    request = RolloutRequest(
+        plan=_plan_request(body),
+        name=body.name,
+        start_at=body.start_at,
+        max_in_progress=body.max_in_progress,
+        execution_timeout_s=body.execution_timeout_s,
+    )
+    return _answer(rollouts.create(request, actor.audit_name))
+
+
+@router.get("")
+def list_rollouts(_: Reader, rollouts: RolloutsPart, limit: Limit = 1000) -> schema.RolloutPage:
+    """The newest rollouts, newest first."""
+    return schema.RolloutPage(items=[_answer(view) for view in rollouts.list(limit)])
+
+
+@router.get("/{rollout_id}", responses=error_answers(404))
+def show(rollout_id: str, _: Reader, rollouts: RolloutsPart) -> schema.Rollout:
+    """A rollout, and how many executions are in each state."""
+    return _answer(rollouts.get(rollout_id))
+
+
+@router.get(
+    "/{rollout_id}/executions",
+    response_model=schema.ExecutionPage,
+    responses=error_answers(404),
+)
+def executions(
+    rollout_id: str, _: Reader, rollouts: RolloutsPart, database: DatabasePart
+) -> Response:
+    """Each device's run."""
+    views = rollouts.executions(rollout_id)
+    with database.reading() as session:
+        simulated = inventory.simulated(session, rollout_id)
+    items = [asdict(view) | {"simulated": view.device_id in simulated} for view in views]
+    return fast({"items": items, "next": None})
+
+
+@router.post("/{rollout_id}/start", responses=error_answers(404, 409))
+def start(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+    """Start it now, whatever time it was scheduled for."""
+    return _answer(rollouts.start(rollout_id, actor.audit_name))
+
+
+@router.post("/{rollout_id}/pause", responses=error_answers(404, 409))
+def pause(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+    """Give no further device work; those under way go on."""
+    return _answer(rollouts.pause(rollout_id, actor.audit_name))
+
+
+@router.post("/{rollout_id}/resume", responses=error_answers(404, 409))
+def resume(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+    """Go on after a pause."""
+    return _answer(rollouts.resume(rollout_id, actor.audit_name))
+
+
+@router.post("/{rollout_id}/stop", responses=error_answers(404, 409))
+def stop(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+    """Cancel what is unfinished; devices that are done keep what they have."""
+    return _answer(rollouts.stop(rollout_id, actor.audit_name))
+
+
+def _plan_request(body: schema.PlanBody) -> PlanRequest:
+    inventory.check_labels(body.labels)
+    target = Target(body.labels, tuple(body.devices))
+    return PlanRequest(body.model, body.release, body.alias, target, body.context)
+
+
+def _line(line: Planned) -> dict[str, object]:
+    return {
+        "device_id": line.device_id,
+        "simulated": line.simulated,
+        "hardware_class": line.hardware_class,
+        "action": line.action,
+        "variant": line.variant,
+        "digest": line.digest,
+        "current": line.current,
+        "reason": line.reason.as_json() if line.reason else None,
+        "verdicts": [verdict_json(verdict) for verdict in line.verdicts],
+    }
+
+
+def _answer(view: RolloutView) -> schema.Rollout:
+    return schema.Rollout.model_validate(asdict(view))

@@ -1,0 +1,126 @@
+"""`sprat-controller init|run`: the flags, and one sentence for whatever stands in the way."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+import uvloop
+
+from sprat_controller import __version__, config
+from sprat_controller.clock import system_clock
+from sprat_controller.errors import StartupError
+from sprat_controller.initialise import initialise
+from sprat_controller.process import run
+
+_USAGE_STATUS: Final = 64
+_MAX_HEARTBEAT_S: Final = 3600
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; `--help` has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with one sentence."""
+        self.exit(_USAGE_STATUS, f"sprat-controller: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    asked = _parser().parse_args(arguments)
+    try:
+        if asked.verb == "init":
+            return _init(asked)
+        return _run(asked)
+    except StartupError as error:
+        print(f"sprat-controller: {error.message}", file=sys.stderr)  # noqa: T201 - for people
+        return 1
+
+
+def _init(asked: argparse.Namespace) -> int:
+    made = initialise(config.DataFolder(asked.data), asked.host, system_clock)
+    print(  # noqa: T201 - the command's output
+        f"controller made in {made.folder.path}\n"
+        f"CA fingerprint (SHA-256): {made.ca_fingerprint}\n"
+        f"administrator's token: {made.folder.admin_token}\n"
+        f"next: sprat-controller run --data {made.folder.path}"
+    )
+    return 0
+
+
+def _run(asked: argparse.Namespace) -> int:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for name in ("alembic", "uvicorn.error", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        broker = config.parse_broker(asked.mqtt, asked.mqtt_port)
+    except ValueError as error:
+        raise StartupError("bad_flag", f"argument --mqtt: {error}") from error
+    options = config.RunOptions(
+        asked.listen, asked.api_port, asked.grpc_port, broker, asked.heartbeat
+    )
+    uvloop.run(run(config.DataFolder(asked.data), options, system_clock))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="sprat-controller", description="Publishes signed models and rolls them out."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="init|run")
+    init = verbs.add_parser("init", help="make keys, database and the first token")
+    init.add_argument("--data", type=Path, required=True, metavar="DIR")
+    init.add_argument(
+        "--host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address that devices reach the controller by; repeatable",
+    )
+    run_ = verbs.add_parser("run", help="serve until SIGTERM")
+    run_.add_argument("--data", type=Path, required=True, metavar="DIR")
+    run_.add_argument("--listen", type=_host, default="127.0.0.1", metavar="ADDRESS")
+    run_.add_argument("--api-port", type=_port, default=7770, metavar="PORT", help="0: any free")
+    run_.add_argument("--grpc-port", type=_port, default=7771, metavar="PORT", help="0: any free")
+    run_.add_argument(
+        "--mqtt", default="off", metavar="off|managed|mqtts://HOST:PORT", help="default: off"
+    )
+    run_.add_argument("--mqtt-port", type=_port, default=config.DEFAULT_BROKER_PORT, metavar="PORT")
+    run_.add_argument("--heartbeat", type=_seconds, default=60, metavar="SECONDS")
+    return parser
+
+
+def _host(text: str) -> str:
+    try:
+        return config.check_host(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _port(text: str) -> int:
+    try:
+        return config.check_port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_HEARTBEAT_S:
+        raise argparse.ArgumentTypeError(
+            f"expected 1 to {_MAX_HEARTBEAT_S} seconds, found {text!r}"
+        )
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,320 @@
+"""`sprat-controller run`: the one place that puts all parts together, starts and stops them.
+
+They start from the rows outward (database, scheduler, link, API) and stop the other way round.
+Being killed is an ordinary end too: everything that counts is in the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sprat_proto.signing import SigningKey
+
+from sprat_controller import __version__, ids
+from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.api.app import make_app
+from sprat_controller.api.parts import AssignmentKey, Ids, LinkAddresses, Parts
+from sprat_controller.audit import log
+from sprat_controller.audit.denials import Denials
+from sprat_controller.audit.tags import Tag
+from sprat_controller.clock import Clock
+from sprat_controller.config import (
+    DataFolder,
+    RunOptions,
+    bracketed,
+    is_wildcard,
+    server_names,
+    write_private,
+)
+from sprat_controller.errors import StartupError
+from sprat_controller.fleet.ca import CONTROLLER_NAME, CertificateAuthority, KeyPair
+from sprat_controller.https import HttpsServer, listen
+from sprat_controller.link.broker import ManagedBroker
+from sprat_controller.link.conversation import Conversation, Welcoming
+from sprat_controller.link.grpc import GrpcServer
+from sprat_controller.link.hub import Hub
+from sprat_controller.link.mqtt import MqttCarrier
+from sprat_controller.registry.blobs import BlobStore
+from sprat_controller.rollout.runner import Runner
+from sprat_controller.rollout.service import RolloutService
+from sprat_controller.schedule.clockwork import Clockwork
+from sprat_controller.store import migrations
+from sprat_controller.store.session import Database, sqlite_url
+
+ASSIGNMENT_KEY_NAME: Final = "controller"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What is read from the data folder's files."""
+
+    authority: CertificateAuthority
+    assignment: SigningKey
+    blob_credentials: BlobCredentials
+
+
+@dataclass(frozen=True)
+class Core:
+    """The parts of one process that need no port."""
+
+    clock: Clock
+    database: Database
+    keys: Keys
+    hub: Hub
+    denials: Denials
+    clockwork: Clockwork
+    conversation: Conversation
+    server: KeyPair  # the certificate that all servers of this process show
+
+
+async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        StartupError: Something that it needs is not there; one sentence says what.
+    """
+    folder.check_initialised()
+    stopping = _stop_signals()
+    with (
+        _held(folder),
+        listen(options.listen, options.api_port) as bound,
+        _database(folder, clock) as database,
+    ):
+        core = _core(folder, options, clock, database, _port_of(bound))
+        async with (
+            _grpc(core, options) as grpc_port,
+            _broker(core, options, folder, grpc_port) as (addresses, carrier),
+            _ticking(core.clockwork),
+        ):
+            app = make_app(_parts(core, folder, addresses), __version__)
+            https = HttpsServer(app, core.server, folder.tls)
+            ready = _addresses(options, _port_of(bound), addresses)
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(https.serve(bound), name="https")
+                carrying = tasks.create_task(carrier, name="mqtt") if carrier else None
+                await https.wait_started()
+                with _announced(folder.ready, ready):
+                    await stopping.wait()
+                https.stop()
+                await serving
+                if carrying is not None:
+                    carrying.cancel()
+
+
+def _stop_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for received in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(received, stopping.set)
+    return stopping
+
+
+@contextmanager
+def _held(folder: DataFolder) -> Generator[None]:
+    """Hold the folder, so that no second process works on the same rows and files."""
+    with folder.lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartupError(
+                "already_running",
+                f"another process is using {folder.path}: stop it first, or choose another folder",
+            ) from error
+        yield
+
+
+@contextmanager
+def _database(folder: DataFolder, clock: Clock) -> Generator[Database]:
+    """Open the rows, migrated to the newest schema; start and stop stand in the audit log."""
+    database = Database(sqlite_url(folder.database))
+    try:
+        migrations.upgrade(database)
+        _note(database, Tag.CONTROLLER_STARTED, clock)
+        yield database
+        _note(database, Tag.CONTROLLER_STOPPED, clock)
+    finally:
+        database.close()
+
+
+def _note(database: Database, tag: Tag, clock: Clock) -> None:
+    with database.transaction() as session:
+        log.append(
+            session,
+            tag,
+            at=clock(),
+            actor="controller",
+            subject="controller",
+            detail={"version": __version__},
+        )
+
+
+def _core(
+    folder: DataFolder, options: RunOptions, clock: Clock, database: Database, api_port: int
+) -> Core:
+    keys = _keys(folder)
+    names = server_names(folder.hosts(), options.listen)
+    blobs = f"https://{bracketed(names[0])}:{api_port}/blobs"
+    hub, denials = Hub(), Denials(database)
+    runner = Runner(database, keys.assignment, hub.push)
+    clockwork = Clockwork(lambda: runner.run_due(clock()))
+    conversation = Conversation(
+        database,
+        clock,
+        key=keys.assignment,
+        credentials=keys.blob_credentials,
+        denials=denials,
+        welcoming=Welcoming(options.heartbeat_s, [blobs]),
+        on_progress=clockwork.wake,
+    )
+    # Whoever was connected to the process before this one is not connected to this one.
+    conversation.forget_presence()
+    server = keys.authority.issue_server(names, clock())
+    return Core(clock, database, keys, hub, denials, clockwork, conversation, server)
+
+
+def _keys(folder: DataFolder) -> Keys:
+    authority = CertificateAuthority.load(folder.path)
+    try:
+        assignment = SigningKey(folder.assignment_key.read_bytes())
+        credentials = BlobCredentials(folder.blob_secret.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StartupError(
+            "keys_unreadable",
+            f"expected the keys in {folder.path} as `sprat-controller init` makes them: {error}",
+        ) from error
+    return Keys(authority, assignment, credentials)
+
+
+def _parts(core: Core, folder: DataFolder, addresses: LinkAddresses) -> Parts:
+    new_id = ids.time_ordered(core.clock)
+    blobs = BlobStore(folder.blobs)
+    blobs.clear_incoming()
+    return Parts(
+        database=core.database,
+        clock=core.clock,
+        ids=Ids(new_id, ids.new_secret),
+        authority=core.keys.authority,
+        assignment_key=AssignmentKey(ASSIGNMENT_KEY_NAME, core.keys.assignment.public_pem),
+        blobs=blobs,
+        blob_credentials=core.keys.blob_credentials,
+        denials=core.denials,
+        rollouts=RolloutService(core.database, core.clock, new_id, core.clockwork.wake),
+        addresses=addresses,
+        end_session=core.hub.end,
+        wake=core.clockwork.wake,
+    )
+
+
+@asynccontextmanager
+async def _grpc(core: Core, options: RunOptions) -> AsyncGenerator[int]:
+    """Listen for devices; yields the port."""
+    server = GrpcServer(
+        core.hub,
+        core.conversation,
+        ca_pem=core.keys.authority.certificate_pem,
+        server=core.server,
+        host=options.listen,
+        port=options.grpc_port,
+    )
+    port = await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def _broker(
+    core: Core, options: RunOptions, folder: DataFolder, grpc_port: int
+) -> AsyncGenerator[tuple[LinkAddresses, Coroutine[object, object, None] | None]]:
+    """Have the broker that was asked for; yields its address and what holds the conversation."""
+    wanted = options.broker
+    if wanted is None:
+        yield LinkAddresses(grpc_port), None
+    elif wanted.host is not None:
+        elsewhere = f"{bracketed(wanted.host)}:{wanted.port}"
+        yield (
+            LinkAddresses(grpc_port, mqtt_broker=elsewhere),
+            _carrier(core, wanted.host, wanted.port),
+        )
+    else:
+        child = ManagedBroker(
+            folder.broker,
+            ca_pem=core.keys.authority.certificate_pem,
+            server=core.server,
+            host=options.listen,
+            port=wanted.port,
+        )
+        port = await child.start()
+        try:
+            yield (
+                LinkAddresses(grpc_port, mqtt_port=port),
+                _carrier(core, _reached(options.listen), port),
+            )
+        finally:
+            await child.stop()
+
+
+def _carrier(core: Core, host: str, port: int) -> Coroutine[object, object, None]:
+    return MqttCarrier(
+        core.hub,
+        core.conversation,
+        host=host,
+        port=port,
+        client=core.keys.authority.issue_client(CONTROLLER_NAME, core.clock()),
+        ca_pem=core.keys.authority.certificate_pem,
+    ).run()
+
+
+@asynccontextmanager
+async def _ticking(clockwork: Clockwork) -> AsyncGenerator[None]:
+    clockwork.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(clockwork.stop)
+
+
+def _addresses(options: RunOptions, api_port: int, addresses: LinkAddresses) -> dict[str, object]:
+    host = bracketed(_reached(options.listen))
+    return {
+        "pid": os.getpid(),
+        "api": f"https://{host}:{api_port}",
+        "grpc": addresses.grpc(host),
+        "mqtt": addresses.mqtt(host),
+    }
+
+
+@contextmanager
+def _announced(path: Path, addresses: dict[str, object]) -> Generator[None]:
+    """Tell that the controller serves, for as long as it does."""
+    write_private(path, json.dumps(addresses).encode())
+    _log.info("serving at %(api)s, gRPC %(grpc)s, MQTT %(mqtt)s", addresses)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        _log.info("stopping")
+
+
+def _reached(listen_address: str) -> str:
+    """Return how this machine itself reaches what listens there."""
+    if is_wildcard(listen_address):
+        return "::1" if ":" in listen_address else "127.0.0.1"
+    return listen_address
+
+
+def _port_of(bound: socket.socket) -> int:
+    return int(bound.getsockname()[1])
