@@ -113,7 +113,7 @@ def test_a_claim_token_is_good_for_one_device_only(fleet: Fleet, tmp_path: Path)
     assert second.returncode != 0
     assert "used" in second.stderr
     assert len(second.stderr.strip().splitlines()) == 1
-    keys = list((tmp_path / "a").rglob("*.key"))
+    keys = list((tmp_path / "a").rglob("key.pem"))
     assert keys
     assert all(key.stat().st_mode & 0o777 == 0o600 for key in keys)
 
