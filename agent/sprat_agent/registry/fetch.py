@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import httpx
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:([0-9]{1,15})-[0-9]{1,15}|\*)/([0-9]{1,15}|\*)")
-_CHUNK_BYTES: Final = 1 << 18
 _TIMEOUT_S: Final = 30.0
 # A source that ends early without an error, this often in a row without a new byte, has no more.
 _MAX_EMPTY_ANSWERS: Final = 3
@@ -155,7 +154,8 @@ class Download:
         async with self._client.stream("GET", url, headers={"range": wanted}) as response:
             self._check_status(url, blob, response)
             self._check_range(blob, response, partial)
-            async for chunk in response.aiter_raw(_CHUNK_BYTES):
+            # As it comes: what a broken connection brought is kept to the last byte.
+            async for chunk in response.aiter_raw():
                 await in_thread(lambda _, chunk=chunk: partial.write(chunk))
 
     def _check_status(self, url: str, blob: Blob, response: httpx.Response) -> None:

@@ -189,7 +189,7 @@ def test_another_hash_at_the_other_end_stops_the_upload_and_frees_nothing(
     assert b"agent:audit:diverged" in device.journal.batch(9, 10**6)[-1].body
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 1 << 32),
     lose=st.floats(0, 0.6),

@@ -1,0 +1,45 @@
+"""A publisher, a source of blobs over real TLS, and a device's registry on a real disk."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from simulators.blob_source import BlobSource, serving
+from simulators.models import Shape, write_model
+from simulators.shop import NOW, Shop
+from simulators.signed import Signer
+from sprat_agent.registry.fetch import Access, Fetcher, Sources
+from sprat_agent.registry.local import LocalRegistry
+from sprat_agent.registry.store import Store
+from sprat_controller.fleet.ca import CertificateAuthority
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("authority")
+    ca = CertificateAuthority.create(folder, NOW)
+    pair = ca.issue_server(["127.0.0.1"], NOW)
+    (folder / "server.pem").write_bytes(pair.certificate_pem)
+    (folder / "server.key").write_bytes(pair.key_pem)
+    (folder / "root.pem").write_bytes(ca.certificate_pem)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A real, small model file of many pieces."""
+    (path,) = write_model(tmp_path_factory.mktemp("model") / "model.gguf", Shape())
+    return path.read_bytes()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, authority: Path) -> Generator[Shop]:
+    publisher, access, store = Signer(), Access(), Store(tmp_path)
+    ca = authority / "root.pem"
+    source = BlobSource()
+    with serving(source, authority / "server.pem", authority / "server.key"):
+        access.grant(Sources((source.url,), source.bearer))
+        registry = LocalRegistry(store, Fetcher(access, ca), [publisher.trusted])
+        yield Shop(tmp_path, source, publisher, access, store, registry, ca)
