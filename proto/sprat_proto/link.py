@@ -9,6 +9,9 @@ MAX_MESSAGE_BYTES: Final = 1 << 20
 # A dead peer is noticed after one silent interval of this many seconds and the patience below.
 KEEPALIVE_S: Final = 30
 KEEPALIVE_PATIENCE_S: Final = 10
+# Over gRPC: the header by which the controller tells a device that it is admitted. Its absence says
+# that it is not, before the status that says why has come.
+ADMITTED_HEADER: Final = "sprat-admitted"
 # Over MQTT: how long the broker keeps the subscriptions and messages of a device that is away.
 SESSION_EXPIRY_S: Final = 3600
 # Over MQTT: an answer that waited longer than this is of no use to anybody.

@@ -88,19 +88,23 @@ class _GrpcConnection:
 async def _admission(
     call: grpc.aio.StreamStreamCall[DeviceMessage, ControllerMessage], target: str
 ) -> None:
-    """Wait until the controller has sent its headers: it does so when it admits the device."""
+    """Wait until the controller has told by a header that this device is admitted.
+
+    A refusal has headers too, and its status may come a moment after them.
+    """
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await call.wait_for_connection()
+            if link.ADMITTED_HEADER in await call.initial_metadata():
+                return
+            code, details = await call.code(), await call.details()
     except TimeoutError as error:
         raise LinkUnavailableError(
             f"no answer from the controller at {target} in {CONNECT_TIMEOUT_S:.0f} s"
         ) from error
-    except grpc.aio.AioRpcError as error:
-        raise LinkUnavailableError(
-            f"the controller at {target} cannot be reached or does not admit this device:"
-            f" {error.code().name}, {error.details()}"
-        ) from error
+    raise LinkUnavailableError(
+        f"the controller at {target} cannot be reached or does not admit this device:"
+        f" {code.name}, {details}"
+    )
 
 
 def _credentials(identity: Identity) -> grpc.ChannelCredentials:

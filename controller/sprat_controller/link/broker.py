@@ -10,6 +10,7 @@ import pwd
 import shutil
 import signal
 import socket
+import ssl
 from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,7 @@ class ManagedBroker:
         """
         self._folder = folder.resolve()
         self._ca_pem = ca_pem
+        self._trust = _trust(ca_pem)
         self._server = server
         self._host = host
         self._port = port
@@ -130,7 +132,7 @@ class ManagedBroker:
     async def _wait_listening(self, process: Process) -> None:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                while not await _listens(self._host, self._port):
+                while not await _listens(self._host, self._port, self._trust):
                     if process.returncode is not None:
                         raise self._not_started(f"it ended with status {process.returncode}")
                     await asyncio.sleep(_POLL_S)
@@ -201,15 +203,27 @@ async def _end(process: Process) -> None:
         await process.wait()
 
 
-async def _listens(host: str, port: int) -> bool:
+async def _listens(host: str, port: int, trust: ssl.SSLContext) -> bool:
+    """Tell whether our broker answers there.
+
+    A handshake, not just a connection: Mosquitto opens its port before it reads its certificates,
+    and may end over them.
+    """
     try:
-        _, writer = await asyncio.open_connection(host, port)
+        _, writer = await asyncio.open_connection(host, port, ssl=trust)
     except OSError:
         return False
     writer.close()
-    with contextlib.suppress(OSError):  # the broker may end first: it has answered
+    with contextlib.suppress(OSError):  # it ends the connection first, for want of a certificate
         await writer.wait_closed()
     return True
+
+
+def _trust(ca_pem: bytes) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=ca_pem.decode())
+    # Reached by the address it listens on, which its certificate need not name.
+    context.check_hostname = False
+    return context
 
 
 def _free_port(host: str, port: int) -> int:

@@ -129,8 +129,7 @@ class _Conversations:
         session = self._hub.open(device_id, CARRIER, self._receiver)
         self._sessions.add(session)
         try:
-            # The headers tell the device that it is admitted.
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(((link.ADMITTED_HEADER, "1"),))
             await self._hold(session, requests, context)
         finally:
             self._hub.close(session)
