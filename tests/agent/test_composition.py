@@ -1,0 +1,139 @@
+"""The whole agent in one process, against a controller in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from simulators.controller_end import ControllerEnd, MemoryCarrier
+from simulators.signed import Signer, assigned, release, sign_assignment
+from simulators.waiting import until
+from sprat_agent.audit.journal import Journal
+from sprat_agent.composition import Agent, World, profile_of
+from sprat_agent.config import RunConfig
+from sprat_agent.errors import StartupError
+from sprat_agent.identity.identity import Identity
+from sprat_agent.main import main
+from sprat_agent.state import State
+from sprat_agent.sync.ledger import Ledger
+from sprat_agent.sync.outbox import Outbox
+from sprat_agent.sync.phases import Event
+from sprat_proto.fit import Profile
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+CONTROLLER, PUBLISHER = Signer("controller"), Signer()
+RELEASE = release(PUBLISHER)
+PROFILE = Profile("x86_64", 1, (), 1 << 30, 1 << 29, 1 << 30, (), "Linux", True, ("llama.cpp",))  # noqa: FBT003 - in order of the fields
+
+
+def agent_on(folder: Path, carrier: MemoryCarrier, listen: str = "127.0.0.1:0") -> Agent:
+    identity = Identity(
+        device_id="gw-1",
+        folder=folder / "identity",
+        controller_url="https://controller",
+        grpc="controller:1",
+        mqtt=None,
+        assignment_key=CONTROLLER.trusted,
+        publishers=(PUBLISHER.trusted,),
+    )
+    numbers = iter(range(1000))
+    world = World(
+        clock=lambda: NOW,
+        uniform=lambda low, _high: low,
+        new_id=lambda: f"id-{next(numbers)}",
+        on_transition=lambda _execution, _phase, _moment: None,
+    )
+    config = RunConfig(folder, listen, folder / "sprat.sock", None, "auto")
+    return Agent(config, identity, PROFILE, (carrier,), world)
+
+
+@asynccontextmanager
+async def running(folder: Path, carrier: MemoryCarrier) -> AsyncGenerator[Agent]:
+    agent, stopped = agent_on(folder, carrier), asyncio.Event()
+    task = asyncio.create_task(agent.run(stopped))
+    await until(lambda: task.done() or (folder / "agent.json").exists())
+    try:
+        yield agent
+    finally:
+        stopped.set()
+        await task
+
+
+async def status(folder: Path) -> dict[str, Any]:
+    url = json.loads((folder / "agent.json").read_text())["http"]
+    async with httpx.AsyncClient() as http:
+        return (await http.get(f"{url}/agent/v1/status")).json()
+
+
+async def test_it_says_how_it_is_and_goes_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = ControllerEnd()
+    async with running(tmp_path, MemoryCarrier(end)):
+        await until(lambda: end.bodies)
+        found = await status(tmp_path)
+        assert found["device_id"] == "gw-1"
+        assert found["simulated"] is True
+        assert found["controller"] == {"url": "https://controller", "carrier": "grpc"}
+        assert found["audit"]["next_seq"] == 2
+        assert await asyncio.to_thread(main, ["status", "--state", str(tmp_path)]) == 0
+        assert json.loads(capsys.readouterr().out) == found
+    assert not (tmp_path / "agent.json").exists()
+    assert not (tmp_path / "sprat.sock").exists()
+    async with running(tmp_path, MemoryCarrier(end)):
+        await until(lambda: len(end.bodies) == 3)
+    tags = [json.loads(body)["tag"] for body in end.bodies]
+    assert tags == ["agent:process:started", "agent:process:stopped", "agent:process:started"]
+
+
+async def test_it_obeys_an_assignment_and_waits_for_blobs(tmp_path: Path) -> None:
+    envelope = sign_assignment(CONTROLLER, assigned(1, [RELEASE.wanted("e1")]))
+    end = ControllerEnd(assignment=envelope)
+    async with running(tmp_path, MemoryCarrier(end)):
+        await until(lambda: "IN_PROGRESS" in end.states)
+        found = await status(tmp_path)
+        assert found["assignment_version"] == 1
+        assert [one["phase"] for one in found["executions"]] == ["DOWNLOADING"]
+
+
+async def test_a_committed_model_that_is_gone_is_audited_and_the_agent_serves_on(
+    tmp_path: Path,
+) -> None:
+    commit(tmp_path)
+    end = ControllerEnd()
+    async with running(tmp_path, MemoryCarrier(end)):
+        await until(lambda: any(b"agent:model:refused" in body for body in end.bodies))
+        assert (await status(tmp_path))["models"] == []
+        assert list(end.hellos[0].running) == []
+
+
+def commit(folder: Path) -> None:
+    """Leave a state in which a model is committed whose files are not there."""
+    state = State(folder)
+    journal, outbox = Journal(state, lambda: NOW), Outbox(state)
+    ledger = Ledger(state, journal, outbox, lambda: NOW)
+    ledger.keep_assignment(assigned(1, [RELEASE.wanted("e1")]), b"envelope")
+    execution = ledger.queue(RELEASE.wanted("e1"), 256)
+    while execution.phase != "COMMITTING":
+        execution = ledger.step(execution, Event.DONE)
+    ledger.commit(execution, RELEASE.manifest)
+    state.close()
+
+
+async def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="loopback"):
+        await agent_on(tmp_path, MemoryCarrier(ControllerEnd()), "8.8.8.8:1").run(asyncio.Event())
+    State(tmp_path).close()  # and the folder is free again
+
+
+def test_a_declared_profile_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="profile"):
+        profile_of(tmp_path / "none.json", tmp_path)
+    assert not profile_of(None, tmp_path).simulated
