@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import itertools
+import json
 import shutil
 import tempfile
 from collections import defaultdict
@@ -23,8 +24,10 @@ from typing import Any
 
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
+from sprat_controller.audit.tags import Tag
 from sprat_controller.link.conversation import Conversation, Welcoming
 from sprat_controller.rollout.requests import (
+    ExecutionView,
     PlanRequest,
     RolloutRequest,
     RolloutView,
@@ -34,6 +37,7 @@ from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import (
+    AuditRecord,
     Device,
     DeviceLabel,
     Execution,
@@ -210,6 +214,22 @@ class World:
             assert device is not None
             device.revoked_at = self.now
 
+    def audited(self, tag: Tag) -> list[dict[str, Any]]:
+        """Return the controller's own audit records of one kind, oldest first."""
+        with self.database.reading() as session:
+            found = select(AuditRecord.body).where(col(AuditRecord.tag) == tag.value)
+            return [json.loads(body) for body in session.exec(found.order_by(col(AuditRecord.seq)))]
+
+    def first_execution(self, rollout_id: str) -> ExecutionView:
+        return self.service.executions(rollout_id)[0]
+
+    def under_way(self) -> tuple[SimDevice, str, str]:
+        """Return a device with one execution IN_PROGRESS, its rollout's and its execution's id."""
+        device = self.join("a")
+        view = self.create()
+        self.run_due()
+        return device, view.id, self.first_execution(view.id).id
+
     def executions(self) -> list[tuple[Execution, Rollout]]:
         with self.database.reading() as session:
             both = select(Execution, Rollout).join(
@@ -230,6 +250,7 @@ class SimDevice:
     assignment: assignment.Assignment | None = None
     committed: dict[str, assignment.AssignedModel] = field(default_factory=dict[str, Any])
     known: dict[str, ExecutionState] = field(default_factory=dict[str, ExecutionState])
+    aliases: dict[str, str] = field(default_factory=dict[str, str])  # of executions
     runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     reports: list[link_pb2.Report] = field(default_factory=list[link_pb2.Report])
     last_seq: int = 0
@@ -255,8 +276,10 @@ class SimDevice:
 
     def heartbeat(self) -> list[link_pb2.ControllerMessage]:
         """Say what runs and take in the answers."""
-        beat = link_pb2.Heartbeat(assignment_version=self.version, running=self.running())
-        return self.say(heartbeat=beat)
+        return self.say(heartbeat=self.a_heartbeat())
+
+    def a_heartbeat(self) -> link_pb2.Heartbeat:
+        return link_pb2.Heartbeat(assignment_version=self.version, running=self.running())
 
     def running(self) -> list[link_pb2.RunningModel]:
         return [
@@ -298,7 +321,7 @@ class SimDevice:
         assigned = {one.execution_id for one in wanted.models}
         for execution_id, state in list(self.known.items()):
             if not state.is_final and execution_id not in assigned:
-                self._move(execution_id, ExecutionState.CANCELED, self._running_of(execution_id))
+                self._move(execution_id, ExecutionState.CANCELED, self.aliases[execution_id])
         aliases = {one.alias for one in wanted.models}
         for alias in set(self.committed) - aliases:
             del self.committed[alias]
@@ -322,12 +345,8 @@ class SimDevice:
                 self.committed[one.alias] = one
             self._move(one.execution_id, state, one.alias)
 
-    def _running_of(self, execution_id: str) -> str:
-        del execution_id
-        return ALIAS
-
     def _move(self, execution_id: str, state: ExecutionState, alias: str) -> None:
-        self.known[execution_id] = state
+        self.known[execution_id], self.aliases[execution_id] = state, alias
         running = self.committed.get(alias)
         said = link_pb2.ExecutionReport(
             execution_id=execution_id,
@@ -411,7 +430,10 @@ def a_manifest(
 @cache
 def _database() -> Database:
     """Return the one database of this process: statements are compiled once for all worlds."""
-    folder = tempfile.mkdtemp(prefix="sprat-world-")
+    # Thousands of commits, and no power is cut here: in memory where there is such a place.
+    in_memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes an own folder in it
+    place = in_memory if in_memory.is_dir() else None
+    folder = tempfile.mkdtemp(prefix="sprat-world-", dir=place)
     atexit.register(shutil.rmtree, folder)
     made = Database(sqlite_url(Path(folder) / "controller.db"))
     SQLModel.metadata.create_all(made.engine)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+from sprat_controller.schedule.clockwork import Clockwork
+
+PATIENCE_S = 20
+
+
+@contextmanager
+def running(clockwork: Clockwork) -> Generator[Clockwork]:
+    clockwork.start()
+    try:
+        yield clockwork
+    finally:
+        clockwork.stop()
+
+
+def counter(needed: int) -> tuple[Callable[[], None], threading.Event]:
+    """Return a call and what is set once it was made so often."""
+    reached, calls = threading.Event(), [0]
+
+    def call() -> None:
+        calls[0] += 1
+        if calls[0] >= needed:
+            reached.set()
+
+    return call, reached
+
+
+def test_the_first_call_is_made_at_once() -> None:
+    call, reached = counter(1)
+    with running(Clockwork(call, interval_s=3600)):
+        assert reached.wait(PATIENCE_S)
+
+
+def test_it_calls_again_and_again() -> None:
+    call, reached = counter(3)
+    with running(Clockwork(call, interval_s=0.05)):
+        assert reached.wait(PATIENCE_S)
+
+
+def test_wake_has_the_call_made_long_before_its_time() -> None:
+    call, reached = counter(3)
+    calls = threading.Semaphore(0)
+
+    def counted() -> None:
+        call()
+        calls.release()
+
+    with running(Clockwork(counted, interval_s=3600, min_pause_s=0.01)) as clockwork:
+        for _ in range(3):
+            assert calls.acquire(timeout=PATIENCE_S)
+            clockwork.wake()
+        assert reached.wait(PATIENCE_S)
+
+
+def test_a_wake_during_a_call_is_not_lost() -> None:
+    entered, go_on, again = threading.Event(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        if entered.is_set():
+            again.set()
+        entered.set()
+        go_on.wait(PATIENCE_S)
+
+    with running(Clockwork(call, interval_s=3600, min_pause_s=0.05)) as clockwork:
+        assert entered.wait(PATIENCE_S)
+        clockwork.wake()
+        go_on.set()
+        assert again.wait(PATIENCE_S)
+
+
+def test_it_never_calls_twice_at_a_time_and_keeps_its_pause() -> None:
+    """However often it is woken."""
+    busy, overlaps, starts = threading.Lock(), [0], list[float]()
+    enough = threading.Event()
+
+    def call() -> None:
+        if not busy.acquire(blocking=False):
+            overlaps[0] += 1
+            return
+        starts.append(time.monotonic())
+        if len(starts) >= 5:
+            enough.set()
+        busy.release()
+
+    with running(Clockwork(call, interval_s=3600, min_pause_s=0.1)) as clockwork:
+        deadline = time.monotonic() + PATIENCE_S
+        while not enough.wait(0.001) and time.monotonic() < deadline:
+            clockwork.wake()
+    assert enough.is_set()
+    assert overlaps == [0]
+    pauses = [after - before for before, after in pairwise(starts)]
+    assert min(pauses) > 0.05
+
+
+def test_a_call_that_fails_is_logged_and_the_next_one_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    call, reached = counter(2)
+
+    def failing() -> None:
+        call()
+        raise ValueError("the rows are on fire")
+
+    with caplog.at_level(logging.ERROR), running(Clockwork(failing, interval_s=0.05)):
+        assert reached.wait(PATIENCE_S)
+    assert "the rows are on fire" in caplog.text
+
+
+def test_stop_waits_for_the_call_and_makes_no_other() -> None:
+    entered, ended, calls = threading.Event(), threading.Event(), [0]
+
+    def call() -> None:
+        calls[0] += 1
+        entered.set()
+        ended.wait(0.2)
+
+    clockwork = Clockwork(call, interval_s=0.01)
+    clockwork.wake()  # before start: nothing to bring forward
+    clockwork.start()
+    assert entered.wait(PATIENCE_S)
+    clockwork.stop()
+    made = calls[0]
+    clockwork.wake()
+    assert not ended.wait(0.1)
+    assert calls[0] == made
