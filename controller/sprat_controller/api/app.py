@@ -54,8 +54,8 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
 
 
 def _with_answers(router: APIRouter) -> APIRouter:
-    """Put a router below the operators' prefix, where every route may answer 401 and 403."""
-    below = APIRouter(prefix=PREFIX, responses=error_answers(401, 403))
+    """Put a router below the operators' prefix, where every route may answer these errors."""
+    below = APIRouter(prefix=PREFIX, responses=error_answers(401, 403, 422))
     below.include_router(router)
     return below
 

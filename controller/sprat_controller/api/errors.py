@@ -60,6 +60,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(SpratError, _on_sprat_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
 
 
 def status_of(error: SpratError) -> int:
@@ -104,10 +105,20 @@ def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     return error_response(status, code, messages.get(status, error.detail), headers=error.headers)
 
 
+def _on_bug(request: Request, _error: Exception) -> JSONResponse:
+    """Answer what nobody expected; `middleware` logs it under the same id."""
+    return error_response(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "the controller failed at this request: its log has the reason under this request's id,"
+        f" {request.state.request_id}",
+    )
+
+
 def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
     """Return the field, and one sentence with what was expected and what was found."""
     location: Sequence[object] = fault["loc"]
-    field = ".".join(str(part) for part in location[1:]) or str(location[0])
+    field = _printable(".".join(str(part) for part in location[1:]) or str(location[0]))
     if fault["type"] == "json_invalid":
         return {"field": "body", "message": f"expected JSON, {fault['ctx']['error']}"}
     if fault["type"] == "missing":
@@ -117,6 +128,11 @@ def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
     expected = str(fault["msg"]).removeprefix("Value error, ")
     expected = expected[:1].lower() + expected[1:]
     return {"field": field, "message": f"{expected}, found {_shown(fault.get('input'))}"}
+
+
+def _printable(text: str) -> str:
+    """Return a field's name as it can be sent: the caller's, so it may hold half characters."""
+    return text[:_LONGEST_FOUND].encode("ascii", "backslashreplace").decode()
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Around every request: an id, a bound on the body, and a last resort that shows no traceback."""
+"""Around every request: an id, a bound on the body, and a log line for what nobody expected."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from sprat_controller.api.errors import error_response
 
 # A rollout to 10,000 devices by name is 0.7 MB.
 MAX_BODY_BYTES: Final = 4 << 20
@@ -43,29 +41,24 @@ class Envelope:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id()
-        started = False
+        scope.setdefault("state", {})["request_id"] = request_id
+        is_whole = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal is_whole
             if message["type"] == "http.response.start":
-                started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
         bounded = receive if self._unbounded(scope) else _Bounded(receive)
         try:
             await self._app(scope, bounded, send_with_id)
         except Exception:
+            # The answer, if none had begun, is that of `errors`; Starlette raises it here as well.
             _log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])
-            if started:
+            if not is_whole:
                 raise  # the connection is cut, so that nobody takes half an answer for a whole one
-            answer = error_response(
-                500,
-                "internal_error",
-                "the controller failed at this request: its log has the reason under this"
-                f" request's id, {request_id}",
-            )
-            await answer(scope, receive, send_with_id)
 
 
 class _Bounded:

@@ -16,6 +16,7 @@ from sprat_controller.rollout.requests import DEFAULT_CONTEXT, DEFAULT_TIMEOUT_S
 
 MAX_LIFETIME_DAYS: Final = 3650
 MAX_CLAIM_S: Final = 30 * 86400
+MAX_IN_PROGRESS: Final = 1_000_000_000
 Json = dict[str, Any]
 TokenName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -310,7 +311,7 @@ class RolloutBody(PlanBody):
 
     name: Short = ""
     start_at: AwareDatetime | None = None
-    max_in_progress: int = Field(default=0, description="0 is no limit")
+    max_in_progress: int = Field(default=0, ge=0, le=MAX_IN_PROGRESS, description="0 is no limit")
     execution_timeout_s: int = DEFAULT_TIMEOUT_S
 
 

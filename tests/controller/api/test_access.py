@@ -1,0 +1,153 @@
+"""Who may do what, for every route there is."""
+
+from __future__ import annotations
+
+import pytest
+from simulators.http_world import HttpWorld, error_of
+from sprat_controller.access.policy import GRANTS, Permission, Role
+from sprat_controller.store.tables import AuditRecord
+from sqlmodel import col, select
+
+V1 = "/api/v1"
+D = "0" * 64
+ROUTES: list[tuple[str, str, Permission | None]] = [
+    ("GET", f"{V1}/whoami", None),
+    ("GET", f"{V1}/tokens", Permission.MANAGE_TOKENS),
+    ("POST", f"{V1}/tokens", Permission.MANAGE_TOKENS),
+    ("DELETE", f"{V1}/tokens/x", Permission.MANAGE_TOKENS),
+    ("GET", f"{V1}/enrolment-tokens", Permission.ENROL),
+    ("POST", f"{V1}/enrolment-tokens", Permission.ENROL),
+    ("DELETE", f"{V1}/enrolment-tokens/x", Permission.ENROL),
+    ("GET", f"{V1}/devices", Permission.READ_FLEET),
+    ("GET", f"{V1}/devices/x", Permission.READ_FLEET),
+    ("PATCH", f"{V1}/devices/x", Permission.CHANGE_FLEET),
+    ("DELETE", f"{V1}/devices/x", Permission.CHANGE_FLEET),
+    ("GET", f"{V1}/publishers", Permission.READ_MODELS),
+    ("POST", f"{V1}/publishers", Permission.MANAGE_PUBLISHERS),
+    ("HEAD", f"{V1}/blobs/sha256/{D}", Permission.PUBLISH),
+    ("PUT", f"{V1}/blobs/sha256/{D}", Permission.PUBLISH),
+    ("GET", f"/blobs/sha256/{D}", Permission.READ_BLOBS),
+    ("HEAD", f"/blobs/sha256/{D}", Permission.READ_BLOBS),
+    ("GET", f"{V1}/models", Permission.READ_MODELS),
+    ("GET", f"{V1}/models/x", Permission.READ_MODELS),
+    ("GET", f"{V1}/models/x/releases/1.0.0", Permission.READ_MODELS),
+    ("POST", f"{V1}/models/x/releases", Permission.PUBLISH),
+    ("POST", f"{V1}/rollouts/plan", Permission.READ_ROLLOUTS),
+    ("POST", f"{V1}/rollouts", Permission.ROLL_OUT),
+    ("GET", f"{V1}/rollouts", Permission.READ_ROLLOUTS),
+    ("GET", f"{V1}/rollouts/x", Permission.READ_ROLLOUTS),
+    ("GET", f"{V1}/rollouts/x/executions", Permission.READ_ROLLOUTS),
+    *(
+        ("POST", f"{V1}/rollouts/x/{verb}", Permission.ROLL_OUT)
+        for verb in ("start", "pause", "resume", "stop")
+    ),
+    ("GET", f"{V1}/audit", Permission.READ_AUDIT),
+    ("GET", f"{V1}/audit/verify", Permission.READ_AUDIT),
+    ("GET", f"{V1}/devices/x/audit", Permission.READ_AUDIT),
+    ("GET", f"{V1}/devices/x/audit/verify", Permission.READ_AUDIT),
+]
+
+
+def denials(world: HttpWorld) -> list[AuditRecord]:
+    with world.parts.database.reading() as session:
+        wanted = select(AuditRecord).where(col(AuditRecord.tag) == "api:request:denied")
+        return list(session.exec(wanted))
+
+
+@pytest.mark.parametrize(("method", "path", "permission"), ROUTES)
+async def test_each_route_lets_in_exactly_the_roles_that_have_its_permission(
+    shared: HttpWorld, method: str, path: str, permission: Permission | None
+) -> None:
+    for role in Role:
+        client = shared.client(role)
+        answer = await client.send(method, path)
+        may = permission is None or permission in GRANTS[role]
+        assert (answer.status_code not in (401, 403)) == may, (role, answer.status_code)
+
+
+@pytest.mark.parametrize(("method", "path", "permission"), ROUTES)
+async def test_no_route_lets_in_a_stranger(
+    shared: HttpWorld, method: str, path: str, permission: Permission | None
+) -> None:
+    del permission
+    client = shared.client(None)
+    for headers in (
+        {},
+        {"authorization": "Bearer sprat_wrong"},
+        {"authorization": f"Bearer sprat_{'A' * 43}"},
+        {"authorization": "Basic YTpi"},
+        {"authorization": "Bearer sprat-blob.gw-1.99999999999." + "A" * 43},
+    ):
+        answer = await client.send(method, path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        if method != "HEAD":
+            assert error_of(answer) == (401, "not_authenticated")
+
+
+async def test_the_table_of_routes_above_is_complete(world: HttpWorld) -> None:
+    client = world.client()
+    document = (await client.send("GET", "/openapi.json")).json()
+    there = {
+        (method.upper(), path)
+        for path, methods in document["paths"].items()
+        for method in methods
+        if path.startswith((V1, "/blobs"))
+    }
+    assert len(there) == len([route for route in ROUTES if route[0] != "HEAD"])
+
+
+async def test_every_refusal_is_written_down(world: HttpWorld) -> None:
+    client = world.client(Role.VIEWER)
+    answer = await client.post("tokens", {"name": "me", "role": "admin"})
+    assert error_of(answer) == (403, "not_allowed")
+    assert "admin" in answer.json()["error"]["message"]
+    client = world.client(None)
+    await client.get("devices")
+    first, second = denials(world)
+    assert (first.actor, first.subject) == ("token:viewer", "route/api/v1/tokens")
+    assert second.actor == "anonymous"
+
+
+async def test_a_flood_of_refusals_is_counted_and_does_not_fill_the_log(world: HttpWorld) -> None:
+    client = world.client(None)
+    for _ in range(130):
+        await client.get("devices")
+    assert len(denials(world)) == 120
+    world.later(minutes=2)
+    await client.get("devices")
+    assert b'"unrecorded_before":10' in denials(world)[-1].body
+
+
+async def test_a_token_is_good_until_it_is_revoked(world: HttpWorld) -> None:
+    admin = world.client()
+    made = (await admin.post("tokens", {"name": "ci", "role": "viewer"})).json()
+    world.tokens[Role.VIEWER] = made["token"]
+    ci = world.client(Role.VIEWER)
+    assert (await ci.get("whoami")).json()["name"] == "ci"
+    gone = await admin.send("DELETE", f"{V1}/tokens/{made['id']}")
+    assert gone.status_code == 204
+    assert error_of(await ci.get("whoami")) == (401, "not_authenticated")
+    listed = (await admin.get("tokens")).json()["items"]
+    assert made["token"] not in str(listed)
+    assert next(one for one in listed if one["name"] == "ci")["revoked_at"]
+
+
+async def test_a_token_ends_when_it_was_said_to(world: HttpWorld) -> None:
+    admin = world.client()
+    body = {"name": "ci", "role": "viewer", "expires_days": 1}
+    world.tokens[Role.VIEWER] = (await admin.post("tokens", body)).json()["token"]
+    ci = world.client(Role.VIEWER)
+    world.later(days=1, seconds=-1)
+    assert (await ci.get("whoami")).status_code == 200
+    world.later(seconds=1)
+    assert error_of(await ci.get("whoami")) == (401, "not_authenticated")
+
+
+async def test_a_name_is_taken_until_its_token_is_revoked(world: HttpWorld) -> None:
+    admin = world.client()
+    first = await admin.post("tokens", {"name": "ci", "role": "viewer"})
+    again = await admin.post("tokens", {"name": "ci", "role": "viewer"})
+    assert error_of(again) == (409, "name_taken")
+    await admin.send("DELETE", f"{V1}/tokens/{first.json()['id']}")
+    assert (await admin.post("tokens", {"name": "ci", "role": "admin"})).status_code == 201

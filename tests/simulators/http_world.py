@@ -1,0 +1,135 @@
+"""The controller's API over real parts in a folder, with a clock that a test turns."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from sprat_controller.access import tokens
+from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.policy import Role
+from sprat_controller.api.app import make_app
+from sprat_controller.api.parts import AssignmentKey, Ids, LinkAddresses, Parts
+from sprat_controller.audit.denials import Denials
+from sprat_controller.fleet.ca import CertificateAuthority
+from sprat_controller.ids import new_secret
+from sprat_controller.registry.blobs import BlobStore
+from sprat_controller.rollout.service import RolloutService
+from sprat_controller.store import migrations
+from sprat_controller.store.session import Database, sqlite_url
+
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+HOST = "ctl.example"
+
+
+class HttpWorld:
+    """The application, its parts, and a token for each role."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = START
+        self.ended: list[str] = []
+        self.woken = 0
+        counter = itertools.count(1)
+        database = Database(sqlite_url(folder / "controller.db"))
+        migrations.upgrade(database)
+        self.parts = Parts(
+            database=database,
+            clock=lambda: self.now,
+            ids=Ids(lambda: f"id-{next(counter):06d}", new_secret),
+            authority=CertificateAuthority.create(folder / "ca", START),
+            assignment_key=AssignmentKey("controller", "PEM"),
+            blobs=BlobStore(folder / "blobs"),
+            blob_credentials=BlobCredentials(b"s" * 32),
+            denials=Denials(database),
+            rollouts=RolloutService(
+                database, lambda: self.now, lambda: f"id-{next(counter):06d}", self._wake
+            ),
+            addresses=LinkAddresses(7771, mqtt_port=8883),
+            end_session=lambda device_id, _: self.ended.append(device_id),
+            wake=self._wake,
+        )
+        self.tokens = {role: self._token(role) for role in Role}
+        self._app = make_app(self.parts, "0.0.0")
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def _token(self, role: Role) -> str:
+        with self.parts.database.transaction() as session:
+            _, text = tokens.mint(
+                session,
+                name=role.value,
+                role=role,
+                actor="controller",
+                now=self.now,
+                new_id=self.parts.ids.new_id,
+                new_secret=self.parts.ids.new_secret,
+            )
+        return text
+
+    def later(self, **delta: float) -> None:
+        """Turn the clock."""
+        self.now += timedelta(**delta)
+
+    def client(self, role: Role | None = Role.ADMIN) -> Client:
+        """Return a client with a role's token, or with none."""
+        return Client(self._app, self.tokens[role] if role else None)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.parts.database.close()
+
+
+class Client:
+    """Calls the application in this process."""
+
+    def __init__(self, app: Any, token: str | None) -> None:
+        self._app = app
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+
+    async def send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send one request."""
+        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+        headers = self._headers | request.pop("headers", {})
+        async with httpx.AsyncClient(transport=transport, base_url=f"https://{HOST}:7770") as http:
+            return await http.request(method, path, headers=headers, **request)
+
+    async def get(self, path: str, **request: Any) -> httpx.Response:
+        """GET below the operators' prefix."""
+        return await self.send("GET", f"/api/v1/{path}", **request)
+
+    async def post(self, path: str, body: object = None) -> httpx.Response:
+        """POST JSON below the operators' prefix."""
+        return await self.send("POST", f"/api/v1/{path}", json=body)
+
+    async def put_blob(self, sha256: str, data: bytes) -> httpx.Response:
+        """Upload a blob."""
+        return await self.send("PUT", f"/api/v1/blobs/sha256/{sha256}", content=data)
+
+
+def new_csr(name: str = "anything") -> bytes:
+    """Return a CSR of a new key."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    """Return the status and the code of an error, after a look at its whole shape."""
+    assert set(answer.json()) == {"error"}, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "details"}
+    assert error["message"].strip()
+    assert "\n" not in error["message"]
+    assert "Traceback" not in answer.text
+    assert answer.headers["x-request-id"]
+    return answer.status_code, error["code"]
