@@ -10,11 +10,11 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from sprat_agent.sync import phases as agent_phases
 from sprat_controller.rollout import phases as rollout_phases
+from sprat_controller.rollout.phases import EventT, StateT, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
@@ -91,7 +91,7 @@ def draw_states() -> str:
     return STATES_HEAD + "".join(drawn)
 
 
-def diagram(title: str, source: str, table: Mapping[str, Mapping[str, str]]) -> str:
+def diagram(title: str, source: str, table: Table[StateT, EventT]) -> str:
     """Return one section with a Mermaid state diagram of a transition table."""
     arrows: dict[tuple[str, str], list[str]] = {}
     for state, row in table.items():

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 BIN = Path(sys.executable).parent
 T = TypeVar("T")
@@ -58,7 +58,6 @@ class Process:
     ready_file: Path
     environment: dict[str, str] = field(default_factory=dict[str, str])
     _process: subprocess.Popen[bytes] | None = None
-    _log: IO[bytes] | None = None
 
     @property
     def log(self) -> Path:
@@ -85,15 +84,15 @@ class Process:
     def spawn(self) -> None:
         """Start it without waiting."""
         self.ready_file.unlink(missing_ok=True)
-        self._log = self.log.open("ab")
-        self._process = subprocess.Popen(
-            self.command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | self.environment,
-            start_new_session=True,
-        )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.environment,
+                start_new_session=True,
+            )
 
     def wait_ready(self, *, timeout_s: float = 60) -> dict[str, Any]:
         """Wait for the ready file and return its content."""
@@ -127,14 +126,10 @@ class Process:
         if self._process.poll() is None:
             self._process.send_signal(how)
         try:
-            status = self._process.wait(patience_s)
+            return self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            status = self._process.wait()
-        if self._log is not None:
-            self._log.close()
-            self._log = None
-        return status
+            return self._process.wait()
 
     def log_tail(self, lines: int = 30) -> str:
         """Return the end of the log."""

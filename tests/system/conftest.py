@@ -15,7 +15,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Generator[Fleet]:
     try:
         made.open()
         made.push("1.0.0", "This is the first release.")
-        made.push("2.0.0", "This is the second release.", "--soak", "1")
+        made.push("2.0.0", "This is the second release.", "--soak", "2")
         yield made
     finally:
         made.close()
