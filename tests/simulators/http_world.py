@@ -57,7 +57,7 @@ class HttpWorld:
             wake=self._wake,
         )
         self.tokens = {role: self._token(role) for role in Role}
-        self._app = make_app(self.parts, "0.0.0")
+        self.app = make_app(self.parts, "0.0.0")
 
     def _wake(self) -> None:
         self.woken += 1
@@ -81,7 +81,7 @@ class HttpWorld:
 
     def client(self, role: Role | None = Role.ADMIN) -> Client:
         """Return a client with a role's token, or with none."""
-        return Client(self._app, self.tokens[role] if role else None)
+        return Client(self.app, self.tokens[role] if role else None)
 
     def close(self) -> None:
         """Close the database."""

@@ -6,6 +6,7 @@ so a truncated or other upload leaves nothing, and so does a crash (see `clear_i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -135,10 +136,9 @@ class Upload:
 
     def abort(self) -> None:
         """Leave nothing; after `finish` nothing happens."""
-        try:
+        with contextlib.suppress(OSError):  # what a full disk did not take is not wanted any more
             self._file.close()
-        finally:
-            self._path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
 
     def _publish(self) -> None:
         self._file.flush()
