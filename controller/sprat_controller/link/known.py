@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto.signing import SigningKey
 from sprat_proto.states import DeviceState, ExecutionState
 from sprat_proto.v1.link_pb2 import ControllerMessage
-from sqlmodel import Session, col, update
+from sqlmodel import Session, col
 
 from sprat_controller.link.inbound import RunningJson
 from sprat_controller.store.tables import AssignmentRow, DesiredModel, Device, Execution
@@ -62,51 +62,46 @@ class Reply:
     is_progress: bool = False
 
 
+# Made once: what is said to every device's every word.
+_LOOK_UP: Final = (
+    sqlalchemy.select(
+        col(Device.id),
+        col(Device.state),
+        col(Device.profile),
+        col(Device.obeyed_version),
+        col(Device.running),
+        col(Device.report_seq),
+        col(Device.audit_seq),
+        col(Device.audit_hash),
+        col(AssignmentRow.version),
+    )
+    .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
+    .where(col(Device.id) == sqlalchemy.bindparam("device"), col(Device.revoked_at).is_(None))
+    .with_for_update(of=Device)
+)
+_DESIRED: Final = (
+    sqlalchemy.select(col(DesiredModel.alias), col(DesiredModel.digest), col(Execution.state))
+    .outerjoin(Execution, col(Execution.id) == col(DesiredModel.execution_id))
+    .where(col(DesiredModel.device_id) == sqlalchemy.bindparam("device"))
+)
+_SAVE: Final = sqlalchemy.update(Device).where(col(Device.id) == sqlalchemy.bindparam("device"))
+
+
 def look_up(session: Session, device_id: str) -> Known | None:
     """Return the device, or None if it is unknown or was removed."""
-    row = (
-        session.connection()
-        .execute(
-            sqlalchemy.select(
-                col(Device.id),
-                col(Device.state),
-                col(Device.profile),
-                col(Device.obeyed_version),
-                col(Device.running),
-                col(Device.report_seq),
-                col(Device.audit_seq),
-                col(Device.audit_hash),
-                col(AssignmentRow.version),
-            )
-            .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
-            .where(col(Device.id) == device_id, col(Device.revoked_at).is_(None))
-            .with_for_update(of=Device)
-        )
-        .first()
-    )
+    row = session.connection().execute(_LOOK_UP, {"device": device_id}).first()
     return None if row is None else Known(*row)
 
 
 def save(session: Session, device_id: str, now: datetime, values: Mapping[str, Any]) -> None:
     """Write what changed, and that the device was heard."""
-    statement = update(Device).where(col(Device.id) == device_id)
-    statement = statement.values(last_seen_at=now, **values)
-    session.exec(statement.execution_options(synchronize_session=False))
+    changes = {"last_seen_at": now, **values}
+    session.connection().execute(_SAVE, {"device": device_id, **changes})
 
 
 def state_of(session: Session, known: Known, *, running: RunningJson, obeyed: int) -> DeviceState:
     """Return how the device stands to its assignment, by what it runs."""
-    rows = (
-        session.connection()
-        .execute(
-            sqlalchemy.select(
-                col(DesiredModel.alias), col(DesiredModel.digest), col(Execution.state)
-            )
-            .outerjoin(Execution, col(Execution.id) == col(DesiredModel.execution_id))
-            .where(col(DesiredModel.device_id) == known.id)
-        )
-        .all()
-    )
+    rows = session.connection().execute(_DESIRED, {"device": known.id}).all()
     return judge(
         desired={alias: digest for alias, digest, _ in rows},
         running={alias: model["digest"] for alias, model in running.items()},

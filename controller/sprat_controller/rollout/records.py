@@ -8,14 +8,14 @@ so that no wake-up is lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto.states import ExecutionState, RolloutState
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
@@ -24,6 +24,20 @@ from sprat_controller.rollout.plan import Reason
 from sprat_controller.store.tables import Execution, Rollout
 
 UNFINISHED = (ExecutionState.QUEUED.value, ExecutionState.IN_PROGRESS.value)
+
+
+_RUNS: Final = (
+    sqlalchemy.select(
+        col(Execution.id),
+        col(Execution.rollout_id),
+        col(Execution.device_id),
+        col(Execution.state),
+        col(Execution.digest),
+        col(Execution.created_at),
+    )
+    .where(col(Execution.id).in_(sqlalchemy.bindparam("ids", expanding=True)))
+    .order_by(col(Execution.position))
+)
 
 
 @dataclass(frozen=True)
@@ -80,30 +94,22 @@ def move_rollout(
 
 def wake(session: Session, rollout_id: str, now: datetime) -> None:
     """Make the rollout due, whatever it waits for; a finished one is left alone by the planner."""
-    statement = update(Rollout).where(col(Rollout.id) == rollout_id).values(due_at=now)
-    session.exec(statement.execution_options(synchronize_session=False))
+    statement = sqlalchemy.update(Rollout).where(col(Rollout.id) == rollout_id)
+    session.connection().execute(statement.values(due_at=now))
 
 
 def find_run(session: Session, execution_id: str) -> Run | None:
     """Return an execution by id."""
-    row = (
-        session.connection()
-        .execute(
-            sqlalchemy.select(
-                col(Execution.id),
-                col(Execution.rollout_id),
-                col(Execution.device_id),
-                col(Execution.state),
-                col(Execution.digest),
-                col(Execution.created_at),
-            ).where(col(Execution.id) == execution_id)
-        )
-        .first()
-    )
-    if row is None:
-        return None
-    found, rollout_id, device_id, state, digest, created_at = row
-    return Run(found, rollout_id, device_id, ExecutionState(state), digest, created_at)
+    return next(iter(find_runs(session, [execution_id])), None)
+
+
+def find_runs(session: Session, execution_ids: Sequence[str]) -> list[Run]:
+    """Return executions by id, in order of position; unknown ones are left out."""
+    rows = session.connection().execute(_RUNS, {"ids": execution_ids})
+    return [
+        Run(found, rollout_id, device_id, ExecutionState(state), digest, created_at)
+        for found, rollout_id, device_id, state, digest, created_at in rows
+    ]
 
 
 def move_execution(
@@ -135,9 +141,8 @@ def move_execution(
     if state.is_final:
         values |= {"step": None, "finished_at": by.now}
     same = (col(Execution.id) == run.id) & (col(Execution.state) == run.state.value)
-    statement = update(Execution).where(same).values(**values)
-    done = session.exec(statement.execution_options(synchronize_session=False))
-    if done.rowcount != 1:
+    statement = sqlalchemy.update(Execution).where(same).values(**values)
+    if session.connection().execute(statement).rowcount != 1:
         return None
     if state is not run.state:
         _record(session, run, state, by, reason)

@@ -26,7 +26,8 @@ from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import (
     UNFINISHED,
     By,
-    find_run,
+    Run,
+    find_runs,
     hold,
     move_execution,
     move_rollout,
@@ -163,30 +164,33 @@ class Runner:
         """Give work to those that are still queued, as far as there is still room."""
         if rollout.state != RolloutState.RUNNING:
             return {}
-        messages: Messages = {}
-        for execution_id in executions[: _room(session, rollout, len(executions))]:
-            messages |= self._assign_one(session, rollout, execution_id, now)
-        return messages
-
-    def _assign_one(
-        self, session: Session, rollout: Rollout, execution_id: str, now: datetime
-    ) -> Messages:
-        run = find_run(session, execution_id)
-        if run is None or run.digest is None or run.state is not ExecutionState.QUEUED:
-            return {}
+        room = _room(session, rollout, len(executions))
+        runs = [
+            run
+            for run in find_runs(session, executions[:room])
+            if run.state is ExecutionState.QUEUED and run.digest is not None
+        ]
         by = By(Tag.EXECUTION_DECIDED, "planner", now)
         deadline = now + timedelta(seconds=rollout.execution_timeout_s)
         times = {"started_at": now, "deadline_at": deadline}
-        if move_execution(session, run, ExecutionEvent.ASSIGN, by, changes=times) is None:
-            return {}
-        assign.supersede(session, run, rollout.alias, now)
+        started = [
+            run
+            for run in runs
+            if move_execution(session, run, ExecutionEvent.ASSIGN, by, changes=times)
+        ]
+        assign.supersede(session, started, rollout.alias, now)
+        return {run.device_id: self._issue(session, rollout, run, now) for run in started}
+
+    def _issue(
+        self, session: Session, rollout: Rollout, run: Run, now: datetime
+    ) -> link_pb2.ControllerMessage:
         assign.bind(
             session,
             assign.Binding(
-                run.device_id, rollout.alias, run.digest, run.id, rollout.id, rollout.context
+                run.device_id, rollout.alias, run.digest or "", run.id, rollout.id, rollout.context
             ),
         )
-        return {run.device_id: assign.issue(session, self._key, run.device_id, now)}
+        return assign.issue(session, self._key, run.device_id, now)
 
     def _end(
         self, session: Session, executions: Sequence[str], ending: _Ending, now: datetime
@@ -194,9 +198,8 @@ class Runner:
         """End those that are not final; a device under way returns to what it ran before."""
         messages: Messages = {}
         by = By(Tag.EXECUTION_DECIDED, "planner", now)
-        for execution_id in executions:
-            run = find_run(session, execution_id)
-            if run is None or run.state.is_final:
+        for run in find_runs(session, executions):
+            if run.state.is_final:
                 continue
             if move_execution(session, run, ending.event, by, reason=ending.reason) is None:
                 continue
