@@ -163,7 +163,7 @@ def _note(database: Database, tag: Tag, clock: Clock) -> None:
 def _core(
     folder: DataFolder, options: RunOptions, clock: Clock, database: Database, api_port: int
 ) -> Core:
-    keys = _keys(folder)
+    keys = read_keys(folder)
     names = server_names(folder.hosts(), options.listen)
     blobs = f"https://{bracketed(names[0])}:{api_port}/blobs"
     hub, denials = Hub(), Denials(database)
@@ -184,7 +184,12 @@ def _core(
     return Core(clock, database, keys, hub, denials, clockwork, conversation, server)
 
 
-def _keys(folder: DataFolder) -> Keys:
+def read_keys(folder: DataFolder) -> Keys:
+    """Return what `init` made in `folder`.
+
+    Raises:
+        StartupError: A file is not there, or not what it must be.
+    """
     authority = CertificateAuthority.load(folder.path)
     try:
         assignment = SigningKey(folder.assignment_key.read_bytes())
