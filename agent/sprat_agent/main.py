@@ -70,7 +70,11 @@ def enrol(config: EnrolConfig) -> None:
         )
     except (EnrolmentError, OSError) as error:
         raise StartupError(str(error)) from error
-    sys.stdout.write(f"enrolled as {identity.device_id} at {identity.controller_url}\n")
+    trusted = ", ".join(f"{key.name} ({key.key_id[:12]})" for key in identity.publishers)
+    sys.stdout.write(
+        f"enrolled as {identity.device_id} at {identity.controller_url};"
+        f" runs what is signed by {trusted}\n"
+    )
 
 
 def run(config: RunConfig, on_transition: OnTransition) -> None:

@@ -76,7 +76,7 @@ def enrol(
 
     Raises:
         EnrolmentError: Already enrolled, a malformed token, another controller than the token's,
-            a controller that cannot be reached, or one that refused.
+            a controller that cannot be reached, one that refused, or nobody to trust.
     """
     url = controller_url.rstrip("/")
     _refuse_if_enrolled(state_dir)
@@ -202,6 +202,13 @@ def _keep(
     folder: Path, url: str, ca_pem: str, reply: _Reply, publishers: Sequence[TrustedKey]
 ) -> Identity:
     pinned = [Key(key.name, key.public_pem) for key in publishers]
+    if not (pinned or reply.publishers):
+        # Nothing is kept but the key, so the same token redeems again with it.
+        raise EnrolmentError(
+            "expected at least one publisher to trust, found none: the controller knows no"
+            " publisher yet; run the same command again with --publisher-key NAME=FILE, or after"
+            " `sprat publishers add`"
+        )
     stored = Stored(
         device_id=reply.device_id,
         controller_url=url,

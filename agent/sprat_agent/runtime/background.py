@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from functools import partial
 
 from sprat_agent.runtime.hosted import HostedModel
 
@@ -23,12 +24,8 @@ class Background:
         if previous:
             previous.cancel()
         task = asyncio.create_task(work, name=f"{work.__name__} {hosted.loadable.name}")
-        task.add_done_callback(_log_failure)
+        task.add_done_callback(partial(self._finished, hosted))
         self._tasks[hosted] = task
-
-    def forget(self, hosted: HostedModel) -> None:
-        """Let the model's task go on, unwatched: it is about to end by itself."""
-        self._tasks.pop(hosted, None)
 
     async def stop(self, hosted: HostedModel) -> None:
         """Cancel the model's task, if any, and wait until it is gone."""
@@ -43,8 +40,9 @@ class Background:
         if tasks:
             await asyncio.wait(tasks)
 
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    """Put a bug of ours in a background task on record: nobody awaits it."""
-    if not task.cancelled() and (error := task.exception()):
-        _LOG.error("%s failed", task.get_name(), exc_info=error)
+    def _finished(self, hosted: HostedModel, task: asyncio.Task[None]) -> None:
+        """Forget the task; put a bug of ours on record, as nobody may await it."""
+        if self._tasks.get(hosted) is task:
+            del self._tasks[hosted]
+        if not task.cancelled() and (error := task.exception()):
+            _LOG.error("%s failed", task.get_name(), exc_info=error)

@@ -52,7 +52,7 @@ class HostedModel:
     @property
     def is_ready(self) -> bool:
         """A worker holds it and lives."""
-        return self.worker is not None and self.worker.slots > 0 and not self.worker.died.done()
+        return self.worker is not None and self.worker.is_ready
 
     @property
     def pid(self) -> int | None:
@@ -93,11 +93,19 @@ class HostedModel:
         self.load_ms = (self._ready_since - began) * 1000
         self._on_change()
 
-    async def end(self) -> None:
-        """End the worker, if any, and give its memory back."""
-        worker, self.worker = self.worker, None
-        if worker:
-            await worker.end()
+    async def end(self) -> bool:
+        """End the worker and give its memory back; tell whether there was one to end.
+
+        Of two who end it at once, both wait until it is gone and one is told so.
+        """
+        worker = self.worker
+        if worker is None:
+            return False
+        await worker.end()
+        is_first = self.worker is worker
+        if is_first:
+            self.worker = None
+        return is_first
 
     async def died(self) -> str:
         """Wait until the worker dies; return why as one sentence."""
@@ -112,7 +120,7 @@ class HostedModel:
         work = folder / "work"
         work.mkdir()
         with _opened(self.loadable) as files:
-            self.worker = await WorkerProcess.start(
+            worker = await WorkerProcess.start(
                 self.loadable.name,
                 command=self._workshop.command,
                 descriptors=files.descriptors,
@@ -120,9 +128,12 @@ class HostedModel:
                 limits=self._workshop.limits,
                 on_free=self._on_change,
             )
+            self.worker = worker
+            if self.is_given_up:  # meanwhile: `start` ends it
+                message = f"{self.loadable.name} is not to be loaded any more"
+                raise ExecutionError(ReasonCode.LOAD_FAILED, message)
             await _verify(files)  # while the worker imports its libraries
-            path = files.path_for_engine(folder)
-            await self._load(self.worker, path)
+            await self._load(worker, files.path_for_engine(folder))
 
     async def _load(self, worker: WorkerProcess, path: str) -> None:
         one = self.loadable
@@ -134,8 +145,8 @@ class HostedModel:
             message = f"{one.name} could not be loaded: {error.message}"
             raise ExecutionError(ReasonCode.LOAD_FAILED, message) from error
         self.context = loaded.context
-        if worker.died.done():
-            raise ExecutionError(ReasonCode.WORKER_CRASHED, worker.died.result())
+        if not worker.is_ready:
+            raise ExecutionError(ReasonCode.WORKER_CRASHED, await asyncio.shield(worker.died))
 
 
 @contextmanager

@@ -122,7 +122,9 @@ class WorkerProcess:
         """
         ours, theirs = socket.socketpair()
         with theirs, ExitStack() as on_failure:
-            on_failure.callback(ours.close)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            on_failure.callback(writer.close)
+            # The last thing awaited: a cancellation leaves no process that nobody knows of.
             process = await asyncio.create_subprocess_exec(
                 *command,
                 str(theirs.fileno()),
@@ -135,8 +137,7 @@ class WorkerProcess:
                 start_new_session=True,
             )
             on_failure.pop_all()
-        streams = await asyncio.open_connection(sock=ours)
-        return cls(name, process, streams, limits, on_free)
+        return cls(name, process, (reader, writer), limits, on_free)
 
     @property
     def pid(self) -> int:
@@ -144,9 +145,14 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def is_ready(self) -> bool:
+        """It holds its model, lives, and is not being ended."""
+        return self.slots > 0 and not self._is_ended and not self.died.done()
+
+    @property
     def free(self) -> int:
         """How many more requests it can answer at once now."""
-        return 0 if self.died.done() or self._is_ended else self.slots - len(self._asks)
+        return self.slots - len(self._asks) if self.is_ready else 0
 
     async def load(self, source: wire.Load) -> wire.Loaded:
         """Load the model; then the worker is watched.

@@ -217,6 +217,7 @@ class Supervisor:
         """End all workers, whatever else is going on."""
         for alias in self._aliases.values():
             for hosted in alias.all_hosted():
+                hosted.is_given_up = True
                 await self._end(hosted)
             alias.clear()
 
@@ -306,9 +307,8 @@ class Supervisor:
         if hosted.worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(hosted.worker.idle.wait(), self._limits.drain_timeout_s)
-        self._drains.forget(hosted)
-        alias.draining.remove(hosted)
-        await self._end(hosted)
+        await self._end_worker(hosted)
+        alias.draining.remove(hosted)  # only now is its memory back
 
     def _keep(
         self, alias: ServedAlias, hosted: HostedModel, *, at_once: bool = False
@@ -335,8 +335,10 @@ class Supervisor:
         """End the model's worker, and all that is going on with it."""
         await self._drains.stop(hosted)
         await self._watchers.stop(hosted)
-        if hosted.worker:
-            await hosted.end()
+        await self._end_worker(hosted)
+
+    async def _end_worker(self, hosted: HostedModel) -> None:
+        if await hosted.end():
             self._events.unloaded(hosted)
 
     # What is known

@@ -182,6 +182,11 @@ def _no_key(reply: dict[str, Any]) -> object:
     return reply | {"assignment_key": {"name": "controller", "public_pem": "hello"}}
 
 
+def _no_publisher(reply: dict[str, Any]) -> object:
+    nobody: list[object] = []
+    return reply | {"publishers": nobody}
+
+
 def _no_form(_reply: dict[str, Any]) -> object:
     return ["hello"]
 
@@ -204,6 +209,16 @@ def test_an_answer_that_does_not_hold_together_is_refused(
     assert said in refusal(api.url, api.token, state)
     with pytest.raises(IdentityError):
         load(state)
+
+
+def test_a_device_that_could_trust_nobody_is_not_enrolled_and_may_try_again(
+    api: EnrolmentApi, state: Path
+) -> None:
+    api.change = _no_publisher
+    with pytest.raises(EnrolmentError, match="--publisher-key NAME=FILE"):
+        enrol(api.url, api.token, state)
+    api.change = lambda reply: reply
+    assert enrol(api.url, api.token, state).publishers
 
 
 def test_pinned_publishers_stand_in_the_place_of_those_the_controller_names(
