@@ -349,6 +349,22 @@ async def test_a_first_release_answers_once_it_is_proved(bench: Bench, one: Load
     assert bench.supervisor.running() == ()
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_closing_at_any_moment_of_a_load_leaves_no_worker(
+    tmp_path: Path, one: Loadable, steps: int
+) -> None:
+    bench = Bench(tmp_path)
+    loading = asyncio.create_task(bench.supervisor.load_candidate(one))
+    await until(bench.supervisor.statuses)
+    for _ in range(steps**3):
+        await asyncio.sleep(0)
+    await bench.supervisor.close()
+    with pytest.raises(ExecutionError):
+        await loading
+    assert bench.pids() == []
+    assert not list((tmp_path / "run").iterdir())
+
+
 async def test_closing_ends_all_workers_even_while_one_loads(
     tmp_path: Path, one: Loadable, two: Loadable
 ) -> None:
@@ -363,3 +379,19 @@ async def test_closing_ends_all_workers_even_while_one_loads(
         await loading
     await is_gone(pid)
     assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8])
+async def test_closing_waits_for_a_replaced_worker_that_is_just_being_ended(
+    tmp_path: Path, one: Loadable, two: Loadable, steps: int
+) -> None:
+    bench = Bench(tmp_path)
+    await bench.supervisor.load_committed(one)
+    previous = bench.pid()
+    await bench.supervisor.load_candidate(two)
+    await bench.supervisor.promote("assistant")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await bench.supervisor.close()
+    assert not is_there(previous)
+    assert bench.tags().count("agent:model:unloaded") == 2
