@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Scope
 
 from sprat_controller.api.errors import add_error_handlers, error_answers
@@ -26,7 +27,7 @@ PREFIX = "/api/v1"
 
 def make_app(parts: Parts, version: str) -> ASGIApp:
     """Return the whole API over `parts`."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Sprat controller",
         version=version,
         description="Publishes signed models and rolls them out to a fleet of devices.",
