@@ -6,6 +6,7 @@ import pytest
 from simulators.controlled import ALIAS, BIG, SMALL, KilledError, World
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError
+from sprat_controller.rollout.planner import Assign, Decision, FinishRollout
 from sprat_controller.rollout.requests import Target
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.store.tables import AuditRecord, DesiredModel, Rollout
@@ -291,3 +292,43 @@ def test_a_finished_rollout_cannot_be_stopped(world: World) -> None:
     world.run_due()
     with pytest.raises(ConflictError, match="FINISHED"):
         world.service.stop(view.id, "token:ann")
+
+
+def test_a_decision_on_old_facts_never_exceeds_the_limit(world: World) -> None:
+    for name in ("a", "b", "c"):
+        world.join(name)
+    view = world.create(max_in_progress=2)
+    world.run_due()
+    ids = tuple(execution.id for execution in world.service.executions(view.id))
+    world.runner._carry_out(view.id, Assign(ids), world.now)
+    assert world.states(view.id)["c"] is ExecutionState.QUEUED
+
+
+def test_a_decision_on_old_facts_is_nothing_to_a_rollout_that_moved_on(world: World) -> None:
+    world.join("a")
+    view = world.create()
+    world.run_due()
+    world.service.pause(view.id, "token:ann")
+    before = (world.service.get(view.id), world.service.executions(view.id))
+    old: list[Decision] = [Assign((world.first_execution(view.id).id,)), FinishRollout()]
+    for decision in old:
+        world.runner._carry_out(view.id, decision, world.now)
+    assert (world.service.get(view.id), world.service.executions(view.id)) == before
+
+
+def test_a_device_returns_to_the_execution_that_it_ran_not_to_one_it_was_spared(
+    world: World,
+) -> None:
+    device = world.join("a")
+    first = world.create()
+    world.run_due()
+    device.sync()
+    world.wait(seconds=1)
+    world.create()  # nothing to do
+    world.publish("2.0.0", counter=2)
+    world.create("2.0.0")
+    world.run_due()
+    device.sync(ExecutionState.FAILED)
+    with world.database.reading() as session:
+        row = session.exec(select(DesiredModel)).one()
+        assert row.execution_id == world.first_execution(first.id).id
