@@ -8,15 +8,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
-from sprat_proto.states import DeviceState, ExecutionState, RolloutState
+from sprat_proto.states import DeviceState, ExecutionState
 
 from sprat_controller.access.policy import Role
-from sprat_controller.rollout.plan import Action
-from sprat_controller.rollout.requests import DEFAULT_CONTEXT, DEFAULT_TIMEOUT_S
 
 MAX_LIFETIME_DAYS: Final = 3650
 MAX_CLAIM_S: Final = 30 * 86400
-MAX_IN_PROGRESS: Final = 1_000_000_000
 Json = dict[str, Any]
 TokenName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -24,19 +21,19 @@ Short = Annotated[str, StringConstraints(max_length=200)]
 Pem = Annotated[str, StringConstraints(max_length=16_384)]
 
 
-class _In(BaseModel):
+class Accepted(BaseModel):
     """What is accepted: an unknown field is a mistake."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class _Out(BaseModel):
+class Answered(BaseModel):
     """What is answered; read from rows and values by attribute."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
-class Error(_Out):
+class Error(Answered):
     """One error."""
 
     code: str = Field(description="Stable, for programs")
@@ -44,33 +41,33 @@ class Error(_Out):
     details: Json
 
 
-class ErrorAnswer(_Out):
+class ErrorAnswer(Answered):
     """What every 4xx and 5xx answers."""
 
     error: Error
 
 
-class Health(_Out):
+class Health(Answered):
     """The process answers."""
 
     status: str
 
 
-class EnrolRequest(_In):
+class EnrolRequest(Accepted):
     """A device's claim and its certificate request."""
 
     token: Short
     csr: Pem = Field(description="PKCS#10 in PEM, P-256, signed by the key it holds")
 
 
-class PublicKey(_Out):
+class PublicKey(Answered):
     """A key that a device trusts."""
 
     name: str
     public_pem: str
 
 
-class EnrolAnswer(_Out):
+class EnrolAnswer(Answered):
     """What an enrolled device needs."""
 
     device_id: str
@@ -82,7 +79,7 @@ class EnrolAnswer(_Out):
     mqtt: str | None = Field(description="host:port of the broker, if there is one")
 
 
-class WhoAmI(_Out):
+class WhoAmI(Answered):
     """Whose token it is."""
 
     name: str
@@ -90,7 +87,7 @@ class WhoAmI(_Out):
     permissions: list[str]
 
 
-class TokenRequest(_In):
+class TokenRequest(Accepted):
     """A token to make."""
 
     name: TokenName
@@ -98,7 +95,7 @@ class TokenRequest(_In):
     expires_days: Annotated[int, Field(ge=1, le=MAX_LIFETIME_DAYS)] | None = None
 
 
-class Token(_Out):
+class Token(Answered):
     """A token without its secret."""
 
     id: str
@@ -116,14 +113,14 @@ class NewToken(Token):
     token: str
 
 
-class TokenPage(_Out):
+class TokenPage(Answered):
     """All tokens."""
 
     items: list[Token]
     next: None = None
 
 
-class EnrolmentTokenRequest(_In):
+class EnrolmentTokenRequest(Accepted):
     """A claim to make."""
 
     device_id: Short
@@ -131,7 +128,7 @@ class EnrolmentTokenRequest(_In):
     ttl_s: Annotated[int, Field(ge=60, le=MAX_CLAIM_S)] = 86400
 
 
-class EnrolmentToken(_Out):
+class EnrolmentToken(Answered):
     """A claim without its secret."""
 
     id: str
@@ -150,14 +147,14 @@ class NewEnrolmentToken(EnrolmentToken):
     token: str
 
 
-class EnrolmentTokenPage(_Out):
+class EnrolmentTokenPage(Answered):
     """A page of claims."""
 
     items: list[EnrolmentToken]
     next: str | None
 
 
-class Device(_Out):
+class Device(Answered):
     """A device in a list."""
 
     id: str
@@ -174,14 +171,14 @@ class Device(_Out):
     labels: dict[str, str]
 
 
-class DevicePage(_Out):
+class DevicePage(Answered):
     """A page of devices."""
 
     items: list[Device]
     next: str | None
 
 
-class DeviceExecution(_Out):
+class DeviceExecution(Answered):
     """A run of a rollout, as a device's page shows it."""
 
     id: str
@@ -205,20 +202,20 @@ class DeviceDetail(Device):
     executions: list[DeviceExecution] = Field(description="The latest, newest first")
 
 
-class DeviceChange(_In):
+class DeviceChange(Accepted):
     """What people change of a device."""
 
     labels: dict[str, str] = Field(description="All of them: what is missing here is removed")
 
 
-class PublisherRequest(_In):
+class PublisherRequest(Accepted):
     """A publisher to make known."""
 
     name: Short
     public_pem: Pem
 
 
-class Publisher(_Out):
+class Publisher(Answered):
     """A publisher."""
 
     key_id: str
@@ -227,28 +224,28 @@ class Publisher(_Out):
     created_at: AwareDatetime
 
 
-class PublisherPage(_Out):
+class PublisherPage(Answered):
     """All publishers."""
 
     items: list[Publisher]
     next: None = None
 
 
-class BlobAnswer(_Out):
+class BlobAnswer(Answered):
     """A blob that is kept."""
 
     sha256: str
     size: int
 
 
-class ReleaseRequest(_In):
+class ReleaseRequest(Accepted):
     """A release to publish; everything it needs was uploaded."""
 
     release: Short
     envelopes: list[Sha256] = Field(description="SHA-256 of each variant's signed manifest")
 
 
-class Release(_Out):
+class Release(Answered):
     """A release in a list."""
 
     release: str
@@ -257,28 +254,28 @@ class Release(_Out):
     pushed_by: str
 
 
-class Model(_Out):
+class Model(Answered):
     """A model and its releases, highest counter first."""
 
     model: str
     releases: list[Release]
 
 
-class ModelPage(_Out):
+class ModelPage(Answered):
     """All models."""
 
     items: list[Model]
     next: None = None
 
 
-class Envelope(_Out):
+class Envelope(Answered):
     """The blob that holds a signed manifest."""
 
     sha256: str
     size: int
 
 
-class Variant(_Out):
+class Variant(Answered):
     """One form of a release."""
 
     variant: str
@@ -295,103 +292,7 @@ class ReleaseDetail(Release):
     variants: list[Variant]
 
 
-class PlanBody(_In):
-    """Which release, under which alias, to whom; labels and devices both empty: to all."""
-
-    model: Short
-    release: Short
-    alias: Short
-    labels: dict[str, str] = {}
-    devices: list[Short] = []
-    context: int = Field(default=DEFAULT_CONTEXT, description="Tokens")
-
-
-class RolloutBody(PlanBody):
-    """A rollout to create."""
-
-    name: Short = ""
-    start_at: AwareDatetime | None = None
-    max_in_progress: int = Field(default=0, ge=0, le=MAX_IN_PROGRESS, description="0 is no limit")
-    execution_timeout_s: int = DEFAULT_TIMEOUT_S
-
-
-class PlanLine(_Out):
-    """What would happen on one device, and why."""
-
-    device_id: str
-    simulated: bool
-    hardware_class: str | None
-    action: Action
-    variant: str | None
-    digest: str | None
-    current: str | None
-    reason: Json | None
-    verdicts: list[Json]
-
-
-class Plan(_Out):
-    """What a rollout would do."""
-
-    devices: list[PlanLine]
-
-
-class Rollout(_Out):
-    """A rollout, and how many executions are in each state."""
-
-    id: str
-    name: str
-    model: str
-    release: str
-    alias: str
-    target: Json
-    context: int
-    state: RolloutState
-    start_at: AwareDatetime | None
-    max_in_progress: int
-    execution_timeout_s: int
-    created_at: AwareDatetime
-    created_by: str
-    started_at: AwareDatetime | None
-    finished_at: AwareDatetime | None
-    counts: dict[ExecutionState, int]
-
-
-class RolloutPage(_Out):
-    """The newest rollouts, newest first."""
-
-    items: list[Rollout]
-    next: None = None
-
-
-class Execution(_Out):
-    """One device's run of a rollout."""
-
-    id: str
-    rollout_id: str
-    device_id: str
-    simulated: bool
-    position: int
-    state: ExecutionState
-    step: str | None
-    variant: str | None
-    digest: str | None
-    reason: Json | None
-    verdicts: list[Json]
-    created_at: AwareDatetime
-    started_at: AwareDatetime | None
-    deadline_at: AwareDatetime | None
-    updated_at: AwareDatetime
-    finished_at: AwareDatetime | None
-
-
-class ExecutionPage(_Out):
-    """All executions of a rollout, in the order of starting."""
-
-    items: list[Execution]
-    next: None = None
-
-
-class AuditItem(_Out):
+class AuditItem(Answered):
     """One record; `hash` is SHA-256(hash of the record before || body as it was written)."""
 
     seq: int
@@ -399,14 +300,14 @@ class AuditItem(_Out):
     body: Json
 
 
-class AuditPage(_Out):
+class AuditPage(Answered):
     """A page of a log, oldest first."""
 
     items: list[AuditItem]
     next: int | None
 
 
-class ChainAnswer(_Out):
+class ChainAnswer(Answered):
     """What a check of a log found."""
 
     ok: bool

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response, status
 
 from sprat_controller.access.policy import Actor, Permission
-from sprat_controller.api import schema
+from sprat_controller.api import rollout_schema as schema
 from sprat_controller.api.answers import fast
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers

@@ -1,0 +1,110 @@
+"""The shapes of rollouts in the API; see `schema`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import AwareDatetime, Field
+from sprat_proto.states import ExecutionState, RolloutState
+
+from sprat_controller.api.schema import Accepted, Answered, Json, Short
+from sprat_controller.rollout.plan import Action
+from sprat_controller.rollout.requests import DEFAULT_CONTEXT, DEFAULT_TIMEOUT_S
+
+MAX_IN_PROGRESS: Final = 1_000_000_000
+
+
+class PlanBody(Accepted):
+    """Which release, under which alias, to whom; labels and devices both empty: to all."""
+
+    model: Short
+    release: Short
+    alias: Short
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    devices: list[Short] = Field(default_factory=list[Short])
+    context: int = Field(default=DEFAULT_CONTEXT, description="Tokens")
+
+
+class RolloutBody(PlanBody):
+    """A rollout to create."""
+
+    name: Short = ""
+    start_at: AwareDatetime | None = None
+    max_in_progress: int = Field(default=0, ge=0, le=MAX_IN_PROGRESS, description="0 is no limit")
+    execution_timeout_s: int = DEFAULT_TIMEOUT_S
+
+
+class PlanLine(Answered):
+    """What would happen on one device, and why."""
+
+    device_id: str
+    simulated: bool
+    hardware_class: str | None
+    action: Action
+    variant: str | None
+    digest: str | None
+    current: str | None
+    reason: Json | None
+    verdicts: list[Json]
+
+
+class Plan(Answered):
+    """What a rollout would do."""
+
+    devices: list[PlanLine]
+
+
+class Rollout(Answered):
+    """A rollout, and how many executions are in each state."""
+
+    id: str
+    name: str
+    model: str
+    release: str
+    alias: str
+    target: Json
+    context: int
+    state: RolloutState
+    start_at: AwareDatetime | None
+    max_in_progress: int
+    execution_timeout_s: int
+    created_at: AwareDatetime
+    created_by: str
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    counts: dict[ExecutionState, int]
+
+
+class RolloutPage(Answered):
+    """The newest rollouts, newest first."""
+
+    items: list[Rollout]
+    next: None = None
+
+
+class Execution(Answered):
+    """One device's run of a rollout."""
+
+    id: str
+    rollout_id: str
+    device_id: str
+    simulated: bool
+    position: int
+    state: ExecutionState
+    step: str | None
+    variant: str | None
+    digest: str | None
+    reason: Json | None
+    verdicts: list[Json]
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    deadline_at: AwareDatetime | None
+    updated_at: AwareDatetime
+    finished_at: AwareDatetime | None
+
+
+class ExecutionPage(Answered):
+    """All executions of a rollout, in the order of starting."""
+
+    items: list[Execution]
+    next: None = None
