@@ -11,12 +11,21 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sprat_proto import canonical
-from sqlmodel import Session, col, select
+from sqlalchemy import insert, select
+from sqlmodel import Session, col
 
 from sprat_controller.audit.tags import Tag
 from sprat_controller.store.tables import AuditRecord
 
 GENESIS = "0" * 64
+
+# Core statements, made once: through the ORM this append was half the cost of an assignment.
+_LAST = (
+    select(col(AuditRecord.seq), col(AuditRecord.hash))
+    .order_by(col(AuditRecord.seq).desc())
+    .limit(1)
+)
+_INSERT = insert(AuditRecord)
 
 
 def append(
@@ -28,8 +37,8 @@ def append(
     subject: str,
     outcome: str = "success",
     detail: Mapping[str, object] | None = None,
-) -> AuditRecord:
-    """Add one record; it is kept exactly if the caller's transaction is.
+) -> int:
+    """Add one record and return its position; it is kept exactly if the transaction is.
 
     Args:
         session: An open `Database.transaction()`.
@@ -40,8 +49,9 @@ def append(
         outcome: success, failure or denied.
         detail: Integers, strings, booleans and lists or mappings of them.
     """
-    last = session.exec(select(AuditRecord).order_by(col(AuditRecord.seq).desc()).limit(1)).first()
-    seq = last.seq + 1 if last else 1
+    connection = session.connection()
+    previous = connection.execute(_LAST).first()
+    seq = previous.seq + 1 if previous else 1
     body = canonical.encode(
         {
             "v": 1,
@@ -54,18 +64,19 @@ def append(
             "detail": dict(detail or {}),
         }
     )
-    record = AuditRecord(
-        seq=seq,
-        body=body,
-        hash=chain(last.hash if last else GENESIS, body),
-        at=at,
-        actor=actor,
-        tag=tag.value,
-        subject=subject,
+    connection.execute(
+        _INSERT,
+        {
+            "seq": seq,
+            "body": body,
+            "hash": chain(previous.hash if previous else GENESIS, body),
+            "at": at,
+            "actor": actor,
+            "tag": tag.value,
+            "subject": subject,
+        },
     )
-    session.add(record)
-    session.flush()
-    return record
+    return seq
 
 
 def chain(previous: str, body: bytes) -> str:
