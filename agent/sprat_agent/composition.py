@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from sprat_proto.fit import Profile
 from sprat_proto.v1.link_pb2 import Welcome
 
 from sprat_agent import __version__
-from sprat_agent.api.app import build_app
-from sprat_agent.api.server import ListenError, LocalApi
 from sprat_agent.audit.journal import EventWriter, Journal
 from sprat_agent.clock import Clock
 from sprat_agent.config import RunConfig
@@ -38,6 +37,11 @@ from sprat_agent.sync.loop import Conversation, Listeners
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.ports import ExecutionError
 from sprat_agent.sync.voice import Speaker, memory_available
+
+if TYPE_CHECKING:  # imported while models load, see `_make_api`
+    from starlette.types import ASGIApp
+
+    from sprat_agent.api.server import LocalApi
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,14 +105,7 @@ class Agent:
         )
         self._conversation = self._converse(carriers, world)
         self._connect()
-        app = build_app(
-            self._workers,
-            clock=world.clock,
-            new_id=world.new_id,
-            is_simulated=profile.simulated,
-            status=self.status,
-        )
-        self._api = LocalApi(app, config.listen, config.socket)
+        self._world = world
         self._ready_file = ReadyFile(config.state_dir)
 
     async def run(self, stopped: asyncio.Event) -> None:
@@ -227,13 +224,13 @@ class Agent:
 
     async def _serve(self) -> None:
         """Serve until cancelled."""
+        api: LocalApi | None = None
         try:
             self._events.note(STARTED, self._subject, {"version": __version__})
-            await self._load_committed()
-            try:
-                url = await self._api.start()
-            except ListenError as error:
-                raise StartupError(str(error)) from error
+            async with asyncio.TaskGroup() as starting:
+                starting.create_task(self._load_committed(), name="load")
+                api = await self._make_api()
+            url = await _listen(api)
             self._ready_file.write(url, self._config.socket)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._events.run(), name="audit")
@@ -241,8 +238,21 @@ class Agent:
                 group.create_task(self._conversation.run(), name="link")
         finally:
             self._ready_file.remove()
-            await self._api.stop()
+            if api:
+                await api.stop()
             await self._close()
+
+    async def _make_api(self) -> LocalApi:
+        """Make the local API; its libraries take a while to import, spent while models load."""
+        build_app, make = await asyncio.to_thread(_import_api)
+        app = build_app(
+            self._workers,
+            clock=self._world.clock,
+            new_id=self._world.new_id,
+            is_simulated=self._profile.simulated,
+            status=self.status,
+        )
+        return make(app, self._config.listen, self._config.socket)
 
     async def _close(self) -> None:
         await self._workers.close()
@@ -252,6 +262,22 @@ class Agent:
         except StateError as error:
             _LOG.warning("the last audit records are lost: %s", error)
         self._state.close()
+
+
+def _import_api() -> tuple[Callable[..., ASGIApp], type[LocalApi]]:
+    from sprat_agent.api.app import build_app  # noqa: PLC0415 - see `_make_api`
+    from sprat_agent.api.server import LocalApi  # noqa: PLC0415
+
+    return build_app, LocalApi
+
+
+async def _listen(api: LocalApi) -> str:
+    from sprat_agent.api.server import ListenError  # noqa: PLC0415 - see `_make_api`
+
+    try:
+        return await api.start()
+    except ListenError as error:
+        raise StartupError(str(error)) from error
 
 
 def profile_of(declared: Path | None, state_dir: Path) -> Profile:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 from simulators.controller_end import ControllerEnd, MemoryCarrier
@@ -30,6 +31,8 @@ from sprat_proto.fit import Profile
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 CONTROLLER, PUBLISHER = Signer("controller"), Signer()
 RELEASE = release(PUBLISHER)
+# Any authority: nothing is reached, but an agent without one could not even try.
+AUTHORITY = Path(certifi.where()).read_bytes()
 PROFILE = Profile("x86_64", 1, (), 1 << 30, 1 << 29, 1 << 30, (), "Linux", True, ("llama.cpp",))  # noqa: FBT003 - in order of the fields
 
 
@@ -43,6 +46,8 @@ def agent_on(folder: Path, carrier: MemoryCarrier, listen: str = "127.0.0.1:0") 
         assignment_key=CONTROLLER.trusted,
         publishers=(PUBLISHER.trusted,),
     )
+    identity.folder.mkdir(exist_ok=True)
+    identity.ca_path.write_bytes(AUTHORITY)
     numbers = iter(range(1000))
     world = World(
         clock=lambda: NOW,
