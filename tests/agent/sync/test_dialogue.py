@@ -206,7 +206,7 @@ def test_over_any_carrier_all_reports_and_records_arrive_once_and_in_order(
         device.report(*written)
         device.record(records)
         network = Network(device, random.Random(seed), lose, repeat)  # noqa: S311 - a test's dice
-        # At 60 % loss each way and any order, 80 reports take 2,000 to 4,000 seconds of made-up time;
+        # At 60 % loss each way and in any order, 80 reports take 2,000 to 4,000 made-up seconds;
         # what never ends does not end in ten times that either.
         for turn in range(40_000):
             if cuts and turn and turn % 40 == 0:
