@@ -45,6 +45,7 @@ def main() -> int:
         ensure_environment(uv)
         if arguments.mosquitto:
             ensure_program("mosquitto", package="mosquitto", why="the MQTT tests use a real broker")
+            ensure_program("softhsm2-util", package="softhsm2", why="the PKCS#11 tests use SoftHSM")
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1

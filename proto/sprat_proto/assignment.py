@@ -1,42 +1,49 @@
 """The assignment: the signed desired state of one device, the only thing that is sent downward.
 
-Signed by the controller's assignment key and carried as a DSSE envelope. It can pick only among
-variants that a publisher signed: the device checks the publisher's signature on each manifest
-itself. `version` rises with every change; a device obeys only a higher one than it has.
+It is the `custom` field of the device's director targets (`sprat_proto.trust`), signed online and
+carried with its snapshot and timestamp in one message. It can pick only among variants that the
+image repository releases for this hardware. `version` rises with every change (signing it anew, to
+keep it from expiring, does not); a device obeys only a higher one than it has.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
-from sprat_proto import canonical
+from sprat_proto import canonical, trust
 from sprat_proto.manifest import Name, Sha256, Size, Text, Version
 
-SCHEMA: Final = 1
-PAYLOAD_TYPE: Final = "application/vnd.sprat.assignment.v1+json"
-
-
-class EnvelopeRef(Struct, frozen=True, forbid_unknown_fields=True):
-    """The blob that holds the signed manifest."""
-
-    sha256: Sha256
-    size: Size
+SCHEMA: Final = 2
 
 
 class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
     """One alias bound to one variant, and the execution that brings it there."""
 
     alias: Name
+    publisher: Name
     model: Name
     release: Version
     variant: Name
-    # SHA-256 of the manifest's canonical bytes: the variant's identity, and the running digest.
+    # SHA-256 and bytes of the manifest: the variant's identity, and the running digest.
     digest: Sha256
-    envelope: EnvelopeRef
+    size: Size
     execution_id: Text
     rollout_id: Text
+    # Unix seconds after which it no longer runs; 0: for ever, also when the plan has expired.
+    run_until: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+
+    @property
+    def name(self) -> str:
+        """`model@release+variant`, as people say it."""
+        return f"{self.model}@{self.release}+{self.variant}"
+
+    @property
+    def path(self) -> str:
+        """The manifest's target path in both repositories."""
+        return trust.manifest_path(self.publisher, self.model, self.release, self.variant)
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,16 +56,35 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
 class Assignment(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole desired state of one device."""
 
-    schema: Literal[1]
+    schema: Literal[2]
     device_id: Name
     version: Annotated[int, Meta(ge=1, le=1 << 53)]
     issued: Text
     models: list[AssignedModel]
     policy: Policy
+    # DSSE envelopes (JSON text) over `sprat_proto.approval.RolloutSpec`.
+    approvals: Annotated[list[Text], Meta(max_length=64)] = []
+
+
+def to_custom(assignment: Assignment) -> dict[str, object]:
+    """Return the assignment as the `custom` field of the device's director targets."""
+    return msgspec.to_builtins(assignment)
+
+
+def from_custom(custom: object) -> Assignment:
+    """Read an assignment out of verified director targets.
+
+    Raises:
+        canonical.NotCanonicalError: It is not one; a field that is not known here is refused.
+    """
+    try:
+        return msgspec.convert(custom, Assignment)
+    except msgspec.ValidationError as error:
+        raise canonical.NotCanonicalError(f"assignment: {error}") from error
 
 
 def encode(assignment: Assignment) -> bytes:
-    """Return the canonical bytes to sign."""
+    """Return the canonical bytes, as they are kept on the device."""
     return canonical.encode(assignment)
 
 

@@ -4,8 +4,10 @@ A side that meets a lower number than it needs says so and goes on with what bot
 number is never reused and a line never edited.
 
 1 (2026-11-23): link v1; manifest schema 1; assignment schema 1; hash-chained audit.
+2 (2026-11-25): assignments in director metadata; manifest schema 2, released by the image
+   repository; assignment schema 2; identity keys and renewal. Nothing of 1 is understood any more.
 """
 
 from typing import Final
 
-CAPABILITY: Final = 1
+CAPABILITY: Final = 2

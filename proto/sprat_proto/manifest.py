@@ -1,11 +1,12 @@
 """The manifest of a variant: what a publisher signs and a device obeys.
 
 A variant is one form of a release (`q4_0` of `qwen3-0.6b` 1.3.0). Its identity is the SHA-256 of
-the canonical bytes of its manifest, its *digest*. The manifest names blobs by SHA-256 only, so they
-may come from anywhere. The fields are those of the distribution design: `slots` and `shards` (a
-stable table of tensors, one file each; today one shard per model), `deltas` (separately signed,
-empty here), `adapters`, `encodings`, `activation`; sharded storage and deltas fill them without a
-new format.
+the canonical bytes of its manifest, its *digest*, which is also the hash of a target in the image
+repository (`sprat_proto.trust`): that is how it is signed. The manifest names blobs by SHA-256
+only, so they may come from anywhere. The fields are those of the distribution design: `slots` and
+`shards` (a stable table of tensors, one file each; today one shard per model), `deltas` (separately
+signed, empty here), `adapters`, `encodings`, `activation`; sharded storage and deltas fill them
+without a new format.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from msgspec import Meta, Struct
 
 from sprat_proto import canonical
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 PIECE_SIZE: Final = 1 << 20  # bytes; a resumed or damaged download re-fetches one piece
-PAYLOAD_TYPE: Final = "application/vnd.sprat.manifest.v1+json"
-# Both bounds leave room: a 64 GiB model in 1 MiB pieces needs 4.4 MB.
-MAX_ENVELOPE_BYTES: Final = 8 << 20
+# Leaves room: a 64 GiB model in 1 MiB pieces needs 4.4 MB.
+MAX_MANIFEST_BYTES: Final = 8 << 20
 
 _NAME_FORM: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
 _VERSION_FORM: Final = r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]{1,32})?"
@@ -129,12 +129,15 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole signed statement; see the module's docstring."""
 
-    schema: Literal[1]
+    schema: Literal[2]
+    publisher: Name
     model: Name
     release: Version
     # Rises with each release of a model; a device never installs a lower one than it committed.
     release_counter: Annotated[int, Meta(ge=1, le=1 << 53)]
     variant: Name
+    # Which devices it may run on; see `trust.hardware_id`.
+    hardware_ids: Annotated[list[Name], Meta(min_length=1, max_length=16)]
     runtime: Name
     min_runtime: Text
     created: Text
@@ -145,6 +148,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     adapters: list[Adapter]
     encodings: list[Name]
     facts: Facts
+    # Jinja; what the model file says of itself is never used. Empty: messages cannot be chatted.
+    chat_template: Text
     activation: Activation
     disk_needed: Size
 

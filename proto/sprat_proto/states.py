@@ -98,6 +98,13 @@ class ReasonCode(StrEnum):
     MANIFEST_INVALID = "MANIFEST_INVALID"
     MODEL_FILE_INVALID = "MODEL_FILE_INVALID"
     RELEASE_TOO_OLD = "RELEASE_TOO_OLD"
+    METADATA_REFUSED = "METADATA_REFUSED"  # TUF metadata does not verify
+    NOT_RELEASED = "NOT_RELEASED"  # the image repository does not (or no longer) name it
+    REPOSITORIES_DISAGREE = "REPOSITORIES_DISAGREE"  # director and image say different things of it
+    WRONG_HARDWARE = "WRONG_HARDWARE"
+    NOT_APPROVED = "NOT_APPROVED"  # the device's group enforces approvals, and this has too few
+    QUARANTINED = "QUARANTINED"  # crashed too often on this device
+    PLAN_EXPIRED = "PLAN_EXPIRED"
     # Why an execution did not go on.
     DOWNLOAD_FAILED = "DOWNLOAD_FAILED"
     BLOB_NOT_FOUND = "BLOB_NOT_FOUND"

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sprat_proto/v1/link.proto\x12\x08sprat.v1\"\xbf\x01\n\rDeviceMessage\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12 \n\x05hello\x18\n \x01(\x0b\x32\x0f.sprat.v1.HelloH\x00\x12(\n\theartbeat\x18\x0b \x01(\x0b\x32\x13.sprat.v1.HeartbeatH\x00\x12\"\n\x06report\x18\x0c \x01(\x0b\x32\x10.sprat.v1.ReportH\x00\x12%\n\x05\x61udit\x18\r \x01(\x0b\x32\x14.sprat.v1.AuditBatchH\x00\x42\x06\n\x04\x62ody\"\xc1\x01\n\x11\x43ontrollerMessage\x12$\n\x07welcome\x18\n \x01(\x0b\x32\x11.sprat.v1.WelcomeH\x00\x12*\n\nassignment\x18\x0b \x01(\x0b\x32\x14.sprat.v1.AssignmentH\x00\x12)\n\nreport_ack\x18\x0c \x01(\x0b\x32\x13.sprat.v1.ReportAckH\x00\x12\'\n\taudit_ack\x18\r \x01(\x0b\x32\x12.sprat.v1.AuditAckH\x00\x42\x06\n\x04\x62ody\"\xd4\x01\n\x05Hello\x12\x12\n\ncapability\x18\x01 \x01(\r\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12*\n\x07profile\x18\x03 \x01(\x0b\x32\x19.sprat.v1.HardwareProfile\x12\x1a\n\x12\x61ssignment_version\x18\x04 \x01(\x04\x12\'\n\x07running\x18\x05 \x03(\x0b\x32\x16.sprat.v1.RunningModel\x12\x17\n\x0fnext_report_seq\x18\x06 \x01(\x04\x12\x16\n\x0enext_audit_seq\x18\x07 \x01(\x04\"\x84\x01\n\tHeartbeat\x12\x1a\n\x12\x61ssignment_version\x18\x01 \x01(\x04\x12\'\n\x07running\x18\x02 \x03(\x0b\x32\x16.sprat.v1.RunningModel\x12\x19\n\x11memory_free_bytes\x18\x03 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x04 \x01(\x04\"m\n\x0cRunningModel\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\r\n\x05state\x18\x06 \x01(\t\"\xd7\x01\n\x0fHardwareProfile\x12\x0c\n\x04\x61rch\x18\x01 \x01(\t\x12\r\n\x05\x63ores\x18\x02 \x01(\r\x12\x14\n\x0c\x63pu_features\x18\x03 \x03(\t\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x1b\n\x13memory_budget_bytes\x18\x05 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x06 \x01(\x04\x12\x14\n\x0c\x61\x63\x63\x65lerators\x18\x07 \x03(\t\x12\n\n\x02os\x18\x08 \x01(\t\x12\x11\n\tsimulated\x18\t \x01(\x08\x12\x10\n\x08runtimes\x18\n \x03(\t\"R\n\x06Report\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12,\n\texecution\x18\x03 \x01(\x0b\x32\x19.sprat.v1.ExecutionReport\"~\n\x0f\x45xecutionReport\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12 \n\x06reason\x18\x04 \x01(\x0b\x32\x10.sprat.v1.Reason\x12\x16\n\x0erunning_digest\x18\x05 \x01(\t\"H\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\r\n\x05\x66ound\x18\x04 \x01(\t\"4\n\nAuditBatch\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.sprat.v1.AuditRecord\"6\n\x0b\x41uditRecord\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\"\xbf\x01\n\x07Welcome\x12\x12\n\ncapability\x18\x01 \x01(\r\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\r\x12\x1a\n\x12reconnect_spread_s\x18\x03 \x01(\r\x12\x16\n\x0e\x62lob_base_urls\x18\x04 \x03(\t\x12\x17\n\x0f\x62lob_credential\x18\x05 \x01(\t\x12\"\n\x1a\x62lob_credential_expires_ms\x18\x06 \x01(\x03\x12\x1a\n\x12\x63ontroller_time_ms\x18\x07 \x01(\x03\"/\n\nAssignment\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"\x1a\n\tReportAck\x12\r\n\x05up_to\x18\x01 \x01(\x04\"\'\n\x08\x41uditAck\x12\r\n\x05up_to\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x32L\n\x04Link\x12\x44\n\x08\x43onverse\x12\x17.sprat.v1.DeviceMessage\x1a\x1b.sprat.v1.ControllerMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sprat_proto/v1/link.proto\x12\x08sprat.v1\"\xbf\x01\n\rDeviceMessage\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12 \n\x05hello\x18\n \x01(\x0b\x32\x0f.sprat.v1.HelloH\x00\x12(\n\theartbeat\x18\x0b \x01(\x0b\x32\x13.sprat.v1.HeartbeatH\x00\x12\"\n\x06report\x18\x0c \x01(\x0b\x32\x10.sprat.v1.ReportH\x00\x12%\n\x05\x61udit\x18\r \x01(\x0b\x32\x14.sprat.v1.AuditBatchH\x00\x42\x06\n\x04\x62ody\"\xc1\x01\n\x11\x43ontrollerMessage\x12$\n\x07welcome\x18\n \x01(\x0b\x32\x11.sprat.v1.WelcomeH\x00\x12*\n\nassignment\x18\x0b \x01(\x0b\x32\x14.sprat.v1.AssignmentH\x00\x12)\n\nreport_ack\x18\x0c \x01(\x0b\x32\x13.sprat.v1.ReportAckH\x00\x12\'\n\taudit_ack\x18\r \x01(\x0b\x32\x12.sprat.v1.AuditAckH\x00\x42\x06\n\x04\x62ody\"\x8d\x02\n\x05Hello\x12\x12\n\ncapability\x18\x01 \x01(\r\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12*\n\x07profile\x18\x03 \x01(\x0b\x32\x19.sprat.v1.HardwareProfile\x12\x1a\n\x12\x61ssignment_version\x18\x04 \x01(\x04\x12\'\n\x07running\x18\x05 \x03(\x0b\x32\x16.sprat.v1.RunningModel\x12\x17\n\x0fnext_report_seq\x18\x06 \x01(\x04\x12\x16\n\x0enext_audit_seq\x18\x07 \x01(\x04\x12\x1d\n\x15\x64irector_root_version\x18\x08 \x01(\x04\x12\x18\n\x10\x64irector_version\x18\t \x01(\x04\"\xd4\x01\n\tHeartbeat\x12\x1a\n\x12\x61ssignment_version\x18\x01 \x01(\x04\x12\'\n\x07running\x18\x02 \x03(\x0b\x32\x16.sprat.v1.RunningModel\x12\x19\n\x11memory_free_bytes\x18\x03 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x04 \x01(\x04\x12\x15\n\rplan_is_stale\x18\x05 \x01(\x08\x12\x1d\n\x15\x64irector_root_version\x18\x06 \x01(\x04\x12\x18\n\x10\x64irector_version\x18\x07 \x01(\x04\"m\n\x0cRunningModel\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\r\n\x05state\x18\x06 \x01(\t\"\xd7\x01\n\x0fHardwareProfile\x12\x0c\n\x04\x61rch\x18\x01 \x01(\t\x12\r\n\x05\x63ores\x18\x02 \x01(\r\x12\x14\n\x0c\x63pu_features\x18\x03 \x03(\t\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x1b\n\x13memory_budget_bytes\x18\x05 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x06 \x01(\x04\x12\x14\n\x0c\x61\x63\x63\x65lerators\x18\x07 \x03(\t\x12\n\n\x02os\x18\x08 \x01(\t\x12\x11\n\tsimulated\x18\t \x01(\x08\x12\x10\n\x08runtimes\x18\n \x03(\t\"R\n\x06Report\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12,\n\texecution\x18\x03 \x01(\x0b\x32\x19.sprat.v1.ExecutionReport\"~\n\x0f\x45xecutionReport\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12 \n\x06reason\x18\x04 \x01(\x0b\x32\x10.sprat.v1.Reason\x12\x16\n\x0erunning_digest\x18\x05 \x01(\t\"H\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\r\n\x05\x66ound\x18\x04 \x01(\t\"4\n\nAuditBatch\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.sprat.v1.AuditRecord\"6\n\x0b\x41uditRecord\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\"\xd8\x01\n\x07Welcome\x12\x12\n\ncapability\x18\x01 \x01(\r\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\r\x12\x1a\n\x12reconnect_spread_s\x18\x03 \x01(\r\x12\x16\n\x0e\x62lob_base_urls\x18\x04 \x03(\t\x12\x17\n\x0f\x62lob_credential\x18\x05 \x01(\t\x12\"\n\x1a\x62lob_credential_expires_ms\x18\x06 \x01(\x03\x12\x1a\n\x12\x63ontroller_time_ms\x18\x07 \x01(\x03\x12\x17\n\x0fimage_base_urls\x18\x08 \x03(\t\"h\n\nAssignment\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0f\n\x07targets\x18\x03 \x01(\x0c\x12\x10\n\x08snapshot\x18\x04 \x01(\x0c\x12\x11\n\ttimestamp\x18\x05 \x01(\x0c\x12\r\n\x05roots\x18\x06 \x03(\x0cJ\x04\x08\x02\x10\x03\"\x1a\n\tReportAck\x12\r\n\x05up_to\x18\x01 \x01(\x04\"\'\n\x08\x41uditAck\x12\r\n\x05up_to\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x32L\n\x04Link\x12\x44\n\x08\x43onverse\x12\x17.sprat.v1.DeviceMessage\x1a\x1b.sprat.v1.ControllerMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,31 +36,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLLERMESSAGE']._serialized_start=234
   _globals['_CONTROLLERMESSAGE']._serialized_end=427
   _globals['_HELLO']._serialized_start=430
-  _globals['_HELLO']._serialized_end=642
-  _globals['_HEARTBEAT']._serialized_start=645
-  _globals['_HEARTBEAT']._serialized_end=777
-  _globals['_RUNNINGMODEL']._serialized_start=779
-  _globals['_RUNNINGMODEL']._serialized_end=888
-  _globals['_HARDWAREPROFILE']._serialized_start=891
-  _globals['_HARDWAREPROFILE']._serialized_end=1106
-  _globals['_REPORT']._serialized_start=1108
-  _globals['_REPORT']._serialized_end=1190
-  _globals['_EXECUTIONREPORT']._serialized_start=1192
-  _globals['_EXECUTIONREPORT']._serialized_end=1318
-  _globals['_REASON']._serialized_start=1320
-  _globals['_REASON']._serialized_end=1392
-  _globals['_AUDITBATCH']._serialized_start=1394
-  _globals['_AUDITBATCH']._serialized_end=1446
-  _globals['_AUDITRECORD']._serialized_start=1448
-  _globals['_AUDITRECORD']._serialized_end=1502
-  _globals['_WELCOME']._serialized_start=1505
-  _globals['_WELCOME']._serialized_end=1696
-  _globals['_ASSIGNMENT']._serialized_start=1698
-  _globals['_ASSIGNMENT']._serialized_end=1745
-  _globals['_REPORTACK']._serialized_start=1747
-  _globals['_REPORTACK']._serialized_end=1773
-  _globals['_AUDITACK']._serialized_start=1775
-  _globals['_AUDITACK']._serialized_end=1814
-  _globals['_LINK']._serialized_start=1816
-  _globals['_LINK']._serialized_end=1892
+  _globals['_HELLO']._serialized_end=699
+  _globals['_HEARTBEAT']._serialized_start=702
+  _globals['_HEARTBEAT']._serialized_end=914
+  _globals['_RUNNINGMODEL']._serialized_start=916
+  _globals['_RUNNINGMODEL']._serialized_end=1025
+  _globals['_HARDWAREPROFILE']._serialized_start=1028
+  _globals['_HARDWAREPROFILE']._serialized_end=1243
+  _globals['_REPORT']._serialized_start=1245
+  _globals['_REPORT']._serialized_end=1327
+  _globals['_EXECUTIONREPORT']._serialized_start=1329
+  _globals['_EXECUTIONREPORT']._serialized_end=1455
+  _globals['_REASON']._serialized_start=1457
+  _globals['_REASON']._serialized_end=1529
+  _globals['_AUDITBATCH']._serialized_start=1531
+  _globals['_AUDITBATCH']._serialized_end=1583
+  _globals['_AUDITRECORD']._serialized_start=1585
+  _globals['_AUDITRECORD']._serialized_end=1639
+  _globals['_WELCOME']._serialized_start=1642
+  _globals['_WELCOME']._serialized_end=1858
+  _globals['_ASSIGNMENT']._serialized_start=1860
+  _globals['_ASSIGNMENT']._serialized_end=1964
+  _globals['_REPORTACK']._serialized_start=1966
+  _globals['_REPORTACK']._serialized_end=1992
+  _globals['_AUDITACK']._serialized_start=1994
+  _globals['_AUDITACK']._serialized_end=2033
+  _globals['_LINK']._serialized_start=2035
+  _globals['_LINK']._serialized_end=2111
 # @@protoc_insertion_point(module_scope)

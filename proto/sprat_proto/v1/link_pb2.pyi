@@ -110,6 +110,8 @@ class Hello(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     NEXT_REPORT_SEQ_FIELD_NUMBER: _builtins.int
     NEXT_AUDIT_SEQ_FIELD_NUMBER: _builtins.int
+    DIRECTOR_ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    DIRECTOR_VERSION_FIELD_NUMBER: _builtins.int
     capability: _builtins.int
     agent_version: _builtins.str
     assignment_version: _builtins.int
@@ -117,6 +119,10 @@ class Hello(_message.Message):
     """Number of the oldest report that is not acknowledged (or the next, if all are)."""
     next_audit_seq: _builtins.int
     """Position of the oldest audit record that is not acknowledged (or the next, if all are)."""
+    director_root_version: _builtins.int
+    """Version of the director's root that this device trusts: it is sent the newer ones."""
+    director_version: _builtins.int
+    """TUF version of the newest director metadata that this device took in; 0 before the first."""
     @_builtins.property
     def profile(self) -> Global___HardwareProfile: ...
     @_builtins.property
@@ -131,10 +137,12 @@ class Hello(_message.Message):
         running: _abc.Iterable[Global___RunningModel] | None = ...,
         next_report_seq: _builtins.int = ...,
         next_audit_seq: _builtins.int = ...,
+        director_root_version: _builtins.int = ...,
+        director_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "assignment_version", b"assignment_version", "capability", b"capability", "next_audit_seq", b"next_audit_seq", "next_report_seq", b"next_report_seq", "profile", b"profile", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "assignment_version", b"assignment_version", "capability", b"capability", "director_root_version", b"director_root_version", "director_version", b"director_version", "next_audit_seq", b"next_audit_seq", "next_report_seq", b"next_report_seq", "profile", b"profile", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -148,9 +156,16 @@ class Heartbeat(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     MEMORY_FREE_BYTES_FIELD_NUMBER: _builtins.int
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    PLAN_IS_STALE_FIELD_NUMBER: _builtins.int
+    DIRECTOR_ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    DIRECTOR_VERSION_FIELD_NUMBER: _builtins.int
     assignment_version: _builtins.int
     memory_free_bytes: _builtins.int
     disk_free_bytes: _builtins.int
+    plan_is_stale: _builtins.bool
+    """The newest director metadata has expired at this device's proven time: it takes on nothing new."""
+    director_root_version: _builtins.int
+    director_version: _builtins.int
     @_builtins.property
     def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningModel]: ...
     def __init__(
@@ -160,10 +175,13 @@ class Heartbeat(_message.Message):
         running: _abc.Iterable[Global___RunningModel] | None = ...,
         memory_free_bytes: _builtins.int = ...,
         disk_free_bytes: _builtins.int = ...,
+        plan_is_stale: _builtins.bool = ...,
+        director_root_version: _builtins.int = ...,
+        director_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_version", b"assignment_version", "disk_free_bytes", b"disk_free_bytes", "memory_free_bytes", b"memory_free_bytes", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_version", b"assignment_version", "director_root_version", b"director_root_version", "director_version", b"director_version", "disk_free_bytes", b"disk_free_bytes", "memory_free_bytes", b"memory_free_bytes", "plan_is_stale", b"plan_is_stale", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,6 +429,7 @@ class Welcome(_message.Message):
     BLOB_CREDENTIAL_FIELD_NUMBER: _builtins.int
     BLOB_CREDENTIAL_EXPIRES_MS_FIELD_NUMBER: _builtins.int
     CONTROLLER_TIME_MS_FIELD_NUMBER: _builtins.int
+    IMAGE_BASE_URLS_FIELD_NUMBER: _builtins.int
     capability: _builtins.int
     heartbeat_s: _builtins.int
     reconnect_spread_s: _builtins.int
@@ -422,6 +441,10 @@ class Welcome(_message.Message):
     def blob_base_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where blobs are: <base>/sha256/<hex>; sent as a bearer until it expires."""
 
+    @_builtins.property
+    def image_base_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the image repository's metadata is: <base>/<version>.<role>.json; same bearer."""
+
     def __init__(
         self,
         *,
@@ -432,10 +455,11 @@ class Welcome(_message.Message):
         blob_credential: _builtins.str = ...,
         blob_credential_expires_ms: _builtins.int = ...,
         controller_time_ms: _builtins.int = ...,
+        image_base_urls: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_base_urls", b"blob_base_urls", "blob_credential", b"blob_credential", "blob_credential_expires_ms", b"blob_credential_expires_ms", "capability", b"capability", "controller_time_ms", b"controller_time_ms", "heartbeat_s", b"heartbeat_s", "reconnect_spread_s", b"reconnect_spread_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_base_urls", b"blob_base_urls", "blob_credential", b"blob_credential", "blob_credential_expires_ms", b"blob_credential_expires_ms", "capability", b"capability", "controller_time_ms", b"controller_time_ms", "heartbeat_s", b"heartbeat_s", "image_base_urls", b"image_base_urls", "reconnect_spread_s", b"reconnect_spread_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -443,22 +467,36 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
+    """The device's desired state: its director metadata, whole (sprat_proto/trust.py)."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
-    ENVELOPE_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    ROOTS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    envelope: _builtins.bytes
-    """DSSE envelope (JSON) over sprat_proto.assignment.Assignment, signed by the controller."""
+    targets: _builtins.bytes
+    """TUF metadata, JSON: the targets hold the assignment as their custom field."""
+    snapshot: _builtins.bytes
+    timestamp: _builtins.bytes
+    @_builtins.property
+    def roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Newer versions of the director's root, oldest first."""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
-        envelope: _builtins.bytes = ...,
+        targets: _builtins.bytes = ...,
+        snapshot: _builtins.bytes = ...,
+        timestamp: _builtins.bytes = ...,
+        roots: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["roots", b"roots", "snapshot", b"snapshot", "targets", b"targets", "timestamp", b"timestamp", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""The two TUF repositories as the controller keeps them, and the ceremonies that change them."""
