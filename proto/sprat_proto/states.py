@@ -116,4 +116,5 @@ class ReasonCode(StrEnum):
     DEADLINE_PASSED = "DEADLINE_PASSED"
     STOPPED_BY_OPERATOR = "STOPPED_BY_OPERATOR"
     DEVICE_REMOVED = "DEVICE_REMOVED"
+    OUT_OF_SCOPE = "OUT_OF_SCOPE"  # it left the target between the snapshot and its turn
     INTERNAL_ERROR = "INTERNAL_ERROR"

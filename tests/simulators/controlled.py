@@ -46,12 +46,15 @@ from sprat_controller.store.tables import (
     Rollout,
     Variant,
 )
-from sprat_proto import assignment, manifest, signing
+from sprat_proto import assignment, manifest, trust
+from sprat_proto.capability import CAPABILITY
 from sprat_proto.fit import MIB
 from sprat_proto.states import ExecutionState
 from sprat_proto.v1 import link_pb2
 from sqlalchemy import event
 from sqlmodel import SQLModel, col, select
+
+from simulators.plain_signer import PlainSigner, plan_version, read_plan
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 MODEL = "talk"
@@ -78,20 +81,20 @@ class World:
         self.ids = itertools.count(1)
         self.pushed: list[tuple[str, link_pb2.ControllerMessage]] = []
         self.woken = 0
-        self.key = assignment_key()
+        self.signer = PlainSigner(self.clock)
         self.credentials = BlobCredentials(b"s" * 32)
         self._open()
 
     def _open(self) -> None:
         self.service = RolloutService(self.database, self.clock, self.new_id, self.wake)
-        self.runner = Runner(self.database, self.key, self._push)
+        self.runner = Runner(self.database, self.signer, self._push)
         self.conversation = Conversation(
             self.database,
             self.clock,
-            key=self.key,
+            signer=self.signer,
             credentials=self.credentials,
             denials=Denials(self.database),
-            welcoming=Welcoming(heartbeat_s=60, blob_base_urls=("https://c.test:7770/blobs",)),
+            welcoming=Welcoming(60, ["https://c.test:7770/blobs"], ["https://c.test:7770/image"]),
             on_progress=self.wake,
         )
 
@@ -138,7 +141,7 @@ class World:
         """Keep a release and return its digests by variant."""
         digests: dict[str, str] = {}
         with self.database.transaction() as session:
-            session.merge(Publisher(key_id="k", name="ann", public_pem="p", created_at=self.now))
+            session.merge(Publisher(name="ann", key_ids=["k"], created_at=self.now))
             session.add(
                 Release(
                     model=model,
@@ -160,9 +163,7 @@ class World:
                         release=release,
                         variant=name,
                         manifest=body,
-                        envelope_sha256=hashlib.sha256(b"e" + body).hexdigest(),
-                        envelope_size=len(body),
-                        signer_key_id="k",
+                        publisher="ann",
                     )
                 )
         return digests
@@ -254,6 +255,7 @@ class SimDevice:
     runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     reports: list[link_pb2.Report] = field(default_factory=list[link_pb2.Report])
     last_seq: int = 0
+    plan_version: int = 0
 
     @property
     def version(self) -> int:
@@ -262,13 +264,14 @@ class SimDevice:
     def hello(self, **fields: Any) -> list[link_pb2.ControllerMessage]:
         """Say Hello and take in the answers."""
         hello = link_pb2.Hello(
-            capability=1,
+            capability=CAPABILITY,
             agent_version="0.1.0",
             profile=a_profile(self.budget),
             assignment_version=self.version,
             running=self.running(),
             next_report_seq=self.reports[0].seq if self.reports else self.last_seq + 1,
             next_audit_seq=1,
+            director_version=self.plan_version,
         )
         for name, value in fields.items():
             setattr(hello, name, value)
@@ -279,7 +282,11 @@ class SimDevice:
         return self.say(heartbeat=self.a_heartbeat())
 
     def a_heartbeat(self) -> link_pb2.Heartbeat:
-        return link_pb2.Heartbeat(assignment_version=self.version, running=self.running())
+        return link_pb2.Heartbeat(
+            assignment_version=self.version,
+            running=self.running(),
+            director_version=self.plan_version,
+        )
 
     def running(self) -> list[link_pb2.RunningModel]:
         return [
@@ -307,15 +314,19 @@ class SimDevice:
         if message.HasField("report_ack"):
             kept = message.report_ack.up_to
             self.reports = [one for one in self.reports if one.seq > kept]
-        elif message.HasField("assignment") and message.assignment.version > self.version:
-            checked = signing.verify(
-                message.assignment.envelope,
-                assignment.PAYLOAD_TYPE,
-                [signing.TrustedKey("controller", self.world.key.public_pem)],
-            )
-            self.assignment = assignment.decode(checked.payload)
-            assert self.assignment.device_id == self.id
-            self._obey(self.assignment)
+        elif message.HasField("assignment"):
+            self._take(message.assignment)
+
+    def _take(self, plan: link_pb2.Assignment) -> None:
+        """Obey a plan of a higher version; keep the metadata of one that was only renewed."""
+        wanted = read_plan(plan)
+        assert wanted.device_id == self.id
+        if plan_version(plan) <= self.plan_version or wanted.version < self.version:
+            return
+        self.plan_version = plan_version(plan)
+        self.assignment, before = wanted, self.version
+        if wanted.version > before:
+            self._obey(wanted)
 
     def _obey(self, wanted: assignment.Assignment) -> None:
         assigned = {one.execution_id for one in wanted.models}
@@ -394,11 +405,13 @@ def a_manifest(
     size = weight_mib * MIB
     shard = manifest.Shard(0, "c" * 64, size, 1 << 20, ["d" * 64] * weight_mib)
     return manifest.Manifest(
-        schema=1,
+        schema=manifest.SCHEMA,
+        publisher="ann",
         model=model,
         release=release,
         release_counter=counter,
         variant=variant,
+        hardware_ids=list(trust.HARDWARE_IDS),
         runtime="llama.cpp",
         min_runtime="0.3.36",
         created="2026-11-23T12:00:00Z",
@@ -422,6 +435,7 @@ def a_manifest(
             vocabulary=258,
             context_length=512,
         ),
+        chat_template="",
         activation=manifest.Activation(),
         disk_needed=size,
     )
@@ -438,8 +452,3 @@ def _database() -> Database:
     made = Database(sqlite_url(Path(folder) / "controller.db"))
     SQLModel.metadata.create_all(made.engine)
     return made
-
-
-@cache
-def assignment_key() -> signing.SigningKey:
-    return signing.SigningKey(signing.generate_private_pem())

@@ -14,7 +14,6 @@ from typing import Final
 
 import sqlalchemy
 from sprat_proto.capability import CAPABILITY
-from sprat_proto.signing import SigningKey
 from sprat_proto.v1 import link_pb2
 from sqlmodel import col, func, update
 
@@ -24,6 +23,7 @@ from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock, to_ms
 from sprat_controller.link import presence, reports, trail
 from sprat_controller.link.known import Hearing, Reply, look_up
+from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Device
 
@@ -39,6 +39,7 @@ class Welcoming:
 
     heartbeat_s: int
     blob_base_urls: Sequence[str]
+    image_base_urls: Sequence[str]
 
 
 class Conversation:
@@ -49,7 +50,7 @@ class Conversation:
         database: Database,
         clock: Clock,
         *,
-        key: SigningKey,
+        signer: Signer,
         credentials: BlobCredentials,
         denials: Denials,
         welcoming: Welcoming,
@@ -60,7 +61,7 @@ class Conversation:
         Args:
             database: The rows.
             clock: Read once a message.
-            key: Signs assignments.
+            signer: Signs plans.
             credentials: Mints what lets devices fetch blobs.
             denials: Where refused messages are written down.
             welcoming: What each Welcome says.
@@ -68,7 +69,7 @@ class Conversation:
         """
         self._database = database
         self._clock = clock
-        self._key = key
+        self._signer = signer
         self._credentials = credentials
         self._denials = denials
         self._welcoming = welcoming
@@ -112,7 +113,7 @@ class Conversation:
             device = look_up(session, device_id)
             if device is None:
                 return []
-            reply = _hear(Hearing(session, self._key, device, carrier, now), message)
+            reply = _hear(Hearing(session, self._signer, device, carrier, now), message)
         self._after(device_id, reply, now)
         if message.HasField("hello"):
             return [self._welcome(device_id, now), *reply.messages]
@@ -139,6 +140,7 @@ class Conversation:
                 heartbeat_s=self._welcoming.heartbeat_s,
                 reconnect_spread_s=reconnect_spread_s(self._devices(now)),
                 blob_base_urls=self._welcoming.blob_base_urls,
+                image_base_urls=self._welcoming.image_base_urls,
                 blob_credential=credential,
                 blob_credential_expires_ms=to_ms(expires),
                 controller_time_ms=to_ms(now),

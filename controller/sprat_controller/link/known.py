@@ -11,12 +11,13 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy
-from sprat_proto.signing import SigningKey
 from sprat_proto.states import DeviceState, ExecutionState
 from sprat_proto.v1.link_pb2 import ControllerMessage
 from sqlmodel import Session, col
 
 from sprat_controller.link.inbound import RunningJson
+from sprat_controller.rollout.assign import ROOT_VERSION
+from sprat_controller.signer.port import Signer
 from sprat_controller.store.tables import AssignmentRow, DesiredModel, Device, Execution
 
 
@@ -32,7 +33,13 @@ class Known:
     report_seq: int
     audit_seq: int
     audit_hash: str
+    is_quarantined: bool
     assigned_version: int | None  # None before the first assignment
+    # Of the plan that was signed last: TUF version, when, and the director's root then.
+    plan_version: int | None
+    plan_issued_at: datetime | None
+    plan_root: int | None
+    root_version: int | None  # of the director, now
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Hearing:
     """What is at hand while a device is heard: one transaction, one moment."""
 
     session: Session
-    key: SigningKey
+    signer: Signer
     device: Known
     carrier: str
     now: datetime
@@ -73,7 +80,12 @@ _LOOK_UP: Final = (
         col(Device.report_seq),
         col(Device.audit_seq),
         col(Device.audit_hash),
+        col(Device.quarantined_at).is_not(None),
         col(AssignmentRow.version),
+        col(AssignmentRow.director_version),
+        col(AssignmentRow.issued_at),
+        col(AssignmentRow.root_version),
+        ROOT_VERSION.scalar_subquery(),
     )
     .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
     .where(col(Device.id) == sqlalchemy.bindparam("device"), col(Device.revoked_at).is_(None))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from typing import Any, Final
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, assert_never
 
-import sqlalchemy
 from sprat_proto.fit import MIB
 from sprat_proto.v1 import link_pb2
-from sqlmodel import col
 
 from sprat_controller.audit import log
 from sprat_controller.audit.log import GENESIS
@@ -16,10 +18,13 @@ from sprat_controller.audit.tags import Tag
 from sprat_controller.link import inbound, known
 from sprat_controller.link.known import Hearing, Known, Reply
 from sprat_controller.rollout import assign, hardware
-from sprat_controller.store.tables import AssignmentRow
+from sprat_controller.signer.port import SignerError
 
 # Free disk is kept anew when it differs by this much: plans need no more, and rows stay quiet.
 _DISK_NOTICED: Final = 64 * MIB
+# A plan is good for 7 days; signed anew this often, a device may be away for most of a week.
+RENEW_AFTER: Final = timedelta(days=1)
+_log = logging.getLogger(__name__)
 
 
 def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
@@ -38,7 +43,7 @@ def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
     values |= _reports_lost(hearing, hello.next_report_seq)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
     _acknowledge(hearing.device, hello, reply)
-    _send_newer(hearing, obeyed, reply)
+    _send_newer(hearing, Has(obeyed, hello.director_version, hello.director_root_version), reply)
     return reply
 
 
@@ -50,7 +55,8 @@ def beat(hearing: Hearing, heartbeat: link_pb2.Heartbeat) -> Reply:
     values |= _free_disk(hearing.device, heartbeat.disk_free_bytes)
     values |= _conduct(hearing, heartbeat.running, obeyed, reply)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
-    _send_newer(hearing, obeyed, reply)
+    has = Has(obeyed, heartbeat.director_version, heartbeat.director_root_version)
+    _send_newer(hearing, has, reply)
     return reply
 
 
@@ -138,18 +144,66 @@ def audit_ack(seq: int, hash_hex: str) -> link_pb2.ControllerMessage:
     return link_pb2.ControllerMessage(audit_ack=ack)
 
 
-def _send_newer(hearing: Hearing, version: int, reply: Reply) -> None:
-    """Add the newest assignment if the device has an older one, or one that is unknown here.
+def _send_newer(hearing: Hearing, has: Has, reply: Reply) -> None:
+    """Add the newest plan if the device has an older one, or one that is unknown here.
 
     A version above ours was issued before our rows were set back: only a higher one is obeyed.
     """
-    device, session = hearing.device, hearing.session
-    if device.assigned_version is None or version == device.assigned_version:
+    action = plan_to_send(hearing.device, has, hearing.now)
+    if action is Send.NOTHING:
         return
-    if version > device.assigned_version:
-        reply.messages.append(assign.issue(session, hearing.key, device.id, hearing.now))
+    session, signer, device_id = hearing.session, hearing.signer, hearing.device.id
+    try:
+        match action:
+            case Send.NEXT:
+                message = assign.issue(session, signer, device_id, hearing.now)
+            case Send.RENEWED:
+                message = assign.renew(session, signer, device_id, hearing.now)
+            case Send.NEWEST:
+                message = assign.newest(session, device_id)
+            case _:
+                assert_never(action)
+    except SignerError as error:
+        # What else the device said is kept; it asks again with its next heartbeat.
+        _log.error("device %s gets no plan: %s", device_id, error.message)
         return
-    newest = sqlalchemy.select(col(AssignmentRow.version), col(AssignmentRow.envelope)).where(
-        col(AssignmentRow.device_id) == device.id
+    if message is not None:
+        reply.messages.append(assign.with_roots(session, message, has.root_version))
+
+
+@dataclass(frozen=True)
+class Has:
+    """What a device says it has: an assignment, director metadata, the director's root."""
+
+    assignment_version: int
+    plan_version: int
+    root_version: int
+
+
+class Send(StrEnum):
+    """What a device is to be sent."""
+
+    NOTHING = "NOTHING"
+    NEWEST = "NEWEST"  # the plan that was signed last
+    RENEWED = "RENEWED"  # the same assignment, signed anew
+    NEXT = "NEXT"  # an assignment of a higher version
+
+
+def plan_to_send(device: Known, has: Has, now: datetime) -> Send:
+    """Return what a device that has this is to be sent. Pure."""
+    if device.is_quarantined or device.assigned_version is None or device.plan_issued_at is None:
+        return Send.NOTHING
+    if has.assignment_version > device.assigned_version:
+        return Send.NEXT
+    is_old = not timedelta() <= now - device.plan_issued_at < RENEW_AFTER
+    if is_old or device.plan_root != device.root_version:
+        return Send.RENEWED
+    plan_version = device.plan_version or 0
+    if has.plan_version > plan_version:
+        return Send.RENEWED  # the rows were set back; the signer counts by the clock
+    behind = (
+        has.assignment_version < device.assigned_version
+        or has.plan_version < plan_version
+        or has.root_version < (device.root_version or 0)
     )
-    reply.messages.append(assign.to_message(*session.connection().execute(newest).one()))
+    return Send.NEWEST if behind else Send.NOTHING

@@ -83,7 +83,7 @@ def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> 
     reply.is_progress = True
     if state is ExecutionState.SUCCEEDED:
         return _now_runs(hearing, run, rollout.alias)
-    message = assign.withdraw(hearing.session, hearing.key, run, hearing.now, unasked=False)
+    message = assign.withdraw(hearing.session, hearing.signer, run, hearing.now, unasked=False)
     reply.messages.extend([message] if message else [])
     return {}
 

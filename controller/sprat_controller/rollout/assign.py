@@ -1,4 +1,4 @@
-"""What each device should run, and the signed assignment that says so.
+"""What each device should run, and the signed plan that says so.
 
 A row of `DesiredModel` is bound to an execution that is under way, or else to the newest one that
 succeeded there: when an execution ends in any other way, its row returns to what was proved before
@@ -15,24 +15,27 @@ from typing import Final
 
 import sqlalchemy
 from sprat_proto import assignment
-from sprat_proto.assignment import AssignedModel, Assignment, EnvelopeRef, Policy
-from sprat_proto.signing import SigningKey
+from sprat_proto.assignment import AssignedModel, Assignment, Policy
 from sprat_proto.states import DeviceState, ExecutionState, ReasonCode
+from sprat_proto.trust import DIRECTOR
 from sprat_proto.v1 import link_pb2
 from sqlalchemy import BindParameter, bindparam
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED, By, Run, find_runs, move_execution
+from sprat_controller.rollout.released import planned_target
+from sprat_controller.signer.port import Signer
 from sprat_controller.store.tables import (
     AssignmentRow,
     DesiredModel,
     Device,
     Execution,
     Rollout,
+    TrustMetadata,
     Variant,
 )
 
@@ -44,7 +47,9 @@ RETURN_SUFFIX: Final = ".return"
 # Made once: thousands of devices are given work in one go.
 _OF_DEVICE: Final[BindParameter[str]] = bindparam("device")
 _VERSIONS: Final = (
-    sqlalchemy.select(col(AssignmentRow.version), col(Device.obeyed_version))
+    sqlalchemy.select(
+        col(AssignmentRow.version), col(Device.obeyed_version), col(Device.quarantined_at)
+    )
     .select_from(Device)
     .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
     .where(col(Device.id) == _OF_DEVICE)
@@ -53,23 +58,38 @@ _VERSIONS: Final = (
 _MODELS: Final = (
     sqlalchemy.select(
         col(DesiredModel.alias),
+        col(Variant.publisher),
         col(Variant.model),
         col(Variant.release),
         col(Variant.variant),
         col(DesiredModel.digest),
-        col(Variant.envelope_sha256),
-        col(Variant.envelope_size),
+        func.length(col(Variant.manifest)),
         col(DesiredModel.execution_id),
         col(DesiredModel.rollout_id),
         col(DesiredModel.context),
+        col(Rollout.run_until),
     )
     .join(Variant, col(Variant.digest) == col(DesiredModel.digest))
+    .outerjoin(Rollout, col(Rollout.id) == col(DesiredModel.rollout_id))
     .where(col(DesiredModel.device_id) == _OF_DEVICE)
     .order_by(col(DesiredModel.alias))
 )
 _REBIND: Final = sqlalchemy.update(DesiredModel).where(
     col(DesiredModel.device_id) == bindparam("key_device_id"),
     col(DesiredModel.alias) == bindparam("key_alias"),
+)
+_NEWEST: Final = sqlalchemy.select(
+    col(AssignmentRow.version),
+    col(AssignmentRow.targets),
+    col(AssignmentRow.snapshot),
+    col(AssignmentRow.timestamp),
+).where(col(AssignmentRow.device_id) == _OF_DEVICE)
+_OF_ROOT: Final = (col(TrustMetadata.repository) == DIRECTOR) & (col(TrustMetadata.role) == "root")
+ROOT_VERSION: Final = sqlalchemy.select(func.max(col(TrustMetadata.version))).where(_OF_ROOT)
+_ROOTS: Final = (
+    sqlalchemy.select(col(TrustMetadata.data))
+    .where(_OF_ROOT, col(TrustMetadata.version) > bindparam("above"))
+    .order_by(col(TrustMetadata.version))
 )
 _REISSUE: Final = sqlalchemy.update(AssignmentRow).where(
     col(AssignmentRow.device_id) == bindparam("key_device_id")
@@ -130,13 +150,13 @@ def supersede(session: Session, runs: Sequence[Run], alias: str, now: datetime) 
 
 
 def withdraw(
-    session: Session, key: SigningKey, run: Run, now: datetime, *, unasked: bool
+    session: Session, signer: Signer, run: Run, now: datetime, *, unasked: bool
 ) -> link_pb2.ControllerMessage | None:
     """Return the device to what was proved before `run`, which ended without success.
 
     Args:
         session: A transaction.
-        key: The assignment key.
+        signer: Signs plans.
         run: What ended.
         now: The caller's clock.
         unasked: The planner ended it, so the device may have committed it in the meantime. A device
@@ -159,57 +179,111 @@ def withdraw(
     else:
         way_back = run.id + RETURN_SUFFIX if unasked else proved.execution_id
         bind(session, replace(proved, execution_id=way_back))
-    return issue(session, key, run.device_id, now)
+    return issue(session, signer, run.device_id, now)
 
 
 def issue(
-    session: Session, key: SigningKey, device_id: str, now: datetime
-) -> link_pb2.ControllerMessage:
+    session: Session, signer: Signer, device_id: str, now: datetime
+) -> link_pb2.ControllerMessage | None:
     """Sign and keep the next assignment of a device, made from all its desired rows.
 
     Its version is above the last one and above what the device says it obeys, so that a controller
     whose database was restored from a backup is still heard.
+
+    Returns:
+        The plan to send; None for a device in quarantine, which gets none until it is released.
+
+    Raises:
+        SignerError: The signer refused, or is not there: nothing is to be kept.
     """
-    connection = session.connection()
-    last, obeyed = connection.execute(_VERSIONS, {"device": device_id}).one()
+    last, obeyed, quarantined = session.connection().execute(_VERSIONS, {"device": device_id}).one()
+    if quarantined is not None:
+        return None
     version = max(last or 0, obeyed) + 1
-    models, context = _models(session, device_id)
-    payload = assignment.encode(
-        Assignment(
-            schema=assignment.SCHEMA,
-            device_id=device_id,
-            version=version,
-            issued=now.isoformat(timespec="milliseconds"),
-            models=models,
-            policy=Policy(context=context),
-        )
+    made = _make(session, device_id, version, now)
+    message = _sign(session, signer, made, now)
+    session.connection().execute(_PEND, _named({"device_id": device_id}))
+    _record(session, made, now)
+    return message
+
+
+def renew(
+    session: Session, signer: Signer, device_id: str, now: datetime
+) -> link_pb2.ControllerMessage | None:
+    """Sign a device's present assignment anew, so that it does not expire; see `issue`."""
+    last, _, quarantined = session.connection().execute(_VERSIONS, {"device": device_id}).one()
+    if quarantined is not None or last is None:
+        return None
+    return _sign(session, signer, _make(session, device_id, last, now), now)
+
+
+def newest(session: Session, device_id: str) -> link_pb2.ControllerMessage:
+    """Return the plan of the device that was signed last."""
+    return _message(*session.connection().execute(_NEWEST, {"device": device_id}).one())
+
+
+def with_roots(
+    session: Session, message: link_pb2.ControllerMessage, root_version: int
+) -> link_pb2.ControllerMessage:
+    """Add the director's roots above the one that a device trusts."""
+    message.assignment.roots.extend(
+        session.connection().execute(_ROOTS, {"above": root_version}).scalars()
     )
-    envelope = key.sign(payload, assignment.PAYLOAD_TYPE)
-    values = {"version": version, "issued_at": now, "envelope": envelope}
-    key_of_row = {"device_id": device_id}
+    return message
+
+
+def _make(session: Session, device_id: str, version: int, now: datetime) -> Assignment:
+    models, context = _models(session, device_id)
+    return Assignment(
+        schema=assignment.SCHEMA,
+        device_id=device_id,
+        version=version,
+        issued=now.isoformat(timespec="milliseconds"),
+        models=models,
+        policy=Policy(context=context),
+    )
+
+
+def _sign(
+    session: Session, signer: Signer, made: Assignment, now: datetime
+) -> link_pb2.ControllerMessage:
+    """Have the plan signed, and keep it as the newest of its device."""
+    connection = session.connection()
+    digests = dict.fromkeys(one.digest for one in made.models)
+    signed = signer.issue_plan(made, [planned_target(session, digest) for digest in digests])
+    values = {
+        "version": made.version,
+        "issued_at": now,
+        "director_version": signed.version,
+        "root_version": connection.execute(ROOT_VERSION).scalar() or 0,
+        "targets": signed.targets,
+        "snapshot": signed.snapshot,
+        "timestamp": signed.timestamp,
+    }
+    key_of_row = {"device_id": made.device_id}
     if connection.execute(_REISSUE, {**values, **_named(key_of_row)}).rowcount == 0:
         connection.execute(sqlalchemy.insert(AssignmentRow), {**key_of_row, **values})
-    connection.execute(_PEND, _named(key_of_row))
-    _record(session, device_id, version, models, now)
-    return to_message(version, envelope)
+    return _message(made.version, signed.targets, signed.snapshot, signed.timestamp)
 
 
-def to_message(version: int, envelope: bytes) -> link_pb2.ControllerMessage:
-    """Return an assignment as it travels."""
-    body = link_pb2.Assignment(version=version, envelope=envelope)
-    return link_pb2.ControllerMessage(assignment=body)
+def _message(
+    version: int, targets: bytes, snapshot: bytes, timestamp: bytes
+) -> link_pb2.ControllerMessage:
+    return link_pb2.ControllerMessage(
+        assignment=link_pb2.Assignment(
+            version=version, targets=targets, snapshot=snapshot, timestamp=timestamp
+        )
+    )
 
 
 def _models(session: Session, device_id: str) -> tuple[list[AssignedModel], int]:
     """Return what is desired, by alias, and the largest context that any of it needs."""
-    rows = session.connection().execute(_MODELS, {"device": device_id})
     models: list[AssignedModel] = []
     contexts: list[int] = []
-    for alias, model, release, variant, digest, sha256, size, execution, rollout, context in rows:
-        envelope = EnvelopeRef(sha256=sha256, size=size)
-        models.append(
-            AssignedModel(alias, model, release, variant, digest, envelope, execution, rollout)
-        )
+    for row in session.connection().execute(_MODELS, {"device": device_id}):
+        *said, context, run_until = row
+        until = 0 if run_until is None else int(run_until.timestamp())
+        models.append(AssignedModel(*said, run_until=until))
         contexts.append(context)
     return models, max(contexts, default=Policy().context)
 
@@ -239,17 +313,16 @@ def _named(key: Mapping[str, str]) -> dict[str, str]:
     return {f"key_{name}": value for name, value in key.items()}
 
 
-def _record(
-    session: Session, device_id: str, version: int, models: list[AssignedModel], now: datetime
-) -> None:
+def _record(session: Session, made: Assignment, now: datetime) -> None:
     listed = [
-        {"alias": one.alias, "digest": one.digest, "execution": one.execution_id} for one in models
+        {"alias": one.alias, "digest": one.digest, "execution": one.execution_id}
+        for one in made.models
     ]
     log.append(
         session,
         Tag.ASSIGNMENT_ISSUED,
         at=now,
         actor=ACTOR,
-        subject=f"device/{device_id}",
-        detail={"version": version, "models": listed},
+        subject=f"device/{made.device_id}",
+        detail={"version": made.version, "models": listed},
     )

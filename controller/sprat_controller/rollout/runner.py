@@ -14,13 +14,12 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias, assert_never
 
 import sqlalchemy
-from sprat_proto.signing import SigningKey
 from sprat_proto.states import ExecutionState, ReasonCode, RolloutState
 from sprat_proto.v1 import link_pb2
 from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit.tags import Tag
-from sprat_controller.rollout import assign, planner
+from sprat_controller.rollout import assign, planner, targets
 from sprat_controller.rollout.phases import ExecutionEvent, RolloutEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import (
@@ -32,6 +31,8 @@ from sprat_controller.rollout.records import (
     move_execution,
     move_rollout,
 )
+from sprat_controller.rollout.requests import Target
+from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Device, Execution, Rollout
 
@@ -82,10 +83,10 @@ _TURNS: Final[Mapping[type[planner.Decision], _Turn]] = {
 class Runner:
     """Brings rollouts forward; any number of replicas may do it at once."""
 
-    def __init__(self, database: Database, key: SigningKey, push: Push) -> None:
-        """Run over `database`, sign assignments with `key`, send them with `push`."""
+    def __init__(self, database: Database, signer: Signer, push: Push) -> None:
+        """Run over `database`, have plans signed by `signer`, send them with `push`."""
         self._database = database
-        self._key = key
+        self._signer = signer
         self._push = push
 
     def run_due(self, now: datetime) -> None:
@@ -171,6 +172,7 @@ class Runner:
             if run.state is ExecutionState.QUEUED and run.digest is not None
         ]
         by = By(Tag.EXECUTION_DECIDED, "planner", now)
+        runs = _still_in_scope(session, rollout, runs, by)
         deadline = now + timedelta(seconds=rollout.execution_timeout_s)
         times = {"started_at": now, "deadline_at": deadline}
         started = [
@@ -179,18 +181,19 @@ class Runner:
             if move_execution(session, run, ExecutionEvent.ASSIGN, by, changes=times)
         ]
         assign.supersede(session, started, rollout.alias, now)
-        return {run.device_id: self._issue(session, rollout, run, now) for run in started}
+        messages = {run.device_id: self._issue(session, rollout, run, now) for run in started}
+        return {device_id: message for device_id, message in messages.items() if message}
 
     def _issue(
         self, session: Session, rollout: Rollout, run: Run, now: datetime
-    ) -> link_pb2.ControllerMessage:
+    ) -> link_pb2.ControllerMessage | None:
         assign.bind(
             session,
             assign.Binding(
                 run.device_id, rollout.alias, run.digest or "", run.id, rollout.id, rollout.context
             ),
         )
-        return assign.issue(session, self._key, run.device_id, now)
+        return assign.issue(session, self._signer, run.device_id, now)
 
     def _end(
         self, session: Session, executions: Sequence[str], ending: _Ending, now: datetime
@@ -203,7 +206,7 @@ class Runner:
                 continue
             if move_execution(session, run, ending.event, by, reason=ending.reason) is None:
                 continue
-            message = assign.withdraw(session, self._key, run, now, unasked=True)
+            message = assign.withdraw(session, self._signer, run, now, unasked=True)
             if message is not None:
                 messages[run.device_id] = message
         return messages
@@ -211,6 +214,9 @@ class Runner:
 
 _REMOVED: Final = _Ending(
     ExecutionEvent.REMOVE, Reason(ReasonCode.DEVICE_REMOVED, "the device was removed")
+)
+_OUT_OF_SCOPE: Final = Reason(
+    ReasonCode.OUT_OF_SCOPE, "the device left the rollout's target before its turn came"
 )
 _STOPPED: Final = _Ending(
     ExecutionEvent.CANCEL, Reason(ReasonCode.STOPPED_BY_OPERATOR, "the rollout was stopped")
@@ -257,6 +263,22 @@ def _unfinished(session: Session, rollout_id: str) -> list[planner.ExecutionFact
         planner.ExecutionFacts(found, ExecutionState(state), deadline, revoked is not None)
         for found, state, deadline, revoked in rows
     ]
+
+
+def _still_in_scope(
+    session: Session, rollout: Rollout, runs: Sequence[Run], by: By
+) -> list[Run]:
+    """Return the runs whose devices are still in the target; the others are canceled.
+
+    Membership counts when a plan is signed, not only when the rollout was created: a device that
+    was moved elsewhere gets nothing by an older decision.
+    """
+    target = Target(rollout.target["labels"], tuple(rollout.target["devices"]))
+    inside = targets.members(session, target, [run.device_id for run in runs])
+    for run in runs:
+        if run.device_id not in inside:
+            move_execution(session, run, ExecutionEvent.CANCEL, by, reason=_OUT_OF_SCOPE)
+    return [run for run in runs if run.device_id in inside]
 
 
 def _room(session: Session, rollout: Rollout, wanted: int) -> int:

@@ -82,6 +82,12 @@ def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
     ]
 
 
+def members(session: Session, target: Target, device_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of the devices that are in the target now."""
+    among = sqlalchemy.select(col(Device.id)).where(col(Device.id).in_(device_ids), _who(target))
+    return frozenset(session.connection().execute(among).scalars())
+
+
 def _facts(
     row: tuple[str, Mapping[str, Any] | None, str | None, Mapping[str, str] | None],
     desired: _Desired,

@@ -142,13 +142,18 @@ class DesiredModel(SQLModel, table=True):
 
 
 class AssignmentRow(SQLModel, table=True):
-    """The newest signed assignment of each device."""
+    """The newest plan of each device: its assignment, signed as director metadata."""
 
     __tablename__: ClassVar[str] = "assignment"
     device_id: str = Field(foreign_key="device.id", primary_key=True)
     version: int
     issued_at: datetime = Field(sa_column=_moment())
-    envelope: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    # TUF version of the three, and of the director's root when they were signed.
+    director_version: int
+    root_version: int
+    targets: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    snapshot: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    timestamp: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class Publisher(SQLModel, table=True):
@@ -216,6 +221,8 @@ class Rollout(SQLModel, table=True):
     start_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     max_in_progress: int
     execution_timeout_s: int
+    # After this moment devices no longer run what it brought; None: for ever.
+    run_until: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     created_at: datetime = Field(sa_column=_moment())
     created_by: str
     started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
