@@ -99,7 +99,7 @@ class SigningKey:
         """Return the JSON bytes of an envelope with one signature."""
         envelope = Envelope(payload, payload_type, {})
         envelope.sign(self._signer)
-        return json.dumps(envelope.to_dict(), sort_keys=True).encode()
+        return _encode(envelope)
 
 
 def generate_private_pem(password: bytes | None = None) -> bytes:
@@ -124,20 +124,23 @@ def check_public_pem(public_pem: str) -> str:
     return _public_pem(key)
 
 
-def verify(envelope: bytes, payload_type: str, trusted: Sequence[TrustedKey]) -> Verified:
-    """Return the payload if at least one trusted key signed it as `payload_type`.
+def verify(
+    envelope: bytes, payload_type: str, trusted: Sequence[TrustedKey], threshold: int = 1
+) -> Verified:
+    """Return the payload if enough trusted keys signed it as `payload_type`, and all who did.
 
     Args:
-        envelope: JSON bytes as `SigningKey.sign` made them.
+        envelope: JSON bytes as `SigningKey.sign` or `merge` made them.
         payload_type: The one type that is acceptable here.
-        trusted: The keys to accept.
+        trusted: The keys to accept; one that stands there twice counts once.
+        threshold: How many different ones it takes.
 
     Raises:
-        SignatureRefusedError: Not an envelope, another type, no trusted key id among the
+        SignatureRefusedError: Not an envelope, another type, too few trusted key ids among the
             signatures, or a signature that does not fit the bytes.
     """
     names = ", ".join(f"{key.name} ({key.key_id[:12]})" for key in trusted) or "nobody"
-    expected = f"a signature of {names}"
+    expected = f"a signature of {names}" if threshold == 1 else f"{threshold} of {names}"
     parsed = _parse(envelope, expected)
     if parsed.payload_type != payload_type:
         raise SignatureRefusedError(
@@ -146,22 +149,53 @@ def verify(envelope: bytes, payload_type: str, trusted: Sequence[TrustedKey]) ->
             found=f"payload type {parsed.payload_type}",
         )
     by_id = {key.key_id: key for key in trusted}
-    signing = [key_id for key_id in parsed.signatures if key_id in by_id]
-    if not signing:
-        ids = ", ".join(key_id[:12] for key_id in parsed.signatures) or "no signature"
-        raise SignatureRefusedError(
-            ReasonCode.SIGNER_UNKNOWN, expected=expected, found=f"key {ids}"
-        )
-    keys: list[Key] = [_sslib_key(by_id[key_id].public_pem) for key_id in signing]
-    try:
-        accepted = parsed.verify(keys, threshold=1)
-    except VerificationError as error:
+    signing = [by_id[key_id] for key_id in parsed.signatures if key_id in by_id]
+    accepted = tuple(key for key in signing if _has_signed(parsed, key))
+    if len(accepted) >= threshold:
+        return Verified(parsed.payload, accepted)
+    false = [key.name for key in signing if key not in accepted]
+    if false:
         raise SignatureRefusedError(
             ReasonCode.SIGNATURE_INVALID,
             expected=expected,
-            found=f"bytes that the signature of {by_id[signing[0]].name} does not cover",
-        ) from error
-    return Verified(parsed.payload, tuple(by_id[key_id] for key_id in accepted))
+            found=f"bytes that the signature of {false[0]} does not cover",
+        )
+    ids = ", ".join(key_id[:12] for key_id in parsed.signatures) or "no signature"
+    raise SignatureRefusedError(ReasonCode.SIGNER_UNKNOWN, expected=expected, found=f"key {ids}")
+
+
+def merge(envelopes: Sequence[bytes]) -> bytes:
+    """Return one envelope with the signatures of all, which must hold the same payload and type.
+
+    Nothing is verified here.
+
+    Raises:
+        SignatureRefusedError: No envelope, or they hold different things.
+    """
+    expected = "envelopes over one payload"
+    parsed = [_parse(envelope, expected) for envelope in envelopes]
+    if len({(one.payload, one.payload_type) for one in parsed}) != 1:
+        raise SignatureRefusedError(
+            ReasonCode.SIGNATURE_INVALID, expected=expected, found="none or different ones"
+        )
+    first = parsed[0]
+    for one in parsed[1:]:
+        first.signatures.update(one.signatures)
+    return _encode(first)
+
+
+def _has_signed(envelope: Envelope, key: TrustedKey) -> bool:
+    """Tell whether the key's signature in the envelope fits its bytes."""
+    keys: list[Key] = [_sslib_key(key.public_pem)]
+    try:
+        envelope.verify(keys, threshold=1)
+    except VerificationError:
+        return False
+    return True
+
+
+def _encode(envelope: Envelope) -> bytes:
+    return json.dumps(envelope.to_dict(), sort_keys=True).encode()
 
 
 def _parse(envelope: bytes, expected: str) -> Envelope:

@@ -21,6 +21,7 @@ from sprat_proto.signing import (
     TrustedKey,
     check_public_pem,
     generate_private_pem,
+    merge,
     verify,
 )
 from sprat_proto.states import ReasonCode
@@ -158,3 +159,19 @@ def test_other_files_are_no_public_keys() -> None:
 
 def test_a_public_key_has_one_normal_form() -> None:
     assert check_public_pem("\n# mine\n" + KEY.public_pem + "\n\n") == KEY.public_pem
+
+
+def test_a_threshold_counts_different_trusted_keys_that_signed_the_same_bytes() -> None:
+    both = merge([ENVELOPE, OTHER.sign(b'{"a":1}', TYPE)])
+    assert verify(both, TYPE, [TRUSTED, STRANGER], 2).signers == (TRUSTED, STRANGER)
+    for trusted in ([TRUSTED], [TRUSTED, TRUSTED], [STRANGER]):
+        with pytest.raises(SignatureRefusedError) as caught:
+            verify(both, TYPE, trusted, 2)
+        assert caught.value.code is ReasonCode.SIGNER_UNKNOWN
+        assert caught.value.expected.startswith("2 of ")
+
+
+def test_only_envelopes_over_the_same_bytes_are_merged() -> None:
+    for others in ([], [ENVELOPE, KEY.sign(b"{}", TYPE)], [ENVELOPE, KEY.sign(b'{"a":1}', "x/y")]):
+        with pytest.raises(SignatureRefusedError, match="envelopes over one payload"):
+            merge(others)
