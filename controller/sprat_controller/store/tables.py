@@ -69,21 +69,42 @@ class OperatorToken(SQLModel, table=True):
 
 
 class EnrolmentToken(SQLModel, table=True):
-    """A one-time claim; the device's name comes from here, never from the CSR."""
+    """A claim for one device or for a batch; names come from here, never from a CSR."""
 
     __tablename__: ClassVar[str] = "enrolment_token"
     id: str = Field(primary_key=True)
-    device_id: str = Field(index=True)
+    # Exactly one of the two: the name of the one device, or what the names of a batch begin with.
+    device_id: str | None = Field(default=None, index=True)
+    prefix: str | None = None
     secret_sha256: str = Field(unique=True)
+    # How many devices may redeem it, how many did, and the highest number that a name got.
+    count: int
+    used: int = 0
+    last_number: int = 0
     labels: Json = Field(sa_column=Column(JSON, nullable=False))
+    group: str
+    # A device of other hardware is refused; None: any.
+    hardware_id: str | None = None
+    # How late its devices may renew without an operator's click.
+    grace_days: int
     created_at: datetime = Field(sa_column=_moment())
     created_by: str
     expires_at: datetime = Field(sa_column=_moment())
+    # Of the last redemption.
     used_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    # SHA-256 of the public key that used it: the same key may ask again after a lost reply.
-    used_key_sha256: str | None = None
-    certificate_pem: str | None = None
     revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class EnrolmentRedemption(SQLModel, table=True):
+    """One use of a claim: the same keys may ask again after a lost reply, and get the same."""
+
+    __tablename__: ClassVar[str] = "enrolment_redemption"
+    token_id: str = Field(foreign_key="enrolment_token.id", primary_key=True)
+    identity_key_sha256: str = Field(primary_key=True)
+    tls_key_sha256: str
+    device_id: str = Field(unique=True)
+    chain_pem: str
+    redeemed_at: datetime = Field(sa_column=_moment())
 
 
 class Device(SQLModel, table=True):
@@ -92,8 +113,24 @@ class Device(SQLModel, table=True):
     __tablename__: ClassVar[str] = "device"
     id: str = Field(primary_key=True)
     state: str = Field(index=True)
-    # SHA-256 of the certified public key: on each connection the certificate must hold this key.
+    # Pinned at enrolment, on both sides.
+    group: str = "default"
+    # What vouches for each new TLS key, PEM; and the hardware that the device said it is.
+    identity_key: str = ""
+    hardware_id: str = ""
+    grace_days: int = 0
+    # The newest certificate: SHA-256 of its public key, serial (hex), end, and its chain in PEM.
     key_sha256: str
+    serial: str = ""
+    certificate_ends_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    chain_pem: str = ""
+    # Once the newest was used, an older one is a copy's: it is refused.
+    newest_used_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # In quarantine it may speak and upload audit, and gets no plan, until a person releases it.
+    quarantined_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    quarantine_reason: str | None = None
+    # A person has said that the next renewal may follow any certificate of this device.
+    may_renew_from_any: bool = False
     enrolled_at: datetime = Field(sa_column=_moment())
     revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     last_seen_at: datetime | None = Field(
@@ -115,6 +152,19 @@ class Device(SQLModel, table=True):
     report_seq: int = 0
     audit_seq: int = 0
     audit_hash: str = ""
+
+
+class DeviceCertificate(SQLModel, table=True):
+    """A certificate that a device had; kept until long after its end, to know a copy by it."""
+
+    __tablename__: ClassVar[str] = "device_certificate"
+    device_id: str = Field(foreign_key="device.id", primary_key=True)
+    serial: str = Field(primary_key=True)
+    # Of the certificate that it followed; None for the one of the enrolment.
+    follows: str | None = None
+    key_sha256: str
+    issued_at: datetime = Field(sa_column=_moment())
+    ends_at: datetime = Field(sa_column=_moment())
 
 
 class DeviceLabel(SQLModel, table=True):
@@ -227,6 +277,23 @@ class Rollout(SQLModel, table=True):
     created_by: str
     started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     finished_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # Who changed it last, after it was created.
+    edited_by: str | None = None
+    # What approvers approve, frozen when it was submitted: `sprat_proto.approval.RolloutSpec`.
+    spec: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+
+
+class RolloutApproval(SQLModel, table=True):
+    """One approval of a rollout's frozen specification; any edit removes them all."""
+
+    __tablename__: ClassVar[str] = "rollout_approval"
+    rollout_id: str = Field(foreign_key="rollout.id", primary_key=True)
+    actor: str = Field(primary_key=True)
+    # Whose key signed it, and the DSSE envelope; empty where no signature was asked for.
+    approver: str
+    key_id: str
+    envelope: str
+    given_at: datetime = Field(sa_column=_moment())
 
 
 class Execution(SQLModel, table=True):
