@@ -528,19 +528,29 @@ class AuditAck(_message.Message):
 
     UP_TO_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
     up_to: _builtins.int
     """All records up to and including this position are kept."""
     hash: _builtins.bytes
     """Hash of the record at that position as the controller computed it."""
+    signature: _builtins.bytes
+    """The controller's, over all of this and the device's id (sprat_proto/acknowledgement.py)."""
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Its certificate and those up to the CA root, DER, leaf first."""
+
     def __init__(
         self,
         *,
         up_to: _builtins.int = ...,
         hash: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+        certificates: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "hash", b"hash", "signature", b"signature", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
