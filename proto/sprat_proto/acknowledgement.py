@@ -51,11 +51,12 @@ def sign(key_pem: bytes, chain_pem: bytes, device_id: str, up_to: int, hash_: by
         hash_: Raw hash of that record.
 
     Raises:
-        ValueError: Not such a key, or no certificates.
+        ValueError: No key, or no certificates.
+        TypeError: Another kind of key.
     """
     key = load_pem_private_key(key_pem, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"expected an elliptic curve key, found {type(key).__name__}")
+        raise TypeError(f"expected an elliptic curve key, found {type(key).__name__}")
     chain = x509.load_pem_x509_certificates(chain_pem)
     return AuditAck(
         up_to=up_to,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from simulators.link_ends import NOW, MqttEnd, admit, carrier_for, enrolled
+from simulators.link_ends import MqttEnd, admit, carrier_for, enrolled
+from simulators.pki import Pki
 from simulators.receiver import TIMEOUT_S, RecordingReceiver
 from sprat_agent.identity.identity import Identity
 from sprat_agent.link.carrier import LinkLostError
-from sprat_controller.fleet.ca import CertificateAuthority
 from sprat_proto import topics
 from sprat_proto.v1.link_pb2 import Assignment, ControllerMessage, DeviceMessage, Hello
 
@@ -25,8 +25,7 @@ async def receiver() -> RecordingReceiver:
 
 @pytest.fixture
 async def end(tmp_path: Path, receiver: RecordingReceiver) -> AsyncIterator[MqttEnd]:
-    authority = CertificateAuthority.create(tmp_path / "ca", NOW)
-    made = MqttEnd(authority, receiver, tmp_path / "broker")
+    made = MqttEnd(Pki(), receiver, tmp_path / "broker")
     await made.start()
     try:
         yield made
@@ -63,7 +62,7 @@ def hello(text: str) -> DeviceMessage:
 
 
 def assigned(version: int) -> ControllerMessage:
-    return ControllerMessage(assignment=Assignment(version=version, envelope=b"signed"))
+    return ControllerMessage(assignment=Assignment(version=version, targets=b"signed"))
 
 
 async def first(client: aiomqtt.Client) -> aiomqtt.Message:

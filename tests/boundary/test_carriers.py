@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from simulators.link_ends import (
-    NOW,
     ControllerEnd,
     GrpcEnd,
     MqttEnd,
@@ -19,6 +18,7 @@ from simulators.link_ends import (
     carrier_for,
     enrolled,
 )
+from simulators.pki import Pki
 from simulators.receiver import TIMEOUT_S, RecordingReceiver
 from simulators.wire import Wire
 from sprat_agent.identity.identity import Identity
@@ -28,7 +28,6 @@ from sprat_agent.link.carrier import (
     LinkLostError,
     LinkUnavailableError,
 )
-from sprat_controller.fleet.ca import CertificateAuthority
 from sprat_proto import link
 from sprat_proto.v1.link_pb2 import (
     Assignment,
@@ -44,8 +43,8 @@ KB_200 = 200_000
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"), NOW)
+def authority() -> Pki:
+    return Pki()
 
 
 @dataclass
@@ -81,7 +80,7 @@ class Bench:
 
 @pytest.fixture(params=["grpc", "mqtt"])
 async def bench(
-    request: pytest.FixtureRequest, authority: CertificateAuthority, tmp_path: Path
+    request: pytest.FixtureRequest, authority: Pki, tmp_path: Path
 ) -> AsyncIterator[Bench]:
     receiver = RecordingReceiver()
     end: ControllerEnd = (
@@ -104,8 +103,8 @@ def acknowledged(up_to: int) -> ControllerMessage:
     return ControllerMessage(report_ack=ReportAck(up_to=up_to))
 
 
-def assigned(version: int, envelope: bytes = b"signed") -> ControllerMessage:
-    return ControllerMessage(assignment=Assignment(version=version, envelope=envelope))
+def assigned(version: int, targets: bytes = b"signed") -> ControllerMessage:
+    return ControllerMessage(assignment=Assignment(version=version, targets=targets))
 
 
 async def next_of(connection: Connection) -> ControllerMessage:
@@ -182,9 +181,9 @@ async def test_a_device_cannot_speak_as_another(bench: Bench) -> None:
 
 
 async def test_a_certificate_of_another_authority_is_refused(bench: Bench, tmp_path: Path) -> None:
-    foreign = CertificateAuthority.create(tmp_path / "foreign", NOW)
+    foreign = Pki("foreign").client("a")
     identity = enrolled(
-        "a", tmp_path / "a", bench.end.authority, bench.end.address, foreign=foreign
+        "a", tmp_path / "a", bench.end.authority, bench.end.address, certified=foreign
     )
     admit(bench.receiver, identity)
     with pytest.raises(LinkUnavailableError):
@@ -197,10 +196,9 @@ async def test_a_certificate_of_another_authority_is_refused(bench: Bench, tmp_p
 @pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
 )
-async def test_a_controller_of_another_authority_is_refused(bench: Bench, tmp_path: Path) -> None:
-    foreign = CertificateAuthority.create(tmp_path / "foreign", NOW)
+async def test_a_controller_of_another_authority_is_refused(bench: Bench) -> None:
     identity = bench.device("a")
-    identity.ca_path.write_bytes(foreign.certificate_pem)
+    identity.ca_path.write_bytes(Pki("foreign").root_pem)
     with pytest.raises(LinkUnavailableError):
         async with carrier_for(bench.end.name, identity).connect():
             pass
@@ -208,10 +206,9 @@ async def test_a_controller_of_another_authority_is_refused(bench: Bench, tmp_pa
 
 
 async def test_a_servers_certificate_does_not_make_a_device(bench: Bench, tmp_path: Path) -> None:
-    identity = enrolled("a", tmp_path / "a", bench.end.authority, bench.end.address)
-    server = bench.end.authority.issue_server(["a"], NOW)
-    identity.certificate_path.write_bytes(server.certificate_pem)
-    identity.key_path.write_bytes(server.key_pem)
+    authority = bench.end.authority
+    server = authority.server("a")
+    identity = enrolled("a", tmp_path / "a", authority, bench.end.address, certified=server)
     admit(bench.receiver, identity)
     with pytest.raises(LinkUnavailableError):
         async with carrier_for(bench.end.name, identity, timeout_s=2).connect():

@@ -6,29 +6,22 @@ import asyncio
 import contextlib
 import os
 import signal
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sprat_agent.identity.identity import Identity
 from sprat_agent.link.carrier import Carrier
 from sprat_agent.link.grpc import GrpcCarrier
 from sprat_agent.link.mqtt import MqttCarrier as DeviceMqttCarrier
-from sprat_controller.fleet.ca import CertificateAuthority, key_sha256_of_certificate
+from sprat_controller.fleet.ca import KeyPair, key_sha256_of_certificate
 from sprat_controller.link.broker import ManagedBroker
 from sprat_controller.link.grpc import GrpcServer
 from sprat_controller.link.hub import Hub, Receiver
 from sprat_controller.link.mqtt import MqttCarrier
 from sprat_proto.signing import SigningKey, TrustedKey, generate_private_pem
 
+from simulators.pki import Pki
 from simulators.receiver import RecordingReceiver
-
-NOW = datetime.now(UTC)  # noqa: TID251 - TLS judges these certificates by the real clock
-LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class ControllerEnd(Protocol):
@@ -36,7 +29,7 @@ class ControllerEnd(Protocol):
 
     name: str
     hub: Hub
-    authority: CertificateAuthority
+    authority: Pki
 
     @property
     def address(self) -> str:
@@ -53,7 +46,7 @@ class GrpcEnd:
 
     name = "grpc"
 
-    def __init__(self, authority: CertificateAuthority, receiver: Receiver) -> None:
+    def __init__(self, authority: Pki, receiver: Receiver) -> None:
         self.hub = Hub()
         self.authority = authority
         self._receiver = receiver
@@ -68,8 +61,8 @@ class GrpcEnd:
         self._server = GrpcServer(
             self.hub,
             self._receiver,
-            ca_pem=self.authority.certificate_pem,
-            server=self.authority.issue_server(LOOPBACK, NOW),
+            ca_pem=self.authority.ca_pem,
+            server=self.authority.server(),
             port=self._port,
         )
         self._port = await self._server.start()
@@ -85,7 +78,7 @@ class MqttEnd:
 
     name = "mqtt"
 
-    def __init__(self, authority: CertificateAuthority, receiver: Receiver, folder: Path) -> None:
+    def __init__(self, authority: Pki, receiver: Receiver, folder: Path) -> None:
         self.hub = Hub()
         self.authority = authority
         self._receiver = receiver
@@ -100,8 +93,9 @@ class MqttEnd:
     async def start(self) -> None:
         self.broker = ManagedBroker(
             self._folder,
-            ca_pem=self.authority.certificate_pem,
-            server=self.authority.issue_server(LOOPBACK, NOW),
+            ca_pem=self.authority.ca_pem,
+            revocations=self.authority.revocation_list(),
+            server=self.authority.server(),
             port=self._port,
         )
         self._port = await self.broker.start()
@@ -114,8 +108,8 @@ class MqttEnd:
             self._receiver,
             host="127.0.0.1",
             port=self._port,
-            client=self.authority.issue_client("controller", NOW),
-            ca_pem=self.authority.certificate_pem,
+            client=self.authority.client("controller"),
+            ca_pem=self.authority.ca_pem,
         )
         self._running = asyncio.create_task(self.carrier.run())
         await self.carrier.connected.wait()
@@ -142,23 +136,18 @@ class MqttEnd:
 def enrolled(
     device_id: str,
     folder: Path,
-    authority: CertificateAuthority,
+    authority: Pki,
     address: str,
     *,
-    foreign: CertificateAuthority | None = None,
+    certified: KeyPair | None = None,
 ) -> Identity:
-    """Return a device as enrolment leaves it; `foreign` certifies it instead, if given."""
+    """Return a device as enrolment leaves it, or with a certificate that it should not have."""
     folder.mkdir()
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    csr = request.sign(key, SHA256()).public_bytes(Encoding.PEM)
-    certificate = (foreign or authority).sign_device(csr, device_id, NOW)
+    certified = certified or authority.client(device_id)
     identity = bare_identity(device_id, folder, address)
-    identity.key_path.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    identity.certificate_path.write_bytes(certificate)
-    identity.ca_path.write_bytes(authority.certificate_pem)
+    identity.key_path.write_bytes(certified.key_pem)
+    identity.certificate_path.write_bytes(certified.certificate_pem)
+    identity.ca_path.write_bytes(authority.root_pem)
     return identity
 
 

@@ -43,9 +43,9 @@ class Pki:
         """Root and issuer, as a broker has them."""
         return self.root_pem + self.issuer.public_bytes(Encoding.PEM)
 
-    def server(self) -> KeyPair:
+    def server(self, name: str = "127.0.0.1") -> KeyPair:
         """Return what a server on this machine shows."""
-        return self._leaf("127.0.0.1", _SERVER, NOW - DAY, NOW + 7 * DAY)
+        return self._leaf(name, _SERVER, NOW - DAY, NOW + 7 * DAY)
 
     def client(
         self, name: str, *, begins: datetime = NOW - DAY, ends: datetime = NOW + 7 * DAY

@@ -1,4 +1,8 @@
-"""A Mosquitto as a child of the controller, configured and watched by it."""
+"""A Mosquitto as a child of the controller, configured and watched by it.
+
+What changes while it runs is told by SIGHUP: its certificate and the list of those revoked, not the
+CAs (mosquitto PR 3568), for which it is started anew.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,16 @@ from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Final
 
+from sprat_controller.config import write_private
 from sprat_controller.errors import StartupError
 from sprat_controller.fleet.ca import KeyPair
-from sprat_controller.link.broker_config import ACCESS_LIST, mosquitto_conf
+from sprat_controller.link import mqtt
+from sprat_controller.link.broker_config import (
+    ACCESS_LIST,
+    NO_ACCESS,
+    TAKE_OVER_SOCKET,
+    mosquitto_conf,
+)
 
 START_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 5.0
@@ -29,6 +40,7 @@ _MORE_PATH: Final = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 _LOG_FILE: Final = "mosquitto.log"
 _LOG_LINES: Final = 4
 _CONF_FILE: Final = "mosquitto.conf"
+REVOKED_FILE: Final = "revoked.pem"
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +52,7 @@ class ManagedBroker:
         folder: Path,
         *,
         ca_pem: bytes,
+        revocations: bytes,
         server: KeyPair,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -49,7 +62,9 @@ class ManagedBroker:
 
         Args:
             folder: Its own, for its files; made with mode 0700.
-            ca_pem: Whose certificates it accepts.
+            ca_pem: Whose certificates it accepts: root and issuers; while one CA follows another,
+                those of both, from before the first certificate of the new one.
+            revocations: The lists of all issuers, PEM. Without one in date nobody is let in.
             server: Its certificate, with the names that devices and controller use, and key.
             host: Address to listen on.
             port: Port to listen on; 0 is any free one, kept over restarts.
@@ -57,6 +72,7 @@ class ManagedBroker:
         """
         self._folder = folder.resolve()
         self._ca_pem = ca_pem
+        self._revocations = revocations
         self._trust = _trust(ca_pem)
         self._server = server
         self._host = host
@@ -99,6 +115,42 @@ class ManagedBroker:
             await _end(self._process)
             self._process = None
 
+    async def revoke(self, revocations: bytes) -> None:
+        """Let in whom this list does not name, from the next connection on; sessions stay."""
+        self._revocations = revocations
+        await asyncio.to_thread(write_private, self._folder / REVOKED_FILE, revocations)
+        self._reload()
+
+    async def show(self, server: KeyPair) -> None:
+        """Show this certificate from the next connection on."""
+        self._server = server
+        await asyncio.to_thread(self._write_server)
+        self._reload()
+
+    async def end_session(self, client_id: str) -> None:
+        """Cut a client off, and drop what is kept for it; it may come back if it is let in."""
+        if self._process is None:
+            return
+        folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
+        try:
+            # By way of the descriptor: a Unix socket's path must be short, a folder's need not.
+            socket_path = Path(f"/proc/self/fd/{folder}", TAKE_OVER_SOCKET)
+            if not await mqtt.take_over(socket_path, client_id):
+                self._cut_all()
+        finally:
+            os.close(folder)
+
+    def _cut_all(self) -> None:
+        """End the broker, and with it every session; it is started again at once."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+
+    def _reload(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # the next one reads the files anyway
+                self._process.send_signal(signal.SIGHUP)
+
     async def _watch(self, program: str) -> None:
         """Start the broker again whenever it ends."""
         while self._process is not None:
@@ -112,6 +164,8 @@ class ManagedBroker:
                 await asyncio.sleep(START_TIMEOUT_S)
 
     async def _start_process(self, program: str) -> None:
+        # Left by a broker that was killed.
+        (self._folder / TAKE_OVER_SOCKET).unlink(missing_ok=True)
         with (self._folder / _LOG_FILE).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 program,
@@ -119,6 +173,7 @@ class ManagedBroker:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=self._folder,
                 # Ctrl-C at the console is for the controller, which ends the broker last.
                 start_new_session=True,
             )
@@ -155,12 +210,17 @@ class ManagedBroker:
         conf = mosquitto_conf(self._folder, host=self._host, port=self._port, user=user)
         for name, content in {
             "ca.pem": self._ca_pem,
-            "certificate.pem": self._server.certificate_pem,
-            "key.pem": self._server.key_pem,
+            REVOKED_FILE: self._revocations,
             "access.txt": ACCESS_LIST.encode(),
+            "no_access.txt": NO_ACCESS.encode(),
             _CONF_FILE: conf.encode(),
         }.items():
-            _write_private(self._folder / name, content)
+            write_private(self._folder / name, content)
+        self._write_server()
+
+    def _write_server(self) -> None:
+        write_private(self._folder / "certificate.pem", self._server.certificate_pem)
+        write_private(self._folder / "key.pem", self._server.key_pem)
 
     async def _end_forgotten(self) -> None:
         """End the broker of a controller that was killed: it holds the port and the data."""
@@ -256,10 +316,3 @@ def _runs_with(pid: int, conf: Path) -> bool:
     except OSError:
         return False
     return os.fsencode(conf) in command
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    # Made anew each time: an older file might have another mode.
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)

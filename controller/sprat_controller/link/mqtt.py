@@ -213,6 +213,32 @@ class MqttCarrier:
         )
 
 
+async def take_over(socket_path: Path, client_id: str, *, timeout_s: float = TIMEOUT_S) -> bool:
+    """End the session of a client by its id, drop what the broker kept for it; tell if it is done.
+
+    Args:
+        socket_path: Where the broker lets anybody have any client id.
+        client_id: Whose session.
+        timeout_s: How long to wait for the broker.
+    """
+    taking = aiomqtt.Client(
+        str(socket_path),
+        identifier=client_id,
+        transport="unix",
+        protocol=aiomqtt.ProtocolVersion.V5,
+        # The old session is dropped with all it holds; this one ends with the connection.
+        clean_start=True,
+        timeout=timeout_s,
+    )
+    try:
+        async with taking:
+            _log.info("ended the session of %s at the broker, if it had one", client_id)
+    except aiomqtt.MqttError as error:
+        _log.error("the broker does not end the session of %s: %s", client_id, error)
+        return False
+    return True
+
+
 def _expiring() -> Properties:
     properties = Properties(PacketTypes.PUBLISH)
     properties.MessageExpiryInterval = link.ANSWER_EXPIRY_S

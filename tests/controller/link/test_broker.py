@@ -12,25 +12,26 @@ import stat
 from pathlib import Path
 
 import pytest
-from simulators.link_ends import LOOPBACK, NOW
+from simulators.pki import Pki
 from sprat_controller.errors import StartupError
-from sprat_controller.fleet.ca import CertificateAuthority, KeyPair
+from sprat_controller.fleet.ca import KeyPair
 from sprat_controller.link import broker as broker_module
 from sprat_controller.link.broker import ManagedBroker, find_mosquitto
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"), NOW)
+def authority() -> Pki:
+    return Pki()
 
 
 def broker(
-    authority: CertificateAuthority, folder: Path, port: int = 0, server: KeyPair | None = None
+    authority: Pki, folder: Path, port: int = 0, server: KeyPair | None = None
 ) -> ManagedBroker:
     return ManagedBroker(
         folder,
-        ca_pem=authority.certificate_pem,
-        server=server or authority.issue_server(LOOPBACK, NOW),
+        ca_pem=authority.ca_pem,
+        revocations=authority.revocation_list(),
+        server=server or authority.server(),
         port=port,
     )
 
@@ -41,7 +42,7 @@ def listens(port: int) -> bool:
 
 
 async def test_it_listens_once_started_and_is_gone_once_stopped(
-    authority: CertificateAuthority, tmp_path: Path
+    authority: Pki, tmp_path: Path
 ) -> None:
     managed = broker(authority, tmp_path / "broker")
     port = await managed.start()
@@ -52,9 +53,7 @@ async def test_it_listens_once_started_and_is_gone_once_stopped(
     assert not listens(port)
 
 
-async def test_its_files_are_for_its_owner_only(
-    authority: CertificateAuthority, tmp_path: Path
-) -> None:
+async def test_its_files_are_for_its_owner_only(authority: Pki, tmp_path: Path) -> None:
     folder = tmp_path / "broker"
     managed = broker(authority, folder)
     await managed.start()
@@ -67,7 +66,7 @@ async def test_its_files_are_for_its_owner_only(
 
 
 async def test_what_a_killed_controller_left_behind_is_ended_first(
-    authority: CertificateAuthority, tmp_path: Path
+    authority: Pki, tmp_path: Path
 ) -> None:
     left = broker(authority, tmp_path / "broker")
     port = await left.start()
@@ -85,7 +84,7 @@ async def test_what_a_killed_controller_left_behind_is_ended_first(
 
 
 async def test_a_process_that_only_has_the_number_is_left_alone(
-    authority: CertificateAuthority, tmp_path: Path
+    authority: Pki, tmp_path: Path
 ) -> None:
     folder = tmp_path / "broker"
     folder.mkdir()
@@ -105,9 +104,7 @@ async def test_a_process_that_only_has_the_number_is_left_alone(
     assert ended == []
 
 
-async def test_a_port_that_is_taken_is_said_to_be(
-    authority: CertificateAuthority, tmp_path: Path
-) -> None:
+async def test_a_port_that_is_taken_is_said_to_be(authority: Pki, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -116,9 +113,7 @@ async def test_a_port_that_is_taken_is_said_to_be(
             await broker(authority, tmp_path / "broker", port).start()
 
 
-async def test_a_broker_that_does_not_start_is_quoted(
-    authority: CertificateAuthority, tmp_path: Path
-) -> None:
+async def test_a_broker_that_does_not_start_is_quoted(authority: Pki, tmp_path: Path) -> None:
     damaged = KeyPair(b"no certificate", b"no key")
     managed = broker(authority, tmp_path / "broker", server=damaged)
     with pytest.raises(StartupError, match=r"did not start .*certificate.pem"):
