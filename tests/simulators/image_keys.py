@@ -1,0 +1,65 @@
+"""Keys of an image repository and its first files, for tests of what the controller does to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+# The names below are the libraries' documented API; they re-export them without saying so.
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import CryptoSigner, Signer
+from sprat_controller.trust.founding import found_director, found_image
+from sprat_controller.trust.words import seal
+from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+def three(prefix: str) -> dict[str, Signer]:
+    """Return three new keys by name."""
+    return {f"{prefix}-{number}": CryptoSigner.generate_ed25519() for number in (1, 2, 3)}
+
+
+@dataclass
+class ImageKeys:
+    """Every key of one image repository and of its director."""
+
+    root: dict[str, Signer] = field(default_factory=lambda: three("image-root"))
+    targets: dict[str, Signer] = field(default_factory=lambda: three("image-targets"))
+    online: Signer = field(default_factory=CryptoSigner.generate_ed25519)
+    director_root: dict[str, Signer] = field(default_factory=lambda: three("director-root"))
+    director: Signer = field(default_factory=CryptoSigner.generate_ed25519)
+
+    def found(self, now: datetime = NOW) -> dict[str, bytes]:
+        """Return the image repository's first files, published."""
+        made = found_image(self.root, self.targets, ("image-online", self.online.public_key), now)
+        return made | self.snapshot({"targets": 1}, now=now)
+
+    def found_director(self, now: datetime = NOW) -> dict[str, bytes]:
+        online = ("director-online", self.director.public_key)
+        return found_director(self.director_root, online, now)
+
+    def snapshot(
+        self, roles: Mapping[str, int], *, version: int = 1, now: datetime = NOW
+    ) -> dict[str, bytes]:
+        """Return a snapshot and a timestamp that name these versions."""
+        meta = {f"{role}.json": MetaFile(number) for role, number in roles.items()}
+        snapshot = Snapshot(version=version, expires=now + timedelta(days=30), meta=meta)
+        timestamp = Timestamp(
+            version=version, expires=now + timedelta(days=7), snapshot_meta=MetaFile(version)
+        )
+        return {
+            f"{version}.snapshot.json": seal(snapshot, [self.online]),
+            "timestamp.json": seal(timestamp, [self.online]),
+        }
+
+
+def root_file(root: Root, signers: Iterable[Signer]) -> dict[str, bytes]:
+    """Return a signed root by its file name."""
+    return {f"{root.version}.root.json": seal(root, signers)}
+
+
+def targets_file(role: str, targets: Targets, signers: Iterable[Signer]) -> dict[str, bytes]:
+    """Return signed targets of a role by their file name."""
+    return {f"{targets.version}.{role}.json": seal(targets, signers)}
