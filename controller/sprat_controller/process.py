@@ -47,6 +47,7 @@ from sprat_controller.link.hub import Hub
 from sprat_controller.link.mqtt import MqttCarrier
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout.runner import Runner
+from sprat_controller.rollout import approver_policy
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.schedule.clockwork import Clockwork
 from sprat_controller.store import migrations
@@ -215,7 +216,13 @@ def _parts(core: Core, folder: DataFolder, addresses: LinkAddresses) -> Parts:
         blobs=blobs,
         blob_credentials=core.keys.blob_credentials,
         denials=core.denials,
-        rollouts=RolloutService(core.database, core.clock, new_id, core.clockwork.wake),
+        rollouts=RolloutService(
+            core.database,
+            core.clock,
+            new_id,
+            core.clockwork.wake,
+            approver_policy.published(blobs),
+        ),
         addresses=addresses,
         end_session=core.hub.end,
         wake=core.clockwork.wake,

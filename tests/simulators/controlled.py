@@ -46,7 +46,7 @@ from sprat_controller.store.tables import (
     Rollout,
     Variant,
 )
-from sprat_proto import assignment, manifest, trust
+from sprat_proto import approval, assignment, manifest, trust
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.fit import MIB
 from sprat_proto.states import ExecutionState
@@ -81,12 +81,15 @@ class World:
         self.ids = itertools.count(1)
         self.pushed: list[tuple[str, link_pb2.ControllerMessage]] = []
         self.woken = 0
+        self.policy = approval.NOBODY
         self.signer = PlainSigner(self.clock)
         self.credentials = BlobCredentials(b"s" * 32)
         self._open()
 
     def _open(self) -> None:
-        self.service = RolloutService(self.database, self.clock, self.new_id, self.wake)
+        self.service = RolloutService(
+            self.database, self.clock, self.new_id, self.wake, lambda _: self.policy
+        )
         self.runner = Runner(self.database, self.signer, self._push)
         self.conversation = Conversation(
             self.database,

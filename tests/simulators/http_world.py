@@ -25,6 +25,7 @@ from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
+from sprat_proto import approval
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOST = "ctl.example"
@@ -37,6 +38,7 @@ class HttpWorld:
         self.now = START
         self.ended: list[str] = []
         self.woken = 0
+        self.policy = approval.NOBODY
         counter = itertools.count(1)
         database = Database(sqlite_url(folder / "controller.db"))
         migrations.upgrade(database)
@@ -50,7 +52,11 @@ class HttpWorld:
             blob_credentials=BlobCredentials(b"s" * 32),
             denials=Denials(database),
             rollouts=RolloutService(
-                database, lambda: self.now, lambda: f"id-{next(counter):06d}", self._wake
+                database,
+                lambda: self.now,
+                lambda: f"id-{next(counter):06d}",
+                self._wake,
+                lambda _: self.policy,
             ),
             addresses=LinkAddresses(7771, mqtt_port=8883),
             end_session=lambda device_id, _: self.ended.append(device_id),

@@ -17,6 +17,7 @@ class Role(StrEnum):
 
     VIEWER = "viewer"
     OPERATOR = "operator"
+    APPROVER = "approver"
     PUBLISHER = "publisher"
     ADMIN = "admin"
 
@@ -33,6 +34,7 @@ class Permission(StrEnum):
     MANAGE_PUBLISHERS = "publishers:manage"
     READ_ROLLOUTS = "rollouts:read"
     ROLL_OUT = "rollouts:change"
+    APPROVE = "rollouts:approve"
     READ_AUDIT = "audit:read"
     MANAGE_TOKENS = "tokens:manage"
 
@@ -53,8 +55,11 @@ GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
         Permission.CHANGE_FLEET,
         Permission.ENROL,
         Permission.ROLL_OUT,
+        Permission.APPROVE,
         Permission.READ_BLOBS,
     },
+    # Reads blobs: a manifest proves what the digest that is approved stands for.
+    Role.APPROVER: _VIEW | {Permission.APPROVE, Permission.READ_BLOBS},
     Role.PUBLISHER: frozenset({Permission.READ_MODELS, Permission.READ_BLOBS, Permission.PUBLISH}),
     Role.ADMIN: frozenset(Permission),
 }

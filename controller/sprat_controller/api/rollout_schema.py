@@ -12,6 +12,7 @@ from sprat_controller.rollout.plan import Action
 from sprat_controller.rollout.requests import DEFAULT_CONTEXT, DEFAULT_TIMEOUT_S
 
 MAX_IN_PROGRESS: Final = 1_000_000_000
+MAX_ENVELOPE: Final = 16 << 10
 
 
 class PlanBody(Accepted):
@@ -73,6 +74,39 @@ class Rollout(Answered):
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     counts: dict[ExecutionState, int]
+
+
+class EditBody(Accepted):
+    """What is to be different of a rollout that has not started; what is left out stays."""
+
+    name: Short | None = None
+    max_in_progress: int | None = Field(default=None, ge=0, le=MAX_IN_PROGRESS)
+    execution_timeout_s: int | None = None
+
+
+class ApprovalBody(Accepted):
+    """An approval of a rollout's frozen specification."""
+
+    spec_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the specification")
+    envelope: str = Field(
+        default="", max_length=MAX_ENVELOPE, description="DSSE over it, with one signature"
+    )
+
+
+class DenialBody(Accepted):
+    """Why a rollout is not to be."""
+
+    reason: Short = ""
+
+
+class Approval(Answered):
+    """What is to be approved of a rollout, who has, and what is missing."""
+
+    rollout_id: str
+    state: RolloutState
+    spec: str | None = Field(description="Canonical JSON, as it is signed")
+    approved_by: list[str]
+    missing: list[str]
 
 
 class RolloutPage(Answered):

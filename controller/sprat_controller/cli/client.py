@@ -92,6 +92,29 @@ class Api:
         self._check(answer)
         return True
 
+    def read_blob(self, sha256: str, limit: int) -> Iterator[bytes]:
+        """Yield a blob's bytes, at most `limit` of them; whether they are its own, nobody checked.
+
+        Raises:
+            CliError: There is no such blob, or it is larger.
+        """
+        got = 0
+        try:
+            with self._http.stream("GET", f"/blobs/sha256/{sha256}") as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._check(answer)
+                for chunk in answer.iter_bytes(CHUNK):
+                    got += len(chunk)
+                    if got > limit:
+                        raise CliError(
+                            f"expected at most {limit} bytes of the blob {sha256}, found more",
+                            Exit.REFUSED,
+                        )
+                    yield chunk
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
     def put_file(self, sha256: str, path: Path, sent: Callable[[int], None]) -> None:
         """Upload a file as a blob."""
         size = path.stat().st_size

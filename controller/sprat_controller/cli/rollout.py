@@ -1,18 +1,21 @@
-"""Rollouts: see what would happen, make it happen, watch it, and hold it."""
+"""Rollouts: see what would happen, approve it, make it happen, watch it, and hold it."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sprat_controller.cli import words
+from sprat_controller.cli import approving, words
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError
-from sprat_controller.cli.output import Format, Row, console, named, say, table
+from sprat_controller.cli.output import Format, Row, console, named, say, table, text
+from sprat_controller.cli.publishers import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
+from sprat_controller.registry.signing import load_key
 
 rollout = typer.Typer(help="Bring a release to many devices.", rich_markup_mode=None)
 
@@ -84,7 +87,7 @@ def start(
     yes: Yes = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
 ) -> None:
-    """Create a rollout and start it, now or at a time."""
+    """Create a rollout and start it, now or at a time, once those who must have approved it."""
     wanted = _wanted(release, alias, where, device, context)
     body = {**wanted, "max_in_progress": max_in_progress, "execution_timeout_s": timeout}
     body |= {"name": name} if name else {}
@@ -133,6 +136,69 @@ def show(session: Session, rollout_id: Id) -> None:
     session.output.rows(columns, [execution_row(one) for one in executions], document)
 
 
+@verb(rollout, "edit", example="sprat rollout edit 0190c5ad --max-in-progress 50")
+def edit(
+    session: Session,
+    rollout_id: Id,
+    *,
+    max_in_progress: Annotated[
+        int | None, typer.Option(min=0, help="Devices under way at once; 0 is no limit.")
+    ] = None,
+    timeout: Annotated[
+        int | None, typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,
+) -> None:
+    """Change a rollout that has not started; approvals of it are void then."""
+    given = {"max_in_progress": max_in_progress, "execution_timeout_s": timeout, "name": name}
+    body = {key: value for key, value in given.items() if value is not None}
+    if not body:
+        raise words.wrong("expected something to change, such as --max-in-progress, found nothing")
+    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+    show_rollout(session, session.api.patch(path, body))
+
+
+@verb(rollout, "approve", example="sprat rollout approve 0190c5ad --key ann.pem")
+def approve(
+    session: Session,
+    rollout_id: Id,
+    *,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Your approver's private key: devices check its signature themselves."),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    yes: Yes = False,
+) -> None:
+    """Approve a rollout that somebody else started: exactly what is shown, signed here."""
+    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+    signing_key = load_key(key, passphrase(session, passphrase_file)) if key else None
+    found = approving.frozen(session.api.get(f"{path}/approval"), rollout_id)
+    for line in approving.in_words(session.api, found.spec):
+        say(text(line))
+    session.confirm("Approve exactly this?", yes=yes)
+    _show_approval(session, session.api.post(f"{path}/approve", approving.body(found, signing_key)))
+
+
+@verb(rollout, "approval", example="sprat rollout approval 0190c5ad")
+def approval(session: Session, rollout_id: Id) -> None:
+    """Show who approved a rollout, and what is missing."""
+    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/approval"
+    _show_approval(session, session.api.get(path))
+
+
+@verb(rollout, "deny", example="sprat rollout deny 0190c5ad --reason 'not on a Friday'")
+def deny(
+    session: Session,
+    rollout_id: Id,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.")] = "",
+) -> None:
+    """End a rollout that waits for approvals."""
+    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/deny"
+    show_rollout(session, session.api.post(path, {"reason": reason}))
+
+
 @verb(rollout, "pause", example="sprat rollout pause 0190c5ad")
 def pause(session: Session, rollout_id: Id) -> None:
     """Start no further device; those under way go on."""
@@ -150,6 +216,11 @@ def stop(session: Session, rollout_id: Id, *, yes: Yes = False) -> None:
     """End a rollout; devices that are done keep what they have."""
     session.confirm(f"Stop the rollout {rollout_id} for good?", yes=yes)
     _act(session, rollout_id, "stop")
+
+
+def _show_approval(session: Session, found: Json) -> None:
+    fields = ("rollout_id", "state", "approved_by", "missing")
+    session.output.one({name: found.get(name) for name in fields}, found)
 
 
 def _act(session: Session, rollout_id: str, action: str) -> None:

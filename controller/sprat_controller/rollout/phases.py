@@ -1,8 +1,8 @@
 """The states of rollouts and executions: all transitions, in two tables. Pure.
 
-A row stands here only when the code that makes it happen does: WAITING_FOR_APPROVAL,
-APPROVAL_DENIED, ROLLING_BACK and ROLLED_BACK (of a rollout) have none yet. Nothing but `apply`
-says what follows what; each UPDATE names the state that it starts from.
+A row stands here only when the code that makes it happen does: ROLLING_BACK and ROLLED_BACK (of a
+rollout) have none yet. Nothing but `apply` says what follows what; each UPDATE names the state that
+it starts from.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ class RolloutEvent(StrEnum):
     """What happens to a rollout."""
 
     PLANNED = "planned"  # every device has an execution
+    EDIT = "edit"
+    SUBMIT = "submit"  # it needs approvals; what was approved before counts no more
+    APPROVE = "approve"  # enough have
+    DENY = "deny"
     SCHEDULE = "schedule"  # it has a time to start at
     START = "start"  # a person said so, or its time came
     STARTED = "started"
@@ -51,12 +55,23 @@ class ExecutionEvent(StrEnum):
 
 ROLLOUT: Final[Table[RolloutState, RolloutEvent]] = {
     RolloutState.CREATING: {RolloutEvent.PLANNED: RolloutState.READY},
+    RolloutState.WAITING_FOR_APPROVAL: {
+        RolloutEvent.EDIT: RolloutState.WAITING_FOR_APPROVAL,
+        RolloutEvent.SUBMIT: RolloutState.WAITING_FOR_APPROVAL,
+        RolloutEvent.APPROVE: RolloutState.READY,
+        RolloutEvent.DENY: RolloutState.APPROVAL_DENIED,
+        RolloutEvent.STOP: RolloutState.STOPPING,
+    },
     RolloutState.READY: {
+        RolloutEvent.EDIT: RolloutState.READY,
+        RolloutEvent.SUBMIT: RolloutState.WAITING_FOR_APPROVAL,
         RolloutEvent.SCHEDULE: RolloutState.SCHEDULED,
         RolloutEvent.START: RolloutState.STARTING,
         RolloutEvent.STOP: RolloutState.STOPPING,
     },
     RolloutState.SCHEDULED: {
+        RolloutEvent.EDIT: RolloutState.SCHEDULED,
+        RolloutEvent.SUBMIT: RolloutState.WAITING_FOR_APPROVAL,
         RolloutEvent.START: RolloutState.STARTING,
         RolloutEvent.STOP: RolloutState.STOPPING,
     },
@@ -78,6 +93,7 @@ ROLLOUT: Final[Table[RolloutState, RolloutEvent]] = {
     RolloutState.STOPPING: {RolloutEvent.STOPPED: RolloutState.STOPPED},
     RolloutState.FINISHED: {},
     RolloutState.STOPPED: {},
+    RolloutState.APPROVAL_DENIED: {},
 }
 
 EXECUTION: Final[Table[ExecutionState, ExecutionEvent]] = {

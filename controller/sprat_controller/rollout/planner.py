@@ -5,6 +5,7 @@ Rules, in this order:
 - Executions of removed devices end first, then those past their deadline; both make room.
 - Only a RUNNING rollout gives devices work, in order of position, never more than
   `max_in_progress` at a time (0: no limit). A PAUSED one starts none but still times out.
+- A rollout whose approval was denied cancels what is unfinished.
 - A RUNNING rollout without unfinished executions finishes; a STOPPING one cancels what is
   unfinished and is then STOPPED.
 
@@ -120,8 +121,9 @@ def decide(
             return _run(rollout, unfinished, now) if unfinished else [FinishRollout()]
         case RolloutState.PAUSED:
             return _end_overdue(unfinished, now)
-        case RolloutState.STOPPING:
-            return _cancel(unfinished) if unfinished else [StopRollout()]
+        case RolloutState.STOPPING | RolloutState.APPROVAL_DENIED:
+            is_done = rollout.state is RolloutState.STOPPING and not unfinished
+            return [StopRollout()] if is_done else _cancel(unfinished)
         case _:
             return []
 

@@ -73,9 +73,23 @@ def hold(session: Session, rollout_id: str) -> Rollout | None:
 
 
 def move_rollout(
-    session: Session, rollout: Rollout, event: RolloutEvent, by: By, **changes: object
+    session: Session,
+    rollout: Rollout,
+    event: RolloutEvent,
+    by: By,
+    *,
+    said: Mapping[str, str] | None = None,
+    **changes: object,
 ) -> RolloutState:
     """Apply an event to a rollout that is held; it is looked at again at once.
+
+    Args:
+        session: A transaction.
+        rollout: The rollout.
+        event: What happens to it.
+        by: Who, when, as what.
+        said: What else is to stand in the audit log.
+        changes: Other columns to set.
 
     Raises:
         ConflictError: The rollout's state does not allow it.
@@ -86,7 +100,7 @@ def move_rollout(
     for name, value in values.items():
         setattr(rollout, name, value)
     session.add(rollout)
-    detail = {"from": before.value, "to": state.value}
+    detail = {"from": before.value, "to": state.value, **(said or {})}
     subject = f"rollout/{rollout.id}"
     log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)
     return state

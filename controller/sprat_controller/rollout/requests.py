@@ -61,6 +61,47 @@ class RolloutRequest:
 
 
 @dataclass(frozen=True)
+class RolloutEdit:
+    """What is to be different of a rollout that has not started; None: as it is."""
+
+    name: str | None = None
+    max_in_progress: int | None = None
+    execution_timeout_s: int | None = None
+
+
+@dataclass(frozen=True)
+class GivenApproval:
+    """An approval of what was looked at.
+
+    Attributes:
+        spec_sha256: Of the frozen specification, in hex.
+        envelope: DSSE over it as JSON text, with one signature; empty: without one.
+    """
+
+    spec_sha256: str
+    envelope: str = ""
+
+
+@dataclass(frozen=True)
+class ApprovalView:
+    """What is to be approved of a rollout, and how far that is.
+
+    Attributes:
+        rollout_id: Which.
+        state: Where it is.
+        spec: The frozen specification, canonical JSON; None before it was submitted.
+        approved_by: Who approved that.
+        missing: What it still takes, in words.
+    """
+
+    rollout_id: str
+    state: RolloutState
+    spec: str | None
+    approved_by: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RolloutView:
     """A rollout and how many of its executions are in each state."""
 
@@ -128,14 +169,27 @@ def check_rollout(request: RolloutRequest) -> None:
         RequestError: The first thing that is not as it must be.
     """
     check_plan(request.plan)
-    if request.max_in_progress < 0:
-        raise _wrong("max_in_progress", "0 (no limit) or more", request.max_in_progress)
-    if not 1 <= request.execution_timeout_s <= MAX_TIMEOUT_S:
-        raise _wrong(
-            "execution_timeout_s", f"1 to {MAX_TIMEOUT_S} seconds", request.execution_timeout_s
-        )
+    _check_pace(request.max_in_progress, request.execution_timeout_s)
     if request.start_at is not None and request.start_at.tzinfo is None:
         raise _wrong("start_at", "a moment with a time zone", request.start_at.isoformat())
+
+
+def check_edit(request: RolloutEdit) -> None:
+    """Check a request to change a rollout.
+
+    Raises:
+        RequestError: The first thing that is not as it must be.
+    """
+    if request == RolloutEdit():
+        raise RequestError("nothing_to_change", "expected something to change, found nothing")
+    _check_pace(request.max_in_progress or 0, request.execution_timeout_s or 1)
+
+
+def _check_pace(max_in_progress: int, execution_timeout_s: int) -> None:
+    if max_in_progress < 0:
+        raise _wrong("max_in_progress", "0 (no limit) or more", max_in_progress)
+    if not 1 <= execution_timeout_s <= MAX_TIMEOUT_S:
+        raise _wrong("execution_timeout_s", f"1 to {MAX_TIMEOUT_S} seconds", execution_timeout_s)
 
 
 def _wrong(what: str, expected: str, found: object) -> RequestError:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import sqlalchemy
 from sprat_proto.states import ExecutionState, ReasonCode, RolloutState
@@ -147,7 +147,8 @@ class Runner:
             case planner.Remove(executions):
                 return self._end(session, executions, _REMOVED, now)
             case planner.Cancel(executions):
-                return self._end(session, executions, _STOPPED, now)
+                is_denied = rollout.state == RolloutState.APPROVAL_DENIED
+                return self._end(session, executions, _DENIED if is_denied else _STOPPED, now)
             case (
                 planner.StartRollout()
                 | planner.RunRollout()
@@ -222,6 +223,11 @@ _STOPPED: Final = _Ending(
     ExecutionEvent.CANCEL, Reason(ReasonCode.STOPPED_BY_OPERATOR, "the rollout was stopped")
 )
 
+_DENIED: Final = _Ending(
+    ExecutionEvent.CANCEL,
+    Reason(ReasonCode.NOT_APPROVED, "the approval of the rollout was denied"),
+)
+
 
 def _overdue(rollout: Rollout) -> _Ending:
     return _Ending(
@@ -237,7 +243,7 @@ def _turn(session: Session, rollout: Rollout, turn: _Turn, now: datetime) -> Non
     """Move the rollout unless somebody else moved it since the decision."""
     if rollout.state != turn.state:
         return
-    moment = {turn.moment: now} if turn.moment else {}
+    moment: Mapping[str, Any] = {turn.moment: now} if turn.moment else {}
     move_rollout(session, rollout, turn.event, By(turn.tag, turn.actor, now), **moment)
 
 
@@ -265,9 +271,7 @@ def _unfinished(session: Session, rollout_id: str) -> list[planner.ExecutionFact
     ]
 
 
-def _still_in_scope(
-    session: Session, rollout: Rollout, runs: Sequence[Run], by: By
-) -> list[Run]:
+def _still_in_scope(session: Session, rollout: Rollout, runs: Sequence[Run], by: By) -> list[Run]:
     """Return the runs whose devices are still in the target; the others are canceled.
 
     Membership counts when a plan is signed, not only when the rollout was created: a device that

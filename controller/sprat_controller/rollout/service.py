@@ -1,4 +1,4 @@
-"""What people ask of rollouts: plan, create, start, pause, resume, stop, look.
+"""What people ask of rollouts: plan, create, approve, start, pause, resume, stop, look.
 
 A rollout is a snapshot: when it is created each device in its target gets an execution with the
 variant chosen for it then. Nothing here gives devices work; `runner` does, woken after each change.
@@ -7,6 +7,7 @@ variant chosen for it then. Nothing here gives devices work; `runner` does, woke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sprat_proto.states import ExecutionState, RolloutState
@@ -16,23 +17,29 @@ from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import NotFoundError, RequestError
-from sprat_controller.rollout import targets, views
+from sprat_controller.rollout import approvals, targets, views
+from sprat_controller.rollout.approver_policy import PolicySource
 from sprat_controller.rollout.phases import (
     EXECUTION,
     ROLLOUT,
     ExecutionEvent,
     RolloutEvent,
+    allowing,
     apply,
 )
 from sprat_controller.rollout.plan import Action, Planned, verdict_json
 from sprat_controller.rollout.plan import plan as make_plan
 from sprat_controller.rollout.records import By, hold, move_rollout
 from sprat_controller.rollout.requests import (
+    ApprovalView,
     ExecutionView,
+    GivenApproval,
     PlanRequest,
+    RolloutEdit,
     RolloutRequest,
     RolloutView,
     Target,
+    check_edit,
     check_plan,
     check_rollout,
 )
@@ -55,12 +62,22 @@ class RolloutService:
         clock: Clock,
         new_id: Callable[[], str],
         wake: Callable[[], None],
+        policy: PolicySource,
     ) -> None:
-        """Keep rollouts in `database`; `wake` is called after each change that was committed."""
+        """Keep rollouts in `database`.
+
+        Args:
+            database: Where rows are.
+            clock: Now.
+            new_id: Makes ids of rollouts and executions.
+            wake: Called after each change that was committed.
+            policy: Says who must approve what.
+        """
         self._database = database
         self._clock = clock
         self._new_id = new_id
         self._wake = wake
+        self._policy = policy
 
     def plan(self, request: PlanRequest) -> tuple[Planned, ...]:
         """Return who would get which variant and why; nothing is changed.
@@ -74,7 +91,9 @@ class RolloutService:
             return tuple(_plan(session, request))
 
     def create(self, request: RolloutRequest, actor: str) -> RolloutView:
-        """Plan and keep a rollout: READY, or SCHEDULED if it has a time to start at.
+        """Plan and keep a rollout: READY; with a time to start at, SCHEDULED.
+
+        If somebody must approve it, one with a time to start at waits for that first.
 
         Args:
             request: What and to whom.
@@ -94,20 +113,97 @@ class RolloutService:
             rollout = self._keep(session, request, actor)
             self._keep_executions(session, rollout, lines)
             _record_creation(session, rollout, lines)
+            if request.start_at is not None:
+                self._schedule(session, rollout)
             view = views.of(session, rollout)
         self._wake()
         return view
 
     def start(self, rollout_id: str, actor: str) -> RolloutView:
-        """Start a rollout now, whatever time it was scheduled for.
+        """Start a rollout now, whatever time it was scheduled for; or once it is approved.
 
         Raises:
             NotFoundError: No such rollout.
             ConflictError: It was started before, or stopped.
         """
         now = self._clock()
-        by = By(Tag.ROLLOUT_STARTED, actor, now)
-        return self._move(rollout_id, RolloutEvent.START, by, started_at=now)
+
+        def begin(session: Session, rollout: Rollout) -> None:
+            policy = self._policy(session)
+            startable = rollout.state in allowing(ROLLOUT, RolloutEvent.START)
+            if startable and not approvals.is_approved(session, rollout, policy):
+                rollout.start_at = None
+                by = By(Tag.ROLLOUT_SUBMITTED, actor, now)
+                approvals.submit(session, rollout, policy, by)
+                return
+            by = By(Tag.ROLLOUT_STARTED, actor, now)
+            move_rollout(session, rollout, RolloutEvent.START, by, started_at=now)
+
+        return self._change(rollout_id, begin)
+
+    def edit(self, rollout_id: str, request: RolloutEdit, actor: str) -> RolloutView:
+        """Change a rollout that has not started; what was approved of it must be approved anew.
+
+        Raises:
+            RequestError: Not a possible request.
+            NotFoundError: No such rollout.
+            ConflictError: It has started, or is over.
+        """
+        check_edit(request)
+        changes = {name: value for name, value in asdict(request).items() if value is not None}
+        by = By(Tag.ROLLOUT_EDITED, actor, self._clock())
+
+        def edit(session: Session, rollout: Rollout) -> None:
+            was_frozen = rollout.spec is not None
+            said = {name: str(value) for name, value in changes.items()}
+            changed = {**changes, "edited_by": actor, "spec": None}
+            move_rollout(session, rollout, RolloutEvent.EDIT, by, said=said, **changed)
+            if was_frozen:
+                again = By(Tag.ROLLOUT_SUBMITTED, actor, by.now)
+                approvals.submit(session, rollout, self._policy(session), again)
+
+        return self._change(rollout_id, edit)
+
+    def approve(self, rollout_id: str, given: GivenApproval, actor: str) -> ApprovalView:
+        """Approve a rollout that waits for it; when that is enough, it goes on.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It does not wait for approvals, or was changed meanwhile.
+            DeniedError: It is the approver's own.
+            RefusedError: The signature is not as it must be.
+        """
+        by = By(Tag.ROLLOUT_APPROVED, actor, self._clock())
+
+        def approve(session: Session, rollout: Rollout) -> None:
+            approvals.approve(session, rollout, self._policy(session), given, by)
+
+        self._change(rollout_id, approve)
+        return self.approval(rollout_id)
+
+    def deny(self, rollout_id: str, reason: str, actor: str) -> RolloutView:
+        """End a rollout that waits for approvals.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It does not wait for approvals.
+        """
+        by = By(Tag.ROLLOUT_DENIED, actor, self._clock())
+        return self._change(
+            rollout_id, lambda session, rollout: approvals.deny(session, rollout, reason, by)
+        )
+
+    def approval(self, rollout_id: str) -> ApprovalView:
+        """Return what is to be approved of a rollout, who has, and what is missing.
+
+        Raises:
+            NotFoundError: No such rollout.
+        """
+        with self._database.reading() as session:
+            rollout = session.get(Rollout, rollout_id)
+            if rollout is None:
+                raise _unknown(rollout_id)
+            return approvals.view(session, rollout, self._policy(session))
 
     def pause(self, rollout_id: str, actor: str) -> RolloutView:
         """Give no further device work; those under way go on.
@@ -167,12 +263,18 @@ class RolloutService:
                 raise _unknown(rollout_id)
             return views.executions(session, rollout_id)
 
-    def _move(self, rollout_id: str, event: RolloutEvent, by: By, **changes: object) -> RolloutView:
+    def _move(self, rollout_id: str, event: RolloutEvent, by: By) -> RolloutView:
+        return self._change(
+            rollout_id, lambda session, rollout: move_rollout(session, rollout, event, by)
+        )
+
+    def _change(self, rollout_id: str, change: Callable[[Session, Rollout], object]) -> RolloutView:
+        """Have one rollout changed in one transaction."""
         with self._database.transaction() as session:
             rollout = hold(session, rollout_id)
             if rollout is None:
                 raise _unknown(rollout_id)
-            move_rollout(session, rollout, event, by, **changes)
+            change(session, rollout)
             session.flush()
             view = views.of(session, rollout)
         self._wake()
@@ -185,8 +287,6 @@ class RolloutService:
         state = apply(
             ROLLOUT, RolloutState.CREATING, RolloutEvent.PLANNED, subject, "rollout_state"
         )
-        if request.start_at is not None:
-            state = apply(ROLLOUT, state, RolloutEvent.SCHEDULE, subject, "rollout_state")
         rollout = Rollout(
             id=rollout_id,
             name=request.name or f"{what.model}@{what.release}",
@@ -206,6 +306,18 @@ class RolloutService:
         session.add(rollout)
         session.flush()
         return rollout
+
+    def _schedule(self, session: Session, rollout: Rollout) -> None:
+        """Have a rollout that was made wait for its time, after its approval if it needs one."""
+        policy = self._policy(session)
+        if not approvals.is_approved(session, rollout, policy):
+            by = By(Tag.ROLLOUT_SUBMITTED, rollout.created_by, rollout.created_at)
+            approvals.submit(session, rollout, policy, by)
+            return
+        subject = f"rollout {rollout.id}"
+        state, event = RolloutState(rollout.state), RolloutEvent.SCHEDULE
+        rollout.state = apply(ROLLOUT, state, event, subject, "rollout_state").value
+        session.add(rollout)
 
     def _keep_executions(
         self, session: Session, rollout: Rollout, lines: Sequence[Planned]

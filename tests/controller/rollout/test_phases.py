@@ -16,13 +16,12 @@ from sprat_controller.rollout.phases import (
 )
 from sprat_proto.states import ExecutionState, RolloutState
 
-FINAL_ROLLOUTS = {RolloutState.FINISHED, RolloutState.STOPPED}
-UNBUILT = {
-    RolloutState.WAITING_FOR_APPROVAL,
+FINAL_ROLLOUTS = {
+    RolloutState.FINISHED,
+    RolloutState.STOPPED,
     RolloutState.APPROVAL_DENIED,
-    RolloutState.ROLLING_BACK,
-    RolloutState.ROLLED_BACK,
 }
+UNBUILT = {RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK}
 TABLES: list[tuple[Any, Any]] = [
     (ROLLOUT, RolloutState.CREATING),
     (EXECUTION, ExecutionState.QUEUED),
@@ -73,6 +72,16 @@ def test_a_rollout_that_is_being_stopped_never_runs_again() -> None:
     }
 
 
+def test_what_waits_for_approval_starts_only_by_being_approved() -> None:
+    row = dict(ROLLOUT[RolloutState.WAITING_FOR_APPROVAL])
+    assert row.pop(RolloutEvent.APPROVE) is RolloutState.READY
+    assert set(row.values()) == {
+        RolloutState.WAITING_FOR_APPROVAL,
+        RolloutState.APPROVAL_DENIED,
+        RolloutState.STOPPING,
+    }
+
+
 def test_a_queued_execution_succeeds_only_by_being_skipped() -> None:
     ways = {event for event, to in EXECUTION[ExecutionState.QUEUED].items() if to == "SUCCEEDED"}
     assert ways == {ExecutionEvent.SKIP}
@@ -83,7 +92,10 @@ def test_what_an_operator_may_do_is_what_the_table_says(event: RolloutEvent) -> 
     expected = {
         RolloutEvent.START: {"READY", "SCHEDULED"},
         RolloutEvent.PAUSE: {"STARTING", "RUNNING"},
-        RolloutEvent.STOP: {"READY", "SCHEDULED", "STARTING", "RUNNING", "PAUSED"},
+        RolloutEvent.STOP: {
+            *("WAITING_FOR_APPROVAL", "READY", "SCHEDULED"),
+            *("STARTING", "RUNNING", "PAUSED"),
+        },
     }
     assert set(allowing(ROLLOUT, event)) == expected[event]
 

@@ -152,7 +152,7 @@ def test_a_change_that_the_state_does_not_allow_changes_nothing(world: World) ->
     view = world.create(start=False)
     with pytest.raises(ConflictError) as caught:
         world.service.pause(view.id, "token:ann")
-    assert caught.value.details["possible"] == ["schedule", "start", "stop"]
+    assert caught.value.details["possible"] == ["edit", "submit", "schedule", "start", "stop"]
     assert world.service.get(view.id) == view
     assert tags(world) == [Tag.ROLLOUT_CREATED]
 

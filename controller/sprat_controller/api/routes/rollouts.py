@@ -1,4 +1,4 @@
-"""Rollouts: plan, create, start, pause, resume, stop, watch."""
+"""Rollouts: plan, create, approve, start, pause, resume, stop, watch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,20 @@ from sprat_controller.api.parts import DatabasePart, RolloutsPart
 from sprat_controller.api.routes.paging import Limit
 from sprat_controller.fleet import inventory
 from sprat_controller.rollout.plan import Planned, verdict_json
-from sprat_controller.rollout.requests import PlanRequest, RolloutRequest, RolloutView, Target
+from sprat_controller.rollout.requests import (
+    ApprovalView,
+    GivenApproval,
+    PlanRequest,
+    RolloutEdit,
+    RolloutRequest,
+    RolloutView,
+    Target,
+)
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
 Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
+Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
 
 
 @router.post("/plan", response_model=schema.Plan, responses=error_answers(400, 404, 413, 422))
@@ -35,7 +44,7 @@ def plan(body: schema.PlanBody, _: Reader, rollouts: RolloutsPart) -> Response:
     responses=error_answers(400, 404, 409, 413, 422),
 )
 def create(body: schema.RolloutBody, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
-    """Create a rollout: READY, or SCHEDULED if it has a time to start at."""
+    """Create a rollout: READY; with a time to start at SCHEDULED, or first to be approved."""
     request = RolloutRequest(
         plan=_plan_request(body),
         name=body.name,
@@ -76,8 +85,40 @@ def executions(
 
 @router.post("/{rollout_id}/start", responses=error_answers(404, 409))
 def start(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
-    """Start it now, whatever time it was scheduled for."""
+    """Start it now, whatever time it was scheduled for; or once it is approved, if it must be."""
     return _answer(rollouts.start(rollout_id, actor.audit_name))
+
+
+@router.patch("/{rollout_id}", responses=error_answers(400, 404, 409, 422))
+def edit(
+    rollout_id: str, body: schema.EditBody, actor: Changer, rollouts: RolloutsPart
+) -> schema.Rollout:
+    """Change what has not started; what was approved of it must be approved anew."""
+    request = RolloutEdit(**body.model_dump())
+    return _answer(rollouts.edit(rollout_id, request, actor.audit_name))
+
+
+@router.get("/{rollout_id}/approval", responses=error_answers(404, 409))
+def approval(rollout_id: str, _: Reader, rollouts: RolloutsPart) -> schema.Approval:
+    """What is to be approved, who has, and what is missing."""
+    return _approval(rollouts.approval(rollout_id))
+
+
+@router.post("/{rollout_id}/approve", responses=error_answers(404, 409, 422))
+def approve(
+    rollout_id: str, body: schema.ApprovalBody, actor: Approver, rollouts: RolloutsPart
+) -> schema.Approval:
+    """Approve it; when that is enough, it starts or waits for its time."""
+    given = GivenApproval(body.spec_sha256, body.envelope)
+    return _approval(rollouts.approve(rollout_id, given, actor.audit_name))
+
+
+@router.post("/{rollout_id}/deny", responses=error_answers(404, 409, 422))
+def deny(
+    rollout_id: str, body: schema.DenialBody, actor: Approver, rollouts: RolloutsPart
+) -> schema.Rollout:
+    """End what waits for approvals."""
+    return _answer(rollouts.deny(rollout_id, body.reason, actor.audit_name))
 
 
 @router.post("/{rollout_id}/pause", responses=error_answers(404, 409))
@@ -120,3 +161,7 @@ def _line(line: Planned) -> dict[str, object]:
 
 def _answer(view: RolloutView) -> schema.Rollout:
     return schema.Rollout.model_validate(asdict(view))
+
+
+def _approval(view: ApprovalView) -> schema.Approval:
+    return schema.Approval.model_validate(asdict(view))

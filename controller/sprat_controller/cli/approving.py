@@ -1,0 +1,95 @@
+"""What an approver sees of a rollout, and signs: the frozen specification, in words.
+
+The controller may be in the wrong hands. So what is shown is read from the bytes that are signed,
+and a variant's name from the manifest that its digest proves, not from what the controller says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sprat_proto import approval, canonical, manifest
+from sprat_proto.approval import RolloutSpec
+from sprat_proto.canonical import NotCanonicalError
+from sprat_proto.signing import SigningKey
+
+from sprat_controller.cli.client import Api, Json
+from sprat_controller.cli.exits import CliError, Exit
+from sprat_controller.cli.output import size
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A specification, and the very bytes of it."""
+
+    data: bytes
+    spec: RolloutSpec
+
+
+def frozen(answer: Json, rollout_id: str) -> Frozen:
+    """Return what is to be approved.
+
+    Raises:
+        CliError: The rollout was not submitted, or the answer is of another one.
+    """
+    text = answer.get("spec")
+    if not isinstance(text, str):
+        raise CliError(
+            f"the rollout {rollout_id} is {answer.get('state')} and waits for no approval",
+            Exit.CONFLICT,
+        )
+    try:
+        spec = approval.decode(text.encode())
+    except NotCanonicalError as error:
+        raise CliError(f"nothing was signed: {error}", Exit.REFUSED) from error
+    if spec.rollout_id != rollout_id:
+        raise CliError(
+            f"expected the specification of rollout {rollout_id}, found that of {spec.rollout_id}:"
+            " nothing was signed",
+            Exit.REFUSED,
+        )
+    return Frozen(text.encode(), spec)
+
+
+def in_words(api: Api, spec: RolloutSpec) -> Iterator[str]:
+    """Yield what the specification says, line by line.
+
+    Raises:
+        CliError: The controller cannot show what a digest stands for.
+    """
+    yield f"rollout   {spec.rollout_id}, asked for by {spec.requested_by}"
+    yield f"alias     {spec.alias}"
+    for digest in spec.digests:
+        yield f"brings    {_variant(api, digest)}"
+    if not spec.digests:
+        yield "brings    nothing: the alias is removed"
+    yield f"groups    {', '.join(spec.groups)}"
+    yield f"context   {spec.context} tokens"
+    yield f"at once   {spec.max_in_progress or 'all'} devices"
+    yield f"runs      {f'until {_moment(spec.run_until)}' if spec.run_until else 'for ever'}"
+    yield f"good      until {_moment(spec.not_after)}"
+
+
+def body(found: Frozen, key: SigningKey | None) -> Json:
+    """Return the approval to send: with a signature if there is a key."""
+    envelope = key.sign(found.data, approval.PAYLOAD_TYPE).decode() if key else ""
+    return {"spec_sha256": canonical.sha256_hex(found.data), "envelope": envelope}
+
+
+def _variant(api: Api, digest: str) -> str:
+    data = b"".join(api.read_blob(digest, manifest.MAX_MANIFEST_BYTES))
+    if canonical.sha256_hex(data) != digest:
+        raise CliError(
+            f"expected the manifest {digest[:12]} from the controller, found other bytes: nothing"
+            " was signed",
+            Exit.REFUSED,
+        )
+    read = manifest.decode(data)
+    total = sum(length for _, length in read.blobs())
+    return f"{read.publisher}/{read.name}, {size(total)}, sha256 {digest}"
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="minutes")

@@ -1,0 +1,291 @@
+"""Freezing what a rollout would do, collecting approvals of it, and giving them to plans.
+
+A specification is frozen when the rollout is submitted. Any edit freezes it anew, and what was
+approved before is forgotten. The envelopes of a rollout become one, with all its signatures, which
+travels in each plan that the rollout makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy
+from sprat_proto import approval, canonical, signing
+from sprat_proto.approval import Approver, ApproverPolicy, RolloutSpec
+from sprat_proto.canonical import NotCanonicalError
+from sprat_proto.signing import SignatureRefusedError
+from sprat_proto.states import ExecutionState, RolloutState
+from sqlmodel import Session, col, select
+
+from sprat_controller.audit import log
+from sprat_controller.audit.tags import Tag
+from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
+from sprat_controller.rollout import four_eyes
+from sprat_controller.rollout.four_eyes import Given
+from sprat_controller.rollout.phases import ROLLOUT, RolloutEvent, apply
+from sprat_controller.rollout.records import By, move_rollout
+from sprat_controller.rollout.requests import ApprovalView, GivenApproval
+from sprat_controller.store.tables import Device, Execution, Rollout, RolloutApproval
+
+# How long after its start a rollout may still reach devices that enforce approvals.
+APPROVAL_LIFE: Final = timedelta(days=30)
+MAX_GROUPS: Final = 64  # as `approval.RolloutSpec` allows
+_KEPT: Final = (
+    sqlalchemy.select(col(RolloutApproval.rollout_id), col(RolloutApproval.envelope))
+    .where(col(RolloutApproval.rollout_id).in_(sqlalchemy.bindparam("ids", expanding=True)))
+    .where(col(RolloutApproval.envelope) != "")
+    .order_by(col(RolloutApproval.rollout_id), col(RolloutApproval.given_at))
+)
+
+
+def envelopes(session: Session, rollout_ids: Collection[str]) -> list[str]:
+    """Return the approvals of these rollouts as a plan carries them: one envelope for each."""
+    rows = session.connection().execute(_KEPT, {"ids": sorted(rollout_ids)}).all()
+    signed: dict[str, list[bytes]] = {}
+    for rollout_id, envelope in rows:
+        signed.setdefault(rollout_id, []).append(envelope.encode())
+    return [signing.merge(one).decode() for one in signed.values()]
+
+
+def is_approved(session: Session, rollout: Rollout, policy: ApproverPolicy) -> bool:
+    """Tell whether the rollout may start: nobody need approve it, or enough have."""
+    asked = four_eyes.rules(policy, _groups(session, rollout))
+    if not asked:
+        return True
+    has_spec = rollout.spec is not None
+    return has_spec and not four_eyes.missing(policy, asked, _given(session, rollout))
+
+
+def submit(session: Session, rollout: Rollout, policy: ApproverPolicy, by: By) -> None:
+    """Freeze the rollout as it is now and have it wait for approvals of exactly that.
+
+    Raises:
+        ConflictError: The rollout's state does not allow it.
+        RequestError: It is for more groups than an approval can name.
+    """
+    session.flush()
+    spec = approval.encode(_spec(session, rollout, policy, by.now))
+    session.connection().execute(
+        sqlalchemy.delete(RolloutApproval).where(col(RolloutApproval.rollout_id) == rollout.id)
+    )
+    move_rollout(session, rollout, RolloutEvent.SUBMIT, by, spec=spec)
+
+
+def approve(
+    session: Session,
+    rollout: Rollout,
+    policy: ApproverPolicy,
+    given: GivenApproval,
+    by: By,
+) -> None:
+    """Keep an approval of a rollout that is held, and let it go on if that is enough.
+
+    Raises:
+        ConflictError: It does not wait for approvals, or is no longer what was approved.
+        DeniedError: It is the approver's own: asked for or changed last by them.
+        RefusedError: The signature is not one of a listed approver over this specification.
+    """
+    spec = _waiting(rollout)
+    if given.spec_sha256 != canonical.sha256_hex(spec):
+        raise ConflictError(
+            "specification_changed",
+            f"rollout {rollout.id} was changed since you looked at it: look again",
+            {"expected": canonical.sha256_hex(spec), "found": given.spec_sha256},
+        )
+    authors = {rollout.created_by, rollout.edited_by}
+    if by.actor in authors:
+        raise _own(rollout, by.actor)
+    asked = four_eyes.rules(policy, _groups(session, rollout))
+    signer = _signer(policy, given.envelope, spec) if given.envelope else None
+    if signer is None and asked and all(one.approval == "device-enforced" for one in asked):
+        raise RefusedError(
+            "signature_needed",
+            f"expected a signature by an approver's key, which the devices of {asked[0].group}"
+            " check themselves, found none: approve it with --key",
+        )
+    if signer is not None:
+        names = {four_eyes.person(author) for author in authors if author}
+        if signer.name in names or approval.is_requester(approval.decode(spec), signer):
+            raise _own(rollout, f"the approver {signer.name}")
+        _check_once(session, rollout, signer, by.actor)
+    _keep(session, rollout, signer, given.envelope, by)
+    if not four_eyes.missing(policy, asked, _given(session, rollout)):
+        _go_on(session, rollout, by)
+
+
+def deny(session: Session, rollout: Rollout, reason: str, by: By) -> None:
+    """End a rollout that waits for approvals; its executions are canceled.
+
+    Raises:
+        ConflictError: It does not wait for approvals.
+    """
+    move_rollout(session, rollout, RolloutEvent.DENY, by, said={"reason": reason})
+
+
+def view(session: Session, rollout: Rollout, policy: ApproverPolicy) -> ApprovalView:
+    """Return what is to be approved, who has, and what is missing."""
+    rows = session.exec(
+        select(RolloutApproval)
+        .where(RolloutApproval.rollout_id == rollout.id)
+        .order_by(col(RolloutApproval.given_at))
+    ).all()
+    asked = four_eyes.rules(policy, _groups(session, rollout))
+    return ApprovalView(
+        rollout_id=rollout.id,
+        state=RolloutState(rollout.state),
+        spec=rollout.spec.decode() if rollout.spec else None,
+        approved_by=tuple(
+            f"{row.actor} (key of {row.approver})" if row.approver else row.actor for row in rows
+        ),
+        missing=four_eyes.missing(policy, asked, _given(session, rollout)),
+    )
+
+
+def _spec(session: Session, rollout: Rollout, policy: ApproverPolicy, now: datetime) -> RolloutSpec:
+    groups = _groups(session, rollout)
+    if len(groups) > MAX_GROUPS:
+        raise RequestError(
+            "too_many_groups",
+            f"expected devices of at most {MAX_GROUPS} groups, found {len(groups)}: roll out to"
+            " some of them at a time",
+        )
+    digests = _digests(session, rollout)
+    if not digests:  # which would be an approval to remove the alias
+        raise RuntimeError(f"rollout {rollout.id} brings nothing that could be approved")
+    requester = four_eyes.person(rollout.created_by)
+    keys = [one.key.key_id for one in policy.approvers if one.name == requester]
+    ends = max(now, rollout.start_at or now) + APPROVAL_LIFE
+    return RolloutSpec(
+        schema=approval.SCHEMA,
+        rollout_id=rollout.id,
+        alias=rollout.alias,
+        digests=digests,
+        groups=groups,
+        context=rollout.context,
+        max_in_progress=rollout.max_in_progress,
+        run_until=int(rollout.run_until.timestamp()) if rollout.run_until else 0,
+        requested_by=requester,
+        requester_key_id=keys[0] if keys else "",
+        not_after=int(ends.timestamp()),
+    )
+
+
+def _waiting(rollout: Rollout) -> bytes:
+    """Return the frozen specification of a rollout that waits for approvals."""
+    state, subject = RolloutState(rollout.state), f"rollout {rollout.id}"
+    apply(ROLLOUT, state, RolloutEvent.APPROVE, subject, "rollout_state")
+    if rollout.spec is None:
+        raise RuntimeError(f"{subject} waits for an approval of nothing")
+    return rollout.spec
+
+
+def _signer(policy: ApproverPolicy, envelope: str, spec: bytes) -> Approver:
+    """Return whose one signature the envelope holds.
+
+    Raises:
+        RefusedError: It is no signature of one listed approver over the specification.
+    """
+    try:
+        signed, names = approval.signed_by(policy, envelope)
+    except (SignatureRefusedError, NotCanonicalError) as error:
+        raise RefusedError("approval_refused", str(error)) from error
+    if approval.encode(signed) != spec:
+        raise RefusedError(
+            "approval_refused",
+            "expected a signature over the rollout's frozen specification, found one over another:"
+            " look at it again",
+        )
+    if len(names) != 1:
+        raise RefusedError(
+            "approval_refused", f"expected one signature at a time, found {len(names)}"
+        )
+    return next(one for one in policy.approvers if one.name == names[0])
+
+
+def _check_once(session: Session, rollout: Rollout, signer: Approver, actor: str) -> None:
+    others = select(RolloutApproval.actor).where(
+        RolloutApproval.rollout_id == rollout.id,
+        RolloutApproval.key_id == signer.key.key_id,
+        RolloutApproval.actor != actor,
+    )
+    other = session.exec(others).first()
+    if other is not None:
+        raise ConflictError(
+            "approved_already", f"the key of {signer.name} approved it already, through {other}"
+        )
+
+
+def _keep(
+    session: Session, rollout: Rollout, signer: Approver | None, envelope: str, by: By
+) -> None:
+    key_id = signer.key.key_id if signer else ""
+    session.merge(
+        RolloutApproval(
+            rollout_id=rollout.id,
+            actor=by.actor,
+            approver=signer.name if signer else "",
+            key_id=key_id,
+            envelope=envelope,
+            given_at=by.now,
+        )
+    )
+    session.flush()
+    log.append(
+        session,
+        by.tag,
+        at=by.now,
+        actor=by.actor,
+        subject=f"rollout/{rollout.id}",
+        detail={"spec": canonical.sha256_hex(rollout.spec or b""), "key": key_id},
+    )
+
+
+def _go_on(session: Session, rollout: Rollout, by: By) -> None:
+    """Start the rollout, or have it wait for its time, as it was to be when it was submitted."""
+    enough = By(Tag.ROLLOUT_ADMITTED, "planner", by.now)
+    move_rollout(session, rollout, RolloutEvent.APPROVE, enough)
+    if rollout.start_at is not None:
+        move_rollout(session, rollout, RolloutEvent.SCHEDULE, enough)
+    else:
+        move_rollout(session, rollout, RolloutEvent.START, enough, started_at=by.now)
+
+
+def _given(session: Session, rollout: Rollout) -> list[Given]:
+    rows = session.connection().execute(
+        sqlalchemy.select(col(RolloutApproval.actor), col(RolloutApproval.key_id)).where(
+            col(RolloutApproval.rollout_id) == rollout.id
+        )
+    )
+    return [Given(actor, key_id) for actor, key_id in rows]
+
+
+def _groups(session: Session, rollout: Rollout) -> list[str]:
+    """Return the groups of the devices that the rollout would change, by name."""
+    of_devices = (
+        sqlalchemy.select(col(Device.group))
+        .join(Execution, col(Execution.device_id) == col(Device.id))
+        .where(*_changes(rollout), col(Device.group) != "")
+    )
+    return sorted(session.connection().execute(of_devices.distinct()).scalars())
+
+
+def _digests(session: Session, rollout: Rollout) -> list[str]:
+    digests = sqlalchemy.select(col(Execution.digest)).where(*_changes(rollout)).distinct()
+    found = session.connection().execute(digests).scalars()
+    return sorted(digest for digest in found if digest is not None)
+
+
+def _changes(rollout: Rollout) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
+    """Return the condition of executions that are still to bring something."""
+    queued = col(Execution.state) == ExecutionState.QUEUED.value
+    return (col(Execution.rollout_id) == rollout.id, queued)
+
+
+def _own(rollout: Rollout, who: str) -> DeniedError:
+    return DeniedError(
+        "own_rollout",
+        f"{who} asked for the rollout {rollout.id} or changed it last: somebody else must"
+        " approve it",
+    )
