@@ -5,7 +5,9 @@
     │   ├── NotFoundError       no such thing, or not yours to see
     │   ├── ConflictError       the thing is in a state that does not allow it
     │   ├── DeniedError         not authenticated, or not allowed
-    │   └── RefusedError        a named check refused what was published
+    │   ├── RefusedError        a named check refused what was published
+    │   └── TooManyRequestsError  asked too often: wait
+    ├── UnavailableError    something that is needed is away now: try again
     └── StartupError        the controller cannot start: one sentence for the person at the console
 
 Bugs are RuntimeError and AssertionError. Each error carries a stable `code` for programs and one
@@ -60,6 +62,18 @@ class RefusedError(RequestError):
     """A named check refused what was published."""
 
     status = 422
+
+
+class TooManyRequestsError(RequestError):
+    """Asked too often; `retry_after_s` in the details says how long to wait."""
+
+    status = 429
+
+
+class UnavailableError(SpratError):
+    """Something that is needed, such as the signer, is away now: try again."""
+
+    status = 503
 
 
 class StartupError(SpratError):

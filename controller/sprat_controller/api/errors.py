@@ -32,6 +32,8 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     413: "The body is too large",
     416: "The blob does not have these bytes",
     422: "A field, or what was published, is not as it must be",
+    429: "Asked too often: wait",
+    503: "Something that is needed is away: try again",
     507: "The disk is full",
 }
 

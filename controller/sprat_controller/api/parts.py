@@ -17,18 +17,24 @@ from fastapi import Depends, Request
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
 from sprat_controller.clock import Clock
-from sprat_controller.fleet.enrolment import Authority as SigningAuthority
+from sprat_controller.fleet.rate import Gates
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout.service import RolloutService
+from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
 
 
-class Authority(SigningAuthority, Protocol):
-    """The certificate authority, as the API uses it."""
+class Authority(Protocol):
+    """Whom devices trust to be their controller: `fleet.ca`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the root's certificate, as it stands in claim tokens."""
+        ...
 
     @property
     def certificate_pem(self) -> bytes:
-        """Its own certificate."""
+        """What a device trusts, PEM."""
         ...
 
 
@@ -56,14 +62,6 @@ class LinkAddresses:
 
 
 @dataclass(frozen=True)
-class AssignmentKey:
-    """The public half of what signs assignments."""
-
-    name: str
-    public_pem: str
-
-
-@dataclass(frozen=True)
 class Ids:
     """Randomness: ids sort by the time they were made; a secret is 43 characters of base64url."""
 
@@ -79,7 +77,8 @@ class Parts:
     clock: Clock
     ids: Ids
     authority: Authority
-    assignment_key: AssignmentKey
+    signer: Signer
+    gates: Gates
     blobs: BlobStore
     blob_credentials: BlobCredentials
     denials: Denials

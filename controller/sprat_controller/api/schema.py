@@ -11,8 +11,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from sprat_proto.states import DeviceState, ExecutionState
 
 from sprat_controller.access.policy import Role
+from sprat_controller.fleet.enrolment import DEFAULT_GRACE_DAYS, DEFAULT_GROUP, MAX_COUNT
 
 MAX_LIFETIME_DAYS: Final = 3650
+MIN_CLAIM_S: Final = 3600
 MAX_CLAIM_S: Final = 30 * 86400
 Json = dict[str, Any]
 TokenName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -53,30 +55,48 @@ class Health(Answered):
     status: str
 
 
+Signature = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9+/=]{1,256}$"), Field(description="base64")
+]
+
+
 class EnrolRequest(Accepted):
-    """A device's claim and its certificate request."""
+    """A device's claim and its keys."""
 
     token: Short
-    csr: Pem = Field(description="PKCS#10 in PEM, P-256, signed by the key it holds")
-
-
-class PublicKey(Answered):
-    """A key that a device trusts."""
-
-    name: str
-    public_pem: str
+    csr: Pem = Field(description="PKCS#10 in PEM for the TLS key, signed by it")
+    identity_key: Pem = Field(description="The public half in PEM: P-256, P-384 or Ed25519")
+    signature: Signature = Field(description="The identity key's, see `sprat_proto.identity`")
+    hardware_id: Short = Field(description="What the device is, such as cpu-aarch64")
 
 
 class EnrolAnswer(Answered):
     """What an enrolled device needs."""
 
     device_id: str
-    certificate: str
+    group: str
+    certificate: str = Field(description="With its chain up to the root, PEM, leaf first")
     ca: str
-    assignment_key: PublicKey
-    publishers: list[PublicKey]
+    image_root: str | None = Field(description="Newest root of the image repository, TUF JSON")
+    director_root: str | None = Field(description="Newest root of the director, TUF JSON")
     grpc: str = Field(description="host:port")
     mqtt: str | None = Field(description="host:port of the broker, if there is one")
+
+
+class RenewRequest(Accepted):
+    """A device's next TLS key."""
+
+    device_id: Short
+    serial: Short = Field(description="Of the certificate it has, lower-case hex")
+    csr: Pem
+    signature: Signature
+
+
+class RenewAnswer(Answered):
+    """The next certificate."""
+
+    certificate: str = Field(description="With its chain up to the root, PEM, leaf first")
+    ca: str
 
 
 class WhoAmI(Answered):
@@ -121,19 +141,30 @@ class TokenPage(Answered):
 
 
 class EnrolmentTokenRequest(Accepted):
-    """A claim to make."""
+    """A claim to make, for one device or for a batch."""
 
-    device_id: Short
+    device_id: Short | None = None
+    prefix: Short | None = Field(default=None, description="`kiosk` names kiosk-1, kiosk-2, ...")
+    count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1
+    group: Short = DEFAULT_GROUP
     labels: dict[str, str] = {}
-    ttl_s: Annotated[int, Field(ge=60, le=MAX_CLAIM_S)] = 86400
+    hardware_id: Short | None = None
+    grace_days: Annotated[int, Field(ge=0, le=MAX_LIFETIME_DAYS)] = DEFAULT_GRACE_DAYS
+    ttl_s: Annotated[int, Field(ge=MIN_CLAIM_S, le=MAX_CLAIM_S)] = 86400
 
 
 class EnrolmentToken(Answered):
     """A claim without its secret."""
 
     id: str
-    device_id: str
+    device_id: str | None
+    prefix: str | None
+    count: int
+    used: int
+    group: str
     labels: dict[str, str]
+    hardware_id: str | None
+    grace_days: int
     created_at: AwareDatetime
     created_by: str
     expires_at: AwareDatetime
@@ -164,6 +195,8 @@ class Device(Answered):
     last_seen_at: AwareDatetime | None
     enrolled_at: AwareDatetime
     revoked_at: AwareDatetime | None
+    quarantined_at: AwareDatetime | None = Field(description="Since when it gets no plan")
+    group: str
     agent_version: str
     hardware_class: str | None
     simulated: bool = Field(description="Its hardware is declared in a file, not measured")
@@ -195,6 +228,10 @@ class DeviceExecution(Answered):
 class DeviceDetail(Device):
     """All that is known of a device."""
 
+    quarantine_reason: str | None
+    hardware_id: str
+    certificate_serial: str
+    certificate_ends_at: AwareDatetime | None
     capability: int
     profile: Json | None
     assignment_version: int = Field(description="Of the newest assignment; 0 if there is none")
@@ -206,6 +243,14 @@ class DeviceChange(Accepted):
     """What people change of a device."""
 
     labels: dict[str, str] = Field(description="All of them: what is missing here is removed")
+
+
+class QuarantineRelease(Accepted):
+    """A person's decision that a device is the one it says it is."""
+
+    accept_older: bool = Field(
+        default=False, description="Its next renewal may follow any of its certificates"
+    )
 
 
 class PublisherRequest(Accepted):

@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.errors import NotFoundError, RequestError
+from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.rollout.records import UNFINISHED, wake
 from sprat_controller.store.tables import AssignmentRow, Device, DeviceLabel, Execution
 
@@ -30,6 +30,8 @@ _SHOWN: Final = (
     "last_seen_at",
     "enrolled_at",
     "revoked_at",
+    "quarantined_at",
+    "group",
     "agent_version",
     "hardware_class",
     "simulated",
@@ -105,6 +107,10 @@ def show(session: Session, device_id: str) -> Row:
     return {
         **{name: getattr(device, name) for name in _SHOWN},
         "labels": _labels(session, [device_id]).get(device_id, {}),
+        "quarantine_reason": device.quarantine_reason,
+        "hardware_id": device.hardware_id,
+        "certificate_serial": device.serial,
+        "certificate_ends_at": device.certificate_ends_at,
         "capability": device.capability,
         "profile": device.profile,
         "assignment_version": assignment.version if assignment else 0,
@@ -166,6 +172,35 @@ def remove(session: Session, device_id: str, *, actor: str, now: datetime) -> No
     )
     for rollout_id in session.connection().execute(unfinished).scalars().all():
         wake(session, rollout_id, now)
+
+
+def release(
+    session: Session, device_id: str, *, accept_older: bool, actor: str, now: datetime
+) -> None:
+    """End a device's quarantine; a second time changes nothing.
+
+    Args:
+        session: An open `Database.transaction()`.
+        device_id: Which device.
+        accept_older: Let its next renewal follow any of its certificates: for the true device after
+            a copy of it renewed, once the copy is out of the world.
+        actor: Who decides.
+        now: The caller's clock.
+
+    Raises:
+        NotFoundError: No such device.
+        ConflictError: `device_removed`.
+    """
+    device = find(session, device_id)
+    if device.revoked_at is not None:
+        raise ConflictError("device_removed", f"{device.id} was removed: it does not come back")
+    if device.quarantined_at is None and device.may_renew_from_any == accept_older:
+        return
+    detail = {"reason": device.quarantine_reason or "", "accept_older": accept_older}
+    device.quarantined_at = device.quarantine_reason = None
+    device.may_renew_from_any = accept_older
+    subject = f"device/{device.id}"
+    log.append(session, Tag.DEVICE_RELEASED, at=now, actor=actor, subject=subject, detail=detail)
 
 
 def check_labels(labels: Mapping[str, str]) -> None:

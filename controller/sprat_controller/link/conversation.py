@@ -6,6 +6,7 @@ is sent again by whoever misses the answer; one that comes twice changes nothing
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
 from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock, to_ms
+from sprat_controller.fleet import admission
+from sprat_controller.fleet.admission import Verdict
 from sprat_controller.link import presence, reports, trail
 from sprat_controller.link.known import Hearing, Reply, look_up
 from sprat_controller.signer.port import Signer
@@ -31,6 +34,7 @@ from sprat_controller.store.tables import Device
 HANDSHAKES_PER_S: Final = 400
 SPREAD: Final = 1.2
 _COUNT_AGE: Final = timedelta(minutes=1)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,18 +81,31 @@ class Conversation:
         self._counted: tuple[datetime, int] | None = None
 
     def admit(self, device_id: str, key_sha256: str | None) -> bool:
-        """Tell whether the device is enrolled, not removed, and holds the key it enrolled with.
+        """Tell whether the device is enrolled, not removed, and shows its newest certificate.
 
         Args:
             device_id: The authenticated name.
             key_sha256: Hex hash of the public key it used; None where a broker authenticated it.
         """
-        statement = sqlalchemy.select(col(Device.key_sha256)).where(
-            col(Device.id) == device_id, col(Device.revoked_at).is_(None)
-        )
         with self._database.reading() as session:
-            enrolled = session.connection().execute(statement).scalar()
-        return enrolled is not None and key_sha256 in (None, enrolled)
+            known = admission.look_up(session, device_id)
+        verdict = admission.judge(known, key_sha256)
+        if verdict is Verdict.ADMITTED_FIRST and key_sha256 is not None:
+            with self._database.transaction() as session:
+                admission.note_first_use(session, device_id, key_sha256, self._clock())
+        if verdict is Verdict.SUPERSEDED:
+            self._alarm(device_id, key_sha256)
+        return verdict in (Verdict.ADMITTED, Verdict.ADMITTED_FIRST)
+
+    def _alarm(self, device_id: str, key_sha256: str | None) -> None:
+        _log.warning("device %s shows a certificate that is not its newest: a copy?", device_id)
+        self._denials.record(
+            Tag.DEVICE_COPY_SUSPECTED,
+            at=self._clock(),
+            actor=f"device:{device_id}",
+            subject=f"device/{device_id}",
+            detail={"code": "certificate_superseded", "key_sha256": key_sha256 or ""},
+        )
 
     def connected(self, device_id: str, carrier: str) -> None:
         """Note that the device is there."""

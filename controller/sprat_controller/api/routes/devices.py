@@ -14,7 +14,7 @@ from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, DatabasePart, Now
 from sprat_controller.api.routes.paging import AfterName, Limit
-from sprat_controller.fleet import inventory
+from sprat_controller.fleet import certificates, inventory
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_FLEET))]
@@ -57,10 +57,36 @@ def change_device(
         return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
 
 
-@router.delete("/{device_id}", status_code=status.HTTP_204_NO_CONTENT, responses=error_answers(404))
-def remove_device(device_id: str, actor: Changer, parts: AllParts) -> None:
-    """Revoke a device: it is never spoken to again."""
+@router.post("/{device_id}/release-quarantine", responses=error_answers(404, 409, 422))
+def release_device(
+    device_id: str, body: schema.QuarantineRelease, actor: Changer, parts: AllParts
+) -> schema.DeviceDetail:
+    """End a device's quarantine: it gets plans again."""
     with parts.database.transaction() as session:
-        inventory.remove(session, device_id, actor=actor.audit_name, now=parts.clock())
+        inventory.release(
+            session,
+            device_id,
+            accept_older=body.accept_older,
+            actor=actor.audit_name,
+            now=parts.clock(),
+        )
+        session.flush()
+        shown = schema.DeviceDetail.model_validate(inventory.show(session, device_id))
+    parts.wake()
+    return shown
+
+
+@router.delete(
+    "/{device_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=error_answers(404, 503),
+)
+def remove_device(device_id: str, actor: Changer, parts: AllParts) -> None:
+    """Revoke a device: it is never spoken to again; asked again, the signer is told again."""
+    now = parts.clock()
+    with parts.database.transaction() as session:
+        inventory.remove(session, device_id, actor=actor.audit_name, now=now)
+        serials = certificates.serials_to_revoke(session, device_id, now)
     parts.end_session(device_id, "the device was removed")
     parts.wake()
+    certificates.revoke(parts.signer, device_id, serials)

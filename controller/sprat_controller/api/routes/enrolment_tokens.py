@@ -1,4 +1,4 @@
-"""One-time tokens for new devices."""
+"""Claim tokens for new devices."""
 
 from __future__ import annotations
 
@@ -43,14 +43,22 @@ def create_enrolment_token(
     ids: IdsPart,
     now: Now,
 ) -> schema.NewEnrolmentToken:
-    """Make a token for one device; its text is answered this once."""
+    """Make a token for a device or a batch of them; its text is answered this once."""
     inventory.check_labels(body.labels)
+    wanted = enrolment.Wanted(
+        device_id=body.device_id,
+        prefix=body.prefix,
+        count=body.count,
+        labels=body.labels,
+        group=body.group,
+        hardware_id=body.hardware_id,
+        grace_days=body.grace_days,
+        lifetime=timedelta(seconds=body.ttl_s),
+    )
     with database.transaction() as session:
         row, claimed = enrolment.create_token(
             session,
-            device_id=body.device_id,
-            labels=body.labels,
-            lifetime=timedelta(seconds=body.ttl_s),
+            wanted,
             actor=actor.audit_name,
             now=now,
             ca_fingerprint=authority.fingerprint,

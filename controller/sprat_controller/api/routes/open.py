@@ -1,19 +1,20 @@
-"""What needs no token: health, the CA's certificate, and enrolling a device."""
+"""What needs no token: health, the CA's certificate, enrolling a device and renewing it."""
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
+from sprat_proto.trust import DIRECTOR, IMAGE
 from sqlalchemy import text
 
 from sprat_controller.api import schema
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, AuthorityPart, DatabasePart
 from sprat_controller.errors import RequestError
-from sprat_controller.fleet import enrolment
-from sprat_controller.registry import publishers
+from sprat_controller.fleet import enrolment, renewal, roots
 
 router = APIRouter(tags=["open"])
 _HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
@@ -39,31 +40,71 @@ async def ca(authority: AuthorityPart) -> Response:
     return Response(authority.certificate_pem, media_type="application/x-pem-file")
 
 
-@router.post("/enrol", responses=error_answers(400, 403, 409, 413, 422))
+@router.post("/enrol", responses=error_answers(400, 403, 409, 413, 422, 429, 503))
 def enrol(
-    body: schema.EnrolRequest, parts: AllParts, host: Annotated[str, Header(max_length=300)] = ""
+    body: schema.EnrolRequest,
+    request: Request,
+    parts: AllParts,
+    host: Annotated[str, Header(max_length=300)] = "",
 ) -> schema.EnrolAnswer:
-    """Redeem an enrolment token; a lost answer may be asked for again with the same key."""
+    """Redeem a claim token; a lost answer may be asked for again with the same keys."""
+    parts.gates.enrolment.enter(_source(request), parts.clock())
     reached_at = _host_name(host)
-    enrolled = enrolment.enrol(
+    given = enrolment.enrol(
         parts.database,
-        parts.authority,
+        parts.signer,
         parts.denials,
-        token=body.token,
-        csr_pem=body.csr.encode(),
-        now=parts.clock(),
+        enrolment.Request(
+            token=body.token,
+            csr_pem=body.csr,
+            identity_key_pem=body.identity_key,
+            signature=_signature(body.signature),
+            hardware_id=body.hardware_id,
+        ),
+        parts.clock(),
     )
     with parts.database.reading() as session:
-        keys = publishers.trusted(session)
+        image, director = (roots.newest_root(session, one) for one in (IMAGE, DIRECTOR))
     return schema.EnrolAnswer(
-        device_id=enrolled.device_id,
-        certificate=enrolled.certificate_pem,
+        device_id=given.device_id,
+        group=given.group,
+        certificate=given.chain_pem,
         ca=parts.authority.certificate_pem.decode(),
-        assignment_key=schema.PublicKey.model_validate(parts.assignment_key),
-        publishers=[schema.PublicKey.model_validate(key) for key in keys],
+        image_root=image.decode() if image else None,
+        director_root=director.decode() if director else None,
         grpc=parts.addresses.grpc(reached_at),
         mqtt=parts.addresses.mqtt(reached_at),
     )
+
+
+@router.post("/enrol/renew", responses=error_answers(400, 403, 413, 422, 429, 503))
+def renew(body: schema.RenewRequest, request: Request, parts: AllParts) -> schema.RenewAnswer:
+    """Certify a device's next TLS key, by its identity key: also after the last certificate ended.
+
+    A lost answer may be asked for again with the same key.
+    """
+    parts.gates.renewal.enter(_source(request), parts.clock())
+    given = renewal.renew(
+        parts.database,
+        parts.signer,
+        parts.denials,
+        renewal.Request(body.device_id, body.serial, body.csr, _signature(body.signature)),
+        parts.clock(),
+    )
+    return schema.RenewAnswer(
+        certificate=given.chain_pem, ca=parts.authority.certificate_pem.decode()
+    )
+
+
+def _source(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+def _signature(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise RequestError("bad_signature", f"expected base64: {error}") from error
 
 
 def _host_name(header: str) -> str:

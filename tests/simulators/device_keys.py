@@ -1,0 +1,133 @@
+"""What a device brings to the controller: its keys and what they sign; and a plain issuer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+from sprat_controller.fleet import enrolment, renewal
+from sprat_controller.signer.port import (
+    CertificateRequest,
+    IssuedCertificate,
+    IssuedPlan,
+    PlannedTarget,
+    SignedTimestamp,
+    SignerUnavailableError,
+)
+from sprat_proto import claim
+from sprat_proto.assignment import Assignment
+from sprat_proto.identity import enrolment_statement, renewal_statement, serial_text
+
+AnyKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def csr_of(key: AnyKey, name: str = "", *extensions: x509.ExtensionType) -> str:
+    """Return a request, with whatever a hostile device may want in it."""
+    subject = [x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else []
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256()
+    return builder.sign(key, algorithm).public_bytes(Encoding.PEM).decode()
+
+
+def public_pem(key: AnyKey) -> str:
+    public = key.public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+@dataclass
+class DeviceKeys:
+    """An identity key and a TLS key; another one of them is another device's, or a copy's."""
+
+    identity: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
+    tls: AnyKey = field(default_factory=new_key)
+    hardware_id: str = "cpu-x86_64"
+
+    def enrolment(self, token: str, csr: str | None = None) -> enrolment.Request:
+        """Return a request to enrol; `csr` stands in for the one of the TLS key."""
+        csr_pem = csr or csr_of(self.tls)
+        identity = public_pem(self.identity)
+        statement = enrolment_statement(
+            secret_sha256=claim.parse(token).secret_sha256,
+            csr_pem=csr_pem,
+            identity_key_pem=identity,
+        )
+        return enrolment.Request(token, csr_pem, identity, self.sign(statement), self.hardware_id)
+
+    def renewal(self, device_id: str, serial: str, csr: str) -> renewal.Request:
+        statement = renewal_statement(device_id=device_id, serial=serial, csr_pem=csr)
+        return renewal.Request(device_id, serial, csr, self.sign(statement))
+
+    def sign(self, statement: bytes) -> bytes:
+        return self.identity.sign(statement, ec.ECDSA(SHA256()))
+
+
+class PlainIssuer:
+    """A `Signer` that only certifies, for a week, by the clock of the test."""
+
+    def __init__(self, clock: Callable[[], datetime], life: timedelta = timedelta(days=7)) -> None:
+        self._clock = clock
+        self._life = life
+        self._key = new_key()
+        self.is_away = False
+        self.revoked: list[tuple[str, Sequence[str]]] = []
+
+    def issue_certificate(self, request: CertificateRequest) -> IssuedCertificate:
+        if self.is_away:
+            raise SignerUnavailableError("signer_away", "the signer is away")
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.name)])
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")]))
+            .public_key(x509.load_pem_x509_csr(request.csr_pem).public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(self._clock())
+            .not_valid_after(self._clock() + self._life)
+            .sign(self._key, SHA256())
+        )
+        return IssuedCertificate(
+            certificate.public_bytes(Encoding.PEM),
+            serial_text(certificate.serial_number),
+            self._clock() + self._life,
+        )
+
+    def revoke(self, device_id: str, serials: Sequence[str]) -> None:
+        if self.is_away:
+            raise SignerUnavailableError("signer_away", "the signer is away")
+        self.revoked.append((device_id, serials))
+
+    def issue_plan(self, assignment: Assignment, targets: Sequence[PlannedTarget]) -> IssuedPlan:
+        raise NotImplementedError
+
+    def sign_timestamp(self, roles: Mapping[str, int]) -> SignedTimestamp:
+        raise NotImplementedError
+
+    def revocation_list(self) -> bytes:
+        raise NotImplementedError
+
+
+def certificate_of(chain_pem: str) -> x509.Certificate:
+    """Return the leaf of a chain."""
+    return x509.load_pem_x509_certificates(chain_pem.encode())[0]
+
+
+def name_in(chain_pem: str) -> str:
+    (name,) = certificate_of(chain_pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name.value)
+
+
+def serial_in(chain_pem: str) -> str:
+    return serial_text(certificate_of(chain_pem).serial_number)
