@@ -9,8 +9,8 @@ from sprat_proto import link
 
 from sprat_controller.fleet.ca import CONTROLLER_NAME
 
-# The socket in the broker's folder at which sessions are ended (`mqtt.take_over`); named relative to
-# the folder, for a Unix socket's path must be short.
+# The socket in the broker's folder at which sessions are ended (`mqtt.take_over`); named relative
+# to the folder, for a Unix socket's path must be short.
 TAKE_OVER_SOCKET: Final = "end.sock"
 # A message of the Link at its largest, with topic and properties: above it nothing is in order.
 MAX_PACKET_BYTES: Final = link.MAX_MESSAGE_BYTES + 4096
