@@ -62,6 +62,7 @@ class OperatorApi:
         self.devices: dict[str, Json] = {}
         self.models: dict[str, list[Json]] = {}
         self.blobs: dict[str, bytes] = {}
+        self.specs: dict[str, str] = {}  # frozen specifications, by rollout
         self.audit: list[Json] = []
         self.audit_ok = True
         self.page_size = 1000
@@ -110,7 +111,7 @@ class OperatorApi:
 
     def _route(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix("/api/v1/")
-        if path.startswith("blobs/sha256/"):
+        if path.lstrip("/").startswith("blobs/sha256/"):
             return self._blob(request, path.rpartition("/")[2])
         body: Json = json.loads(request.content) if request.content else {}
         if body:
@@ -124,6 +125,10 @@ class OperatorApi:
     def _blob(self, request: httpx.Request, sha256: str) -> httpx.Response:
         if request.method == "HEAD":
             return httpx.Response(200 if sha256 in self.blobs else 404)
+        if request.method == "GET":
+            if sha256 not in self.blobs:
+                raise RefusalError(404, "blob_not_found", f"there is no blob {sha256}")
+            return httpx.Response(200, content=self.blobs[sha256])
         data = request.read()
         if hashlib.sha256(data).hexdigest() != sha256:
             raise RefusalError(422, "digest_mismatch", f"expected {sha256}, found other bytes")
@@ -233,8 +238,11 @@ class OperatorApi:
         self.lists["rollouts"].append(made)
         return httpx.Response(201, json=made)
 
-    def rollout(self, _request: httpx.Request, _body: Json, one: str) -> httpx.Response:
+    def rollout(self, request: httpx.Request, body: Json, one: str) -> httpx.Response:
         found = self._find(self.lists["rollouts"], one, "rollout")
+        if request.method == "PATCH":
+            found.update(body)
+            return httpx.Response(200, json=found)
         return httpx.Response(200, json={**found, "state": self.moments[0][0]})
 
     def executions(self, request: httpx.Request, _body: Json, one: str) -> httpx.Response:
@@ -248,9 +256,27 @@ class OperatorApi:
         found = self._find(self.lists["rollouts"], one, "rollout")
         if found["state"] == "FINISHED":
             raise RefusalError(409, "wrong_state", f"a rollout that is FINISHED cannot {action}")
-        after = {"start": "RUNNING", "pause": "PAUSED", "resume": "RUNNING", "stop": "STOPPING"}
+        after = {
+            "start": "RUNNING",
+            "pause": "PAUSED",
+            "resume": "RUNNING",
+            "stop": "STOPPING",
+            "deny": "APPROVAL_DENIED",
+        }
         found["state"] = after[action]
         return httpx.Response(200, json=found)
+
+    def approval(self, _request: httpx.Request, _body: Json, one: str) -> httpx.Response:
+        found = self._find(self.lists["rollouts"], one, "rollout")
+        shown = {"rollout_id": one, "state": found["state"], "spec": self.specs.get(one)}
+        return httpx.Response(200, json={**shown, "approved_by": [], "missing": ["1 signature"]})
+
+    def approve(self, _request: httpx.Request, body: Json, one: str) -> httpx.Response:
+        self._find(self.lists["rollouts"], one, "rollout")
+        if canonical.sha256_hex(self.specs[one].encode()) != body["spec_sha256"]:
+            raise RefusalError(409, "specification_changed", "look again")
+        answer = {"rollout_id": one, "state": "STARTING", "spec": self.specs[one]}
+        return httpx.Response(200, json={**answer, "approved_by": ["token:root"], "missing": []})
 
     def list_audit(
         self, request: httpx.Request, _body: Json, device: str | None = None
@@ -312,7 +338,10 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("POST", f"models/{NAME}/releases", OperatorApi.publish),
     ("GET", f"rollouts/{NAME}", OperatorApi.rollout),
     ("GET", f"rollouts/{NAME}/executions", OperatorApi.executions),
-    ("POST", f"rollouts/{NAME}/(start|pause|resume|stop)", OperatorApi.act),
+    ("PATCH", f"rollouts/{NAME}", OperatorApi.rollout),
+    ("GET", f"rollouts/{NAME}/approval", OperatorApi.approval),
+    ("POST", f"rollouts/{NAME}/approve", OperatorApi.approve),
+    ("POST", f"rollouts/{NAME}/(start|pause|resume|stop|deny)", OperatorApi.act),
     ("GET", "audit", OperatorApi.list_audit),
     ("GET", "audit/verify", OperatorApi.verify),
     ("GET", f"devices/{NAME}/audit", OperatorApi.list_audit),

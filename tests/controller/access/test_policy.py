@@ -23,6 +23,11 @@ def test_nobody_but_an_administrator_both_publishes_and_rolls_out() -> None:
     assert both == [Role.ADMIN]
 
 
+def test_an_approver_approves_and_changes_nothing_else() -> None:
+    changing = {one for one in GRANTS[Role.APPROVER] if not one.value.endswith(":read")}
+    assert changing == {Permission.APPROVE}
+
+
 def test_a_viewer_changes_nothing() -> None:
     assert {permission.value.split(":")[1] for permission in GRANTS[Role.VIEWER]} == {"read"}
 

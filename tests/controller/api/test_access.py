@@ -37,6 +37,9 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("GET", f"{V1}/rollouts", Permission.READ_ROLLOUTS),
     ("GET", f"{V1}/rollouts/x", Permission.READ_ROLLOUTS),
     ("GET", f"{V1}/rollouts/x/executions", Permission.READ_ROLLOUTS),
+    ("GET", f"{V1}/rollouts/x/approval", Permission.READ_ROLLOUTS),
+    ("PATCH", f"{V1}/rollouts/x", Permission.ROLL_OUT),
+    *(("POST", f"{V1}/rollouts/x/{verb}", Permission.APPROVE) for verb in ("approve", "deny")),
     *(
         ("POST", f"{V1}/rollouts/x/{verb}", Permission.ROLL_OUT)
         for verb in ("start", "pause", "resume", "stop")

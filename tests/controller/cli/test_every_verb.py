@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from simulators import frozen
 from simulators.operator_api import VIEWER, OperatorApi
 from simulators.sprat_command import Sprat
 from sprat_controller.cli.main import app
@@ -140,6 +141,23 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     "rollout pause": [([], 64), (["nothing"], 1), (["a?b"], 64)],
     "rollout resume": [([], 64), (["nothing"], 1)],
     "rollout stop": [([], 64), (["r-1"], 64), (["nothing", "--yes"], 1)],
+    "rollout edit": [
+        ([], 64),
+        (["r-1"], 64),  # nothing to change
+        (["r-1", "--max-in-progress", "-1"], 64),
+        (["r-1", "--timeout", "0"], 64),
+        (["nothing", "--name", "x"], 1),
+    ],
+    "rollout approval": [([], 64), (["nothing"], 1), (["a/b"], 64)],
+    "rollout approve": [
+        ([], 64),
+        (["a/b"], 64),
+        (["nothing", "--yes"], 1),
+        (["r-1", "--yes", "--key", "/no/such.pem"], 1),
+        (["r-1", "--yes", "--key", "{text}"], 1),
+        (["r-1", "--yes", "--key", "{open_key}"], 1),
+    ],
+    "rollout deny": [([], 64), (["nothing"], 1)],
     "audit list": [
         (["--device", "nobody"], 1),
         (["--device", "No Body"], 64),
@@ -169,6 +187,10 @@ GOOD: dict[str, list[str]] = {
     "rollout pause": ["r-1"],
     "rollout resume": ["r-1"],
     "rollout stop": ["r-1", "--yes"],
+    "rollout edit": ["r-1", "--max-in-progress", "5"],
+    "rollout approval": ["r-1"],
+    "rollout approve": ["r-1", "--yes"],
+    "rollout deny": ["r-1"],
 }
 CHANGING = [
     "tokens create",
@@ -183,6 +205,9 @@ CHANGING = [
     "rollout pause",
     "rollout resume",
     "rollout stop",
+    "rollout edit",
+    "rollout approve",
+    "rollout deny",
 ]
 
 
@@ -293,3 +318,4 @@ def seed(api: OperatorApi) -> None:
     for kind in ("tokens", "enrolment-tokens"):
         api.lists[kind].append({"id": "id-1"})
     api.lists["rollouts"].append({"id": "r-1", "state": "RUNNING"})
+    frozen.freeze(api, "r-1")
