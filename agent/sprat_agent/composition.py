@@ -20,6 +20,7 @@ from sprat_agent.clock import Clock
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
 from sprat_agent.identity.identity import Identity
+from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.link.carrier import Carrier
 from sprat_agent.profile import probe
 from sprat_agent.ready_file import ReadyFile
@@ -176,6 +177,7 @@ class Agent:
             speaker.voice(identity.device_id, self._boot_id),
             outbox=self._outbox,
             journal=self._journal,
+            check_ack=checked_by(identity.ca_path, identity.device_id, world.clock),
             intake=Intake(identity.device_id, identity.assignment_key, self._ledger, self._journal),
             listeners=Listeners(self._welcomed, self._executor.wake),
             uniform=world.uniform,

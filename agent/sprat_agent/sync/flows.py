@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Final
 
+from sprat_proto.acknowledgement import AckRefusedError
 from sprat_proto.v1 import link_pb2
-from sprat_proto.v1.link_pb2 import AuditBatch, Report
+from sprat_proto.v1.link_pb2 import AuditAck, AuditBatch, Report
 
 from sprat_agent.audit.journal import Journal
 from sprat_agent.sync.outbox import Outbox
@@ -93,8 +95,16 @@ class ReportFlow:
 class AuditFlow:
     """Sends audit records, one batch at a time, and compares the two ends of the chain."""
 
-    def __init__(self, journal: Journal, device_id: str) -> None:
+    def __init__(self, journal: Journal, device_id: str, check: Callable[[AuditAck], None]) -> None:
+        """Bring over what is in the journal.
+
+        Args:
+            journal: The records.
+            device_id: Whose they are.
+            check: Raises AckRefusedError for an acknowledgement that is not the controller's word.
+        """
         self._journal = journal
+        self._check = check
         self._device_id = device_id
         self._under_way = 0  # position of the last record of the batch under way
         self._again = Retransmission()
@@ -123,17 +133,23 @@ class AuditFlow:
             ]
         )
 
-    def acknowledged(self, up_to: int, hash_: bytes, now: float) -> None:
-        """Take an acknowledgement; repeated ones change nothing.
+    def acknowledged(self, ack: AuditAck, now: float) -> None:
+        """Take an acknowledgement; repeated ones and those of anybody else change nothing.
 
         If the controller's hash at a position is not ours, nothing more is sent while the agent
         runs: the records stay here as evidence.
         """
+        up_to = ack.up_to
         if self._has_diverged or up_to < self._journal.oldest_unacknowledged():
             return
+        try:
+            self._check(ack)
+        except AckRefusedError as error:
+            _LOG.warning("an acknowledgement of audit up to %d frees nothing: %s", up_to, error)
+            return
         ours = self._journal.hash_at(up_to)
-        if ours != hash_:
-            self._diverge(up_to, ours, hash_)
+        if ours != ack.hash:
+            self._diverge(up_to, ours, ack.hash)
             return
         self._journal.acknowledge(up_to)
         more = self._under_way > up_to

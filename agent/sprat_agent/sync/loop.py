@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sprat_proto.link import MessageTooLargeError
-from sprat_proto.v1.link_pb2 import ControllerMessage, Welcome
+from sprat_proto.v1.link_pb2 import AuditAck, ControllerMessage, Welcome
 
 from sprat_agent.audit.journal import Journal
 from sprat_agent.errors import StateError
@@ -43,6 +43,7 @@ class Conversation:
         *,
         outbox: Outbox,
         journal: Journal,
+        check_ack: Callable[[AuditAck], None],
         intake: Intake,
         listeners: Listeners,
         uniform: Callable[[float, float], float],
@@ -54,6 +55,8 @@ class Conversation:
             voice: What the device says of itself.
             outbox: Reports to bring over.
             journal: Audit to bring over.
+            check_ack: Raises AckRefusedError for an acknowledgement of audit that the controller
+                did not sign.
             intake: For assignments.
             listeners: For what else the controller says.
             uniform: As `random.uniform`.
@@ -62,6 +65,7 @@ class Conversation:
         self._voice = voice
         self._outbox = outbox
         self._journal = journal
+        self._check_ack = check_ack
         self._intake = intake
         self._listeners = listeners
         self._uniform = uniform
@@ -130,7 +134,7 @@ class Conversation:
     async def _speak(self, connection: Connection) -> None:
         """Speak until the connection ends, by an error."""
         reports = ReportFlow(self._outbox)
-        audit = AuditFlow(self._journal, self._voice.device_id)
+        audit = AuditFlow(self._journal, self._voice.device_id, self._check_ack)
         dialogue = self._dialogue = Dialogue(self._voice, reports, audit, _now())
         listening = asyncio.create_task(self._listen(connection, dialogue), name="link: listen")
         try:
@@ -182,8 +186,7 @@ class Conversation:
             case "report_ack":
                 dialogue.reports.acknowledged(message.report_ack.up_to, _now())
             case "audit_ack":
-                ack = message.audit_ack
-                dialogue.audit.acknowledged(ack.up_to, ack.hash, _now())
+                dialogue.audit.acknowledged(message.audit_ack, _now())
             case None:
                 _LOG.info("the controller says something that this agent does not understand")
 

@@ -25,6 +25,7 @@ from sprat_controller.clock import Clock, to_ms
 from sprat_controller.fleet import admission
 from sprat_controller.fleet.admission import Verdict
 from sprat_controller.link import presence, reports, trail
+from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.known import Hearing, Reply, look_up
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
@@ -55,6 +56,7 @@ class Conversation:
         clock: Clock,
         *,
         signer: Signer,
+        acknowledger: Acknowledger,
         credentials: BlobCredentials,
         denials: Denials,
         welcoming: Welcoming,
@@ -66,6 +68,7 @@ class Conversation:
             database: The rows.
             clock: Read once a message.
             signer: Signs plans.
+            acknowledger: Signs what lets devices delete audit.
             credentials: Mints what lets devices fetch blobs.
             denials: Where refused messages are written down.
             welcoming: What each Welcome says.
@@ -74,6 +77,7 @@ class Conversation:
         self._database = database
         self._clock = clock
         self._signer = signer
+        self._acknowledger = acknowledger
         self._credentials = credentials
         self._denials = denials
         self._welcoming = welcoming
@@ -130,7 +134,8 @@ class Conversation:
             device = look_up(session, device_id)
             if device is None:
                 return []
-            reply = _hear(Hearing(session, self._signer, device, carrier, now), message)
+            hearing = Hearing(session, self._signer, self._acknowledger, device, carrier, now)
+            reply = _hear(hearing, message)
         self._after(device_id, reply, now)
         if message.HasField("hello"):
             return [self._welcome(device_id, now), *reply.messages]

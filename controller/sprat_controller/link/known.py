@@ -15,6 +15,7 @@ from sprat_proto.states import DeviceState, ExecutionState
 from sprat_proto.v1.link_pb2 import ControllerMessage
 from sqlmodel import Session, col
 
+from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.inbound import RunningJson
 from sprat_controller.rollout.assign import ROOT_VERSION
 from sprat_controller.signer.port import Signer
@@ -48,6 +49,7 @@ class Hearing:
 
     session: Session
     signer: Signer
+    acknowledger: Acknowledger
     device: Known
     carrier: str
     now: datetime

@@ -13,7 +13,6 @@ from sprat_proto.fit import MIB
 from sprat_proto.v1 import link_pb2
 
 from sprat_controller.audit import log
-from sprat_controller.audit.log import GENESIS
 from sprat_controller.audit.tags import Tag
 from sprat_controller.link import inbound, known
 from sprat_controller.link.known import Hearing, Known, Reply
@@ -42,7 +41,7 @@ def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
     values |= _conduct(hearing, hello.running, obeyed, reply)
     values |= _reports_lost(hearing, hello.next_report_seq)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
-    _acknowledge(hearing.device, hello, reply)
+    _acknowledge(hearing, hello, reply)
     _send_newer(hearing, Has(obeyed, hello.director_version, hello.director_root_version), reply)
     return reply
 
@@ -129,19 +128,15 @@ def _reports_lost(hearing: Hearing, next_seq: int) -> dict[str, Any]:
     return {"report_seq": next_seq - 1}
 
 
-def _acknowledge(device: Known, hello: link_pb2.Hello, reply: Reply) -> None:
+def _acknowledge(hearing: Hearing, hello: link_pb2.Hello, reply: Reply) -> None:
     """Acknowledge again what the device still keeps though it is here."""
+    device = hearing.device
     if hello.next_report_seq <= device.report_seq:
         ack = link_pb2.ReportAck(up_to=device.report_seq)
         reply.messages.append(link_pb2.ControllerMessage(report_ack=ack))
     if hello.next_audit_seq <= device.audit_seq:
-        reply.messages.append(audit_ack(device.audit_seq, device.audit_hash))
-
-
-def audit_ack(seq: int, hash_hex: str) -> link_pb2.ControllerMessage:
-    """Return the acknowledgement of a device's audit up to a position."""
-    ack = link_pb2.AuditAck(up_to=seq, hash=bytes.fromhex(hash_hex or GENESIS))
-    return link_pb2.ControllerMessage(audit_ack=ack)
+        ack = hearing.acknowledger.audit_ack(device.id, device.audit_seq, device.audit_hash)
+        reply.messages.append(ack)
 
 
 def _send_newer(hearing: Hearing, has: Has, reply: Reply) -> None:

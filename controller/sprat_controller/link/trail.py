@@ -22,7 +22,6 @@ from sprat_controller.audit.log import GENESIS
 from sprat_controller.audit.tags import Tag
 from sprat_controller.link import known
 from sprat_controller.link.known import Hearing, Reply
-from sprat_controller.link.presence import audit_ack
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
 
 MAX_RECORDS: Final = 1000  # of one batch; what is beyond it is not acknowledged, and comes again
@@ -65,7 +64,7 @@ def take_in(hearing: Hearing, batch: link_pb2.AuditBatch) -> Reply:
     )
     if broken is not None:
         _raise_alarm(hearing, broken)
-    return Reply([audit_ack(head.seq, head.hash)])
+    return Reply([hearing.acknowledger.audit_ack(device.id, head.seq, head.hash)])
 
 
 def follow(head: Head, records: Sequence[link_pb2.AuditRecord]) -> tuple[Head, Broken | None]:

@@ -26,6 +26,7 @@ from sprat_agent.sync.dialogue import (
 from sprat_agent.sync.flows import WINDOW, AuditFlow, ReportFlow
 from sprat_agent.sync.outbox import Outbox
 from sprat_proto.v1.link_pb2 import (
+    AuditAck,
     ControllerMessage,
     DeviceMessage,
     ExecutionReport,
@@ -35,6 +36,10 @@ from sprat_proto.v1.link_pb2 import (
 )
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def believe(_ack: AuditAck) -> None:
+    """Whose word it is, is tested with the wire (`test_acknowledged`)."""
 
 
 class Device:
@@ -48,7 +53,7 @@ class Device:
 
     def dialogue(self) -> Dialogue:
         voice = Voice("gw-1", "boot", Hello, Heartbeat)
-        reports, audit = ReportFlow(self.outbox), AuditFlow(self.journal, "gw-1")
+        reports, audit = ReportFlow(self.outbox), AuditFlow(self.journal, "gw-1", believe)
         return Dialogue(voice, reports, audit, self.now)
 
     def welcomed(self, heartbeat_s: int = 60) -> Dialogue:
@@ -165,7 +170,7 @@ def test_a_batch_has_at_most_100_records_and_200_kb(device: Device) -> None:
     (message,) = dialogue.due(0)
     assert [one.seq for one in message.audit.records] == list(range(1, 101))
     assert kinds(dialogue.due(1)) == []  # one batch at a time
-    dialogue.audit.acknowledged(100, message.audit.records[-1].hash, 1)
+    dialogue.audit.acknowledged(AuditAck(up_to=100, hash=message.audit.records[-1].hash), 1)
     (message,) = dialogue.due(1)
     assert [one.seq for one in message.audit.records] == list(range(101, 151))
 
@@ -183,7 +188,7 @@ def test_another_hash_at_the_other_end_stops_the_upload_and_frees_nothing(
     device.record(3)
     dialogue = device.welcomed()
     list(dialogue.due(0))
-    dialogue.audit.acknowledged(up_to, b"?" * 32, 1)
+    dialogue.audit.acknowledged(AuditAck(up_to=up_to, hash=b"?" * 32), 1)
     assert kinds(dialogue.due(50)) == []
     assert device.journal.oldest_unacknowledged() == 1
     assert b"agent:audit:diverged" in device.journal.batch(9, 10**6)[-1].body
@@ -254,14 +259,14 @@ class Network:
             for answer in self.end.receive(message):
                 self._send(answer)
             return
-        now, ack = self._device.now, message.audit_ack
+        now = self._device.now
         match message.WhichOneof("body"):
             case "welcome":
                 self._dialogue.welcome(message.welcome, now)
             case "report_ack":
                 self._dialogue.reports.acknowledged(message.report_ack.up_to, now)
             case "audit_ack":
-                self._dialogue.audit.acknowledged(ack.up_to, ack.hash, now)
+                self._dialogue.audit.acknowledged(message.audit_ack, now)
             case other:
                 raise AssertionError(other)
 

@@ -61,6 +61,7 @@ async def conversing(
         voice(device),
         outbox=device.outbox,
         journal=device.journal,
+        check_ack=lambda _: None,
         intake=Intake("gw-1", CONTROLLER.trusted, device.ledger, device.journal),
         listeners=Listeners(on_welcome, device.executor.wake),
         uniform=lambda low, high: min(high, low + 0.01),

@@ -1,0 +1,33 @@
+"""The controller's signed word that it keeps a device's audit."""
+
+from __future__ import annotations
+
+from sprat_proto import acknowledgement
+from sprat_proto.v1.link_pb2 import ControllerMessage
+
+from sprat_controller.audit.log import GENESIS
+from sprat_controller.fleet.ca import KeyPair
+
+
+class Acknowledger:
+    """Signs with the key of the controller's own client certificate; may be used by any thread."""
+
+    def __init__(self, client: KeyPair) -> None:
+        """Sign under `client`: its certificate with the chain up to the root, and its key."""
+        self._client = client
+
+    def renew(self, client: KeyPair) -> None:
+        """Sign under a new certificate from now on."""
+        self._client = client
+
+    def audit_ack(self, device_id: str, seq: int, hash_hex: str) -> ControllerMessage:
+        """Return the acknowledgement of a device's audit up to a position."""
+        client = self._client
+        ack = acknowledgement.sign(
+            client.key_pem,
+            client.certificate_pem,
+            device_id,
+            seq,
+            bytes.fromhex(hash_hex or GENESIS),
+        )
+        return ControllerMessage(audit_ack=ack)
