@@ -25,6 +25,8 @@ from typing import Any
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
 from sprat_controller.audit.tags import Tag
+from sprat_controller.fleet.ca import KeyPair
+from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
 from sprat_controller.rollout.requests import (
     ExecutionView,
@@ -54,6 +56,7 @@ from sprat_proto.v1 import link_pb2
 from sqlalchemy import event
 from sqlmodel import SQLModel, col, select
 
+from simulators.pki import Pki
 from simulators.plain_signer import PlainSigner, plan_version, read_plan
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -63,6 +66,7 @@ ALIAS = "assistant"
 WEIGHTS = {"q8_0": 200, "q4_0": 100}
 BIG, SMALL, TINY = 1000 * MIB, 200 * MIB, 100 * MIB  # memory budgets: q8_0, q4_0, nothing
 OPERATOR = "token:ann"
+PKI = Pki()
 
 
 class KilledError(BaseException):
@@ -95,6 +99,7 @@ class World:
             self.database,
             self.clock,
             signer=self.signer,
+            acknowledger=Acknowledger(_controller_certificate()),
             credentials=self.credentials,
             denials=Denials(self.database),
             welcoming=Welcoming(60, ["https://c.test:7770/blobs"], ["https://c.test:7770/image"]),
@@ -442,6 +447,11 @@ def a_manifest(
         activation=manifest.Activation(),
         disk_needed=size,
     )
+
+
+@cache
+def _controller_certificate() -> KeyPair:
+    return PKI.client("controller")
 
 
 @cache
