@@ -1,0 +1,1 @@
+"""Taking in what a stick carries instead of the network, verified by the same code."""
