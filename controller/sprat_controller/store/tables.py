@@ -206,13 +206,22 @@ class AssignmentRow(SQLModel, table=True):
     timestamp: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
+class TrustMetadata(SQLModel, table=True):
+    """A file of a TUF repository as it is served; of timestamps only the newest is kept."""
+
+    __tablename__: ClassVar[str] = "trust_metadata"
+    repository: str = Field(primary_key=True)
+    role: str = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
 class Publisher(SQLModel, table=True):
-    """A publisher's public key; the private one never comes here."""
+    """Whom the image repository's top-level targets delegate to; copied out of them for lists."""
 
     __tablename__: ClassVar[str] = "publisher"
-    key_id: str = Field(primary_key=True)
-    name: str = Field(unique=True)
-    public_pem: str
+    name: str = Field(primary_key=True)
+    key_ids: list[str] = Field(sa_column=Column(JSON, nullable=False))
     created_at: datetime = Field(sa_column=_moment())
 
 
@@ -235,6 +244,8 @@ class Release(SQLModel, table=True):
     counter: int
     created_at: datetime = Field(sa_column=_moment())
     pushed_by: str
+    # Its publisher withdrew it: devices that run it go on, and no other gets it.
+    retired_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
 class Variant(SQLModel, table=True):
@@ -246,11 +257,9 @@ class Variant(SQLModel, table=True):
     model: str = Field(index=True)
     release: str
     variant: str
-    # The manifest's canonical bytes, and the signed envelope's blob.
+    # The manifest's canonical bytes: a target of the publisher's role.
     manifest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    envelope_sha256: str
-    envelope_size: int
-    signer_key_id: str = Field(foreign_key="publisher.key_id")
+    publisher: str = Field(foreign_key="publisher.name")
 
 
 class Rollout(SQLModel, table=True):
