@@ -27,13 +27,22 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class EnrolConfig:
-    """`sprat-agent enrol`."""
+class Claimed:
+    """Where to enrol, and by which token."""
 
     controller_url: str
     token: str
+
+
+@dataclass(frozen=True)
+class EnrolConfig:
+    """`sprat-agent enrol`."""
+
+    claim: Claimed | Path  # as typed, or the claim file of an image
     state_dir: Path
-    publisher_keys: tuple[tuple[str, Path], ...]  # name, file with the public key
+    identity_key: str  # `file`, or a PKCS#11 URI
+    image_root: Path | None  # pinned by hand
+    director_root: Path | None
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,13 @@ def parse(arguments: Sequence[str]) -> Config:
     found = parser.parse_args(arguments)
     match found.verb:
         case "enrol":
-            keys = tuple(found.publisher_key)
-            return EnrolConfig(found.controller, found.token, found.state, keys)
+            return EnrolConfig(
+                _claim(parser, found),
+                found.state,
+                found.identity_key,
+                found.image_root,
+                found.director_root,
+            )
         case "run":
             socket = found.socket or found.state / "sprat.sock"
             return RunConfig(
@@ -71,19 +85,39 @@ def parse(arguments: Sequence[str]) -> Config:
 
 
 def _add_enrol(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--controller", required=True, metavar="URL", help="https://host:7770")
+    parser.add_argument("--controller", metavar="URL", help="https://host:7770")
+    parser.add_argument("--token", help="from `sprat enrolment create`")
     parser.add_argument(
-        "--token", required=True, help="from `sprat enrolment create`; good for one device, once"
+        "--claim",
+        type=Path,
+        metavar="FILE",
+        help="a claim file instead of both, for images that enrol at their first start; it is"
+        " removed when the device is enrolled",
     )
     _add_state(parser)
     parser.add_argument(
-        "--publisher-key",
-        type=_named_file,
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="trust only this publisher (repeatable); by default those the controller names",
+        "--identity-key",
+        default="file",
+        metavar="URI",
+        help="pkcs11:token=NAME;object=LABEL?module-path=FILE.so&pin-source=FILE (default: a file)",
     )
+    for name, what in (("image", "what is released"), ("director", "who gets what")):
+        parser.add_argument(
+            f"--{name}-root",
+            type=Path,
+            metavar="FILE",
+            help=f"begin to trust {what} with this TUF root, not with the controller's first word",
+        )
+
+
+def _claim(parser: argparse.ArgumentParser, found: argparse.Namespace) -> Claimed | Path:
+    match found.claim, found.controller, found.token:
+        case Path() as file, None, None:
+            return file
+        case None, str(url), str(token):
+            return Claimed(url, token)
+        case _:
+            return parser.error("expected --controller and --token, or --claim alone")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +141,3 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", type=Path, required=True, metavar="DIR", help="where the agent keeps its files"
     )
-
-
-def _named_file(text: str) -> tuple[str, Path]:
-    name, equals, file = text.partition("=")
-    if not (name and equals and file):
-        raise argparse.ArgumentTypeError(f"expected NAME=FILE, found {text!r}")
-    return name, Path(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import random
 import signal
 import sys
@@ -11,9 +12,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from sprat_proto.claim import ClaimError, read_file
+from sprat_proto.trust import hardware_id
+
 from sprat_agent import config as configuration
 from sprat_agent.clock import system_clock
-from sprat_agent.config import EnrolConfig, RunConfig, StatusConfig
+from sprat_agent.config import Claimed, EnrolConfig, RunConfig, StatusConfig
 from sprat_agent.errors import StartupError
 from sprat_agent.sync.executor import OnTransition
 
@@ -52,29 +56,68 @@ def enrol(config: EnrolConfig) -> None:
     Raises:
         StartupError: It was not; one sentence says why.
     """
-    from sprat_proto.signing import KeyFileError, TrustedKey, check_public_pem  # noqa: PLC0415
+    if not isinstance(config.claim, Path):
+        _enrol(config, config.claim, _read(config.image_root))
+        return
+    # An image does this at each start.
+    if _is_enrolled(config.state_dir):
+        sys.stdout.write("enrolled already\n")
+    else:
+        try:
+            found = read_file(config.claim.read_bytes())
+        except (OSError, ClaimError) as error:
+            raise StartupError(f"the claim file {config.claim} is of no use: {error}") from error
+        in_image = found.image_root.encode() if found.image_root is not None else None
+        claimed = Claimed(found.controller, found.token)
+        _enrol(config, claimed, _read(config.image_root) or in_image)
+    _remove_claim(config.claim)
 
+
+def _enrol(config: EnrolConfig, claimed: Claimed, image_root: bytes | None) -> None:
     # Imports an HTTP client, which a running agent does not need.
-    from sprat_agent.identity.enrol import EnrolmentError  # noqa: PLC0415
+    from sprat_agent.identity.enrol import Choices, EnrolmentError  # noqa: PLC0415 - see above
     from sprat_agent.identity.enrol import enrol as enrol_device  # noqa: PLC0415
 
-    publishers: list[TrustedKey] = []
-    for name, file in config.publisher_keys:
-        try:
-            publishers.append(TrustedKey(name, check_public_pem(file.read_text("utf-8"))))
-        except (OSError, UnicodeDecodeError, KeyFileError) as error:
-            raise StartupError(f"publisher key {name} in {file}: {error}") from error
-    try:
-        identity = enrol_device(
-            config.controller_url, config.token, config.state_dir, publishers=publishers
-        )
-    except (EnrolmentError, OSError) as error:
-        raise StartupError(str(error)) from error
-    trusted = ", ".join(f"{key.name} ({key.key_id[:12]})" for key in identity.publishers)
-    sys.stdout.write(
-        f"enrolled as {identity.device_id} at {identity.controller_url};"
-        f" runs what is signed by {trusted}\n"
+    choices = Choices(
+        hardware_id=hardware_id(platform.machine()),
+        identity_key=config.identity_key,
+        image_root=image_root,
+        director_root=_read(config.director_root),
     )
+    try:
+        identity = enrol_device(claimed.controller_url, claimed.token, config.state_dir, choices)
+    except EnrolmentError as error:
+        raise StartupError(str(error)) from error
+    sys.stdout.write(
+        f"enrolled as {identity.device_id} at {identity.controller_url}, group {identity.group}\n"
+    )
+
+
+def _is_enrolled(state_dir: Path) -> bool:
+    from sprat_agent.identity.identity import IdentityError, load  # noqa: PLC0415 - as above
+
+    try:
+        load(state_dir)
+    except IdentityError:
+        return False  # never, or not to its end: enrolment says what is in the way
+    return True
+
+
+def _remove_claim(file: Path) -> None:
+    """Remove a token that has served: of a batch, it is good for other devices yet."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        sys.stderr.write(f"sprat-agent: remove the claim file by hand: {error}\n")
+
+
+def _read(file: Path | None) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise StartupError(f"the root to pin cannot be read: {error}") from error
 
 
 def run(config: RunConfig, on_transition: OnTransition) -> None:

@@ -5,6 +5,8 @@
 `secret` is 256 random bits, base64url without padding: the controller keeps only its SHA-256.
 `fingerprint` is the hex SHA-256 of the controller's CA certificate (DER): with it the device knows
 that it speaks to the right controller before it sends the secret.
+
+A claim file is a token with the address to go to, for images that enrol by themselves.
 """
 
 from __future__ import annotations
@@ -14,11 +16,21 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 _FORM: Final = re.compile(r"sprat1\.([A-Za-z0-9_-]{43})\.([0-9a-f]{64})")
 
 
 class ClaimError(ValueError):
     """The text is not a claim token."""
+
+
+class ClaimFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a factory puts into an image: JSON."""
+
+    controller: str  # https://host:port
+    token: str
+    image_root: str | None = None  # TUF root metadata to pin; None: first contact is trusted
 
 
 @dataclass(frozen=True)
@@ -51,3 +63,22 @@ def parse(text: str) -> Claim:
             f" `sprat enrolment create` prints it; found {len(text.strip())} other characters"
         )
     return Claim(match[1], match[2])
+
+
+def read_file(data: bytes) -> ClaimFile:
+    """Read a claim file.
+
+    Raises:
+        ClaimError: Another form.
+    """
+    try:
+        return msgspec.json.decode(data, type=ClaimFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ClaimError(
+            f"expected a claim file, as `sprat enrolment create --image-file` writes it: {error}"
+        ) from error
+
+
+def write_file(file: ClaimFile) -> bytes:
+    """Return the bytes of a claim file."""
+    return msgspec.json.format(msgspec.json.encode(file), indent=1)

@@ -39,12 +39,14 @@ PROFILE = Profile("x86_64", 1, (), 1 << 30, 1 << 29, 1 << 30, (), "Linux", True,
 def agent_on(folder: Path, carrier: MemoryCarrier, listen: str = "127.0.0.1:0") -> Agent:
     identity = Identity(
         device_id="gw-1",
+        group="default",
         folder=folder / "identity",
         controller_url="https://controller",
         grpc="controller:1",
         mqtt=None,
-        assignment_key=CONTROLLER.trusted,
-        publishers=(PUBLISHER.trusted,),
+        identity_key="file",
+        image_root=b"",
+        director_root=b"",
     )
     identity.folder.mkdir(exist_ok=True)
     identity.ca_path.write_bytes(AUTHORITY)

@@ -51,8 +51,7 @@ def raw(end: MqttEnd, identity: Identity, client_id: str = "anything") -> aiomqt
         timeout=5,
         tls_params=aiomqtt.TLSParameters(
             ca_certs=str(identity.ca_path),
-            certfile=str(identity.certificate_path),
-            keyfile=str(identity.key_path),
+            certfile=str(identity.tls_path),
         ),
     )
 

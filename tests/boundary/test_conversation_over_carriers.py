@@ -189,7 +189,7 @@ async def pond(
     await end.start()
     wire = Wire(end.address)
     identity = enrolled(DEVICE, tmp_path / "identity", authority, await wire.open())
-    fill(database, key_sha256_of_certificate(identity.certificate_path.read_bytes()))
+    fill(database, key_sha256_of_certificate(identity.tls_path.read_bytes()))
     carrier = FaultyCarrier(carrier_for(carrier_name, identity), Faults(seed))
     trusted = TrustedKey("controller", key.public_pem)
     device = TalkingDevice(DEVICE, tmp_path / "state", trusted, [carrier])

@@ -18,7 +18,6 @@ from sprat_controller.link.broker import ManagedBroker
 from sprat_controller.link.grpc import GrpcServer
 from sprat_controller.link.hub import Hub, Receiver
 from sprat_controller.link.mqtt import MqttCarrier
-from sprat_proto.signing import SigningKey, TrustedKey, generate_private_pem
 
 from simulators.pki import Pki
 from simulators.receiver import RecordingReceiver
@@ -110,6 +109,7 @@ class MqttEnd:
             port=self._port,
             client=self.authority.client("controller"),
             ca_pem=self.authority.ca_pem,
+            group="a-secret-of-the-controllers",
         )
         self._running = asyncio.create_task(self.carrier.run())
         await self.carrier.connected.wait()
@@ -145,23 +145,23 @@ def enrolled(
     folder.mkdir()
     certified = certified or authority.client(device_id)
     identity = bare_identity(device_id, folder, address)
-    identity.key_path.write_bytes(certified.key_pem)
-    identity.certificate_path.write_bytes(certified.certificate_pem)
+    identity.tls_path.write_bytes(certified.key_pem + certified.certificate_pem)
     identity.ca_path.write_bytes(authority.root_pem)
     return identity
 
 
 def bare_identity(device_id: str, folder: Path, address: str) -> Identity:
     """Return an identity whose files are in `folder`, or not."""
-    public_pem = SigningKey(generate_private_pem()).public_pem
     return Identity(
         device_id=device_id,
+        group="default",
         folder=folder,
         controller_url="https://127.0.0.1:1",
         grpc=address,
         mqtt=address,
-        assignment_key=TrustedKey("controller", public_pem),
-        publishers=(),
+        identity_key="file",
+        image_root=b"",
+        director_root=b"",
     )
 
 
@@ -175,5 +175,5 @@ def carrier_for(end_name: str, identity: Identity, *, timeout_s: float = 10.0) -
 def admit(receiver: RecordingReceiver, identity: Identity) -> None:
     """Have the receiver know the device and its key."""
     receiver.admitted[identity.device_id] = key_sha256_of_certificate(
-        identity.certificate_path.read_bytes()
+        identity.tls_path.read_bytes()
     )

@@ -108,11 +108,17 @@ async def _admission(
 
 
 def _credentials(identity: Identity) -> grpc.ChannelCredentials:
+    """Return what this device shows, read anew: it is renewed while the agent runs.
+
+    A channel cannot change its certificate (grpc#41779), so each connection has a new channel.
+    """
     try:
+        # One read of one file: the key and the certificate of one moment.
+        tls = identity.tls_path.read_bytes()
         return grpc.ssl_channel_credentials(
             root_certificates=identity.ca_path.read_bytes(),
-            private_key=identity.key_path.read_bytes(),
-            certificate_chain=identity.certificate_path.read_bytes(),
+            private_key=tls,
+            certificate_chain=tls,
         )
     except OSError as error:
         raise LinkUnavailableError(f"this device's identity cannot be read: {error}") from error

@@ -94,8 +94,7 @@ class MqttCarrier:
             will=aiomqtt.Will(topics.presence(device_id), topics.OFFLINE, qos=_QOS, retain=True),
             tls_params=aiomqtt.TLSParameters(
                 ca_certs=str(self._identity.ca_path),
-                certfile=str(self._identity.certificate_path),
-                keyfile=str(self._identity.key_path),
+                certfile=str(self._identity.tls_path),
             ),
         )
 
