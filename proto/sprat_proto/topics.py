@@ -19,8 +19,6 @@ _DEVICE_ID: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
-# One shared subscription for all replicas of the controller: each message reaches one of them.
-ALL_UP: Final = f"$share/controllers/{_PREFIX}/+/up/#"
 
 
 def is_device_id(text: str) -> bool:
@@ -49,6 +47,17 @@ def down(device_id: str) -> str:
 def assignment(device_id: str) -> str:
     """Return where the device's newest assignment is kept."""
     return f"{_PREFIX}/{device_id}/down/assignment"
+
+
+def all_up(group: str) -> str:
+    """Return one shared subscription for all replicas of the controller: each hears a part.
+
+    Args:
+        group: A secret of the controllers. Mosquitto lets anybody into a group that it knows the
+            name of, gives it its part and drops that, for access is decided at delivery: a device
+            in the group would take its part of all devices' words away.
+    """
+    return f"$share/{group}/{_PREFIX}/+/up/#"
 
 
 def device_of(topic: str) -> str | None:

@@ -20,7 +20,7 @@ def test_a_topic_leads_back_to_its_device(device_id: str, build: Callable[[str],
 def test_the_shared_subscription_covers_what_a_device_says_and_nothing_it_is_told(
     device_id: str,
 ) -> None:
-    wanted = topics.ALL_UP.removeprefix("$share/controllers/").split("/")
+    wanted = topics.all_up("controllers").removeprefix("$share/controllers/").split("/")
     for build in BUILDERS:
         assert matches(wanted, build(device_id).split("/")) == (
             build in (topics.up, topics.presence)

@@ -24,9 +24,9 @@ from sprat_controller.errors import StartupError
 from sprat_controller.fleet.ca import KeyPair
 from sprat_controller.link import mqtt
 from sprat_controller.link.broker_config import (
-    ACCESS_LIST,
     NO_ACCESS,
     TAKE_OVER_SOCKET,
+    access_list,
     mosquitto_conf,
 )
 
@@ -39,6 +39,9 @@ _POLL_S: Final = 0.02
 _MORE_PATH: Final = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 _LOG_FILE: Final = "mosquitto.log"
 _LOG_LINES: Final = 4
+_ACCESS_FILE: Final = "access.txt"
+# Not a device's: it is only connected to see that the broker has done what it was told before.
+_NOBODY: Final = "nobody"
 _CONF_FILE: Final = "mosquitto.conf"
 REVOKED_FILE: Final = "revoked.pem"
 _log = logging.getLogger(__name__)
@@ -73,6 +76,7 @@ class ManagedBroker:
         self._folder = folder.resolve()
         self._ca_pem = ca_pem
         self._revocations = revocations
+        self._denied: set[str] = set()
         self._trust = _trust(ca_pem)
         self._server = server
         self._host = host
@@ -116,40 +120,47 @@ class ManagedBroker:
             self._process = None
 
     async def revoke(self, revocations: bytes) -> None:
-        """Let in whom this list does not name, from the next connection on; sessions stay."""
+        """Let in nobody whom this list names, from the next connection on; sessions stay."""
         self._revocations = revocations
         await asyncio.to_thread(write_private, self._folder / REVOKED_FILE, revocations)
-        self._reload()
+        await self._reload()
 
     async def show(self, server: KeyPair) -> None:
         """Show this certificate from the next connection on."""
         self._server = server
         await asyncio.to_thread(self._write_server)
-        self._reload()
+        await self._reload()
+
+    async def cut_off(self, device_id: str) -> None:
+        """End the device's session for good: it reads and writes nothing any more."""
+        self._denied.add(device_id)
+        access = access_list(self._denied).encode()
+        await asyncio.to_thread(write_private, self._folder / _ACCESS_FILE, access)
+        await self._reload()
+        await self.end_session(device_id)
 
     async def end_session(self, client_id: str) -> None:
-        """Cut a client off, and drop what is kept for it; it may come back if it is let in."""
-        if self._process is None:
-            return
+        """End a client's session, drop what is kept for it; it may come back if it is let in."""
+        if self._process is not None and not await self._take_over(client_id):
+            # With it ends every session; it is started again at once.
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+
+    async def _reload(self) -> None:
+        """Have the broker read its files; it has when this returns."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # the next one reads them anyway
+                self._process.send_signal(signal.SIGHUP)
+            await self._take_over(_NOBODY)
+
+    async def _take_over(self, client_id: str) -> bool:
         folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
         try:
             # By way of the descriptor: a Unix socket's path must be short, a folder's need not.
             socket_path = Path(f"/proc/self/fd/{folder}", TAKE_OVER_SOCKET)
-            if not await mqtt.take_over(socket_path, client_id):
-                self._cut_all()
+            return await mqtt.take_over(socket_path, client_id)
         finally:
             os.close(folder)
-
-    def _cut_all(self) -> None:
-        """End the broker, and with it every session; it is started again at once."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-
-    def _reload(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):  # the next one reads the files anyway
-                self._process.send_signal(signal.SIGHUP)
 
     async def _watch(self, program: str) -> None:
         """Start the broker again whenever it ends."""
@@ -211,7 +222,7 @@ class ManagedBroker:
         for name, content in {
             "ca.pem": self._ca_pem,
             REVOKED_FILE: self._revocations,
-            "access.txt": ACCESS_LIST.encode(),
+            _ACCESS_FILE: access_list(self._denied).encode(),
             "no_access.txt": NO_ACCESS.encode(),
             _CONF_FILE: conf.encode(),
         }.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ MAX_PACKET_BYTES: Final = link.MAX_MESSAGE_BYTES + 4096
 
 # `up/#` is `up` and all below it. A subscription to more is granted by Mosquitto, but brings
 # nothing: access is decided at delivery.
-ACCESS_LIST: Final = f"""\
+_ACCESS_LIST: Final = f"""\
 user {CONTROLLER_NAME}
 topic readwrite sprat/v1/#
 
@@ -27,6 +28,17 @@ pattern read sprat/v1/devices/%u/down/#
 
 # Whoever comes by the socket may end a session by taking its client id over, and nothing else.
 NO_ACCESS: Final = "# nobody reads or writes here\n"
+
+
+def access_list(denied: Iterable[str]) -> str:
+    """Return who may read and write what.
+
+    Args:
+        denied: Devices that may nothing whatever they hold: a connection that was open before its
+            certificate was revoked, and not yet spoken over, is let in by the list of that time.
+    """
+    users = "".join(f"user {name}\ntopic deny #\n\n" for name in sorted(denied))
+    return users + _ACCESS_LIST
 
 
 def mosquitto_conf(folder: Path, *, host: str, port: int, user: str) -> str:

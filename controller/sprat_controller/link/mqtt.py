@@ -51,6 +51,7 @@ class MqttCarrier:
         port: int,
         client: KeyPair,
         ca_pem: bytes,
+        group: str,
         client_id: str = CONTROLLER_NAME,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -63,6 +64,7 @@ class MqttCarrier:
             port: Port of the broker.
             client: Certificate and key of the name that the broker lets read and write for all.
             ca_pem: Who must have certified the broker.
+            group: The secret name by which the controllers share what devices say.
             client_id: Unique among the controllers at this broker.
             uniform: As `random.uniform`; jitter of the reconnects.
         """
@@ -71,6 +73,7 @@ class MqttCarrier:
         self._host = host
         self._port = port
         self._tls = _tls_context(client, ca_pem)
+        self._all_up = topics.all_up(group)
         self._client_id = client_id
         self._uniform = uniform
         self._outbox = Outbox()
@@ -108,7 +111,7 @@ class MqttCarrier:
             listening = tasks.create_task(self._listen(client))
             # Shared subscriptions bring no retained messages: presence is subscribed to apart,
             # or a controller that starts would not learn who is there already.
-            for topic in (topics.ALL_UP, topics.presence("+")):
+            for topic in (self._all_up, topics.presence("+")):
                 await client.subscribe(topic, qos=_QOS)
             _log.info("connected to the broker at %s:%d", self._host, self._port)
             self.connected.set()
@@ -232,7 +235,7 @@ async def take_over(socket_path: Path, client_id: str, *, timeout_s: float = TIM
     )
     try:
         async with taking:
-            _log.info("ended the session of %s at the broker, if it had one", client_id)
+            _log.debug("took the session of %s over at the broker, if it had one", client_id)
     except aiomqtt.MqttError as error:
         _log.error("the broker does not end the session of %s: %s", client_id, error)
         return False

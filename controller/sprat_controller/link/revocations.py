@@ -40,8 +40,8 @@ class Broker(Protocol):
         """Let in whom this list does not name."""
         ...
 
-    async def end_session(self, client_id: str) -> None:
-        """Cut a client off."""
+    async def cut_off(self, device_id: str) -> None:
+        """End the device's session for good."""
         ...
 
 
@@ -104,7 +104,7 @@ class RevocationJob:
         if cut or is_due(self.standing, now):
             is_renewed = await self._renew(now)
         for device_id in sorted(cut):
-            await self._broker.end_session(device_id)
+            await self._broker.cut_off(device_id)
         if is_renewed:
             self._cut -= cut
         if is_alarm_due(self.standing, now):

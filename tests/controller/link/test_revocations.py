@@ -28,8 +28,8 @@ class NotedBroker:
     async def revoke(self, revocations: bytes) -> None:
         self.told.append(revocations)
 
-    async def end_session(self, client_id: str) -> None:
-        self.told.append(client_id)
+    async def cut_off(self, device_id: str) -> None:
+        self.told.append(device_id)
 
 
 class Bench:
