@@ -164,6 +164,11 @@ def verify(
     raise SignatureRefusedError(ReasonCode.SIGNER_UNKNOWN, expected=expected, found=f"key {ids}")
 
 
+def unsigned(payload: bytes, payload_type: str) -> bytes:
+    """Return an envelope that nobody has signed yet, to be merged with signatures."""
+    return _encode(Envelope(payload, payload_type, {}))
+
+
 def merge(envelopes: Sequence[bytes]) -> bytes:
     """Return one envelope with the signatures of all, which must hold the same payload and type.
 

@@ -1,12 +1,14 @@
-"""A rollout's frozen specification, and the manifest that it brings, at a controller in memory."""
+"""What people sign: a rollout's frozen specification, a group's statement, and their manifest."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from sprat_proto import approval, canonical, manifest
+from sprat_proto import approval, bundle, canonical, manifest, signing
 from sprat_proto.approval import RolloutSpec
+from sprat_proto.assignment import AssignedModel, Policy
+from sprat_proto.bundle import OfflineStatement
 
 from simulators.controlled import a_manifest
 from simulators.operator_api import OperatorApi
@@ -25,11 +27,35 @@ SPEC = RolloutSpec(
     requester_key_id="",
     not_after=1_795_000_000,
 )
+STATEMENT = OfflineStatement(
+    schema=1,
+    group="lyon",
+    counter=7,
+    issued=1_790_000_000,
+    not_after=1_790_086_400,
+    models=[
+        AssignedModel(
+            alias="assistant",
+            publisher="ann",
+            model="talk",
+            release="1.0.0",
+            variant="q4_0",
+            digest=SPEC.digests[0],
+            size=len(MANIFEST),
+            execution_id="offline-7-assistant",
+            rollout_id="offline-7",
+        )
+    ],
+    policy=Policy(),
+)
+DRAFT = signing.unsigned(bundle.encode_statement(STATEMENT), bundle.STATEMENT_TYPE)
 
 
 def freeze(api: OperatorApi, rollout_id: str, **changes: Any) -> bytes:
     """Have the rollout wait for the approval of a specification, and return its bytes."""
     spec = msgspec.structs.replace(SPEC, rollout_id=rollout_id, **changes)
     api.blobs[canonical.sha256_hex(MANIFEST)] = MANIFEST
+    for release in api.models.get("talk", []):
+        release["variants"] = [{"variant": "q4_0", "digest": SPEC.digests[0]}]
     api.specs[rollout_id] = approval.encode(spec).decode()
     return approval.encode(spec)

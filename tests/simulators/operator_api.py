@@ -63,6 +63,8 @@ class OperatorApi:
         self.models: dict[str, list[Json]] = {}
         self.blobs: dict[str, bytes] = {}
         self.specs: dict[str, str] = {}  # frozen specifications, by rollout
+        self.bundle: list[tuple[str, bytes]] = []  # the small members of any bundle
+        self.sizes: dict[str, int] = {}  # of blobs that have another than they should
         self.audit: list[Json] = []
         self.audit_ok = True
         self.page_size = 1000
@@ -278,6 +280,18 @@ class OperatorApi:
         answer = {"rollout_id": one, "state": "STARTING", "spec": self.specs[one]}
         return httpx.Response(200, json={**answer, "approved_by": ["token:root"], "missing": []})
 
+    def bundles(self, _request: httpx.Request, body: Json) -> httpx.Response:
+        for device in body.get("devices", []):
+            self._find(list(self.devices.values()), device, "device")
+        members = [
+            {"name": name, "data": base64.b64encode(data).decode()} for name, data in self.bundle
+        ]
+        blobs = [
+            {"sha256": sha256, "size": self.sizes.get(sha256, len(data))}
+            for sha256, data in self.blobs.items()
+        ]
+        return httpx.Response(200, json={"members": members, "blobs": blobs})
+
     def list_audit(
         self, request: httpx.Request, _body: Json, device: str | None = None
     ) -> httpx.Response:
@@ -342,6 +356,7 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", f"rollouts/{NAME}/approval", OperatorApi.approval),
     ("POST", f"rollouts/{NAME}/approve", OperatorApi.approve),
     ("POST", f"rollouts/{NAME}/(start|pause|resume|stop|deny)", OperatorApi.act),
+    ("POST", "bundles", OperatorApi.bundles),
     ("GET", "audit", OperatorApi.list_audit),
     ("GET", "audit/verify", OperatorApi.verify),
     ("GET", f"devices/{NAME}/audit", OperatorApi.list_audit),

@@ -13,6 +13,7 @@ from sprat_controller.api.parts import Parts
 from sprat_controller.api.routes import (
     audit,
     blobs,
+    bundles,
     devices,
     enrolment_tokens,
     models,
@@ -49,6 +50,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         blobs.uploads,
         models.router,
         rollouts.router,
+        bundles.router,
     ):
         app.include_router(_with_answers(router))
     return Envelope(app, parts.ids.new_id, _is_upload)

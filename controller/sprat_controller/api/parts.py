@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
+from sprat_controller.bundle.export import Exporter
 from sprat_controller.clock import Clock
 from sprat_controller.fleet.rate import Gates
 from sprat_controller.registry.blobs import BlobStore
@@ -129,6 +130,10 @@ async def _rollouts(parts: _All) -> RolloutService:
     return parts.rollouts
 
 
+async def _exporter(parts: _All) -> Exporter:
+    return Exporter(parts.database, parts.signer, parts.clock)
+
+
 AllParts = _All
 DatabasePart = Annotated[Database, Depends(_database)]
 Now = Annotated[datetime, Depends(_now)]
@@ -137,3 +142,4 @@ AuthorityPart = Annotated[Authority, Depends(_authority)]
 BlobsPart = Annotated[BlobStore, Depends(_blobs)]
 DenialsPart = Annotated[Denials, Depends(_denials)]
 RolloutsPart = Annotated[RolloutService, Depends(_rollouts)]
+ExporterPart = Annotated[Exporter, Depends(_exporter)]

@@ -18,7 +18,16 @@ from sprat_proto.manifest import ManifestError
 from sprat_proto.signing import KeyFileError
 from typer.core import TyperGroup
 
-from sprat_controller.cli import access, audit, devices, enrolment, models, publishers, rollout
+from sprat_controller.cli import (
+    access,
+    audit,
+    bundle,
+    devices,
+    enrolment,
+    models,
+    publishers,
+    rollout,
+)
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import say, text
 from sprat_controller.registry.quantize import QuantizeError
@@ -51,7 +60,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 access.add_to(app)
-for part in (enrolment, devices, publishers, models, rollout, audit):
+for part in (enrolment, devices, publishers, models, rollout, bundle, audit):
     part.add_to(app)
 
 

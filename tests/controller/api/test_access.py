@@ -44,6 +44,7 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
         ("POST", f"{V1}/rollouts/x/{verb}", Permission.ROLL_OUT)
         for verb in ("start", "pause", "resume", "stop")
     ),
+    ("POST", f"{V1}/bundles", Permission.ROLL_OUT),
     ("GET", f"{V1}/audit", Permission.READ_AUDIT),
     ("GET", f"{V1}/audit/verify", Permission.READ_AUDIT),
     ("GET", f"{V1}/devices/x/audit", Permission.READ_AUDIT),

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from simulators import demo_model
+from simulators import demo_model, frozen
 from simulators.operator_api import ADMIN, URL, OperatorApi
 from simulators.sprat_command import Sprat
 from sprat_controller.registry.signing import generate_key_files
@@ -47,6 +47,8 @@ def files(tmp_path: Path, gguf_file: Path) -> dict[str, Path]:
     made["empty"].write_text("\n")
     made["binary"].write_bytes(b"\xff\x00\xfe")
     made["large"].write_bytes(b"x" * 100_000)
+    made["statement"] = tmp_path / "statement.json"
+    made["statement"].write_bytes(frozen.DRAFT)
     made["open_key"].write_bytes(private.read_bytes())
     made["open_key"].chmod(0o644)
     return made

@@ -1,0 +1,1 @@
+"""Making bundles: one file with what devices without a network need."""
