@@ -1,15 +1,14 @@
-"""A publisher and a controller's assignment key, and what they sign."""
+"""Releases as a publisher makes them; `tuf_world` signs them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sprat_proto import assignment, canonical, manifest
-from sprat_proto.assignment import AssignedModel, Assignment, EnvelopeRef, Policy
+from sprat_proto import canonical, manifest, trust
+from sprat_proto.assignment import AssignedModel, Assignment, Policy
 from sprat_proto.manifest import Activation, Facts, Manifest, Shard, Slot, Source
-from sprat_proto.signing import SigningKey, TrustedKey, generate_private_pem
 
 PIECE = 1 << 12
 
@@ -29,53 +28,49 @@ FACTS = Facts(
 )
 
 
-@dataclass
-class Signer:
-    """A key with a name."""
-
-    name: str = "publisher"
-    key: SigningKey = field(default_factory=lambda: SigningKey(generate_private_pem()))
-
-    @property
-    def trusted(self) -> TrustedKey:
-        return TrustedKey(self.name, self.key.public_pem)
-
-
 @dataclass(frozen=True)
 class Release:
-    """A signed variant, the bytes of its blobs, and how it is assigned."""
+    """A variant, the bytes of its blobs (and of its manifest), and how it is assigned."""
 
     manifest: Manifest
-    envelope: bytes
     blobs: dict[str, bytes]
 
     @property
     def digest(self) -> str:
         return canonical.sha256_hex(manifest.encode(self.manifest))
 
-    def wanted(self, execution: str, alias: str = "assistant") -> AssignedModel:
+    @property
+    def path(self) -> str:
+        return trust.path_of(self.manifest)
+
+    def wanted(
+        self, execution: str, alias: str = "assistant", *, run_until: int = 0
+    ) -> AssignedModel:
         return AssignedModel(
             alias=alias,
+            publisher=self.manifest.publisher,
             model=self.manifest.model,
             release=self.manifest.release,
             variant=self.manifest.variant,
             digest=self.digest,
-            envelope=EnvelopeRef(canonical.sha256_hex(self.envelope), len(self.envelope)),
+            size=len(manifest.encode(self.manifest)),
             execution_id=execution,
             rollout_id="rollout",
+            run_until=run_until,
         )
 
 
 def release(
-    signer: Signer,
     version: str = "1.0.0",
     data: Sequence[bytes] = (b"weights",),
     *,
     counter: int = 1,
     activation: Activation | None = None,
     pieces: list[str] | None = None,
+    publisher: str = "acme",
+    hardware_ids: Sequence[str] = ("cpu-x86_64",),
 ) -> Release:
-    """Sign a release whose shards hold `data`."""
+    """Return a release whose shards hold `data`."""
     shards = [
         Shard(
             slot=0,
@@ -87,11 +82,13 @@ def release(
         for one in data
     ]
     stated = Manifest(
-        schema=1,
+        schema=2,
+        publisher=publisher,
         model="talk",
         release=version,
         release_counter=counter,
         variant="q4_0",
+        hardware_ids=list(hardware_ids),
         runtime="llama.cpp",
         min_runtime="0",
         created="2026-11-24T00:00:00Z",
@@ -102,12 +99,13 @@ def release(
         adapters=[],
         encodings=["raw"],
         facts=FACTS,
+        chat_template="",
         activation=activation or Activation(),
         disk_needed=sum(len(one) for one in data),
     )
-    envelope = signer.key.sign(manifest.encode(stated), manifest.PAYLOAD_TYPE)
+    encoded = manifest.encode(stated)
     blobs = {hashlib.sha256(one).hexdigest(): one for one in data}
-    return Release(stated, envelope, blobs | {canonical.sha256_hex(envelope): envelope})
+    return Release(stated, blobs | {canonical.sha256_hex(encoded): encoded})
 
 
 def pieces_of(data: bytes) -> list[str]:
@@ -121,15 +119,10 @@ def assigned(
 ) -> Assignment:
     """Return an assignment of a device."""
     return Assignment(
-        schema=1,
+        schema=2,
         device_id=device_id,
         version=version,
         issued="2026-11-24T00:00:00Z",
         models=list(models),
         policy=Policy(context),
     )
-
-
-def sign_assignment(signer: Signer, one: Assignment) -> bytes:
-    """Return the envelope in which it travels."""
-    return signer.key.sign(assignment.encode(one), assignment.PAYLOAD_TYPE)
