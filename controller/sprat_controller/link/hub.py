@@ -125,6 +125,7 @@ class Hub:
         self.lanes = Lanes()
         self._sessions: dict[str, Session] = {}
         self._mailboxes: list[Mailbox] = []
+        self._told_of_ends: list[Callable[[str], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def push(self, device_id: str, message: ControllerMessage) -> None:
@@ -138,7 +139,7 @@ class Hub:
 
     def end(self, device_id: str, reason: str) -> None:
         """End the device's session, as when it is revoked. Thread-safe; returns at once."""
-        self._call_soon(lambda: self._end(device_id, reason))
+        self._call_soon(lambda: self._end_everywhere(device_id, reason))
 
     def open(self, device_id: str, carrier: str, receiver: Receiver) -> Session:
         """Return a new session; it replaces an older one of the device. In the loop's thread.
@@ -162,6 +163,11 @@ class Hub:
         if self._sessions.get(session.device_id) is session:
             del self._sessions[session.device_id]
 
+    def when_ended(self, call: Callable[[str], None]) -> None:
+        """Have `call` told of each device that `end` names. In the loop's thread."""
+        self._loop = asyncio.get_running_loop()
+        self._told_of_ends.append(call)
+
     def attach(self, mailbox: Mailbox) -> None:
         """Give every pushed message to `mailbox` too. In the loop's thread."""
         self._loop = asyncio.get_running_loop()
@@ -177,6 +183,11 @@ class Hub:
             session.put(message)
         for mailbox in self._mailboxes:
             mailbox.deliver(device_id, message)
+
+    def _end_everywhere(self, device_id: str, reason: str) -> None:
+        self._end(device_id, reason)
+        for call in self._told_of_ends:
+            call(device_id)
 
     def _end(self, device_id: str, reason: str) -> None:
         session = self._sessions.get(device_id)

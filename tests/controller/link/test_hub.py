@@ -73,7 +73,7 @@ def test_a_push_after_the_loop_ended_is_nothing() -> None:
 
 
 async def test_a_push_that_no_carrier_takes_is_refused() -> None:
-    too_much = ControllerMessage(assignment=Assignment(envelope=b"x" * link.MAX_MESSAGE_BYTES))
+    too_much = ControllerMessage(assignment=Assignment(targets=b"x" * link.MAX_MESSAGE_BYTES))
     with pytest.raises(link.MessageTooLargeError):
         Hub().push("a", too_much)
 
@@ -189,3 +189,17 @@ async def test_a_call_is_made_though_nobody_waits_for_it_any_more() -> None:
     await first
     await lanes.drain()
     assert made == ["second"]
+
+
+async def test_whoever_asked_is_told_which_device_was_ended_and_of_no_replacement() -> None:
+    hub, ended = Hub(), list[str]()
+    hub.when_ended(ended.append)
+    receiver = RecordingReceiver()
+    hub.open("a", "grpc", receiver)
+    hub.open("a", "grpc", receiver)
+    await asyncio.to_thread(hub.end, "a", "the device was removed")
+    await settle()
+    hub.end("never-connected", "the device was removed")
+    await settle()
+    assert ended == ["a", "never-connected"]
+    await hub.lanes.drain()
