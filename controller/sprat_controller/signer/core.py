@@ -1,0 +1,251 @@
+"""The signer's verbs, in one process: keys, limits and records behind the `Signer` protocol.
+
+Each verb is one transaction of the records: it is judged, remembered and written down, and only
+then does the signature leave. A refusal is written down too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+# The names below are the libraries' documented API; they re-export them without saying so.
+# pyright: reportPrivateImportUsage=false
+from sprat_proto.assignment import Assignment, to_custom
+from tuf.api.metadata import MetaFile, Snapshot, TargetFile, Targets, Timestamp
+
+from sprat_controller.clock import Clock
+from sprat_controller.errors import RequestError
+from sprat_controller.fleet.keys import read_csr
+from sprat_controller.fleet.rate import Bucket, take
+from sprat_controller.signer import limits as rules
+from sprat_controller.signer.authority import (
+    CRL_LIFE,
+    DEVICE_LIFE,
+    SERVER_LIFE,
+    Issuer,
+    PublicKey,
+)
+from sprat_controller.signer.keys import PrivateKey, tuf_signer
+from sprat_controller.signer.limits import Limits
+from sprat_controller.signer.port import (
+    CertificateRequest,
+    IssuedCertificate,
+    IssuedPlan,
+    PlannedTarget,
+    SignedTimestamp,
+    SignerRefusedError,
+)
+from sprat_controller.signer.records import Records
+from sprat_controller.trust.words import seal
+
+PLAN_LIFE: Final = timedelta(days=7)
+SNAPSHOT_LIFE: Final = timedelta(days=30)
+TIMESTAMP_LIFE: Final = timedelta(days=7)
+# A snapshot that names nothing new is signed anew when it has this much left.
+_SNAPSHOT_LEFT: Final = timedelta(days=14)
+_SNAPSHOT: Final = "snapshot.json"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The online keys."""
+
+    director: PrivateKey
+    image: PrivateKey  # snapshot and timestamp
+    issuer: ec.EllipticCurvePrivateKey
+    issuer_certificate: x509.Certificate
+
+
+class SignerCore:
+    """Implements `port.Signer`; any thread."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        records: Records,
+        clock: Clock,
+        limits: Limits | None = None,
+        *,
+        device_life: timedelta = DEVICE_LIFE,
+    ) -> None:
+        """Sign with `keys`, remember in `records`; device certificates live for `device_life`."""
+        self._director = tuf_signer(keys.director)
+        self._image = tuf_signer(keys.image)
+        self._issuer = Issuer(keys.issuer_certificate, keys.issuer)
+        self._records = records
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._device_life = device_life
+        self._lock = threading.Lock()
+        self._buckets: dict[str, Bucket] = {}
+
+    def issue_plan(self, assignment: Assignment, targets: Sequence[PlannedTarget]) -> IssuedPlan:
+        """Return new director metadata for the assignment's device; see `Signer`."""
+        now, device_id = self._clock(), assignment.device_id
+        subject = f"device/{device_id[:80]}"
+        with self._lock, self._records.transaction() as records:
+            last, assigned = records.plan(device_id)
+            problem = self._too_fast(rules.PLAN, now) or rules.why_no_plan(
+                assignment,
+                tuple(targets),
+                signed_before=assigned,
+                is_revoked=records.is_revoked(device_id),
+            )
+            version = max(last + 1, int(now.timestamp()))
+            if problem is None:
+                issued = self._plan(assignment, targets, version, now)
+                problem = rules.why_too_large(len(issued.targets))
+                if problem is None:
+                    records.keep_plan(device_id, version, assignment.version)
+                    detail = {"version": version, "assignment": assignment.version}
+                    records.note("plan:issued", subject, "success", now, detail)
+                    return issued
+        raise self._refused("plan:refused", subject, problem, now)
+
+    def sign_timestamp(self, roles: Mapping[str, int]) -> SignedTimestamp:
+        """Return image metadata that names these versions; see `Signer`."""
+        now = self._clock()
+        with self._lock, self._records.transaction() as records:
+            before = records.roles()
+            problem = self._too_fast(rules.TIMESTAMP, now) or rules.why_no_timestamp(roles, before)
+            if problem is None:
+                snapshot_version, timestamp_version = records.online()
+                is_new = dict(roles) != before or snapshot_version == 0
+                if is_new:
+                    snapshot_version += 1
+                timestamp_version += 1
+                records.keep_roles(roles)
+                records.keep_online(snapshot_version, timestamp_version)
+                detail = {"snapshot": snapshot_version, "timestamp": timestamp_version}
+                records.note("timestamp:signed", "image", "success", now, detail)
+                return SignedTimestamp(
+                    snapshot_version=snapshot_version,
+                    snapshot=self._snapshot(roles, snapshot_version, now) if is_new else None,
+                    timestamp_version=timestamp_version,
+                    timestamp=self._timestamp(snapshot_version, timestamp_version, now),
+                )
+        raise self._refused("timestamp:refused", "image", problem, now)
+
+    def issue_certificate(self, request: CertificateRequest) -> IssuedCertificate:
+        """Return a new certificate; see `Signer`."""
+        now, subject = self._clock(), f"{request.kind}/{request.name[:80]}"
+        public: PublicKey | None = None
+        try:
+            public = _public_key(read_csr(request.csr_pem.decode(errors="replace")).pem)
+            problem = None
+        except RequestError as error:
+            problem = error.message
+        with self._lock, self._records.transaction() as records:
+            problem = (
+                problem
+                or self._too_fast(rules.CERTIFICATE, now)
+                or rules.why_no_certificate(
+                    request, self._limits, is_revoked=records.is_revoked(request.name)
+                )
+            )
+            if problem is None and public is not None:
+                issued = self._issuer.certify(
+                    request.kind,
+                    request.name[:64],
+                    public,
+                    now,
+                    life=self._device_life if request.kind == "device" else SERVER_LIFE,
+                    alternatives=request.alternatives,
+                )
+                detail = {"serial": issued.serial}
+                records.note("certificate:issued", subject, "success", now, detail)
+                return issued
+        raise self._refused("certificate:refused", subject, problem, now)
+
+    def revoke(self, device_id: str, serials: Sequence[str]) -> None:
+        """Never sign for the device again; see `Signer`."""
+        now = self._clock()
+        with self._lock, self._records.transaction() as records:
+            records.revoke(device_id, serials, now)
+            detail = {"serials": list(serials)}
+            records.note("device:revoked", f"device/{device_id[:80]}", "success", now, detail)
+
+    def revocation_list(self) -> bytes:
+        """Return the list of revoked certificates; see `Signer`."""
+        now = self._clock()
+        with self._lock, self._records.transaction() as records:
+            # What has ended by itself need not be listed; servers' certificates live longest.
+            revoked = records.revoked_since(now - SERVER_LIFE - CRL_LIFE)
+            detail = {"revoked": len(revoked)}
+            records.note("revocations:signed", "authority", "success", now, detail)
+        return self._issuer.revocation_list(revoked, now)
+
+    def _plan(
+        self,
+        assignment: Assignment,
+        targets: Sequence[PlannedTarget],
+        version: int,
+        now: datetime,
+    ) -> IssuedPlan:
+        expires = _whole(now + PLAN_LIFE)
+        named = Targets(
+            version=version,
+            expires=expires,
+            targets={one.path: _target_file(one) for one in targets},
+            unrecognized_fields={"custom": to_custom(assignment)},
+        )
+        snapshot = Snapshot(
+            version=version, expires=expires, meta={"targets.json": MetaFile(version)}
+        )
+        timestamp = Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(version))
+        by = [self._director]
+        return IssuedPlan(
+            version, expires, seal(named, by), seal(snapshot, by), seal(timestamp, by)
+        )
+
+    def _snapshot(self, roles: Mapping[str, int], version: int, now: datetime) -> bytes:
+        meta = {f"{role}.json": MetaFile(number) for role, number in sorted(roles.items())}
+        signed = Snapshot(version=version, expires=_whole(now + SNAPSHOT_LIFE), meta=meta)
+        return seal(signed, [self._image])
+
+    def _timestamp(self, snapshot: int, version: int, now: datetime) -> bytes:
+        signed = Timestamp(
+            version=version, expires=_whole(now + TIMESTAMP_LIFE), snapshot_meta=MetaFile(snapshot)
+        )
+        return seal(signed, [self._image])
+
+    def _too_fast(self, verb: str, now: datetime) -> str | None:
+        self._buckets[verb], wait_s = take(self._buckets.get(verb), self._limits.rates[verb], now)
+        if wait_s == 0:
+            return None
+        return f"more {verb}s were asked for than this signer gives: again in {wait_s:.0f} s"
+
+    def _refused(
+        self, action: str, subject: str, problem: str | None, now: datetime
+    ) -> SignerRefusedError:
+        """Write a refusal down and return it."""
+        said = problem or "no reason"
+        with self._lock, self._records.transaction() as records:
+            records.note(action, subject, "denied", now, {"reason": said})
+        return SignerRefusedError("signer_refused", said)
+
+
+def _target_file(target: PlannedTarget) -> TargetFile:
+    made = TargetFile(target.length, {"sha256": target.sha256}, target.path)
+    made.unrecognized_fields["custom"] = msgspec.to_builtins(target.custom)
+    return made
+
+
+def _public_key(csr_pem: bytes) -> PublicKey:
+    key = x509.load_pem_x509_csr(csr_pem).public_key()
+    if not isinstance(key, PublicKey):
+        raise TypeError(f"read_csr takes no {type(key).__name__}")
+    return key
+
+
+def _whole(moment: datetime) -> datetime:
+    """Return the moment in whole seconds: TUF dates have no more."""
+    return moment.replace(microsecond=0)

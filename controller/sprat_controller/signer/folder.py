@@ -1,0 +1,141 @@
+"""The signer's folder: its settings, keys and records; made once, opened at each start.
+
+signer.json        where the keys are, for which names a server's certificate may be made
+passphrase         of the keys in files; or in the folder that systemd names in
+                   CREDENTIALS_DIRECTORY, as `sprat-signer-passphrase`
+*.pem              the keys, encrypted; the issuer's certificate
+signer.db          what was signed
+signer.sock        where it is asked
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sprat_controller.clock import Clock
+from sprat_controller.errors import StartupError
+from sprat_controller.signer.core import Keys, SignerCore
+from sprat_controller.signer.keys import KeyUnusableError, Place, PrivateKey, open_key
+from sprat_controller.signer.limits import Limits
+from sprat_controller.signer.records import Records
+
+DIRECTOR: Final = "director-online"
+IMAGE: Final = "image-online"
+ISSUER: Final = "ca-issuer"
+_CREDENTIAL: Final = "sprat-signer-passphrase"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """signer.json."""
+
+    director: str = f"file:{DIRECTOR}.pem"
+    image: str = f"file:{IMAGE}.pem"
+    issuer: str = f"file:{ISSUER}.pem"
+    server_names: list[str] = []
+    # Who may ask, beside the signer's own user and root.
+    users: list[int] = []
+
+
+@dataclass(frozen=True)
+class SignerFolder:
+    """Where everything is that the signer keeps."""
+
+    path: Path
+
+    @property
+    def socket(self) -> Path:
+        """Where it is asked."""
+        return self.path / "signer.sock"
+
+    @property
+    def issuer_certificate(self) -> Path:
+        """The issuer's certificate, PEM."""
+        return self.path / "ca-issuer.crt.pem"
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings."""
+        return self.path / "signer.json"
+
+    @property
+    def passphrase_file(self) -> Path:
+        """The passphrase of the keys in files."""
+        return self.path / "passphrase"
+
+    def key_file(self, name: str) -> Path:
+        """Return where a key is."""
+        return self.path / f"{name}.pem"
+
+    def settings(self) -> Settings:
+        """Return the settings.
+
+        Raises:
+            StartupError: They cannot be read.
+        """
+        try:
+            return msgspec.json.decode(self.settings_file.read_bytes(), type=Settings)
+        except (OSError, msgspec.DecodeError) as error:
+            raise StartupError(
+                "signer_settings",
+                f"expected {self.settings_file} as `sprat-controller init` makes it: {error}",
+            ) from error
+
+    def passphrase(self) -> bytes | None:
+        """Return the passphrase of the keys in files; None: there is none."""
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        places = [Path(credentials, _CREDENTIAL)] if credentials else []
+        for place in [*places, self.passphrase_file]:
+            try:
+                return place.read_bytes().strip()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StartupError(
+                    "signer_passphrase", f"the passphrase in {place} cannot be read: {error}"
+                ) from error
+        return None
+
+    def open(self, clock: Clock) -> SignerCore:
+        """Return the signer of this folder. Blocking.
+
+        Raises:
+            StartupError: A key cannot be had, or the records cannot be opened.
+        """
+        settings, passphrase = self.settings(), self.passphrase()
+        try:
+            keys = Keys(
+                director=self._key(settings.director, passphrase),
+                image=self._key(settings.image, passphrase),
+                issuer=_p256(self._key(settings.issuer, passphrase)),
+                issuer_certificate=x509.load_pem_x509_certificate(
+                    self.issuer_certificate.read_bytes()
+                ),
+            )
+            _check_pair(keys, settings.issuer)
+            records = Records(self.path / "signer.db")
+        except (KeyUnusableError, OSError, ValueError, sqlite3.Error) as error:
+            raise StartupError("signer_keys", f"the signer cannot start: {error}") from error
+        limits = Limits(server_names=frozenset(settings.server_names) or None)
+        return SignerCore(keys, records, clock, limits)
+
+    def _key(self, uri: str, passphrase: bytes | None) -> PrivateKey:
+        return open_key(Place(uri, self.path, passphrase))
+
+
+def _check_pair(keys: Keys, uri: str) -> None:
+    if keys.issuer.public_key() != keys.issuer_certificate.public_key():
+        raise KeyUnusableError(f"{uri} is not the private key of the issuer's certificate")
+
+
+def _p256(key: PrivateKey) -> ec.EllipticCurvePrivateKey:
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeyUnusableError(f"expected a P-256 key for the issuer, found {type(key).__name__}")
+    return key

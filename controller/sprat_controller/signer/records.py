@@ -1,0 +1,190 @@
+"""What the signer remembers: versions, the revoked, and its own audit. SQLite, one file.
+
+`synchronous=FULL`: when a signature leaves, what it was for is on disk. The audit is a hash chain
+(SHA-256 of the previous hash and the record), and triggers refuse to change or remove a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sprat_proto import canonical
+
+from sprat_controller.signer.port import Revoked
+
+GENESIS: Final = bytes(32)
+FORMAT: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE plan (
+    device_id TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    assignment_version INTEGER NOT NULL
+) STRICT;
+CREATE TABLE image_role (role TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
+CREATE TABLE image_online (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    snapshot INTEGER NOT NULL,
+    timestamp INTEGER NOT NULL
+) STRICT;
+CREATE TABLE revoked_device (device_id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+CREATE TABLE revoked_serial (serial TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+CREATE TABLE audit (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
+CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
+CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
+CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit
+WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
+BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
+"""
+
+
+class Records:
+    """The open file; any thread, one transaction at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file.
+
+        Raises:
+            sqlite3.Error: It cannot be opened.
+        """
+        self._lock = threading.RLock()
+        new = not path.exists()
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        if new:
+            path.chmod(0o600)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        if int(self._connection.execute("PRAGMA user_version").fetchone()[0]) < FORMAT:
+            self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={FORMAT};COMMIT;")
+
+    @contextmanager
+    def transaction(self) -> Generator[Records]:
+        """Keep all that is written in the block, or nothing on an error."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    # Plans
+
+    def plan(self, device_id: str) -> tuple[int, int]:
+        """Return the last TUF version and assignment version signed for a device; 0, 0 if none."""
+        row = self._one("SELECT version, assignment_version FROM plan WHERE device_id=?", device_id)
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    def keep_plan(self, device_id: str, version: int, assignment_version: int) -> None:
+        """Remember what is signed for a device."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO plan VALUES (?, ?, ?)", (device_id, version, assignment_version)
+        )
+
+    # The image repository
+
+    def roles(self) -> dict[str, int]:
+        """Return the versions that the last snapshot named."""
+        rows = self._connection.execute("SELECT role, version FROM image_role").fetchall()
+        return {str(role): int(version) for role, version in rows}
+
+    def keep_roles(self, roles: Mapping[str, int]) -> None:
+        """Remember what a snapshot names."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO image_role VALUES (?, ?)", list(roles.items())
+        )
+
+    def online(self) -> tuple[int, int]:
+        """Return the last versions of snapshot and timestamp; 0, 0 before the first."""
+        row = self._one("SELECT snapshot, timestamp FROM image_online")
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    def keep_online(self, snapshot: int, timestamp: int) -> None:
+        """Remember the versions of snapshot and timestamp."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO image_online VALUES (1, ?, ?)", (snapshot, timestamp)
+        )
+
+    # The revoked
+
+    def is_revoked(self, device_id: str) -> bool:
+        """Tell whether nothing is signed for the device any more."""
+        found = self._one("SELECT 1 FROM revoked_device WHERE device_id = ?", device_id)
+        return found is not None
+
+    def revoke(self, device_id: str, serials: Sequence[str], at: datetime) -> None:
+        """Remember a device that was revoked, and its certificates; for ever."""
+        seconds = int(at.timestamp())
+        self._connection.execute(
+            "INSERT OR IGNORE INTO revoked_device VALUES (?, ?)", (device_id, seconds)
+        )
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO revoked_serial VALUES (?, ?)",
+            [(serial, seconds) for serial in serials],
+        )
+
+    def revoked_since(self, since: datetime) -> list[Revoked]:
+        """Return the certificates that were revoked since a moment, by serial."""
+        rows = self._connection.execute(
+            "SELECT serial, at FROM revoked_serial WHERE at >= ? ORDER BY serial",
+            (int(since.timestamp()),),
+        ).fetchall()
+        return [Revoked(str(serial), datetime.fromtimestamp(at, UTC)) for serial, at in rows]
+
+    # The signer's own audit
+
+    def note(
+        self, action: str, subject: str, outcome: str, at: datetime, detail: Mapping[str, object]
+    ) -> None:
+        """Append one record."""
+        row = self._one("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+        seq, before = (int(row[0]) + 1, bytes(row[1])) if row else (1, GENESIS)
+        body = canonical.encode(
+            {
+                "v": 1,
+                "seq": seq,
+                "ts": at.isoformat(timespec="milliseconds"),
+                "actor": "signer",
+                "tag": f"signer:{action}",
+                "subject": subject,
+                "outcome": outcome,
+                "detail": dict(detail),
+            }
+        )
+        self._connection.execute(
+            "INSERT INTO audit VALUES (?, ?, ?)",
+            (seq, body, hashlib.sha256(before + body).digest()),
+        )
+
+    def audit(self) -> list[tuple[int, bytes, bytes]]:
+        """Return every record: position, body, hash."""
+        rows = self._connection.execute("SELECT seq, body, hash FROM audit ORDER BY seq")
+        return [(int(seq), bytes(body), bytes(hash_)) for seq, body, hash_ in rows]
+
+    def first_broken(self) -> int | None:
+        """Return the first position at which the audit's chain is broken; None: it is whole."""
+        before = GENESIS
+        for expected, (seq, body, hash_) in enumerate(self.audit(), start=1):
+            if seq != expected or hashlib.sha256(before + body).digest() != hash_:
+                return expected
+            before = hash_
+        return None
+
+    def _one(self, statement: str, *values: str) -> tuple[Any, ...] | None:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchone()
