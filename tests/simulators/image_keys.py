@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner, Signer
+from sprat_controller.signer.port import SignedTimestamp, SignerUnavailableError
 from sprat_controller.trust.founding import found_director, found_image
 from sprat_controller.trust.words import seal
 from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
+
+from simulators.plain_signer import PlainSigner
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -63,3 +66,35 @@ def root_file(root: Root, signers: Iterable[Signer]) -> dict[str, bytes]:
 def targets_file(role: str, targets: Targets, signers: Iterable[Signer]) -> dict[str, bytes]:
     """Return signed targets of a role by their file name."""
     return {f"{targets.version}.{role}.json": seal(targets, signers)}
+
+
+class ImageSigner(PlainSigner):
+    """Signs snapshot and timestamp with a key that a test may exchange, as after a rotation."""
+
+    def __init__(self, key: Signer, clock: Callable[[], datetime] = lambda: NOW) -> None:
+        super().__init__(clock)
+        self.key = key
+        self.snapshot_version = self.timestamp_version = 0
+        self._clock = clock
+
+    def sign_timestamp(self, roles: Mapping[str, int]) -> SignedTimestamp:
+        if self.is_away:
+            raise SignerUnavailableError("signer_unavailable", "the signer is away")
+        now = self._clock()
+        self.snapshot_version += 1
+        self.timestamp_version += 1
+        meta = {f"{role}.json": MetaFile(number) for role, number in roles.items()}
+        snapshot = Snapshot(
+            version=self.snapshot_version, expires=now + timedelta(days=30), meta=meta
+        )
+        timestamp = Timestamp(
+            version=self.timestamp_version,
+            expires=now + timedelta(days=7),
+            snapshot_meta=MetaFile(self.snapshot_version),
+        )
+        return SignedTimestamp(
+            self.snapshot_version,
+            seal(snapshot, [self.key]),
+            self.timestamp_version,
+            seal(timestamp, [self.key]),
+        )

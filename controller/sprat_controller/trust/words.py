@@ -62,7 +62,7 @@ def _parse(data: bytes, what: str) -> Metadata[Any]:
     try:
         return Metadata[Any].from_bytes(data)
     except (DeserializationError, RepositoryError, ValueError) as error:
-        raise MetadataError(f"{what}: expected TUF metadata: {error}") from error
+        raise MetadataError(f"{what}: expected TUF metadata: {error.__cause__ or error}") from error
 
 
 def named(key: Key, name: str) -> Key:
