@@ -15,16 +15,19 @@ from pathlib import Path
 import msgspec
 import pytest
 from simulators.faulty import Faults, FaultyCarrier
-from simulators.link_ends import NOW, ControllerEnd, GrpcEnd, MqttEnd, carrier_for, enrolled
+from simulators.link_ends import ControllerEnd, GrpcEnd, MqttEnd, carrier_for, enrolled
+from simulators.pki import NOW, Pki
 from simulators.talking_device import TalkingDevice
 from simulators.waiting import until
 from simulators.wire import Wire
+from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.sync import dialogue, flows
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
 from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import system_clock
-from sprat_controller.fleet.ca import CertificateAuthority, key_sha256_of_certificate
+from sprat_controller.fleet.ca import KeyPair, key_sha256_of_certificate
+from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
 from sprat_controller.rollout import assign
 from sprat_controller.store import migrations
@@ -47,8 +50,8 @@ TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"), NOW)
+def authority() -> Pki:
+    return Pki()
 
 
 @pytest.fixture
@@ -114,11 +117,12 @@ class Pond:
             return report_seq, audit_hash
 
 
-def conversation(database: Database, key: SigningKey) -> Conversation:
+def conversation(database: Database, key: SigningKey, client: KeyPair) -> Conversation:
     return Conversation(
         database,
         system_clock,
         key=key,
+        acknowledger=Acknowledger(client),
         credentials=BlobCredentials(b"0" * 32),
         denials=Denials(database),
         welcoming=Welcoming(heartbeat_s=1, blob_base_urls=["https://127.0.0.1:1/blobs"]),
@@ -175,12 +179,12 @@ def seed(request: pytest.FixtureRequest) -> int:
 async def pond(
     carrier_name: str,
     seed: int,
-    authority: CertificateAuthority,
+    authority: Pki,
     database: Database,
     tmp_path: Path,
 ) -> AsyncIterator[Pond]:
     key = SigningKey(generate_private_pem())
-    receiver = conversation(database, key)
+    receiver = conversation(database, key, authority.client("controller"))
     end: ControllerEnd = (
         GrpcEnd(authority, receiver)
         if carrier_name == "grpc"
@@ -192,7 +196,8 @@ async def pond(
     fill(database, key_sha256_of_certificate(identity.tls_path.read_bytes()))
     carrier = FaultyCarrier(carrier_for(carrier_name, identity), Faults(seed))
     trusted = TrustedKey("controller", key.public_pem)
-    device = TalkingDevice(DEVICE, tmp_path / "state", trusted, [carrier])
+    check_ack = checked_by(identity.ca_path, DEVICE, system_clock)
+    device = TalkingDevice(DEVICE, tmp_path / "state", trusted, [carrier], check_ack)
     try:
         yield Pond(database, end, wire, key, device, carrier)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sprat_agent.audit.journal import Journal
@@ -17,7 +17,14 @@ from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.loop import Conversation, Listeners
 from sprat_agent.sync.outbox import Outbox
 from sprat_proto.signing import TrustedKey
-from sprat_proto.v1.link_pb2 import ExecutionReport, HardwareProfile, Heartbeat, Hello, Welcome
+from sprat_proto.v1.link_pb2 import (
+    AuditAck,
+    ExecutionReport,
+    HardwareProfile,
+    Heartbeat,
+    Hello,
+    Welcome,
+)
 
 PROFILE = HardwareProfile(arch="x86_64", cores=4, memory_bytes=1 << 32, runtimes=["llama.cpp"])
 
@@ -30,7 +37,12 @@ class TalkingDevice:
     """
 
     def __init__(
-        self, device_id: str, folder: Path, key: TrustedKey, carriers: Sequence[Carrier]
+        self,
+        device_id: str,
+        folder: Path,
+        key: TrustedKey,
+        carriers: Sequence[Carrier],
+        check_ack: Callable[[AuditAck], None],
     ) -> None:
         self._state = State(folder)
         self.journal = Journal(self._state, system_clock)
@@ -38,6 +50,7 @@ class TalkingDevice:
         self.ledger = Ledger(self._state, self.journal, self.outbox, system_clock)
         self.obeyed: list[int] = []
         self._carriers = carriers
+        self._check_ack = check_ack
         self._voice = Voice(device_id, "boot-1", self._hello, self._heartbeat)
         self._intake = Intake(device_id, key, self.ledger, self.journal)
         self._running: asyncio.Task[None] | None = None
@@ -49,6 +62,7 @@ class TalkingDevice:
             self._voice,
             outbox=self.outbox,
             journal=self.journal,
+            check_ack=self._check_ack,
             intake=self._intake,
             listeners=Listeners(welcome=_welcome, assignment_kept=self._obey),
             uniform=_impatient,
