@@ -40,14 +40,15 @@ from sprat_controller.config import (
 from sprat_controller.errors import StartupError
 from sprat_controller.fleet.ca import CONTROLLER_NAME, CertificateAuthority, KeyPair
 from sprat_controller.https import HttpsServer, listen
-from sprat_controller.link.broker import ManagedBroker
+from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
 from sprat_controller.link.grpc import GrpcServer
 from sprat_controller.link.hub import Hub
+from sprat_controller.link.managed import managed_broker
 from sprat_controller.link.mqtt import MqttCarrier
 from sprat_controller.registry.blobs import BlobStore
-from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout import approver_policy
+from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.schedule.clockwork import Clockwork
 from sprat_controller.store import migrations
@@ -78,6 +79,7 @@ class Core:
     clockwork: Clockwork
     conversation: Conversation
     server: KeyPair  # the certificate that all servers of this process show
+    client: KeyPair  # the controller's own: at the broker, and under what it acknowledges
 
 
 async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
@@ -170,9 +172,11 @@ def _core(
     hub, denials = Hub(), Denials(database)
     runner = Runner(database, keys.assignment, hub.push)
     clockwork = Clockwork(lambda: runner.run_due(clock()))
+    client = keys.authority.issue_client(CONTROLLER_NAME, clock())
     conversation = Conversation(
         database,
         clock,
+        acknowledger=Acknowledger(client),
         key=keys.assignment,
         credentials=keys.blob_credentials,
         denials=denials,
@@ -182,7 +186,7 @@ def _core(
     # Whoever was connected to the process before this one is not connected to this one.
     conversation.forget_presence()
     server = keys.authority.issue_server(names, clock())
-    return Core(clock, database, keys, hub, denials, clockwork, conversation, server)
+    return Core(clock, database, keys, hub, denials, clockwork, conversation, server, client)
 
 
 def read_keys(folder: DataFolder) -> Keys:
@@ -262,21 +266,21 @@ async def _broker(
             _carrier(core, wanted.host, wanted.port),
         )
     else:
-        child = ManagedBroker(
+        async with managed_broker(
             folder.broker,
             ca_pem=core.keys.authority.certificate_pem,
             server=core.server,
+            signer=core.signer,
+            hub=core.hub,
+            clock=core.clock,
+            database=core.database,
             host=options.listen,
             port=wanted.port,
-        )
-        port = await child.start()
-        try:
+        ) as port:
             yield (
                 LinkAddresses(grpc_port, mqtt_port=port),
                 _carrier(core, _reached(options.listen), port),
             )
-        finally:
-            await child.stop()
 
 
 def _carrier(core: Core, host: str, port: int) -> Coroutine[object, object, None]:
@@ -285,8 +289,10 @@ def _carrier(core: Core, host: str, port: int) -> Coroutine[object, object, None
         core.conversation,
         host=host,
         port=port,
-        client=core.keys.authority.issue_client(CONTROLLER_NAME, core.clock()),
+        client=core.client,
         ca_pem=core.keys.authority.certificate_pem,
+        # New at each start: this process is the only one that shares.
+        group=ids.new_secret(),
     ).run()
 
 
