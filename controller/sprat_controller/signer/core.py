@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -43,7 +43,7 @@ from sprat_controller.signer.port import (
     SignedTimestamp,
     SignerRefusedError,
 )
-from sprat_controller.signer.records import Records
+from sprat_controller.signer.records import Online, Records
 from sprat_controller.trust.words import seal
 
 PLAN_LIFE: Final = timedelta(days=7)
@@ -51,7 +51,6 @@ SNAPSHOT_LIFE: Final = timedelta(days=30)
 TIMESTAMP_LIFE: Final = timedelta(days=7)
 # A snapshot that names nothing new is signed anew when it has this much left.
 _SNAPSHOT_LEFT: Final = timedelta(days=14)
-_SNAPSHOT: Final = "snapshot.json"
 
 
 @dataclass(frozen=True)
@@ -117,20 +116,18 @@ class SignerCore:
             before = records.roles()
             problem = self._too_fast(rules.TIMESTAMP, now) or rules.why_no_timestamp(roles, before)
             if problem is None:
-                snapshot_version, timestamp_version = records.online()
-                is_new = dict(roles) != before or snapshot_version == 0
-                if is_new:
-                    snapshot_version += 1
-                timestamp_version += 1
+                last = records.online()
+                is_new = dict(roles) != before or self._is_old(last, now)
+                next_ = self._next(last, now, is_new=is_new)
                 records.keep_roles(roles)
-                records.keep_online(snapshot_version, timestamp_version)
-                detail = {"snapshot": snapshot_version, "timestamp": timestamp_version}
+                records.keep_online(next_)
+                detail = {"snapshot": next_.snapshot, "timestamp": next_.timestamp}
                 records.note("timestamp:signed", "image", "success", now, detail)
                 return SignedTimestamp(
-                    snapshot_version=snapshot_version,
-                    snapshot=self._snapshot(roles, snapshot_version, now) if is_new else None,
-                    timestamp_version=timestamp_version,
-                    timestamp=self._timestamp(snapshot_version, timestamp_version, now),
+                    snapshot_version=next_.snapshot,
+                    snapshot=self._snapshot(roles, next_.snapshot, now) if is_new else None,
+                    timestamp_version=next_.timestamp,
+                    timestamp=self._timestamp(next_.snapshot, next_.timestamp, now),
                 )
         raise self._refused("timestamp:refused", "image", problem, now)
 
@@ -204,6 +201,22 @@ class SignerCore:
         by = [self._director]
         return IssuedPlan(
             version, expires, seal(named, by), seal(snapshot, by), seal(timestamp, by)
+        )
+
+    def _is_old(self, last: Online, now: datetime) -> bool:
+        """Tell whether the last snapshot is another key's, or near its end."""
+        age_s = int(now.timestamp()) - last.snapshot_at
+        left = SNAPSHOT_LIFE - timedelta(seconds=age_s)
+        return last.key_id != self._image.public_key.keyid or left < _SNAPSHOT_LEFT
+
+    def _next(self, last: Online, now: datetime, *, is_new: bool) -> Online:
+        if not is_new:
+            return replace(last, timestamp=last.timestamp + 1)
+        return Online(
+            last.snapshot + 1,
+            last.timestamp + 1,
+            self._image.public_key.keyid,
+            int(now.timestamp()),
         )
 
     def _snapshot(self, roles: Mapping[str, int], version: int, now: datetime) -> bytes:

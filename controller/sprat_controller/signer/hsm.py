@@ -15,6 +15,7 @@ import pkcs11
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from pkcs11.exceptions import UserAlreadyLoggedIn
 from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature
 
 from sprat_controller.signer.keys import KeyUnusableError, Pkcs11Place
@@ -107,7 +108,7 @@ def _session(place: Pkcs11Place) -> Any:
     token = pkcs11.lib(place.module).get_token(token_label=place.token)
     try:
         return token.open(user_pin=place.pin)
-    except pkcs11.exceptions.UserAlreadyLoggedIn:
+    except UserAlreadyLoggedIn:
         # A process is logged in once, whatever its sessions: for another key of the same token.
         return token.open()
 

@@ -151,6 +151,20 @@ def test_a_snapshot_names_the_roles_and_a_timestamp_the_snapshot(desk: Desk) -> 
     assert read(again.timestamp, Timestamp, "timestamp").signed.snapshot_meta.version == 2
 
 
+def test_a_snapshot_is_made_anew_before_it_ends_and_with_a_new_key(desk: Desk) -> None:
+    desk.core.sign_timestamp({"targets": 1})
+    desk.later(days=15)
+    assert desk.core.sign_timestamp({"targets": 1}).snapshot is None
+    desk.later(days=2)
+    assert desk.core.sign_timestamp({"targets": 1}).snapshot_version == 2
+    desk.keys = replace(desk.keys, image=ed25519.Ed25519PrivateKey.generate())
+    desk.reopen()
+    renewed = desk.core.sign_timestamp({"targets": 1})
+    assert renewed.snapshot is not None
+    by = tuf_signer(desk.keys.image).public_key.keyid
+    assert list(read(renewed.snapshot, Snapshot, "snapshot").signatures) == [by]
+
+
 @pytest.mark.parametrize(
     ("roles", "words"),
     [
