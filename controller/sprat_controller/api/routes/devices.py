@@ -87,6 +87,9 @@ def remove_device(device_id: str, actor: Changer, parts: AllParts) -> None:
     with parts.database.transaction() as session:
         inventory.remove(session, device_id, actor=actor.audit_name, now=now)
         serials = certificates.serials_to_revoke(session, device_id, now)
-    parts.end_session(device_id, "the device was removed")
-    parts.wake()
-    certificates.revoke(parts.signer, device_id, serials)
+    try:
+        certificates.revoke(parts.signer, device_id, serials)
+    finally:
+        # Once the signer knows: the broker is given its list before it cuts the device off.
+        parts.end_session(device_id, "the device was removed")
+        parts.wake()
