@@ -16,16 +16,11 @@ class Acknowledger:
         """Sign under `client`: its certificate with the chain up to the root, and its key."""
         self._client = client
 
-    def renew(self, client: KeyPair) -> None:
-        """Sign under a new certificate from now on."""
-        self._client = client
-
     def audit_ack(self, device_id: str, seq: int, hash_hex: str) -> ControllerMessage:
         """Return the acknowledgement of a device's audit up to a position."""
-        client = self._client
         ack = acknowledgement.sign(
-            client.key_pem,
-            client.certificate_pem,
+            self._client.key_pem,
+            self._client.certificate_pem,
             device_id,
             seq,
             bytes.fromhex(hash_hex or GENESIS),

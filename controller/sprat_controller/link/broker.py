@@ -1,7 +1,7 @@
 """A Mosquitto as a child of the controller, configured and watched by it.
 
-What changes while it runs is told by SIGHUP: its certificate and the list of those revoked, not the
-CAs (mosquitto PR 3568), for which it is started anew.
+Who was revoked is told by SIGHUP while it runs; for other CAs (mosquitto PR 3568) it is started
+anew.
 """
 
 from __future__ import annotations
@@ -125,12 +125,6 @@ class ManagedBroker:
         await asyncio.to_thread(write_private, self._folder / REVOKED_FILE, revocations)
         await self._reload()
 
-    async def show(self, server: KeyPair) -> None:
-        """Show this certificate from the next connection on."""
-        self._server = server
-        await asyncio.to_thread(self._write_server)
-        await self._reload()
-
     async def cut_off(self, device_id: str) -> None:
         """End the device's session for good: it reads and writes nothing any more."""
         self._denied.add(device_id)
@@ -222,16 +216,13 @@ class ManagedBroker:
         for name, content in {
             "ca.pem": self._ca_pem,
             REVOKED_FILE: self._revocations,
+            "certificate.pem": self._server.certificate_pem,
+            "key.pem": self._server.key_pem,
             _ACCESS_FILE: access_list(self._denied).encode(),
             "no_access.txt": NO_ACCESS.encode(),
             _CONF_FILE: conf.encode(),
         }.items():
             write_private(self._folder / name, content)
-        self._write_server()
-
-    def _write_server(self) -> None:
-        write_private(self._folder / "certificate.pem", self._server.certificate_pem)
-        write_private(self._folder / "key.pem", self._server.key_pem)
 
     async def _end_forgotten(self) -> None:
         """End the broker of a controller that was killed: it holds the port and the data."""

@@ -75,11 +75,6 @@ class RevocationJob:
         self._cut: set[str] = set()
         self._woken = asyncio.Event()
 
-    @property
-    def health(self) -> Health:
-        """What the broker's list means for devices now."""
-        return health(self.standing.held, self._clock())
-
     def revoked(self, device_id: str) -> None:
         """Cut the device off now; call it in the event loop, after the signer knows."""
         self._cut.add(device_id)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -12,7 +13,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from simulators.pki import Pki
+from simulators.pki import NOW, Pki
+from simulators.waiting import until
 from sprat_controller.errors import StartupError
 from sprat_controller.fleet.ca import KeyPair
 from sprat_controller.link import broker as broker_module
@@ -59,8 +61,11 @@ async def test_its_files_are_for_its_owner_only(authority: Pki, tmp_path: Path) 
     await managed.start()
     try:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        for name in ("key.pem", "certificate.pem", "ca.pem", "access.txt", "mosquitto.conf"):
-            assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+        files = [one for one in folder.iterdir() if one.suffix in (".pem", ".txt", ".conf")]
+        assert {stat.S_IMODE(one.stat().st_mode) for one in files} == {0o600}
+        assert {"key.pem", "revoked.pem", "access.txt"} <= {one.name for one in files}
+        # Where sessions are ended: only who enters the folder comes near it.
+        assert stat.S_ISSOCK((folder / "end.sock").stat().st_mode)
     finally:
         await managed.stop()
 
@@ -126,3 +131,39 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(broker_module, "_MORE_PATH", "/nonexistent")
     with pytest.raises(StartupError, match="apt-get install mosquitto"):
         find_mosquitto()
+
+
+# paho forgets to close the socket of a failed connection; it is closed when it is collected: here.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+)
+async def test_a_broker_that_does_not_answer_is_ended_with_all_its_sessions(
+    authority: Pki, tmp_path: Path
+) -> None:
+    managed = broker(authority, tmp_path / "broker")
+    port = await managed.start()
+    first = managed.pid
+    try:
+        (tmp_path / "broker" / "end.sock").unlink()
+        await managed.end_session("dev-a")
+        await until(lambda: managed.pid != first and listens(port))
+    finally:
+        await managed.stop()
+        gc.collect()
+
+
+async def test_a_broker_that_was_stopped_keeps_what_it_is_told_for_its_next_start(
+    authority: Pki, tmp_path: Path
+) -> None:
+    managed = broker(authority, tmp_path / "broker")
+    await managed.start()
+    await managed.stop()
+    revoked = authority.revocation_list(NOW)
+    await managed.revoke(revoked)
+    await managed.cut_off("dev-a")
+    await managed.start()
+    try:
+        assert (tmp_path / "broker" / "revoked.pem").read_bytes() == revoked
+        assert "user dev-a\ntopic deny #" in (tmp_path / "broker" / "access.txt").read_text()
+    finally:
+        await managed.stop()

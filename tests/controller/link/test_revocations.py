@@ -11,7 +11,7 @@ from simulators.pki import DAY, NOW, Pki
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import StartupError
 from sprat_controller.link import revocations
-from sprat_controller.link.revocation_list import Health, read
+from sprat_controller.link.revocation_list import Health, health, read
 from sprat_controller.link.revocations import RevocationJob
 from sprat_controller.signer.port import SignerUnavailableError
 from sprat_controller.store.session import Database
@@ -50,6 +50,9 @@ class Bench:
         if self.is_away:
             raise SignerUnavailableError("signer_unavailable", "the signer is away")
         return self.pki.revocation_list(self.now)
+
+    def health(self) -> Health:
+        return health(self.job.standing.held, self.now)
 
     def alarms(self) -> list[str]:
         with self.database.reading() as session:
@@ -104,16 +107,16 @@ async def test_t48_a_list_that_is_not_renewed_is_an_alarm_before_the_outage(
     await bench.look_after(timedelta(hours=23))
     assert bench.alarms() == []
     await bench.look_after(timedelta(hours=2))
-    assert bench.job.health is Health.LATE
+    assert bench.health() is Health.LATE
     await bench.look_after(timedelta(hours=1))
     await bench.look_after(6 * DAY)
-    assert bench.job.health is Health.EXPIRED
+    assert bench.health() is Health.EXPIRED
     assert bench.alarms() == ["LATE", "EXPIRED"]
     assert "then none is let in any more: see that the signer runs" in caplog.text
     assert "none is let in: see that the signer runs" in caplog.text
     bench.is_away = False
     await bench.look_after(timedelta(minutes=1))
-    assert bench.job.health is Health.GOOD
+    assert bench.health() is Health.GOOD
 
 
 async def test_a_damaged_list_never_reaches_the_broker(
