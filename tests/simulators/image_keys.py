@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner, Signer
-from sprat_controller.signer.port import SignedTimestamp, SignerUnavailableError
+from sprat_controller.signer.port import (
+    IssuedPlan,
+    PlannedTarget,
+    SignedTimestamp,
+    SignerUnavailableError,
+)
 from sprat_controller.trust.founding import found_director, found_image
 from sprat_controller.trust.words import seal
+from sprat_proto.assignment import Assignment, to_custom
 from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
 from simulators.plain_signer import PlainSigner
@@ -69,13 +75,27 @@ def targets_file(role: str, targets: Targets, signers: Iterable[Signer]) -> dict
 
 
 class ImageSigner(PlainSigner):
-    """Signs snapshot and timestamp with a key that a test may exchange, as after a rotation."""
+    """Signs with keys that a test may exchange, as after a rotation; plans name no models."""
 
-    def __init__(self, key: Signer, clock: Callable[[], datetime] = lambda: NOW) -> None:
+    def __init__(
+        self, key: Signer, director: Signer, clock: Callable[[], datetime] = lambda: NOW
+    ) -> None:
         super().__init__(clock)
-        self.key = key
+        self.key, self.director = key, director
         self.snapshot_version = self.timestamp_version = 0
         self._clock = clock
+
+    def issue_plan(self, assignment: Assignment, targets: Sequence[PlannedTarget]) -> IssuedPlan:
+        plan = super().issue_plan(assignment, targets)
+        custom = {"custom": to_custom(assignment)}
+        expires, version, by = plan.expires_at.replace(microsecond=0), plan.version, [self.director]
+        named = Targets(version=version, expires=expires, unrecognized_fields=custom)
+        snapshot = Snapshot(
+            version=version, expires=expires, meta={"targets.json": MetaFile(version)}
+        )
+        timestamp = Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(version))
+        signed = (seal(named, by), seal(snapshot, by), seal(timestamp, by))
+        return IssuedPlan(version, expires, *signed)
 
     def sign_timestamp(self, roles: Mapping[str, int]) -> SignedTimestamp:
         if self.is_away:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -43,14 +43,12 @@ from sprat_controller.signer.port import (
     SignedTimestamp,
     SignerRefusedError,
 )
-from sprat_controller.signer.records import Online, Records
+from sprat_controller.signer.records import Records
 from sprat_controller.trust.words import seal
 
 PLAN_LIFE: Final = timedelta(days=7)
 SNAPSHOT_LIFE: Final = timedelta(days=30)
 TIMESTAMP_LIFE: Final = timedelta(days=7)
-# A snapshot that names nothing new is signed anew when it has this much left.
-_SNAPSHOT_LEFT: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -113,21 +111,21 @@ class SignerCore:
         """Return image metadata that names these versions; see `Signer`."""
         now = self._clock()
         with self._lock, self._records.transaction() as records:
-            before = records.roles()
-            problem = self._too_fast(rules.TIMESTAMP, now) or rules.why_no_timestamp(roles, before)
+            problem = self._too_fast(rules.TIMESTAMP, now) or rules.why_no_timestamp(
+                roles, records.roles()
+            )
             if problem is None:
-                last = records.online()
-                is_new = dict(roles) != before or self._is_old(last, now)
-                next_ = self._next(last, now, is_new=is_new)
+                # A snapshot each time: the caller may have lost the last one, or the key is new.
+                snapshot, timestamp = (version + 1 for version in records.online())
                 records.keep_roles(roles)
-                records.keep_online(next_)
-                detail = {"snapshot": next_.snapshot, "timestamp": next_.timestamp}
+                records.keep_online(snapshot, timestamp)
+                detail = {"snapshot": snapshot, "timestamp": timestamp}
                 records.note("timestamp:signed", "image", "success", now, detail)
                 return SignedTimestamp(
-                    snapshot_version=next_.snapshot,
-                    snapshot=self._snapshot(roles, next_.snapshot, now) if is_new else None,
-                    timestamp_version=next_.timestamp,
-                    timestamp=self._timestamp(next_.snapshot, next_.timestamp, now),
+                    snapshot_version=snapshot,
+                    snapshot=self._snapshot(roles, snapshot, now),
+                    timestamp_version=timestamp,
+                    timestamp=self._timestamp(snapshot, timestamp, now),
                 )
         raise self._refused("timestamp:refused", "image", problem, now)
 
@@ -201,22 +199,6 @@ class SignerCore:
         by = [self._director]
         return IssuedPlan(
             version, expires, seal(named, by), seal(snapshot, by), seal(timestamp, by)
-        )
-
-    def _is_old(self, last: Online, now: datetime) -> bool:
-        """Tell whether the last snapshot is another key's, or near its end."""
-        age_s = int(now.timestamp()) - last.snapshot_at
-        left = SNAPSHOT_LIFE - timedelta(seconds=age_s)
-        return last.key_id != self._image.public_key.keyid or left < _SNAPSHOT_LEFT
-
-    def _next(self, last: Online, now: datetime, *, is_new: bool) -> Online:
-        if not is_new:
-            return replace(last, timestamp=last.timestamp + 1)
-        return Online(
-            last.snapshot + 1,
-            last.timestamp + 1,
-            self._image.public_key.keyid,
-            int(now.timestamp()),
         )
 
     def _snapshot(self, roles: Mapping[str, int], version: int, now: datetime) -> bytes:

@@ -55,10 +55,10 @@ class IssuedPlan:
 
 @dataclass(frozen=True)
 class SignedTimestamp:
-    """New online metadata of the image repository; without a snapshot only its time was renewed."""
+    """New online metadata of the image repository."""
 
     snapshot_version: int
-    snapshot: bytes | None
+    snapshot: bytes
     timestamp_version: int
     timestamp: bytes
 
@@ -120,7 +120,7 @@ class Signer(Protocol):
         Args:
             roles: Version by role name. A role that was named before may neither leave nor go back
                 (a client would refuse it, and an attacker would want it); equal ones renew the
-                timestamp only.
+                expiries.
         """
         ...
 

@@ -11,7 +11,6 @@ import sqlite3
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -32,9 +31,7 @@ CREATE TABLE image_role (role TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT
 CREATE TABLE image_online (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     snapshot INTEGER NOT NULL,
-    timestamp INTEGER NOT NULL,
-    key_id TEXT NOT NULL,
-    snapshot_at INTEGER NOT NULL
+    timestamp INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE revoked_device (device_id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
 CREATE TABLE revoked_serial (serial TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
@@ -47,16 +44,6 @@ CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit
 WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
 BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
 """
-
-
-@dataclass(frozen=True)
-class Online:
-    """Versions of the last snapshot and timestamp; the snapshot's key and moment (Unix seconds)."""
-
-    snapshot: int
-    timestamp: int
-    key_id: str
-    snapshot_at: int
 
 
 class Records:
@@ -122,16 +109,15 @@ class Records:
             "INSERT OR REPLACE INTO image_role VALUES (?, ?)", list(roles.items())
         )
 
-    def online(self) -> Online:
-        """Return what was signed last."""
-        row = self._one("SELECT snapshot, timestamp, key_id, snapshot_at FROM image_online")
-        return Online(*row) if row else Online(0, 0, "", 0)
+    def online(self) -> tuple[int, int]:
+        """Return the last versions of snapshot and timestamp; 0, 0 before the first."""
+        row = self._one("SELECT snapshot, timestamp FROM image_online")
+        return (int(row[0]), int(row[1])) if row else (0, 0)
 
-    def keep_online(self, online: Online) -> None:
-        """Remember what is signed."""
+    def keep_online(self, snapshot: int, timestamp: int) -> None:
+        """Remember the versions of snapshot and timestamp."""
         self._connection.execute(
-            "INSERT OR REPLACE INTO image_online VALUES (1, ?, ?, ?, ?)",
-            (online.snapshot, online.timestamp, online.key_id, online.snapshot_at),
+            "INSERT OR REPLACE INTO image_online VALUES (1, ?, ?)", (snapshot, timestamp)
         )
 
     # The revoked

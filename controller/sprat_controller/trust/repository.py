@@ -17,6 +17,7 @@ import sqlalchemy
 # The names below are the library's documented API; it re-exports them without saying so.
 # pyright: reportPrivateImportUsage=false
 from sprat_proto.approval import PolicyError, decode_policy
+from sprat_proto.assignment import SCHEMA, Assignment, Policy
 from sprat_proto.trust import (
     DIRECTOR,
     IMAGE,
@@ -42,6 +43,7 @@ from sprat_controller.trust.folder import TIMESTAMP, FileName, Metadata, parse_n
 from sprat_controller.trust.words import MetadataError, read
 
 _ROLE: Final = "timestamp"
+_NOBODY: Final = "trust-dry-run"  # a device that is none
 _ONLINE: Final = ("snapshot", _ROLE)
 
 
@@ -126,8 +128,10 @@ def publish(session: Session, signer: Signer, blobs: BlobStore, upload: Upload) 
         raise MetadataRefusedError(*found)
     online: Mapping[str, bytes] = {}
     if upload.repository == IMAGE:
-        online = _sign(session, signer, change.after)
+        online = _sign(signer, change.after)
         show_to_client(change, online, upload.now)
+    else:
+        _show_a_plan(change, signer, upload.now)
     for name, data in upload.files.items():
         _keep(session, upload.repository, name, data)
     keep_online(session, online)
@@ -167,7 +171,7 @@ def show_to_client(change: Change, online: Mapping[str, bytes], now: datetime) -
         raise MetadataRefusedError("dry run", str(error)) from error
 
 
-def sign_online(session: Session, signer: Signer, metadata: Metadata) -> Mapping[str, bytes]:
+def sign_online(signer: Signer, metadata: Metadata) -> Mapping[str, bytes]:
     """Return snapshot and timestamp over the newest roles, by file name.
 
     Raises:
@@ -180,12 +184,7 @@ def sign_online(session: Session, signer: Signer, metadata: Metadata) -> Mapping
     }
     signed = signer.sign_timestamp(roles)
     name = str(FileName(signed.snapshot_version, "snapshot"))
-    made = {TIMESTAMP: signed.timestamp}
-    if signed.snapshot is not None:
-        made[name] = signed.snapshot
-    elif session.get(TrustMetadata, (IMAGE, "snapshot", signed.snapshot_version)) is None:
-        raise SignerError("snapshot_lost", f"the signer names {name}, which was never kept here")
-    return made
+    return {TIMESTAMP: signed.timestamp, name: signed.snapshot}
 
 
 def keep_online(session: Session, online: Mapping[str, bytes]) -> None:
@@ -216,8 +215,10 @@ def found(
             raise MetadataRefusedError(*fault)
         online: Mapping[str, bytes] = {}
         if repository == IMAGE:
-            online = _sign(session, signer, change.after)
+            online = _sign(signer, change.after)
             show_to_client(change, online, now)
+        else:
+            _show_a_plan(change, signer, now)
         for name, data in change.added.items():
             _keep(session, repository, name, data)
         keep_online(session, online)
@@ -231,9 +232,34 @@ def found(
         )
 
 
-def _sign(session: Session, signer: Signer, metadata: Metadata) -> Mapping[str, bytes]:
+def _show_a_plan(change: Change, signer: Signer, now: datetime) -> None:
+    """Have the client take a plan for nobody: is the root's online key the one that signs?
+
+    Raises:
+        MetadataRefusedError: It does not take it.
+        UnavailableError: The signer does not sign.
+    """
+    version = int(now.timestamp())
+    nobody = Assignment(SCHEMA, _NOBODY, version, now.isoformat(), [], Policy())
     try:
-        return sign_online(session, signer, metadata)
+        plan = signer.issue_plan(nobody, [])
+    except SignerError as error:
+        raise UnavailableError(error.code, f"no plan was signed: {error.message}") from error
+    files = {
+        **change.after.files,
+        "targets.json": plan.targets,
+        "snapshot.json": plan.snapshot,
+        TIMESTAMP: plan.timestamp,
+    }
+    try:
+        dry_run(files, change.after.files[str(FileName(1, "root"))], now=now)
+    except MetadataError as error:
+        raise MetadataRefusedError("dry run", str(error)) from error
+
+
+def _sign(signer: Signer, metadata: Metadata) -> Mapping[str, bytes]:
+    try:
+        return sign_online(signer, metadata)
     except SignerError as error:
         raise UnavailableError(
             error.code, f"snapshot and timestamp were not signed: {error.message}"

@@ -47,7 +47,7 @@ def renew_due(database: Database, signer: Signer, now: datetime) -> bool:
     try:
         with database.transaction() as session:
             current = repository.current(session, IMAGE)
-            online = repository.sign_online(session, signer, current)
+            online = repository.sign_online(signer, current)
             repository.show_to_client(Change(current, {}), online, now)
             repository.keep_online(session, online)
     except (SignerError, RefusedError) as error:

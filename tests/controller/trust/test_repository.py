@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from simulators.image_keys import NOW, ImageKeys, ImageSigner, root_file, target
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import NotFoundError, UnavailableError
 from sprat_controller.registry.blobs import BlobStore
+from sprat_controller.signer.port import SignedTimestamp
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord, Publisher
 from sprat_controller.trust import ceremony, repository, timestamps
+from sprat_controller.trust.checks import Change
 from sprat_controller.trust.dry_run import dry_run
 from sprat_controller.trust.folder import Metadata
 from sprat_controller.trust.repository import MetadataRefusedError, Upload
@@ -46,7 +48,7 @@ class Desk:
     def __init__(self, database: Database, folder: Path) -> None:
         self.database, self.blobs = database, BlobStore(folder)
         self.keys = ImageKeys()
-        self.signer = ImageSigner(self.keys.online)
+        self.signer = ImageSigner(self.keys.online, self.keys.director)
         self.publishers = {name: CryptoSigner.generate_ed25519() for name in ("acme", "beta")}
         founded = self.keys.found()
         files = {name: founded[name] for name in ("1.root.json", "1.targets.json")}
@@ -282,7 +284,7 @@ def test_each_refusal_has_its_name_and_keeps_nothing(
 
 
 @pytest.mark.parametrize("twice", [False, True])
-def test_t4_targets_signed_by_one_of_two_are_refused(desk: Desk, twice: bool) -> None:
+def test_t4_targets_signed_by_one_of_two_are_refused(desk: Desk, *, twice: bool) -> None:
     files = desk.top_file(desk.next_top(), 1)
     if twice:
         # The same signature under a second name is no second signature.
@@ -302,8 +304,10 @@ def test_t4_targets_signed_by_one_of_two_are_refused(desk: Desk, twice: bool) ->
 def test_t7_a_signer_that_names_old_targets_is_refused_by_the_client(
     desk: Desk, roles: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sign = desk.signer.sign_timestamp
-    monkeypatch.setattr(desk.signer, "sign_timestamp", lambda _: sign(roles))
+    def sign(_: Mapping[str, int]) -> SignedTimestamp:
+        return ImageSigner.sign_timestamp(desk.signer, roles)
+
+    monkeypatch.setattr(desk.signer, "sign_timestamp", sign)
     with pytest.raises(MetadataRefusedError) as refused:
         desk.publish(desk.role_file("acme", 2, {ACME: target()}))
     assert refused.value.details["check"] == "dry run"
@@ -312,11 +316,10 @@ def test_t7_a_signer_that_names_old_targets_is_refused_by_the_client(
 @pytest.mark.parametrize("which", ["timestamp_version", "snapshot_version"])
 def test_t5_t6_a_signer_that_goes_back_is_refused_by_the_client(desk: Desk, which: str) -> None:
     setattr(desk.signer, which, 0)
-    with desk.database.transaction() as session:
-        # Rows refuse a second file of a version; what the client says is asked for alone.
-        online = repository.sign_online(session, desk.signer, desk.current())
-        with pytest.raises(MetadataRefusedError, match="BadVersionNumberError"):
-            repository.show_to_client(repository.Change(desk.current(), {}), online, NOW)
+    # Rows refuse a second file of a version, so what the client says is asked for alone.
+    online = repository.sign_online(desk.signer, desk.current())
+    with pytest.raises(MetadataRefusedError, match="BadVersionNumberError"):
+        repository.show_to_client(Change(desk.current(), {}), online, NOW)
 
 
 def test_t8_a_root_by_its_new_keys_only_is_refused(desk: Desk) -> None:
@@ -378,3 +381,23 @@ def test_a_timestamp_that_cannot_be_renewed_is_an_alarm(
     with desk.database.reading() as session:
         tags = session.exec(select(AuditRecord.tag).order_by(col(AuditRecord.seq))).all()
     assert tags[-1] == Tag.TIMESTAMP_LATE.value
+
+
+def test_a_root_of_the_director_is_not_published_before_its_signer_has_the_key(desk: Desk) -> None:
+    fresh = CryptoSigner.generate_ed25519()
+    swap = ceremony.Replacement("director-online", "director-online", fresh.public_key, "new")
+    with desk.database.reading() as session:
+        root = read(repository.file(session, DIRECTOR, "1.root.json"), Root, "root").signed
+    staged = ceremony.next_root(DIRECTOR, root, replacements=[swap], expires=LATER).signed
+    assert isinstance(staged, Root)
+    files = root_file(staged, desk.keys.director_root.values())
+
+    def publish() -> None:
+        with desk.database.transaction() as session:
+            upload = Upload(DIRECTOR, files, "token:ann", NOW)
+            repository.publish(session, desk.signer, desk.blobs, upload)
+
+    with pytest.raises(MetadataRefusedError, match=r"check dry run: .*UnsignedMetadataError"):
+        publish()
+    desk.signer.director = fresh
+    publish()
