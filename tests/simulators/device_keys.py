@@ -13,6 +13,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from sprat_controller.fleet import enrolment, renewal
+from sprat_controller.signer.authority import (
+    DEVICE_LIFE,
+    Issuer,
+    PublicKey,
+    make_issuer,
+    make_root,
+)
 from sprat_controller.signer.port import (
     CertificateRequest,
     IssuedCertificate,
@@ -75,33 +82,37 @@ class DeviceKeys:
 
 
 class PlainIssuer:
-    """A `Signer` that only certifies, for a week, by the clock of the test."""
+    """A `Signer` that only certifies, by the clock of the test, and is away when a test says so."""
 
-    def __init__(self, clock: Callable[[], datetime], life: timedelta = timedelta(days=7)) -> None:
+    def __init__(self, clock: Callable[[], datetime], life: timedelta = DEVICE_LIFE) -> None:
         self._clock = clock
         self._life = life
-        self._key = new_key()
+        root_key, key = new_key(), new_key()
+        self.root = make_root(root_key, clock())
+        self._issuer = Issuer(make_issuer(self.root, root_key, key.public_key(), clock()), key)
         self.is_away = False
         self.revoked: list[tuple[str, Sequence[str]]] = []
+
+    @property
+    def root_pem(self) -> str:
+        return self.root.public_bytes(Encoding.PEM).decode()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.root.fingerprint(SHA256()).hex()
 
     def issue_certificate(self, request: CertificateRequest) -> IssuedCertificate:
         if self.is_away:
             raise SignerUnavailableError("signer_away", "the signer is away")
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.name)])
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")]))
-            .public_key(x509.load_pem_x509_csr(request.csr_pem).public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self._clock())
-            .not_valid_after(self._clock() + self._life)
-            .sign(self._key, SHA256())
-        )
-        return IssuedCertificate(
-            certificate.public_bytes(Encoding.PEM),
-            serial_text(certificate.serial_number),
-            self._clock() + self._life,
+        public = x509.load_pem_x509_csr(request.csr_pem).public_key()
+        assert isinstance(public, PublicKey)
+        return self._issuer.certify(
+            request.kind,
+            request.name,
+            public,
+            self._clock(),
+            life=self._life,
+            alternatives=request.alternatives,
         )
 
     def revoke(self, device_id: str, serials: Sequence[str]) -> None:

@@ -1,7 +1,12 @@
-"""The two enrolment routes of a controller over real TLS, small enough to be broken on purpose."""
+"""The enrolment routes of a controller over real TLS: the real rules, and a road that loses things.
+
+What the routes do is the controller's own code on a real database; the wire is small enough to be
+broken on purpose.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import threading
@@ -11,36 +16,44 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from sprat_controller.fleet.ca import CertificateAuthority, key_sha256_of_csr
-from sprat_proto.claim import Claim
-from sprat_proto.signing import SigningKey, generate_private_pem
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sprat_controller.errors import SpratError
+from sprat_controller.fleet import enrolment, renewal
+from sprat_controller.fleet.certificates import Given
+from sprat_controller.signer.port import CertificateRequest
+from sprat_controller.store import migrations
+from sprat_controller.store.session import Database, sqlite_url
+
+from simulators.device_keys import csr_of, new_key
+from simulators.enrolment_desk import Desk
 
 NOW = datetime.now(UTC)  # noqa: TID251 - TLS judges these certificates by the real clock
-SECRET = "s" * 43
-
-
-def public_pem() -> str:
-    """Return a new key's public half."""
-    return SigningKey(generate_private_pem()).public_pem
+DEVICE = "pond-1"
+IMAGE_ROOT = '{"signatures":[],"signed":{"_type":"root","version":1}}'
+DIRECTOR_ROOT = '{"signatures":[],"signed":{"_type":"root","version":2}}'
 
 
 class EnrolmentApi:
-    """Certifies one device, `pond-1`, once per key, as the controller does.
+    """Enrols and renews devices.
 
     Attributes:
-        reply: What a good answer holds; a test may change it.
+        desk: What decides, with its clock and its rows.
+        token: For one device, `pond-1`.
         change: Applied to each good answer before it is sent.
         asked: Bodies of the POST requests.
-        lose_replies: How many answers to certify for and then lose on the way.
+        lose_requests: How many to lose before the controller has them.
+        lose_replies: How many answers to lose on the way back.
     """
 
     def __init__(self, folder: Path, names: tuple[str, ...] = ("127.0.0.1",)) -> None:
-        self.authority = CertificateAuthority.create(folder / "authority", NOW)
-        self.assignment_pem, self.publisher_pem = public_pem(), public_pem()
+        self._database = Database(sqlite_url(folder / "controller.db"))
+        migrations.upgrade(self._database)
+        self.desk = Desk(self._database, NOW)
+        self.token = self.desk.token(DEVICE)
         self.change: Callable[[dict[str, Any]], object] = lambda reply: reply
         self.asked: list[dict[str, Any]] = []
+        self.lose_requests = 0
         self.lose_replies = 0
-        self._used_by: str | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.socket = self._tls(folder, names).wrap_socket(
             self._server.socket, server_side=True, do_handshake_on_connect=False
@@ -52,8 +65,8 @@ class EnrolmentApi:
         return f"https://127.0.0.1:{self._server.server_address[1]}"
 
     @property
-    def token(self) -> str:
-        return str(Claim(SECRET, self.authority.fingerprint))
+    def ca_pem(self) -> str:
+        return self.desk.signer.root_pem
 
     def start(self) -> None:
         self._thread.start()
@@ -64,38 +77,59 @@ class EnrolmentApi:
         self.close()
 
     def close(self) -> None:
-        """Free the port of one that was never started."""
+        """Free the port and the rows of one that was never started."""
         self._server.server_close()
+        self._database.close()
 
-    def redeem(self, body: dict[str, Any]) -> tuple[int, object] | None:
-        """Return status and answer, or None for an answer that is lost."""
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, object] | None:
+        """Return status and answer, or None for a request or an answer that is lost."""
+        if self.lose_requests > 0:
+            self.lose_requests -= 1
+            return None
         self.asked.append(body)
-        if body["token"] != self.token:
-            return 403, _error("token_refused", "this token is not known, was used, or expired")
-        key = key_sha256_of_csr(body["csr"].encode())
-        if self._used_by not in (None, key):
-            return 403, _error("token_refused", "this token was used by another device")
-        self._used_by = key
+        signature = base64.b64decode(body["signature"])
+        try:
+            reply = (
+                self._enrolled(body, signature)
+                if path == "/enrol"
+                else self._certified(self._renewed(body, signature))
+            )
+        except SpratError as error:
+            return error.status, {"error": {"code": error.code, "message": error.message}}
         if self.lose_replies > 0:
             self.lose_replies -= 1
             return None
-        return 200, self.change(self._reply(body["csr"]))
+        return 200, self.change(reply)
 
-    def _reply(self, csr: str) -> dict[str, Any]:
-        return {
-            "device_id": "pond-1",
-            "certificate": self.authority.sign_device(csr.encode(), "pond-1", NOW).decode(),
-            "ca": self.authority.certificate_pem.decode(),
-            "assignment_key": {"name": "controller", "public_pem": self.assignment_pem},
-            "publishers": [{"name": "acme", "public_pem": self.publisher_pem}],
+    def _enrolled(self, body: dict[str, Any], signature: bytes) -> dict[str, Any]:
+        request = enrolment.Request(
+            body["token"], body["csr"], body["identity_key"], signature, body["hardware_id"]
+        )
+        given = self.desk.send(request)
+        return self._certified(given) | {
+            "device_id": given.device_id,
+            "group": given.group,
+            "image_root": IMAGE_ROOT,
+            "director_root": DIRECTOR_ROOT,
             "grpc": "127.0.0.1:7771",
             "mqtt": None,
         }
 
+    def _renewed(self, body: dict[str, Any], signature: bytes) -> Given:
+        return self.desk.send_renewal(
+            renewal.Request(body["device_id"], body["serial"], body["csr"], signature)
+        )
+
+    def _certified(self, given: Given) -> dict[str, Any]:
+        return {"certificate": given.chain_pem, "ca": self.ca_pem}
+
     def _tls(self, folder: Path, names: tuple[str, ...]) -> ssl.SSLContext:
-        issued = self.authority.issue_server(names, NOW)
+        key = new_key()
+        request = CertificateRequest("server", names[0], csr_of(key).encode(), names)
+        issued = self.desk.signer.issue_certificate(request)
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         pem = folder / "server.pem"
-        pem.write_bytes(issued.certificate_pem + issued.key_pem)
+        pem.write_bytes(private + issued.chain_pem)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
         return context
@@ -106,13 +140,13 @@ class EnrolmentApi:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/enrol/ca.pem":
-                    self._send(200, api.authority.certificate_pem)
+                    self._send(200, api.ca_pem.encode())
                 else:
                     self._send(404, b"nothing here")
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                answer = api.redeem(body)
+                answer = api.answer(self.path, body)
                 if answer is None:
                     self.close_connection = True
                 else:
@@ -128,7 +162,3 @@ class EnrolmentApi:
                 pass
 
         return Handler
-
-
-def _error(code: str, message: str) -> dict[str, object]:
-    return {"error": {"code": code, "message": message, "details": {}}}

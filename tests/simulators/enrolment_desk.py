@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from sprat_controller.audit.denials import Denials
 from sprat_controller.audit.verify import verify_controller
@@ -19,7 +20,6 @@ from sqlmodel import select
 from simulators.device_keys import DeviceKeys, PlainIssuer, csr_of, new_key
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-FINGERPRINT = "f" * 64
 
 
 @dataclass
@@ -39,16 +39,16 @@ class Desk:
     def later(self, **delta: float) -> None:
         self.now += timedelta(**delta)
 
-    def token(self, device_id: str | None = "gw-1", **wanted: object) -> str:
-        named: Mapping[str, object] = {} if "prefix" in wanted else {"device_id": device_id}
-        asked = enrolment.Wanted(**{"labels": {"site": "lyon"}, **named, **wanted})  # pyright: ignore[reportArgumentType] - a test's words
+    def token(self, device_id: str | None = "gw-1", **wanted: Any) -> str:
+        named: dict[str, Any] = {} if "prefix" in wanted else {"device_id": device_id}
+        asked = enrolment.Wanted(**{"labels": {"site": "lyon"}, **named, **wanted})
         with self.database.transaction() as session:
             _, made = enrolment.create_token(
                 session,
                 asked,
                 actor="token:op",
                 now=self.now,
-                ca_fingerprint=FINGERPRINT,
+                ca_fingerprint=self.signer.fingerprint,
                 new_id=self.new_id,
                 new_secret=new_secret,
             )
@@ -64,7 +64,9 @@ class Desk:
     def renew(
         self, keys: DeviceKeys, serial: str, csr: str | None = None, device_id: str = "gw-1"
     ) -> Given:
-        request = keys.renewal(device_id, serial, csr or csr_of(new_key()))
+        return self.send_renewal(keys.renewal(device_id, serial, csr or csr_of(new_key())))
+
+    def send_renewal(self, request: renewal.Request) -> Given:
         denials = Denials(self.database)
         return renewal.renew(self.database, self.signer, denials, request, self.now)
 

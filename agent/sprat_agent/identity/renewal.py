@@ -105,6 +105,8 @@ class Renewal:
                 share, failures = self._share(), 0
                 _LOG.info("this device has a new certificate")
                 self._on_renewed()
+                # By a clock that is years ahead the new one is due at once.
+                await self._pause(LOOK_AGAIN_S)
 
     def _share(self) -> float:
         return SHARE + self._uniform(-JITTER, JITTER)

@@ -5,6 +5,7 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -18,7 +19,7 @@ from simulators.device_keys import (
     new_key,
     public_pem,
 )
-from simulators.enrolment_desk import FINGERPRINT, Desk
+from simulators.enrolment_desk import Desk
 from sprat_controller.errors import ConflictError, DeniedError, RequestError, UnavailableError
 from sprat_controller.fleet import enrolment, inventory
 from sprat_controller.fleet.certificates import Given
@@ -257,7 +258,7 @@ def test_t26_expired_guessed_revoked_and_deleted_look_the_same_and_cost_the_same
     desk.enrol(deleted, keys)
     remove(desk, "gw-3")
     desk.later(days=1)
-    guessed = str(claim.Claim(new_secret(), FINGERPRINT))
+    guessed = str(claim.Claim(new_secret(), desk.signer.fingerprint))
     seen: set[tuple[str, int, str, str, int]] = set()
     for token in (expired, guessed, revoked, deleted, unused):
         error, cost = _refused_at_a_cost(desk, token, keys)
@@ -364,7 +365,7 @@ def test_a_device_of_other_hardware_is_refused_and_the_token_stays_good(desk: De
     ],
 )
 def test_a_token_for_what_cannot_be_is_not_made(
-    desk: Desk, wanted: dict[str, object], code: str
+    desk: Desk, wanted: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(RequestError) as caught:
         desk.token(**wanted)

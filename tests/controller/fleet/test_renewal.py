@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ def keys() -> DeviceKeys:
     return DeviceKeys()
 
 
-def first(desk: Desk, keys: DeviceKeys, **wanted: object) -> str:
+def first(desk: Desk, keys: DeviceKeys, **wanted: Any) -> str:
     """Enrol and return the serial of the certificate."""
     return serial_in(desk.enrol(desk.token(**wanted), keys).chain_pem)
 
