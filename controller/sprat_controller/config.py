@@ -55,9 +55,19 @@ class DataFolder:
         return self.path / "settings.json"
 
     @property
-    def assignment_key(self) -> Path:
-        """The private key that signs assignments."""
-        return self.path / "assignment.pem"
+    def signer(self) -> Path:
+        """The signer's own folder."""
+        return self.path / "signer"
+
+    @property
+    def offline(self) -> Path:
+        """Where `init` puts the keys that must leave this machine, unless told otherwise."""
+        return self.path / "offline"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the authority's root."""
+        return self.path / "ca.pem"
 
     @property
     def blob_secret(self) -> Path:
@@ -131,6 +141,7 @@ class RunOptions:
     grpc_port: int = 7771
     broker: Broker | None = None
     heartbeat_s: int = 60
+    signer: Path | None = None  # the socket of a signer that runs elsewhere; None: a managed child
 
 
 def check_host(text: str) -> str:

@@ -14,7 +14,7 @@ import uvloop
 from sprat_controller import __version__, config
 from sprat_controller.clock import system_clock
 from sprat_controller.errors import StartupError
-from sprat_controller.initialise import initialise
+from sprat_controller.initialise import initialise, screen
 from sprat_controller.process import run
 
 _USAGE_STATUS: Final = 64
@@ -42,13 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _init(asked: argparse.Namespace) -> int:
-    made = initialise(config.DataFolder(asked.data), asked.host, system_clock)
-    print(  # noqa: T201 - the command's output
-        f"controller made in {made.folder.path}\n"
-        f"CA fingerprint (SHA-256): {made.ca_fingerprint}\n"
-        f"administrator's token: {made.folder.admin_token}\n"
-        f"next: sprat-controller run --data {made.folder.path}"
+    made = initialise(
+        config.DataFolder(asked.data),
+        asked.host,
+        system_clock,
+        offline=asked.offline_keys,
+        passphrase_file=asked.passphrase_file,
     )
+    print(screen(made))  # noqa: T201 - the command's output
     return 0
 
 
@@ -65,7 +66,7 @@ def _run(asked: argparse.Namespace) -> int:
     except ValueError as error:
         raise StartupError("bad_flag", f"argument --mqtt: {error}") from error
     options = config.RunOptions(
-        asked.listen, asked.api_port, asked.grpc_port, broker, asked.heartbeat
+        asked.listen, asked.api_port, asked.grpc_port, broker, asked.heartbeat, asked.signer
     )
     uvloop.run(run(config.DataFolder(asked.data), options, system_clock))
     return 0
@@ -87,6 +88,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name or address that devices reach the controller by; repeatable",
     )
+    init.add_argument(
+        "--offline-keys",
+        type=Path,
+        metavar="DIR",
+        help="where to put the keys that must leave this machine (default DATA/offline)",
+    )
+    init.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="of the offline keys; by default one is made and lies beside them",
+    )
     run_ = verbs.add_parser("run", help="serve until SIGTERM")
     run_.add_argument("--data", type=Path, required=True, metavar="DIR")
     run_.add_argument("--listen", type=_host, default="127.0.0.1", metavar="ADDRESS")
@@ -96,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         "--mqtt", default="off", metavar="off|managed|mqtts://HOST:PORT", help="default: off"
     )
     run_.add_argument("--mqtt-port", type=_port, default=config.DEFAULT_BROKER_PORT, metavar="PORT")
+    run_.add_argument(
+        "--signer",
+        type=Path,
+        metavar="SOCKET",
+        help="a signer that runs by itself; by default it runs as a child, on DATA/signer",
+    )
     run_.add_argument("--heartbeat", type=_seconds, default=60, metavar="SECONDS")
     return parser
 

@@ -16,15 +16,16 @@ import socket
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
 
-from sprat_proto.signing import SigningKey
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sprat_controller import __version__, ids
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.api.app import make_app
-from sprat_controller.api.parts import AssignmentKey, Ids, LinkAddresses, Parts
+from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit import log
 from sprat_controller.audit.denials import Denials
 from sprat_controller.audit.tags import Tag
@@ -38,7 +39,8 @@ from sprat_controller.config import (
     write_private,
 )
 from sprat_controller.errors import StartupError
-from sprat_controller.fleet.ca import CONTROLLER_NAME, CertificateAuthority, KeyPair
+from sprat_controller.fleet.ca import CONTROLLER_NAME, KeyPair, Root, certified
+from sprat_controller.fleet.rate import Gate, Gates
 from sprat_controller.https import HttpsServer, listen
 from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
@@ -51,20 +53,15 @@ from sprat_controller.rollout import approver_policy
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.schedule.clockwork import Clockwork
+from sprat_controller.signer.child import managed_signer
+from sprat_controller.signer.client import SignerClient
+from sprat_controller.signer.folder import SignerFolder
+from sprat_controller.signer.port import Signer
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
+from sprat_controller.trust import timestamps
 
-ASSIGNMENT_KEY_NAME: Final = "controller"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What is read from the data folder's files."""
-
-    authority: CertificateAuthority
-    assignment: SigningKey
-    blob_credentials: BlobCredentials
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,10 @@ class Core:
 
     clock: Clock
     database: Database
-    keys: Keys
+    signer: Signer
+    root: Root
+    ca_pem: bytes  # root and issuer, for a broker
+    blob_credentials: BlobCredentials
     hub: Hub
     denials: Denials
     clockwork: Clockwork
@@ -95,8 +95,16 @@ async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
         listen(options.listen, options.api_port) as bound,
         _database(folder, clock) as database,
     ):
-        core = _core(folder, options, clock, database, _port_of(bound))
         async with (
+            _signer(folder, options) as signer,
+            _started(
+                folder,
+                options,
+                clock,
+                database=database,
+                signer=signer,
+                api_port=_port_of(bound),
+            ) as core,
             _grpc(core, options) as grpc_port,
             _broker(core, options, folder, grpc_port) as (addresses, carrier),
             _ticking(core.clockwork),
@@ -163,48 +171,97 @@ def _note(database: Database, tag: Tag, clock: Clock) -> None:
         )
 
 
+@asynccontextmanager
+async def _signer(folder: DataFolder, options: RunOptions) -> AsyncGenerator[Signer]:
+    """Have a signer: as a child, or the one that runs by itself."""
+    if options.signer is None:
+        async with managed_signer(SignerFolder(folder.signer)) as managed:
+            yield managed
+        return
+    client = SignerClient(options.signer)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@asynccontextmanager
+async def _started(
+    folder: DataFolder,
+    options: RunOptions,
+    clock: Clock,
+    *,
+    database: Database,
+    signer: Signer,
+    api_port: int,
+) -> AsyncGenerator[Core]:
+    made = partial(_core, database=database, signer=signer, api_port=api_port)
+    yield await asyncio.to_thread(made, folder, options, clock)
+
+
 def _core(
-    folder: DataFolder, options: RunOptions, clock: Clock, database: Database, api_port: int
+    folder: DataFolder,
+    options: RunOptions,
+    clock: Clock,
+    *,
+    database: Database,
+    signer: Signer,
+    api_port: int,
 ) -> Core:
-    keys = read_keys(folder)
+    root, credentials = Root.load(folder.ca), _blob_credentials(folder)
     names = server_names(folder.hosts(), options.listen)
-    blobs = f"https://{bracketed(names[0])}:{api_port}/blobs"
+    base = f"https://{bracketed(names[0])}:{api_port}"
     hub, denials = Hub(), Denials(database)
-    runner = Runner(database, keys.assignment, hub.push)
-    clockwork = Clockwork(lambda: runner.run_due(clock()))
-    client = keys.authority.issue_client(CONTROLLER_NAME, clock())
+    runner = Runner(database, signer, hub.push)
+
+    def look() -> None:
+        runner.run_due(clock())
+        timestamps.renew_due(database, signer, clock())
+
+    clockwork = Clockwork(look)
+    client = certified(signer, "client", CONTROLLER_NAME)
     conversation = Conversation(
         database,
         clock,
+        signer=signer,
         acknowledger=Acknowledger(client),
-        key=keys.assignment,
-        credentials=keys.blob_credentials,
+        credentials=credentials,
         denials=denials,
-        welcoming=Welcoming(options.heartbeat_s, [blobs]),
+        welcoming=Welcoming(options.heartbeat_s, [f"{base}/blobs"], [f"{base}/image"]),
         on_progress=clockwork.wake,
     )
     # Whoever was connected to the process before this one is not connected to this one.
     conversation.forget_presence()
-    server = keys.authority.issue_server(names, clock())
-    return Core(clock, database, keys, hub, denials, clockwork, conversation, server, client)
+    return Core(
+        clock=clock,
+        database=database,
+        signer=signer,
+        root=root,
+        ca_pem=root.certificate_pem + _issuer_pem(client),
+        blob_credentials=credentials,
+        hub=hub,
+        denials=denials,
+        clockwork=clockwork,
+        conversation=conversation,
+        server=certified(signer, "server", names[0][:64], names),
+        client=client,
+    )
 
 
-def read_keys(folder: DataFolder) -> Keys:
-    """Return what `init` made in `folder`.
+def _issuer_pem(pair: KeyPair) -> bytes:
+    """Return the certificates behind the first one."""
+    _, *behind = x509.load_pem_x509_certificates(pair.certificate_pem)
+    return b"".join(one.public_bytes(Encoding.PEM) for one in behind)
 
-    Raises:
-        StartupError: A file is not there, or not what it must be.
-    """
-    authority = CertificateAuthority.load(folder.path)
+
+def _blob_credentials(folder: DataFolder) -> BlobCredentials:
     try:
-        assignment = SigningKey(folder.assignment_key.read_bytes())
-        credentials = BlobCredentials(folder.blob_secret.read_bytes())
+        return BlobCredentials(folder.blob_secret.read_bytes())
     except (OSError, ValueError) as error:
         raise StartupError(
             "keys_unreadable",
-            f"expected the keys in {folder.path} as `sprat-controller init` makes them: {error}",
+            f"expected {folder.blob_secret} as `sprat-controller init` makes it: {error}",
         ) from error
-    return Keys(authority, assignment, credentials)
 
 
 def _parts(core: Core, folder: DataFolder, addresses: LinkAddresses) -> Parts:
@@ -215,10 +272,11 @@ def _parts(core: Core, folder: DataFolder, addresses: LinkAddresses) -> Parts:
         database=core.database,
         clock=core.clock,
         ids=Ids(new_id, ids.new_secret),
-        authority=core.keys.authority,
-        assignment_key=AssignmentKey(ASSIGNMENT_KEY_NAME, core.keys.assignment.public_pem),
+        authority=core.root,
+        signer=core.signer,
+        gates=Gates(enrolment=Gate(), renewal=Gate()),
         blobs=blobs,
-        blob_credentials=core.keys.blob_credentials,
+        blob_credentials=core.blob_credentials,
         denials=core.denials,
         rollouts=RolloutService(
             core.database,
@@ -239,7 +297,7 @@ async def _grpc(core: Core, options: RunOptions) -> AsyncGenerator[int]:
     server = GrpcServer(
         core.hub,
         core.conversation,
-        ca_pem=core.keys.authority.certificate_pem,
+        ca_pem=core.ca_pem,
         server=core.server,
         host=options.listen,
         port=options.grpc_port,
@@ -268,7 +326,7 @@ async def _broker(
     else:
         async with managed_broker(
             folder.broker,
-            ca_pem=core.keys.authority.certificate_pem,
+            ca_pem=core.ca_pem,
             server=core.server,
             signer=core.signer,
             hub=core.hub,
@@ -290,7 +348,7 @@ def _carrier(core: Core, host: str, port: int) -> Coroutine[object, object, None
         host=host,
         port=port,
         client=core.client,
-        ca_pem=core.keys.authority.certificate_pem,
+        ca_pem=core.ca_pem,
         # New at each start: this process is the only one that shares.
         group=ids.new_secret(),
     ).run()

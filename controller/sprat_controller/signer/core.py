@@ -178,6 +178,10 @@ class SignerCore:
             records.note("revocations:signed", "authority", "success", now, detail)
         return self._issuer.revocation_list(revoked, now)
 
+    def close(self) -> None:
+        """Close the records."""
+        self._records.close()
+
     def _plan(
         self,
         assignment: Assignment,

@@ -180,8 +180,13 @@ def _from_file(path: Path, passphrase: bytes | None) -> PrivateKey:
 def _keep(path: Path, key: PrivateKey, passphrase: bytes) -> None:
     encryption = BestAvailableEncryption(passphrase)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
+    # A link, not a rename: it fails where there is a key already. Whole, or not there at all.
+    path.hardlink_to(partial)
+    partial.unlink()
