@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulators.controlled import World
+from simulators.controlled import PKI, World
+from simulators.pki import NOW
 from sprat_controller.audit.log import GENESIS, chain
 from sprat_controller.audit.tags import Tag
 from sprat_controller.store.tables import (
     DeviceAuditRecord,
 )
+from sprat_proto import acknowledgement
+from sprat_proto.acknowledgement import AckRefusedError
 from sprat_proto.states import ExecutionState
 from sprat_proto.v1 import link_pb2
 from sqlmodel import col, select
@@ -147,3 +150,15 @@ def test_a_batch_beyond_its_limit_is_kept_as_far_as_it_goes(world: World) -> Non
 def test_hashes_are_of_what_the_agent_computes() -> None:
     body = b'{"seq":1}'
     assert chain(GENESIS, body) == hashlib.sha256(bytes(32) + body).hexdigest()
+
+
+def test_t17_each_acknowledgement_is_signed_for_its_device(world: World) -> None:
+    device = world.join("a")
+    made = trail(3)
+    acks = [upload(world, made)]
+    acks += [one.audit_ack for one in device.hello(next_audit_seq=2) if one.HasField("audit_ack")]
+    assert [ack.up_to for ack in acks] == [3, 3]
+    for ack in acks:
+        acknowledgement.verify(ack, "a", PKI.root_pem, NOW)
+        with pytest.raises(AckRefusedError, match="does not cover"):
+            acknowledgement.verify(ack, "b", PKI.root_pem, NOW)
