@@ -1,0 +1,72 @@
+"""Replacing a key of the signer: the next one is made, a ceremony names it, then it is used.
+
+    NAME.next.pem, NAME.next.pub   made by `new-key`; the public half goes to the ceremony
+    NAME.old.pem                   the one before, after `use-key`
+
+Only keys in files: in a token they are made with the token's own tools, and named in signer.json.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sprat_controller.config import write_private
+from sprat_controller.errors import StartupError
+from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER, SignerFolder
+from sprat_controller.signer.keys import new_ed25519, new_p256, public_pem
+
+NAMES: Final = (DIRECTOR, IMAGE, ISSUER)
+
+
+def new_key(folder: SignerFolder, name: str) -> Path:
+    """Make the next key of a role and return where its public half is. Blocking.
+
+    Raises:
+        StartupError: There is a next one already, or no passphrase, or it cannot be written.
+    """
+    private, public = folder.key_file(f"{name}.next"), folder.path / f"{name}.next.pub"
+    passphrase = folder.passphrase()
+    if passphrase is None:
+        raise StartupError(
+            "signer_passphrase", f"expected a passphrase for the keys in {folder.path}"
+        )
+    make = new_p256 if name == ISSUER else new_ed25519
+    try:
+        key = make(private, passphrase)
+        write_private(public, public_pem(key))
+    except FileExistsError as error:
+        raise StartupError(
+            "next_key_exists",
+            f"{private} is there already: use it (`sprat-signer use-key {name}`), or remove it",
+        ) from error
+    except OSError as error:
+        raise StartupError("signer_folder", f"{private} cannot be written: {error}") from error
+    return public
+
+
+def use_key(folder: SignerFolder, name: str) -> str:
+    """Make the next key the one that signs from the next start on; say so in words. Blocking.
+
+    Raises:
+        StartupError: There is no next key, or (for the issuer) no certificate for it.
+    """
+    following, present = folder.key_file(f"{name}.next"), folder.key_file(name)
+    certificate = folder.path / f"{name}.next.crt.pem"
+    if not following.exists():
+        raise StartupError(
+            "no_next_key", f"expected {following}: make it with `sprat-signer new-key {name}`"
+        )
+    if name == ISSUER:
+        if not certificate.exists():
+            raise StartupError(
+                "no_next_certificate",
+                f"expected {certificate}: have the root sign it with `sprat trust certify-issuer`",
+            )
+        # The certificate first: the signer checks that the two fit, and a start in between fails
+        # loudly instead of signing what nobody can verify.
+        certificate.replace(folder.issuer_certificate)
+    present.replace(folder.key_file(f"{name}.old"))
+    following.replace(present)
+    (folder.path / f"{name}.next.pub").replace(folder.path / f"{name}.pub")
+    return f"{name} is the new key from the next start on; the one before is {name}.old.pem"
