@@ -31,7 +31,7 @@ class Permission(StrEnum):
     READ_MODELS = "models:read"
     READ_BLOBS = "blobs:read"
     PUBLISH = "release:publish"
-    MANAGE_PUBLISHERS = "publishers:manage"
+    MANAGE_TRUST = "trust:manage"
     READ_ROLLOUTS = "rollouts:read"
     ROLL_OUT = "rollouts:change"
     APPROVE = "rollouts:approve"

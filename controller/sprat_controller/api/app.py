@@ -16,11 +16,13 @@ from sprat_controller.api.routes import (
     bundles,
     devices,
     enrolment_tokens,
+    image,
     models,
     open,  # noqa: A004 - the routes that are open to all
     publishers,
     rollouts,
     tokens,
+    trust,
 )
 
 PREFIX = "/api/v1"
@@ -40,6 +42,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
     add_error_handlers(app)
     app.include_router(open.router)
     app.include_router(blobs.downloads)
+    app.include_router(image.router)
     for router in (
         tokens.router,
         enrolment_tokens.router,
@@ -47,6 +50,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         audit.router,
         devices.router,
         publishers.router,
+        trust.router,
         blobs.uploads,
         models.router,
         rollouts.router,

@@ -122,6 +122,10 @@ async def _blobs(parts: _All) -> BlobStore:
     return parts.blobs
 
 
+async def _signer(parts: _All) -> Signer:
+    return parts.signer
+
+
 async def _denials(parts: _All) -> Denials:
     return parts.denials
 
@@ -140,6 +144,7 @@ Now = Annotated[datetime, Depends(_now)]
 IdsPart = Annotated[Ids, Depends(_ids)]
 AuthorityPart = Annotated[Authority, Depends(_authority)]
 BlobsPart = Annotated[BlobStore, Depends(_blobs)]
+SignerPart = Annotated[Signer, Depends(_signer)]
 DenialsPart = Annotated[Denials, Depends(_denials)]
 RolloutsPart = Annotated[RolloutService, Depends(_rollouts)]
 ExporterPart = Annotated[Exporter, Depends(_exporter)]

@@ -253,19 +253,11 @@ class QuarantineRelease(Accepted):
     )
 
 
-class PublisherRequest(Accepted):
-    """A publisher to make known."""
-
-    name: Short
-    public_pem: Pem
-
-
 class Publisher(Answered):
-    """A publisher."""
+    """Whom the top-level targets delegate to."""
 
-    key_id: str
     name: str
-    public_pem: str
+    key_ids: list[str]
     created_at: AwareDatetime
 
 
@@ -274,6 +266,28 @@ class PublisherPage(Answered):
 
     items: list[Publisher]
     next: None = None
+
+
+class MetadataFile(Answered):
+    """A published file of a repository."""
+
+    name: str
+    size: int
+
+
+class MetadataPage(Answered):
+    """All published files of a repository."""
+
+    items: list[MetadataFile]
+    next: None = None
+
+
+class MetadataRequest(Accepted):
+    """Signed metadata to publish, all of it or nothing."""
+
+    files: dict[Short, Sha256] = Field(
+        description="Of each uploaded file, by its name in the repository", max_length=1000
+    )
 
 
 class BlobAnswer(Answered):
@@ -287,7 +301,15 @@ class ReleaseRequest(Accepted):
     """A release to publish; everything it needs was uploaded."""
 
     release: Short
-    envelopes: list[Sha256] = Field(description="SHA-256 of each variant's signed manifest")
+    publisher: Short
+    metadata: Sha256 = Field(description="Of the uploaded next metadata of the publisher's role")
+
+
+class RetireRequest(Accepted):
+    """A release to retire: the uploaded metadata of its publisher names it no longer."""
+
+    publisher: Short
+    metadata: Sha256
 
 
 class Release(Answered):
@@ -297,6 +319,7 @@ class Release(Answered):
     counter: int
     created_at: AwareDatetime
     pushed_by: str
+    retired_at: AwareDatetime | None
 
 
 class Model(Answered):
@@ -313,20 +336,12 @@ class ModelPage(Answered):
     next: None = None
 
 
-class Envelope(Answered):
-    """The blob that holds a signed manifest."""
-
-    sha256: str
-    size: int
-
-
 class Variant(Answered):
     """One form of a release."""
 
     variant: str
-    digest: str
-    signer: str
-    envelope: Envelope
+    digest: str = Field(description="SHA-256 of the manifest, which is a blob")
+    publisher: str
     manifest: Json
 
 

@@ -1,4 +1,4 @@
-"""From a GGUF file to a published release: quantize, sign, upload, announce.
+"""From a GGUF file to a published release: quantize, upload, sign, announce.
 
 Nothing is visible on the controller before the last step, and blobs that are there already are not
 sent again, so a push that broke off is simply run again.
@@ -10,10 +10,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from sprat_proto.signing import SigningKey
+# The name below is the library's documented API; it re-exports it without saying so.
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import Signer
+from sprat_proto import canonical
 
 from sprat_controller.registry.quantize import quantize
-from sprat_controller.registry.signing import ReleaseTerms, SignedVariant, sign_variant
+from sprat_controller.registry.signing import (
+    BuiltVariant,
+    ReleaseTerms,
+    build_manifest,
+    with_release,
+)
 
 # What is being done, how much of it is done, and how much there is.
 Report: TypeAlias = Callable[[str, int, int], None]
@@ -34,8 +42,12 @@ class Destination(Protocol):
         """Upload a small blob."""
         ...
 
-    def publish(self, model: str, release: str, envelopes: Sequence[str]) -> None:
-        """Announce a release by the digests of its uploaded envelopes."""
+    def role_metadata(self, publisher: str) -> bytes | None:
+        """Return the newest metadata of a publisher's role; None: there is none yet."""
+        ...
+
+    def publish(self, release: ReleaseTerms, metadata: str) -> None:
+        """Announce a release by the digest of the uploaded next metadata of its publisher."""
         ...
 
 
@@ -43,40 +55,54 @@ def make_variants(
     source: Path,
     kinds: Sequence[str],
     terms: ReleaseTerms,
-    key: SigningKey,
     *,
     folder: Path,
     report: Report,
-) -> list[SignedVariant]:
-    """Quantize and sign each variant; the files land in `folder`.
+) -> list[BuiltVariant]:
+    """Quantize each variant and build its manifest; the files land in `folder`.
 
     Raises:
         QuantizeError: A variant cannot be made.
         ModelFileError: The source, or what was made of it, is no model that Sprat runs.
     """
-    made: list[SignedVariant] = []
+    made: list[BuiltVariant] = []
     for number, kind in enumerate(kinds):
         report(f"quantizing {kind}", number, len(kinds))
         path = folder / f"{terms.model}-{terms.release}-{kind}.gguf"
         quantize(source, path, kind)
-        made.append(sign_variant(path, kind, terms, key))
-    report("quantized and signed", len(kinds), len(kinds))
+        made.append(BuiltVariant(path, build_manifest(path, kind, terms)))
+    report("quantized", len(kinds), len(kinds))
     return made
 
 
-def upload(variants: Sequence[SignedVariant], destination: Destination, report: Report) -> None:
-    """Send what the destination does not have yet, then announce the release."""
+def upload(
+    variants: Sequence[BuiltVariant],
+    terms: ReleaseTerms,
+    key: Signer,
+    destination: Destination,
+    report: Report,
+) -> None:
+    """Send what the destination does not have yet, then sign and announce the release.
+
+    Raises:
+        MetadataError: The destination's metadata of this publisher was not signed by this key.
+    """
     for variant in variants:
         _upload_file(variant, destination, report)
-    for variant in variants:
-        if not destination.has_blob(variant.envelope_ref.sha256):
-            destination.put_bytes(variant.envelope_ref.sha256, variant.envelope)
-    first = variants[0].manifest
-    envelopes = [variant.envelope_ref.sha256 for variant in variants]
-    destination.publish(first.model, first.release, envelopes)
+        _upload_bytes(variant.payload, destination)
+    newest = destination.role_metadata(terms.publisher)
+    metadata = with_release(newest, variants, key, terms.created)
+    destination.publish(terms, _upload_bytes(metadata, destination))
 
 
-def _upload_file(variant: SignedVariant, destination: Destination, report: Report) -> None:
+def _upload_bytes(data: bytes, destination: Destination) -> str:
+    sha256 = canonical.sha256_hex(data)
+    if not destination.has_blob(sha256):
+        destination.put_bytes(sha256, data)
+    return sha256
+
+
+def _upload_file(variant: BuiltVariant, destination: Destination, report: Report) -> None:
     shard = variant.manifest.shards[0]
     what = f"uploading {variant.manifest.variant}"
     report(what, 0, shard.size)

@@ -1,23 +1,28 @@
-"""A publisher's side of trust: key files, and the signed manifest of a variant.
+"""A publisher's side of trust: key files, manifests, and the metadata of the publisher's own role.
 
 The private key stays on the publisher's machine (0600, with a passphrase if wanted); the controller
-gets the public half and, with each release, envelopes that it cannot make itself.
+gets, with each release, metadata that it cannot make itself. A publisher goes on from the newest
+metadata that it has signed itself: a controller cannot slip a release into it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+# The names below are the libraries' documented API; they re-export them without saying so.
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+from securesystemslib.signer import Signature, Signer
 from sprat_proto import canonical, gguf
-from sprat_proto.assignment import EnvelopeRef
 from sprat_proto.manifest import (
-    PAYLOAD_TYPE,
     PIECE_SIZE,
     SCHEMA,
     Activation,
@@ -29,6 +34,11 @@ from sprat_proto.manifest import (
     encode,
 )
 from sprat_proto.signing import KeyFileError, SigningKey, generate_private_pem
+from sprat_proto.trust import HARDWARE_IDS, custom_of, manifest_path, path_of
+from tuf.api.metadata import TargetFile, Targets
+
+from sprat_controller.trust.ceremony import TARGETS_LIFE, next_targets
+from sprat_controller.trust.words import MetadataError, read, seal
 
 RUNTIME: Final = "llama.cpp"
 MIN_RUNTIME: Final = "0.3.36"  # llama-cpp-python
@@ -45,25 +55,27 @@ class ReleaseTerms:
     activation: Activation
     licence: str
     created: datetime
+    publisher: str
+    hardware_ids: tuple[str, ...] = HARDWARE_IDS
+    chat_template: str | None = None  # None: what the model file says
 
 
 @dataclass(frozen=True)
-class SignedVariant:
-    """A variant ready to be uploaded: its file, its manifest, and the envelope around it."""
+class BuiltVariant:
+    """A variant ready to be uploaded: its file and its manifest."""
 
     path: Path
     manifest: Manifest
-    envelope: bytes
+
+    @property
+    def payload(self) -> bytes:
+        """The manifest's canonical bytes."""
+        return encode(self.manifest)
 
     @property
     def digest(self) -> str:
         """The variant's identity."""
-        return canonical.sha256_hex(encode(self.manifest))
-
-    @property
-    def envelope_ref(self) -> EnvelopeRef:
-        """The envelope as a blob."""
-        return EnvelopeRef(canonical.sha256_hex(self.envelope), len(self.envelope))
+        return canonical.sha256_hex(self.payload)
 
     @property
     def bits_per_weight(self) -> float:
@@ -120,14 +132,75 @@ def load_key(path: Path, password: bytes | None) -> SigningKey:
         raise KeyFileError(f"the key {path}: {error}") from error
 
 
-def sign_variant(path: Path, variant: str, terms: ReleaseTerms, key: SigningKey) -> SignedVariant:
-    """Build the manifest of a model file and sign it.
+def with_release(
+    newest: bytes | None, variants: Sequence[BuiltVariant], key: Signer, now: datetime
+) -> bytes:
+    """Return the next metadata of a publisher's role, with a new release in it, signed.
+
+    Args:
+        newest: The role's newest metadata, as the controller has it; None for a first release.
+        variants: Of the release.
+        key: The publisher's.
+        now: From when it is good, for a year.
 
     Raises:
-        gguf.ModelFileError: The file is no model that Sprat runs.
+        MetadataError: `newest` was not signed by this key.
     """
-    manifest = build_manifest(path, variant, terms)
-    return SignedVariant(path, manifest, key.sign(encode(manifest), PAYLOAD_TYPE))
+    signed = _next(newest, key, now)
+    for variant in variants:
+        path = path_of(variant.manifest)
+        target = TargetFile.from_data(path, variant.payload, ["sha256"])
+        target.unrecognized_fields["custom"] = msgspec.to_builtins(custom_of(variant.manifest))
+        signed.targets[path] = target
+    return seal(signed, [key])
+
+
+def without_release(newest: bytes, prefix: str, key: Signer, now: datetime) -> bytes:
+    """Return the next metadata of a publisher's role, without a release, signed.
+
+    Args:
+        newest: As for `with_release`.
+        prefix: What the paths of the release begin with: `release_prefix`.
+        key: The publisher's.
+        now: From when it is good, for a year.
+
+    Raises:
+        MetadataError: `newest` was not signed by this key, or does not name the release.
+    """
+    signed = _next(newest, key, now)
+    leaving = [path for path in signed.targets if path.startswith(prefix)]
+    if not leaving:
+        raise MetadataError(f"expected targets {prefix}…, found none")
+    for path in leaving:
+        del signed.targets[path]
+    return seal(signed, [key])
+
+
+def release_prefix(publisher: str, model: str, release: str) -> str:
+    """Return what the target paths of all variants of a release begin with."""
+    return manifest_path(publisher, model, release, "").removesuffix(".json")
+
+
+def _next(newest: bytes | None, key: Signer, now: datetime) -> Targets:
+    expires = now.replace(microsecond=0) + TARGETS_LIFE
+    if newest is None:
+        return Targets(version=1, expires=expires)
+    metadata = read(newest, Targets, "the publisher's newest metadata")
+    signature = metadata.signatures.get(key.public_key.keyid)
+    if signature is None or not _is_good(key, signature, metadata.signed_bytes):
+        raise MetadataError(
+            "expected the publisher's newest metadata to be signed by the key"
+            f" {key.public_key.keyid[:12]}, found it signed by others: nothing is added to that"
+        )
+    return next_targets(metadata.signed, expires=expires)
+
+
+def _is_good(key: Signer, signature: Signature, data: bytes) -> bool:
+    try:
+        key.public_key.verify_signature(signature, data)
+    except (UnverifiedSignatureError, VerificationError):
+        return False
+    return True
 
 
 def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:
@@ -138,13 +211,16 @@ def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:
         ManifestError: The terms do not make a valid manifest.
     """
     facts = gguf.facts(path, variant)
+    template = gguf.check(path).metadata.get("tokenizer.chat_template", "")
     sha256, pieces, size = _hash(path)
     manifest = Manifest(
         schema=SCHEMA,
+        publisher=terms.publisher,
         model=terms.model,
         release=terms.release,
         release_counter=terms.counter,
         variant=variant,
+        hardware_ids=list(terms.hardware_ids),
         runtime=RUNTIME,
         min_runtime=MIN_RUNTIME,
         created=terms.created.isoformat(timespec="seconds"),
@@ -155,6 +231,7 @@ def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:
         adapters=[],
         encodings=["raw"],
         facts=msgspec.structs.replace(facts, licence=terms.licence or facts.licence),
+        chat_template=str(template) if terms.chat_template is None else terms.chat_template,
         activation=terms.activation,
         disk_needed=size,
     )

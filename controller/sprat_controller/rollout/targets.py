@@ -11,12 +11,19 @@ import sqlalchemy
 from sprat_proto import fit, manifest
 from sqlmodel import Session, col
 
-from sprat_controller.errors import NotFoundError
+from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.rollout import hardware
 from sprat_controller.rollout.plan import Bound, DeviceFacts
 from sprat_controller.rollout.records import UNFINISHED
 from sprat_controller.rollout.requests import PlanRequest, Target
-from sprat_controller.store.tables import DesiredModel, Device, DeviceLabel, Execution, Variant
+from sprat_controller.store.tables import (
+    DesiredModel,
+    Device,
+    DeviceLabel,
+    Execution,
+    Release,
+    Variant,
+)
 
 _NAMED: Final = 5  # missing devices that an error names
 
@@ -34,7 +41,14 @@ def candidates(session: Session, model: str, release: str) -> list[fit.Candidate
 
     Raises:
         NotFoundError: No such model, or no such release of it.
+        ConflictError: Its publisher retired it.
     """
+    row = session.get(Release, (model, release))
+    if row is not None and row.retired_at is not None:
+        raise ConflictError(
+            "release_retired",
+            f"{model}@{release} was retired by its publisher: devices activate it no more",
+        )
     rows = _variants(session, (col(Variant.model) == model) & (col(Variant.release) == release))
     if rows:
         return list(rows.values())

@@ -96,10 +96,8 @@ def releases(session: Session, model: str) -> Sequence[Release]:
     return found
 
 
-def release(
-    session: Session, model: str, release: str
-) -> tuple[Release, list[tuple[Variant, Publisher]]]:
-    """Return a release and its variants with their signers, by name.
+def release(session: Session, model: str, release: str) -> tuple[Release, Sequence[Variant]]:
+    """Return a release and its variants, by name.
 
     Raises:
         NotFoundError: No such model or release.
@@ -111,9 +109,8 @@ def release(
             "release_not_found", f"the model {model} has no release {release!r}, only {known}"
         )
     variants = session.exec(
-        select(Variant, Publisher)
-        .join(Publisher, col(Publisher.key_id) == col(Variant.signer_key_id))
+        select(Variant)
         .where(Variant.model == model, Variant.release == release)
         .order_by(col(Variant.variant))
     )
-    return row, [(variant, publisher) for variant, publisher in variants]
+    return row, variants.all()

@@ -62,6 +62,7 @@ class MetadataRefusedError(RefusedError):
 
     def __init__(self, check: str, sentence: str) -> None:
         super().__init__("metadata_refused", f"check {check}: {sentence}", {"check": check})
+        self.sentence = sentence
 
 
 def current(session: Session, repository: Repository) -> Metadata:

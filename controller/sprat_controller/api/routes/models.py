@@ -12,10 +12,10 @@ from sprat_controller.access.policy import Actor, Permission
 from sprat_controller.api import schema
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
-from sprat_controller.api.parts import BlobsPart, DatabasePart, Now
-from sprat_controller.registry.publish import publish
+from sprat_controller.api.parts import BlobsPart, DatabasePart, Now, SignerPart
+from sprat_controller.registry.publish import Parts, Request, publish, retire
 from sprat_controller.store import queries
-from sprat_controller.store.tables import Publisher, Variant
+from sprat_controller.store.tables import Variant
 
 router = APIRouter(prefix="/models", tags=["models"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_MODELS))]
@@ -54,7 +54,7 @@ def show_release(
         return _release(session, model, release)
 
 
-@router.post("/{model}/releases", status_code=201, responses=error_answers(400, 409, 413, 422))
+@router.post("/{model}/releases", status_code=201, responses=error_answers(400, 409, 422, 503))
 def publish_release(
     model: str,
     body: schema.ReleaseRequest,
@@ -63,21 +63,34 @@ def publish_release(
     *,
     database: DatabasePart,
     blobs: BlobsPart,
+    signer: SignerPart,
     now: Now,
 ) -> schema.ReleaseDetail:
     """Publish what was uploaded, after named checks: all of it or nothing."""
-    is_new = publish(
-        database,
-        blobs,
-        model=model,
-        release=body.release,
-        envelopes=body.envelopes,
-        actor=actor.audit_name,
-        now=now,
-    )
+    request = Request(model, body.release, body.publisher, body.metadata, actor.audit_name, now)
+    is_new = publish(Parts(database, blobs, signer), request)
     response.status_code = 201 if is_new else 200
     with database.reading() as session:
         return _release(session, model, body.release)
+
+
+@router.post("/{model}/releases/{release}/retire", responses=error_answers(400, 404, 422, 503))
+def retire_release(
+    model: str,
+    release: str,
+    body: schema.RetireRequest,
+    actor: Pusher,
+    *,
+    database: DatabasePart,
+    blobs: BlobsPart,
+    signer: SignerPart,
+    now: Now,
+) -> schema.ReleaseDetail:
+    """Have no device activate a release anew; those that run it go on."""
+    request = Request(model, release, body.publisher, body.metadata, actor.audit_name, now)
+    retire(Parts(database, blobs, signer), request)
+    with database.reading() as session:
+        return _release(session, model, release)
 
 
 def _release(session: Session, model: str, release: str) -> schema.ReleaseDetail:
@@ -88,15 +101,15 @@ def _release(session: Session, model: str, release: str) -> schema.ReleaseDetail
         counter=row.counter,
         created_at=row.created_at,
         pushed_by=row.pushed_by,
-        variants=[_variant(variant, publisher) for variant, publisher in variants],
+        retired_at=row.retired_at,
+        variants=[_variant(variant) for variant in variants],
     )
 
 
-def _variant(row: Variant, publisher: Publisher) -> schema.Variant:
+def _variant(row: Variant) -> schema.Variant:
     return schema.Variant(
         variant=row.variant,
         digest=row.digest,
-        signer=publisher.name,
-        envelope=schema.Envelope(sha256=row.envelope_sha256, size=row.envelope_size),
+        publisher=row.publisher,
         manifest=manifest.to_builtins(manifest.decode(row.manifest)),
     )

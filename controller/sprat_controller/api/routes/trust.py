@@ -1,0 +1,97 @@
+"""Metadata of both repositories, for the people who sign it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Response, status
+from sprat_proto.trust import MAX_TARGETS_BYTES, Repository
+
+from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.api import schema
+from sprat_controller.api.auth import require
+from sprat_controller.api.errors import error_answers
+from sprat_controller.api.parts import BlobsPart, DatabasePart, Now, SignerPart
+from sprat_controller.audit import log
+from sprat_controller.audit.tags import Tag
+from sprat_controller.errors import RefusedError
+from sprat_controller.registry.blobs import BlobStore
+from sprat_controller.store.session import Database
+from sprat_controller.trust import repository
+from sprat_controller.trust.repository import MetadataRefusedError, Upload
+
+router = APIRouter(prefix="/trust", tags=["trust"])
+Reader = Annotated[Actor, Depends(require(Permission.READ_MODELS))]
+Manager = Annotated[Actor, Depends(require(Permission.MANAGE_TRUST))]
+Which = Annotated[Repository, Path(alias="repository")]
+
+
+@router.get("/{repository}")
+def list_metadata(which: Which, _: Reader, database: DatabasePart) -> schema.MetadataPage:
+    """All published files of a repository."""
+    with database.reading() as session:
+        found = repository.names(session, which)
+    return schema.MetadataPage(
+        items=[schema.MetadataFile(name=name, size=size) for name, size in found]
+    )
+
+
+@router.get("/{repository}/{name}", response_class=Response, responses=error_answers(404))
+def get_metadata(which: Which, name: str, _: Reader, database: DatabasePart) -> Response:
+    """One published file of a repository."""
+    with database.reading() as session:
+        data = repository.file(session, which, name)
+    return Response(data, media_type="application/json")
+
+
+@router.post(
+    "/{repository}", status_code=status.HTTP_201_CREATED, responses=error_answers(413, 422, 503)
+)
+def publish_metadata(
+    which: Which,
+    body: schema.MetadataRequest,
+    actor: Manager,
+    *,
+    database: DatabasePart,
+    blobs: BlobsPart,
+    signer: SignerPart,
+    now: Now,
+) -> schema.MetadataPage:
+    """Publish what people signed: all of it or nothing, and only what the client takes."""
+    try:
+        files = {name: _uploaded(blobs, name, sha256) for name, sha256 in body.files.items()}
+        upload = Upload(which, files, actor.audit_name, now)
+        with database.transaction() as session:
+            repository.publish(session, signer, blobs, upload)
+            found = repository.names(session, which)
+    except RefusedError as refusal:
+        _write_down(database, f"trust/{which}", actor, refusal, now)
+        raise
+    return schema.MetadataPage(
+        items=[schema.MetadataFile(name=name, size=size) for name, size in found]
+    )
+
+
+def _uploaded(blobs: BlobStore, name: str, sha256: str) -> bytes:
+    path = blobs.find(sha256)
+    size = path.stat().st_size
+    if size > MAX_TARGETS_BYTES:
+        raise MetadataRefusedError(
+            "sizes", f"{name[:120]} has {size} bytes, a device reads at most {MAX_TARGETS_BYTES}"
+        )
+    return path.read_bytes()
+
+
+def _write_down(
+    database: Database, subject: str, actor: Actor, refusal: RefusedError, now: Now
+) -> None:
+    with database.transaction() as session:
+        log.append(
+            session,
+            Tag.METADATA_REFUSED,
+            at=now,
+            actor=actor.audit_name,
+            subject=subject,
+            outcome="denied",
+            detail={"message": refusal.message, **refusal.details},
+        )
