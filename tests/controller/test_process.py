@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -11,10 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import BIN, Controller
-from sprat_controller import process
-from sprat_controller.config import DataFolder
-from sprat_controller.errors import StartupError
+from processes import BIN, Controller, wait_for
 from sprat_controller.main import main
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import AuditRecord
@@ -73,7 +72,7 @@ def test_a_killed_one_is_started_again(controller: Controller) -> None:
 
 
 def test_its_secrets_are_its_owners(controller: Controller) -> None:
-    for name in ("admin.token", "ca.key", "assignment.pem", "blob.secret", "settings.json"):
+    for name in ("admin.token", "blob.secret", "settings.json", "signer/signer.json"):
         assert (controller.data / name).stat().st_mode & 0o777 == 0o600, name
     assert controller.data.stat().st_mode & 0o777 == 0o700
 
@@ -145,17 +144,38 @@ def test_bad_flags_get_one_sentence(
     assert len(said.err.strip().splitlines()) == 1, said.err
 
 
-@pytest.mark.parametrize("name", ["ca.key", "assignment.pem", "blob.secret"])
-def test_a_key_that_is_missing_or_broken_is_named(tmp_path: Path, name: str) -> None:
-    data = tmp_path / "data"
-    main(["init", "--data", str(data)])
-    for content in (b"x", b""):
-        (data / name).write_bytes(content)
-        with pytest.raises(StartupError, match=str(data)):
-            process.read_keys(DataFolder(data))
-    (data / name).unlink()
-    with pytest.raises(StartupError, match=str(data)):
-        process.read_keys(DataFolder(data))
+@pytest.mark.parametrize(
+    "name", ["ca.pem", "blob.secret", "signer/director-online.pem", "signer/ca-issuer.crt.pem"]
+)
+def test_a_key_that_is_missing_or_broken_is_named(controller: Controller, name: str) -> None:
+    path = controller.data / name
+    before = path.read_bytes()
+    flags = ("--api-port", 0, "--grpc-port", 0)
+    for content in (b"x", None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+            path.chmod(0o600)
+        sentence = refused_among_log(command("run", "--data", controller.data, *flags))
+        assert path.name in sentence, sentence
+    path.write_bytes(before)
+    path.chmod(0o600)
+
+
+def test_the_signer_is_started_again_when_it_dies(controller: Controller) -> None:
+    controller.start()
+    signers = Path(f"/proc/{controller.pid}/task/{controller.pid}/children")
+    (first,) = map(int, signers.read_text().split())
+    os.kill(first, signal.SIGKILL)
+    wait_for("another signer", lambda: first not in map(int, signers.read_text().split()))
+    made = wait_for("the signer's socket", lambda: _can_enrol(controller))
+    assert made["token"].startswith("sprat1.")
+    assert controller.terminate() == 0
+
+
+def _can_enrol(controller: Controller) -> dict[str, str] | None:
+    answer = controller.sprat("enrolment", "create", "gw-1", "-o", "json", check=False)
+    return answer.json if answer.status == 0 else None
 
 
 def test_the_ready_file_says_where_everything_is(controller: Controller) -> None:

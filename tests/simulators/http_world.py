@@ -17,15 +17,18 @@ from sprat_controller.access import tokens
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.access.policy import Role
 from sprat_controller.api.app import make_app
-from sprat_controller.api.parts import AssignmentKey, Ids, LinkAddresses, Parts
+from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit.denials import Denials
-from sprat_controller.fleet.ca import CertificateAuthority
+from sprat_controller.fleet.ca import Root
+from sprat_controller.fleet.rate import Gate, Gates
 from sprat_controller.ids import new_secret
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_proto import approval
+
+from simulators.signing_desk import Desk
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOST = "ctl.example"
@@ -40,14 +43,16 @@ class HttpWorld:
         self.woken = 0
         self.policy = approval.NOBODY
         counter = itertools.count(1)
+        self.desk = Desk(folder, now=START)
         database = Database(sqlite_url(folder / "controller.db"))
         migrations.upgrade(database)
         self.parts = Parts(
             database=database,
             clock=lambda: self.now,
             ids=Ids(lambda: f"id-{next(counter):06d}", new_secret),
-            authority=CertificateAuthority.create(folder / "ca", START),
-            assignment_key=AssignmentKey("controller", "PEM"),
+            authority=Root.load(self.desk.root_file),
+            signer=self.desk.core,
+            gates=Gates(enrolment=Gate(), renewal=Gate()),
             blobs=BlobStore(folder / "blobs"),
             blob_credentials=BlobCredentials(b"s" * 32),
             denials=Denials(database),
@@ -84,6 +89,7 @@ class HttpWorld:
     def later(self, **delta: float) -> None:
         """Turn the clock."""
         self.now += timedelta(**delta)
+        self.desk.now = self.now
 
     def client(self, role: Role | None = Role.ADMIN) -> Client:
         """Return a client with a role's token, or with none."""

@@ -41,7 +41,13 @@ class Desk:
             issuer=issuer_key,
             issuer_certificate=make_issuer(self.root, root_key, issuer_key.public_key(), self.now),
         )
+        self.root_file.write_bytes(self.root_pem)
         self.open()
+
+    @property
+    def root_file(self) -> Path:
+        """The root's certificate."""
+        return self.folder / "ca.pem"
 
     def open(self) -> None:
         """Open the records as a start of the process does."""

@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 from simulators.blob_source import BlobSource, serving
 from simulators.models import Shape, write_model
-from simulators.shop import NOW, Shop
+from simulators.pki import Pki
+from simulators.shop import Shop
 from simulators.signed import Signer
 from sprat_agent.registry.fetch import Access, Fetcher, Sources
 from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.registry.store import Store
-from sprat_controller.fleet.ca import CertificateAuthority
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("authority")
-    ca = CertificateAuthority.create(folder, NOW)
-    pair = ca.issue_server(["127.0.0.1"], NOW)
+    ca = Pki()
+    pair = ca.server()
     (folder / "server.pem").write_bytes(pair.certificate_pem)
     (folder / "server.key").write_bytes(pair.key_pem)
-    (folder / "root.pem").write_bytes(ca.certificate_pem)
+    (folder / "root.pem").write_bytes(ca.root_pem)
     return folder
 
 

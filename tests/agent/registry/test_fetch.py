@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from simulators.blob_source import BlobSource, serving
-from simulators.shop import NOW, Shop
+from simulators.pki import Pki
+from simulators.shop import Shop
 from simulators.signed import PIECE, Release, Signer, pieces_of, release
 from sprat_agent.registry.fetch import Fetcher, Sources
 from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.sync.ports import ExecutionError, RetryLaterError
-from sprat_controller.fleet.ca import CertificateAuthority
 from sprat_proto.assignment import EnvelopeRef
 from sprat_proto.manifest import MAX_ENVELOPE_BYTES
 from sprat_proto.states import ReasonCode
@@ -193,7 +193,7 @@ async def test_a_source_with_a_strangers_certificate_is_not_spoken_to(
 ) -> None:
     one = published(shop)
     other = BlobSource(dict(one.blobs))
-    pair = CertificateAuthority.create(tmp_path / "other", NOW).issue_server(["127.0.0.1"], NOW)
+    pair = Pki("other").server()
     (tmp_path / "c.pem").write_bytes(pair.certificate_pem)
     (tmp_path / "k.pem").write_bytes(pair.key_pem)
     with serving(other, tmp_path / "c.pem", tmp_path / "k.pem"):

@@ -10,14 +10,13 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from simulators.operator_api import OperatorApi
+from simulators.pki import Pki
 from simulators.sprat_command import Sprat
-from sprat_controller.fleet.ca import CertificateAuthority
 
 SPRAT = Path(sys.executable).parent / "sprat"
 # A first answer that is an object without what a rollout has: a controller with a defect.
@@ -117,8 +116,7 @@ def tls_server(folder: Path) -> Generator[int]:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    now = datetime.now(UTC)  # noqa: TID251 - TLS itself reads the clock
-    made = CertificateAuthority.create(folder / "ca", now).issue_server(["127.0.0.1"], now)
+    made = Pki().server()
     (folder / "cert.pem").write_bytes(made.certificate_pem)
     (folder / "key.pem").write_bytes(made.key_pem)
     return folder / "cert.pem", folder / "key.pem"
