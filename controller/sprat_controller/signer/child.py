@@ -1,7 +1,7 @@
 """The signer as a child of the controller: for who has no service manager to run both.
 
 When the controller is root and there is a user `sprat-signer`, the child is that user, and the
-folder is its own.
+folder is its own. It ends when its standard input does: also when the controller was killed.
 """
 
 from __future__ import annotations
@@ -60,16 +60,18 @@ class _Child:
     async def start(self) -> None:
         folder = self._folder
         folder.socket.unlink(missing_ok=True)
+        # uvloop cannot start a process as another user: it becomes that user itself.
+        user = ("--user", USER) if _own(folder) else ()
         with (folder.path / _LOG_FILE).open("ab") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "sprat_controller.signer.main", "run", "--data", str(folder.path)),
-                stdin=asyncio.subprocess.DEVNULL,
+                *("-m", "sprat_controller.signer.main", "run", "--child", *user),
+                *("--data", str(folder.path)),
+                stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 # Ctrl-C at the console is for the controller, which ends the signer last.
                 start_new_session=True,
-                user=_own(folder),
             )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -116,14 +118,17 @@ class _Child:
         )
 
 
-def _own(folder: SignerFolder) -> int | None:
-    """Return the user to run as, who owns the folder from now on; None: the controller's own."""
+def _own(folder: SignerFolder) -> bool:
+    """Give the folder to the signer's own user; False: there is none, or we may not."""
     if os.geteuid() != 0:
-        return None
+        return False
     try:
         user = pwd.getpwnam(USER)
     except KeyError:
-        return None
+        return False
+    # To pass through the controller's folder, not to read it.
+    os.chown(folder.path.parent, -1, user.pw_gid)
+    folder.path.parent.chmod(0o710)
     for path in (folder.path, *folder.path.iterdir()):
-        os.chown(path, user.pw_uid, user.pw_gid)
-    return user.pw_uid
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    return True

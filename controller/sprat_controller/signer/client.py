@@ -119,7 +119,8 @@ class SignerClient:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(self._timeout_s)
         try:
-            connection.connect(str(self._path))
+            with wire.short_path(self._path) as short:
+                connection.connect(short)
         except BaseException:
             connection.close()
             raise

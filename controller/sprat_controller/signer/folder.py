@@ -56,6 +56,11 @@ class SignerFolder:
         return self.path / "signer.sock"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that signs."""
+        return self.path / "lock"
+
+    @property
     def issuer_certificate(self) -> Path:
         """The issuer's certificate, PEM."""
         return self.path / "ca-issuer.crt.pem"

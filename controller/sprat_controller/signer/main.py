@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import logging
 import os
+import pwd
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from sprat_controller import __version__
 from sprat_controller.clock import system_clock
@@ -17,6 +22,9 @@ from sprat_controller.errors import StartupError
 from sprat_controller.signer import rotation
 from sprat_controller.signer.folder import SignerFolder
 from sprat_controller.signer.server import SignerServer
+
+_LOCK_TRIES: Final = 50
+_LOCK_PAUSE_S: Final = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run_ = verbs.add_parser("run", help="serve on a Unix socket until SIGTERM")
     run_.add_argument("--data", type=Path, required=True, metavar="DIR")
+    run_.add_argument("--child", action="store_true", help="end when the standard input does")
+    run_.add_argument("--user", metavar="NAME", help="become this user; for root")
     for verb, help_ in (
         ("new-key", "make the next key of a role; nothing is signed with it yet"),
         ("use-key", "sign with the next key from the next start on; the one so far is set aside"),
@@ -49,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "use-key":
                 say(f"{rotation.use_key(folder, asked.name)}; start the signer anew")
             case _:
-                run(folder)
+                if asked.user is not None:
+                    _become(asked.user)
+                run(folder, is_child=asked.child)
     except StartupError as error:
         print(f"sprat-signer: {error.message}", file=sys.stderr)  # noqa: T201 - for people
         return 1
@@ -61,28 +73,72 @@ def say(text: str) -> None:
     print(text)  # noqa: T201 - the command's output
 
 
-def run(folder: SignerFolder) -> None:
-    """Serve until SIGTERM or SIGINT.
+def run(folder: SignerFolder, *, is_child: bool) -> None:
+    """Serve until SIGTERM or SIGINT; a child also ends with its standard input.
 
     Raises:
         StartupError: A key cannot be had, or the socket cannot be made.
     """
-    uids = frozenset({os.geteuid(), 0, *folder.settings().users})
-    server = SignerServer(folder.open(system_clock), folder.socket, uids)
+    with _held(folder):
+        uids = frozenset({os.geteuid(), 0, *folder.settings().users})
+        server = SignerServer(folder.open(system_clock), folder.socket, uids)
+        try:
+            server.bind()
+        except OSError as error:
+            raise StartupError(
+                "signer_socket", f"the socket {folder.socket} cannot be made: {error}"
+            ) from error
+
+        def stop(_signal: int, _frame: object) -> None:
+            # Not in the handler: it interrupts the thread that holds the server's lock.
+            threading.Thread(target=server.stop).start()
+
+        for received in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(received, stop)
+        if is_child:
+            threading.Thread(target=_when_alone, args=(server.stop,), daemon=True).start()
+        server.serve()
+
+
+def _become(name: str) -> None:
+    """Be another user from here on, before any key is read."""
     try:
-        server.bind()
+        user = pwd.getpwnam(name)
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+    except (KeyError, OSError) as error:
+        raise StartupError("signer_user", f"the signer cannot be user {name!r}: {error}") from error
+
+
+def _when_alone(then: Callable[[], None]) -> None:
+    """Wait for the end of the standard input: that of the controller, however it ended."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    then()
+
+
+@contextmanager
+def _held(folder: SignerFolder) -> Generator[None]:
+    """Hold the folder, after a signer that is just ending: there is one name of one socket."""
+    try:
+        file = folder.lock.open("w")
     except OSError as error:
         raise StartupError(
-            "signer_socket", f"the socket {folder.socket} cannot be made: {error}"
+            "signer_folder", f"{folder.path} is no signer's folder: {error.strerror}"
         ) from error
-
-    def stop(_signal: int, _frame: object) -> None:
-        # Not in the handler: it interrupts the thread that holds the server's lock.
-        threading.Thread(target=server.stop).start()
-
-    for received in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(received, stop)
-    server.serve()
+    with file:
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(_LOCK_PAUSE_S)
+        else:
+            raise StartupError(
+                "signer_running", f"another signer is using {folder.path}: stop it first"
+            )
+        yield
 
 
 if __name__ == "__main__":

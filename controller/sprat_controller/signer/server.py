@@ -49,7 +49,8 @@ class SignerServer:
         """
         fresh = self._path.with_name(f".{self._path.name}.new")
         fresh.unlink(missing_ok=True)
-        self._socket.bind(str(fresh))
+        with wire.short_path(fresh) as short:
+            self._socket.bind(short)
         fresh.chmod(0o660)
         self._socket.listen(MAX_CONNECTIONS)
         # The name appears when somebody answers behind it.

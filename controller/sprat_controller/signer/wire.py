@@ -1,14 +1,17 @@
 """What travels between the controller and its signer.
 
 A length (4 bytes, big-endian), and so much MessagePack. One request, one answer, any number of
-times over a connection. Pure but for `receive`.
+times over a connection. Pure but for `receive` and `short_path`.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -134,6 +137,20 @@ def decode_answer(body: bytes) -> Answer:
         FrameError: It is none.
     """
     return _decode(_answers.decode, body)
+
+
+@contextmanager
+def short_path(path: Path) -> Generator[str]:
+    """Yield another path of a socket: one of 108 bytes or more is neither bound nor reached.
+
+    Raises:
+        OSError: Its folder cannot be opened.
+    """
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def receive(connection: socket.socket) -> bytes | None:
