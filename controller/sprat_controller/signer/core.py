@@ -83,6 +83,11 @@ class SignerCore:
         self._device_life = device_life
         self._lock = threading.Lock()
         self._buckets: dict[str, Bucket] = {}
+        with records.transaction():
+            ids = (self._director.public_key.keyid, self._image.public_key.keyid)
+            if records.begin_with(*ids):
+                detail = {"director": ids[0], "image": ids[1]}
+                records.note("keys:replaced", "signer", "success", clock(), detail)
 
     def issue_plan(self, assignment: Assignment, targets: Sequence[PlannedTarget]) -> IssuedPlan:
         """Return new director metadata for the assignment's device; see `Signer`."""

@@ -33,6 +33,7 @@ CREATE TABLE image_online (
     snapshot INTEGER NOT NULL,
     timestamp INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE signing_key (role TEXT PRIMARY KEY, key_id TEXT NOT NULL) STRICT;
 CREATE TABLE revoked_device (device_id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
 CREATE TABLE revoked_serial (serial TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
 CREATE TABLE audit (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
@@ -82,6 +83,30 @@ class Records:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    # Keys
+
+    def begin_with(self, director: str, image: str) -> bool:
+        """Forget what earlier keys signed for, and tell whether there were any.
+
+        A thief of the controller may have had the highest versions signed. Devices forget them when
+        a ceremony replaces the key, and so does the signer; else nothing could be signed any more.
+        TUF versions go on: they follow the clock, not the caller.
+        """
+        is_director_new = self._is_new("director", director)
+        is_image_new = self._is_new("image", image)
+        if is_director_new:
+            self._connection.execute("UPDATE plan SET assignment_version = 0")
+        if is_image_new:
+            self._connection.execute("DELETE FROM image_role")
+        return is_director_new or is_image_new
+
+    def _is_new(self, role: str, key_id: str) -> bool:
+        row = self._one("SELECT key_id FROM signing_key WHERE role = ?", role)
+        if row is not None and row[0] == key_id:
+            return False
+        self._connection.execute("INSERT OR REPLACE INTO signing_key VALUES (?, ?)", (role, key_id))
+        return row is not None
 
     # Plans
 

@@ -263,6 +263,29 @@ def test_the_issuer_and_the_director_may_be_replaced_and_versions_go_on(desk: De
     assert list(read(after.targets, Targets, "targets").signatures) == [by]
 
 
+def test_t22_versions_that_a_thief_drove_up_go_with_the_key(desk: Desk) -> None:
+    highest = 1 << 53
+    desk.core.issue_plan(assigned(highest), targets(assigned(highest)))
+    desk.core.sign_timestamp({"targets": 1 << 31, "pub-acme": 1 << 31, "pub-thief": 1})
+    desk.reopen()  # to start anew is not enough
+    with pytest.raises(SignerRefusedError, match="a plan never goes back"):
+        desk.core.issue_plan(assigned(7), targets(assigned(7)))
+    with pytest.raises(SignerRefusedError, match="nothing goes back"):
+        desk.core.sign_timestamp({"targets": 3, "pub-acme": 2, "pub-thief": 1})
+    desk.keys = replace(desk.keys, director=ed25519.Ed25519PrivateKey.generate())
+    desk.reopen()
+    desk.core.issue_plan(assigned(7), targets(assigned(7)))
+    with pytest.raises(SignerRefusedError, match="nothing goes back"):
+        desk.core.sign_timestamp({"targets": 3, "pub-acme": 2, "pub-thief": 1})
+    desk.keys = replace(desk.keys, image=ed25519.Ed25519PrivateKey.generate())
+    desk.reopen()
+    desk.core.sign_timestamp({"targets": 3, "pub-acme": 2})
+    assert [tag for tag, _ in tag_and_outcome(desk)].count("signer:keys:replaced") == 2
+    desk.reopen()
+    with pytest.raises(SignerRefusedError, match="a plan never goes back"):
+        desk.core.issue_plan(assigned(6), targets(assigned(6)))
+
+
 def test_a_csr_says_nothing_about_what_it_gets(desk: Desk) -> None:
     ca = x509.BasicConstraints(ca=True, path_length=None)
     hostile = csr_of(new_key(), "controller", ca)
