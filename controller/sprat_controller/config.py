@@ -9,7 +9,6 @@ import ipaddress
 import json
 import os
 import re
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,10 +107,21 @@ class DataFolder:
         Raises:
             StartupError: The settings cannot be read.
         """
+        return self._settings()[0]
+
+    def machine(self) -> str:
+        """Return what the machine was called when `init` ran: the signer certifies no later name.
+
+        Raises:
+            StartupError: The settings cannot be read.
+        """
+        return self._settings()[1]
+
+    def _settings(self) -> tuple[tuple[str, ...], str]:
         try:
             found: Any = json.loads(self.settings.read_text(encoding="utf-8"))
             hosts = cast("list[str]", found["hosts"])
-            return tuple(check_host(host) for host in hosts)
+            return tuple(check_host(host) for host in hosts), str(found["machine"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StartupError(
                 "bad_settings",
@@ -189,10 +199,16 @@ def parse_broker(text: str, managed_port: int) -> Broker | None:
     raise ValueError(f"expected off, managed or mqtts://HOST:PORT, found {text!r}")
 
 
-def server_names(hosts: Sequence[str], listen: str) -> list[str]:
-    """Return all names that a server's certificate should hold, the most public first."""
+def server_names(hosts: Sequence[str], listen: str, machine: str) -> list[str]:
+    """Return all names that a server's certificate should hold, the most public first.
+
+    Args:
+        hosts: What `init` was told.
+        listen: Address that the servers listen on.
+        machine: Name of the machine; left out if it is no host name.
+    """
     local = ["localhost", "127.0.0.1", "::1"]
-    names = [*hosts, *([] if is_wildcard(listen) else [listen]), socket.gethostname(), *local]
+    names = [*hosts, *([] if is_wildcard(listen) else [listen]), machine, *local]
     return [name for name in dict.fromkeys(names) if _is_host(name)]
 
 

@@ -168,7 +168,8 @@ def _make(folder: DataFolder, hosts: Sequence[str], clock: Clock, offline: _Offl
     signer = _signer(folder, hosts, root_key, now)
     if not folder.blob_secret.exists():
         write_private(folder.blob_secret, secrets.token_bytes(MIN_SECRET_BYTES))
-    write_private(folder.settings, json.dumps({"hosts": list(hosts)}).encode())
+    settings = {"hosts": list(hosts), "machine": socket.gethostname()}
+    write_private(folder.settings, json.dumps(settings).encode())
     database = Database(sqlite_url(folder.database))
     try:
         migrations.upgrade(database)
@@ -193,7 +194,7 @@ def _signer(
         root = x509.load_pem_x509_certificate(data.ca.read_bytes())
         made = make_issuer(root, root_key, issuer.public_key(), now)
         _write_public(signer.issuer_certificate, made.public_bytes(Encoding.PEM))
-    names = server_names(hosts, socket.gethostname())
+    names = server_names(hosts, "127.0.0.1", socket.gethostname())
     settings = Settings(server_names=names, users=[os.geteuid()])
     write_private(signer.settings_file, msgspec.json.encode(settings))
     return signer

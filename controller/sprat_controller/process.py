@@ -59,7 +59,7 @@ from sprat_controller.signer.folder import SignerFolder
 from sprat_controller.signer.port import Signer
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
-from sprat_controller.trust import timestamps
+from sprat_controller.trust.timestamps import TimestampJob
 
 _log = logging.getLogger(__name__)
 
@@ -209,14 +209,16 @@ def _core(
     api_port: int,
 ) -> Core:
     root, credentials = Root.load(folder.ca), _blob_credentials(folder)
-    names = server_names(folder.hosts(), options.listen)
+    names = server_names(folder.hosts(), options.listen, folder.machine())
     base = f"https://{bracketed(names[0])}:{api_port}"
     hub, denials = Hub(), Denials(database)
     runner = Runner(database, signer, hub.push)
 
+    timestamp = TimestampJob(database, signer)
+
     def look() -> None:
         runner.run_due(clock())
-        timestamps.renew_due(database, signer, clock())
+        timestamp.look(clock())
 
     clockwork = Clockwork(look)
     client = certified(signer, "client", CONTROLLER_NAME)

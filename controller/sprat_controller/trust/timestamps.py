@@ -26,7 +26,29 @@ from sprat_controller.trust.folder import TIMESTAMP, Metadata
 from sprat_controller.trust.words import read, until
 
 RENEW_BEFORE: Final = timedelta(days=6)
+# To look costs reading all metadata; after a failure an alarm is written down each time.
+LOOK_EVERY: Final = timedelta(hours=1)
+RETRY_AFTER: Final = timedelta(minutes=10)
 _logger: Final = logging.getLogger(__name__)
+
+
+class TimestampJob:
+    """Has the timestamp renewed when it is due; may be asked at any rate, by one thread."""
+
+    def __init__(self, database: Database, signer: Signer) -> None:
+        self._database = database
+        self._signer = signer
+        self._looked: datetime | None = None
+        self._pause = RETRY_AFTER
+
+    def look(self, now: datetime) -> None:
+        """Renew what is due, if it was not looked at lately."""
+        # A clock that was set back makes it due, too.
+        if self._looked is not None and timedelta() <= now - self._looked < self._pause:
+            return
+        self._looked, self._pause = now, RETRY_AFTER
+        if renew_due(self._database, self._signer, now):
+            self._pause = LOOK_EVERY
 
 
 def ends_at(metadata: Metadata) -> datetime | None:

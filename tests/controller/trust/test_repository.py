@@ -383,6 +383,23 @@ def test_a_timestamp_that_cannot_be_renewed_is_an_alarm(
     assert tags[-1] == Tag.TIMESTAMP_LATE.value
 
 
+def test_the_timestamp_is_looked_at_hourly_and_alarmed_about_every_ten_minutes(desk: Desk) -> None:
+    job = timestamps.TimestampJob(desk.database, desk.signer)
+    desk.signer.is_away = True
+    begin = NOW + timedelta(days=3)
+    for seconds in range(0, 25 * 60, 10):
+        job.look(begin + timedelta(seconds=seconds))
+    with desk.database.reading() as session:
+        tags = session.exec(select(AuditRecord.tag)).all()
+    assert tags.count(Tag.TIMESTAMP_LATE.value) == 3
+    desk.signer.is_away = False
+    before = desk.current().files["timestamp.json"]
+    job.look(begin + timedelta(minutes=29))
+    assert desk.current().files["timestamp.json"] == before
+    job.look(begin + timedelta(minutes=30))
+    assert desk.current().files["timestamp.json"] != before
+
+
 def test_a_root_of_the_director_is_not_published_before_its_signer_has_the_key(desk: Desk) -> None:
     fresh = CryptoSigner.generate_ed25519()
     swap = ceremony.Replacement("director-online", "director-online", fresh.public_key, "new")
