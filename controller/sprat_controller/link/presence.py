@@ -191,7 +191,8 @@ def plan_to_send(device: Known, has: Has, now: datetime) -> Send:
     if has.assignment_version > device.assigned_version:
         return Send.NEXT
     is_old = not timedelta() <= now - device.plan_issued_at < RENEW_AFTER
-    if is_old or device.plan_root != device.root_version:
+    root_version = device.root_version or 0  # none yet: no device takes in anything
+    if is_old or device.plan_root != root_version:
         return Send.RENEWED
     plan_version = device.plan_version or 0
     if has.plan_version > plan_version:
@@ -199,6 +200,6 @@ def plan_to_send(device: Known, has: Has, now: datetime) -> Send:
     behind = (
         has.assignment_version < device.assigned_version
         or has.plan_version < plan_version
-        or has.root_version < (device.root_version or 0)
+        or has.root_version < root_version
     )
     return Send.NEWEST if behind else Send.NOTHING

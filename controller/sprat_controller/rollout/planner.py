@@ -136,7 +136,11 @@ def next_due(
         return rollout.start_at
     if rollout.state not in (RolloutState.RUNNING, RolloutState.PAUSED) or not unfinished:
         return None
-    deadlines = [one.deadline_at for one in unfinished if one.deadline_at is not None]
+    deadlines = [
+        one.deadline_at
+        for one in unfinished
+        if one.deadline_at is not None and one.state is ExecutionState.IN_PROGRESS
+    ]
     return min([*deadlines, now + RECHECK])
 
 

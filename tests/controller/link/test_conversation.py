@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulators.controlled import BIG, SimDevice, World, a_profile
+from simulators.controlled import BIG, START, SimDevice, World, a_profile
 from sprat_controller.audit.tags import Tag
+from sprat_controller.fleet import inventory
 from sprat_controller.link.conversation import reconnect_spread_s
-from sprat_controller.link.known import judge
+from sprat_controller.link.known import Known, judge
+from sprat_controller.link.presence import Has, Send, plan_to_send
+from sprat_controller.rollout.requests import Target
 from sprat_controller.store.tables import (
     AssignmentRow,
     Device,
@@ -46,7 +51,7 @@ def test_hello_is_welcomed_and_its_profile_kept(world: World) -> None:
     world.enrol("a")
     device = SimDevice(world, "a", BIG)
     welcome = device.hello()[0].welcome
-    assert (welcome.capability, welcome.heartbeat_s, welcome.reconnect_spread_s) == (1, 60, 1)
+    assert (welcome.capability, welcome.heartbeat_s, welcome.reconnect_spread_s) == (2, 60, 1)
     assert list(welcome.blob_base_urls) == ["https://c.test:7770/blobs"]
     assert world.credentials.check(welcome.blob_credential, world.now) == "a"
     assert welcome.controller_time_ms == int(world.now.timestamp() * 1000)
@@ -100,6 +105,91 @@ def test_an_older_assignment_is_replaced_at_hello_and_at_each_heartbeat(world: W
     assert device.heartbeat() == []
     fresh = SimDevice(world, "a", BIG)
     assert [one.assignment.version for one in fresh.hello() if one.HasField("assignment")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("has", "is_quarantined", "age", "expected"),
+    [
+        (Has(3, 100, 1), False, 0, Send.NOTHING),
+        (Has(2, 100, 1), False, 0, Send.NEWEST),
+        (Has(3, 99, 1), False, 0, Send.NEWEST),
+        (Has(3, 100, 0), False, 0, Send.NEWEST),
+        (Has(4, 100, 1), False, 0, Send.NEXT),
+        (Has(3, 101, 1), False, 0, Send.RENEWED),
+        (Has(3, 100, 1), False, 1, Send.RENEWED),
+        (Has(3, 100, 1), False, -1, Send.RENEWED),
+        (Has(0, 0, 0), True, 5, Send.NOTHING),
+    ],
+)
+def test_what_a_device_is_sent_depends_on_what_it_has(
+    has: Has, *, is_quarantined: bool, age: int, expected: Send
+) -> None:
+    assert plan_to_send(a_known(is_quarantined, age), has, START) is expected
+
+
+def test_a_new_root_of_the_director_has_every_plan_signed_anew() -> None:
+    known = replace(a_known(), root_version=2)
+    assert plan_to_send(known, Has(3, 100, 2), START) is Send.RENEWED
+
+
+def a_known(is_quarantined: bool = False, age_days: int = 0) -> Known:  # noqa: FBT001, FBT002 - a table's row
+    return Known(
+        id="a",
+        state="IN_SYNC",
+        profile=None,
+        obeyed_version=3,
+        running={},
+        report_seq=0,
+        audit_seq=0,
+        audit_hash="",
+        is_quarantined=is_quarantined,
+        assigned_version=3,
+        plan_version=100,
+        plan_issued_at=START - timedelta(days=age_days),
+        plan_root=1,
+        root_version=1,
+    )
+
+
+def test_a_plan_is_renewed_daily_without_a_new_assignment(world: World) -> None:
+    device, _, _ = world.under_way()
+    device.heartbeat()
+    first = device.plan_version
+    world.wait(hours=25)
+    device.heartbeat()
+    assert device.plan_version > first
+    assert device.version == 1
+    assert device.heartbeat() == []
+
+
+def test_t38_a_device_that_left_the_target_before_its_turn_gets_no_plan(world: World) -> None:
+    moved, stays = world.join("a", site="lyon"), world.join("b", site="lyon")
+    view = world.create(target=Target({"site": "lyon"}), max_in_progress=1)
+    world.run_due()
+    assert stays.heartbeat() == []
+    moved.sync()
+    with world.database.transaction() as session:
+        inventory.relabel(session, "b", {"site": "nice"}, actor="token:ann", now=world.now)
+    world.run_due()
+    assert world.states(view.id) == {"a": ExecutionState.SUCCEEDED, "b": ExecutionState.CANCELED}
+    assert stays.heartbeat() == []
+    assert stays.assignment is None
+    (reason,) = [one.reason for one in world.service.executions(view.id) if one.device_id == "b"]
+    assert reason is not None
+    assert reason["code"] == "OUT_OF_SCOPE"
+
+
+def test_without_the_signer_a_device_is_welcomed_and_told_later(world: World) -> None:
+    device, _, _ = world.under_way()
+    device.heartbeat()
+    world.wait(hours=25)
+    world.signer.is_away = True
+    before = device.plan_version
+    assert device.hello()[0].HasField("welcome")
+    assert device.plan_version == before
+    world.signer.is_away = False
+    device.heartbeat()
+    assert device.plan_version > before
 
 
 def test_a_device_that_obeys_what_we_do_not_know_gets_a_higher_version(world: World) -> None:

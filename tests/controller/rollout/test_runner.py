@@ -228,7 +228,7 @@ def test_a_second_replica_with_the_same_decision_changes_nothing(world: World) -
     view = world.create()
     world.run_due()
     device.sync()
-    one, two = (Runner(world.database, world.key, world._push) for _ in range(2))
+    one, two = (Runner(world.database, world.signer, world._push) for _ in range(2))
     world.publish("2.0.0", counter=2)
     view = world.create("2.0.0")
     world.pushed.clear()
