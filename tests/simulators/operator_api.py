@@ -5,7 +5,6 @@ It answers as the API's contract says and keeps what it was told, so that a test
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -62,6 +61,8 @@ class OperatorApi:
         self.devices: dict[str, Json] = {}
         self.models: dict[str, list[Json]] = {}
         self.blobs: dict[str, bytes] = {}
+        # Published metadata by repository and name; a test founds it (`simulators.image_keys`).
+        self.trust: dict[str, dict[str, bytes]] = {"image": {}, "director": {}}
         self.specs: dict[str, str] = {}  # frozen specifications, by rollout
         self.bundle: list[tuple[str, bytes]] = []  # the small members of any bundle
         self.sizes: dict[str, int] = {}  # of blobs that have another than they should
@@ -152,8 +153,7 @@ class OperatorApi:
     def create(self, _request: httpx.Request, body: Json, kind: str) -> httpx.Response:
         made = {"id": f"id-{len(self.lists[kind]) + 1}", "created_at": CREATED, **body}
         self.lists[kind].append(made)
-        secret = {} if kind == "publishers" else {"token": f"secret-{made['id']}"}
-        return httpx.Response(201, json=made | secret)
+        return httpx.Response(201, json=made | {"token": f"secret-{made['id']}"})
 
     def delete(self, _request: httpx.Request, _body: Json, kind: str, one: str) -> httpx.Response:
         self._find(self.lists[kind], one, kind)
@@ -178,6 +178,11 @@ class OperatorApi:
         device.update(body)
         return httpx.Response(200, json=device)
 
+    def release_device(self, _request: httpx.Request, body: Json, name: str) -> httpx.Response:
+        device = self._find(list(self.devices.values()), name, "device")
+        device.update({"quarantined_at": None, "accepts_older": body["accept_older"]})
+        return httpx.Response(200, json=device)
+
     def list_models(self, request: httpx.Request, _body: Json) -> httpx.Response:
         models = [{"model": model, "releases": found} for model, found in self.models.items()]
         return self._page(request, models)
@@ -197,19 +202,45 @@ class OperatorApi:
         releases = self.models.setdefault(model, [])
         if any(release["release"] == body["release"] for release in releases):
             raise RefusalError(409, "release_exists", f"{model} has {body['release']} already")
-        variants = [self._variant(sha256) for sha256 in body["envelopes"]]
+        data = self.blobs[body["metadata"]]
+        signed = json.loads(data)["signed"]
+        self.trust["image"][f"{signed['version']}.pub-{body['publisher']}.json"] = data
+        prefix = f"m/{body['publisher']}/{model}/{body['release']}+"
+        variants = [
+            self._variant(target["hashes"]["sha256"])
+            for path, target in sorted(signed["targets"].items())
+            if path.startswith(prefix)
+        ]
         counter = variants[0]["manifest"]["release_counter"]
         releases.append({"release": body["release"], "counter": counter, "variants": variants})
         return httpx.Response(201, json=releases[-1])
 
-    def _variant(self, envelope: str) -> Json:
-        payload = canonical_payload(self.blobs[envelope])
-        read = manifest.to_builtins(manifest.decode(payload))
-        return {
-            "variant": read["variant"],
-            "digest": canonical.sha256_hex(payload),
-            "manifest": read,
-        }
+    def retire(self, _request: httpx.Request, body: Json, model: str, at: str) -> httpx.Response:
+        data = self.blobs[body["metadata"]]
+        version = json.loads(data)["signed"]["version"]
+        self.trust["image"][f"{version}.pub-{body['publisher']}.json"] = data
+        for found in self.models.get(model, []):
+            if found["release"] == at:
+                found["retired_at"] = CREATED
+                return httpx.Response(200, json={"model": model, **found})
+        raise RefusalError(404, "release_not_found", f"there is no release {model}@{at}")
+
+    def _variant(self, sha256: str) -> Json:
+        read = manifest.to_builtins(manifest.decode(self.blobs[sha256]))
+        return {"variant": read["variant"], "digest": sha256, "manifest": read}
+
+    def list_trust(self, request: httpx.Request, _body: Json, which: str) -> httpx.Response:
+        found = self.trust[which]
+        return self._page(request, [{"name": name, "size": len(found[name])} for name in found])
+
+    def one_trust(self, _request: httpx.Request, _: Json, which: str, name: str) -> httpx.Response:
+        if name not in self.trust[which]:
+            raise RefusalError(404, "metadata_not_found", f"there is no metadata {name}")
+        return httpx.Response(200, content=self.trust[which][name])
+
+    def publish_trust(self, _request: httpx.Request, body: Json, which: str) -> httpx.Response:
+        self.trust[which] |= {name: self.blobs[sha256] for name, sha256 in body["files"].items()}
+        return httpx.Response(201, json={"items": [], "next": None})
 
     def plan(self, _request: httpx.Request, body: Json) -> httpx.Response:
         self._release_exists(body)
@@ -327,12 +358,6 @@ class OperatorApi:
         return [d for d in self.devices.values() if body["devices"] in ([], [d["id"]])]
 
 
-def canonical_payload(envelope: bytes) -> bytes:
-    """Return what an envelope carries, unchecked: the simulator trusts its tests."""
-
-    return base64.b64decode(json.loads(envelope)["payload"])
-
-
 NAME: Final = "([^/]+)"
 LISTS: Final = "(tokens|enrolment-tokens|publishers|rollouts)"
 ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
@@ -350,6 +375,10 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", f"models/{NAME}", OperatorApi.model),
     ("GET", f"models/{NAME}/releases/{NAME}", OperatorApi.release),
     ("POST", f"models/{NAME}/releases", OperatorApi.publish),
+    ("POST", f"models/{NAME}/releases/{NAME}/retire", OperatorApi.retire),
+    ("GET", "trust/(image|director)", OperatorApi.list_trust),
+    ("POST", "trust/(image|director)", OperatorApi.publish_trust),
+    ("GET", f"trust/(image|director)/{NAME}", OperatorApi.one_trust),
     ("GET", f"rollouts/{NAME}", OperatorApi.rollout),
     ("GET", f"rollouts/{NAME}/executions", OperatorApi.executions),
     ("PATCH", f"rollouts/{NAME}", OperatorApi.rollout),

@@ -25,8 +25,8 @@ from sprat_controller.cli import words
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.files import read_text
+from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import say, size, text
-from sprat_controller.cli.publishers import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.registry.signing import load_key
 

@@ -7,15 +7,19 @@ followed.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 import httpx
+from sprat_proto import canonical
+from sprat_proto.trust import IMAGE, Repository, publisher_role
 
 from sprat_controller.cli.exits import CliError, Exit, NotFoundError, UnreachableError
 from sprat_controller.cli.settings import Settings, tls
+from sprat_controller.registry.signing import ReleaseTerms
+from sprat_controller.trust.folder import parse_name
 
 Json: TypeAlias = dict[str, Any]
 
@@ -47,6 +51,11 @@ class Api:
             transport=transport,
             trust_env=False,
         )
+
+    @property
+    def url(self) -> str:
+        """The controller's address, https://HOST:PORT."""
+        return self._settings.url
 
     def close(self) -> None:
         """End the connection."""
@@ -130,9 +139,32 @@ class Api:
         headers = {"content-type": "application/octet-stream"}
         self._send("PUT", f"blobs/sha256/{sha256}", content=data, headers=headers)
 
-    def publish(self, model: str, release: str, envelopes: Sequence[str]) -> None:
-        """Announce a release by the digests of its uploaded envelopes."""
-        self.post(f"models/{model}/releases", {"release": release, "envelopes": list(envelopes)})
+    def metadata_names(self, repository: Repository) -> list[str]:
+        """Return the names of the published metadata of a repository."""
+        return [str(one["name"]) for one in self.pages(f"trust/{repository}")]
+
+    def metadata(self, repository: Repository, name: str) -> bytes:
+        """Return one published file of a repository."""
+        return self._send("GET", f"trust/{repository}/{name}").content
+
+    def role_metadata(self, publisher: str) -> bytes | None:
+        """Return the newest metadata of a publisher's role; None: there is none yet."""
+        role = publisher_role(publisher)
+        parsed = [parse_name(name) for name in self.metadata_names(IMAGE)]
+        versions = [one.version for one in parsed if one is not None and one.role == role]
+        return self.metadata(IMAGE, f"{max(versions)}.{role}.json") if versions else None
+
+    def publish(self, release: ReleaseTerms, metadata: str) -> None:
+        """Announce a release by the digest of the uploaded next metadata of its publisher."""
+        body = {"release": release.release, "publisher": release.publisher, "metadata": metadata}
+        self.post(f"models/{release.model}/releases", body)
+
+    def publish_metadata(self, repository: Repository, files: Mapping[str, bytes]) -> None:
+        """Upload signed metadata and have it published, all of it or nothing."""
+        digests = {name: canonical.sha256_hex(data) for name, data in files.items()}
+        for name, data in files.items():
+            self.put_bytes(digests[name], data)
+        self.post(f"trust/{repository}", {"files": digests})
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         answer = self._request(method, f"{PREFIX}/{path}", **request)

@@ -24,13 +24,16 @@ from sprat_controller.cli import (
     bundle,
     devices,
     enrolment,
+    keys,
     models,
     publishers,
     rollout,
+    trust,
 )
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import say, text
 from sprat_controller.registry.quantize import QuantizeError
+from sprat_controller.trust.words import MetadataError
 
 _USAGE: Final = 2  # how typer ends for wrong usage
 _STATUSES: Final[Mapping[type[Exception], Exit]] = {
@@ -38,6 +41,7 @@ _STATUSES: Final[Mapping[type[Exception], Exit]] = {
     ManifestError: Exit.REFUSED,
     KeyFileError: Exit.ERROR,
     QuantizeError: Exit.ERROR,
+    MetadataError: Exit.REFUSED,
 }
 
 
@@ -60,7 +64,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 access.add_to(app)
-for part in (enrolment, devices, publishers, models, rollout, bundle, audit):
+for part in (enrolment, devices, keys, publishers, trust, models, rollout, bundle, audit):
     part.add_to(app)
 
 

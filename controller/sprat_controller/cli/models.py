@@ -12,18 +12,29 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
-from sprat_proto import gguf
+
+# The name below is the library's documented API; it re-exports it without saying so.
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import Signer
+from sprat_proto import canonical, gguf
 from sprat_proto.manifest import Activation
+from sprat_proto.trust import HARDWARE_IDS
 
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit, NotFoundError
+from sprat_controller.cli.files import read_text
+from sprat_controller.cli.keys import PassphraseFile, hardware_ids, open_signer, passphrase
 from sprat_controller.cli.output import Cell, say, size
-from sprat_controller.cli.publishers import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.registry.push import Report, make_variants, upload
 from sprat_controller.registry.quantize import FILE_TYPES
-from sprat_controller.registry.signing import ReleaseTerms, SignedVariant, load_key
+from sprat_controller.registry.signing import (
+    BuiltVariant,
+    ReleaseTerms,
+    release_prefix,
+    without_release,
+)
 
 models = typer.Typer(help="Models and their signed releases.", rich_markup_mode=None)
 DEFAULT_VARIANTS: Final = "q8_0,q5_1,q4_0"
@@ -59,6 +70,16 @@ def push(
         int, typer.Option(min=0, max=30 * 86400, help="Seconds under watch before it is kept.")
     ] = 0,
     licence: Annotated[str, typer.Option(help="Default: what the file says.")] = "",
+    publisher: Annotated[
+        str | None, typer.Option(help="Default: whoever has this key at the controller.")
+    ] = None,
+    hardware: Annotated[
+        list[str] | None,
+        typer.Option(help=f"It may run on; repeatable. Default: {', '.join(HARDWARE_IDS)}."),
+    ] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Jinja. Default: what the file says.")
+    ] = None,
     counter: Annotated[
         int | None, typer.Option(min=1, max=1 << 53, help="Default: one more than the last.")
     ] = None,
@@ -70,7 +91,8 @@ def push(
     words.version(release)
     activation = Activation(probe=[words.golden(text) for text in golden or []], soak_s=soak)
     gguf.check(file)
-    signing_key = load_key(key, passphrase(session, passphrase_file))
+    template = read_text(chat_template, "chat template") if chat_template else None
+    signer = open_signer(key, passphrase(session, passphrase_file))
     following = _next_counter(session.api, name, release)
     terms = ReleaseTerms(
         model=name,
@@ -79,12 +101,39 @@ def push(
         activation=activation,
         licence=licence,
         created=session.around.clock(),
+        publisher=_publisher(session.api, signer, publisher),
+        hardware_ids=tuple(hardware_ids(hardware) or HARDWARE_IDS),
+        chat_template=template,
     )
     with tempfile.TemporaryDirectory(prefix="sprat-push-") as folder, _progress() as report:
-        made = make_variants(file, kinds, terms, signing_key, folder=Path(folder), report=report)
-        upload(made, session.api, report)
+        made = make_variants(file, kinds, terms, folder=Path(folder), report=report)
+        upload(made, terms, signer, session.api, report)
     document = _pushed(terms, made)
     session.output.rows(COLUMNS, [_row(variant) for variant in document["variants"]], document)
+
+
+@verb(models, "retire", example="sprat models retire qwen3-0.6b@1.3.0 --key me.pem")
+def retire(
+    session: Session,
+    model: Annotated[str, typer.Argument(metavar="MODEL@RELEASE")],
+    *,
+    key: Annotated[Path, typer.Option(help="The publisher's private key.")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Have no device activate a release anew; those that run it go on."""
+    name, release = words.model_release(model)
+    signer = open_signer(key, passphrase(session, passphrase_file))
+    publisher = _publisher(session.api, signer, None)
+    newest = session.api.role_metadata(publisher)
+    if newest is None:
+        raise CliError(f"the publisher {publisher} has released nothing yet")
+    prefix = release_prefix(publisher, name, release)
+    metadata = without_release(newest, prefix, signer, session.around.clock())
+    sha256 = canonical.sha256_hex(metadata)
+    session.api.put_bytes(sha256, metadata)
+    body = {"publisher": publisher, "metadata": sha256}
+    answer = session.api.post(f"models/{name}/releases/{release}/retire", body)
+    session.output.one({"retired": model, "publisher": publisher}, answer)
 
 
 @verb(models, "list", example="sprat models list")
@@ -112,9 +161,27 @@ def show(
         return
     found = session.api.get(f"models/{words.name(model, 'a model name')}")
     releases: list[Json] = found.get("releases") or []
-    columns = ("release", "counter", "created_at", "pushed_by")
+    columns = ("release", "counter", "created_at", "pushed_by", "retired_at")
     rows = [[release.get(column) for column in columns] for release in releases]
     session.output.rows(columns, rows, found)
+
+
+def _publisher(api: Api, signer: Signer, name: str | None) -> str:
+    """Return whose key it is, as the controller has it.
+
+    Raises:
+        CliError: Nobody's, or several publishers' and none was named.
+    """
+    if name is not None:
+        return words.name(name, "a publisher's name")
+    key_id = signer.public_key.keyid
+    found = [one["name"] for one in api.pages("publishers") if key_id in one["key_ids"]]
+    if len(found) != 1:
+        raise CliError(
+            f"expected one publisher with the key {key_id[:12]}, found"
+            f" {', '.join(found) or 'none'}: add it with `sprat publishers add`, or choose with --publisher"
+        )
+    return str(found[0])
 
 
 def _kinds(text: str) -> list[str]:
@@ -177,17 +244,17 @@ def _lines() -> Report:
     return report
 
 
-def _pushed(terms: ReleaseTerms, made: Sequence[SignedVariant]) -> Json:
+def _pushed(terms: ReleaseTerms, made: Sequence[BuiltVariant]) -> Json:
     return {
         "model": terms.model,
         "release": terms.release,
         "counter": terms.counter,
+        "publisher": terms.publisher,
         "variants": [
             {
                 "variant": one.manifest.variant,
                 "digest": one.digest,
                 "manifest": msgspec.to_builtins(one.manifest),
-                "envelope": msgspec.to_builtins(one.envelope_ref),
             }
             for one in made
         ],

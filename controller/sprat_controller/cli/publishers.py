@@ -1,81 +1,108 @@
-"""Signing keys, which stay here, and the publishers whose public keys the fleet trusts."""
+"""Whose models the fleet may run: said by the top-level targets, signed with offline keys."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from sprat_proto.signing import KeyFileError, TrustedKey, check_public_pem
+
+# The names below are the libraries' documented API; they re-export them without saying so.
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import Signer
+from sprat_proto.trust import IMAGE, publisher_role
+from tuf.api.metadata import Targets
 
 from sprat_controller.cli import words
-from sprat_controller.cli.exits import CliError
-from sprat_controller.cli.files import read_text
+from sprat_controller.cli.exits import CliError, Exit
+from sprat_controller.cli.keys import (
+    PassphraseFile,
+    hardware_ids,
+    open_signer,
+    passphrase,
+    read_public,
+)
+from sprat_controller.cli.offline import current, publish_targets, targets_of
 from sprat_controller.cli.verbs import Session, verb
-from sprat_controller.registry.signing import generate_key_files
+from sprat_controller.trust import ceremony
+from sprat_controller.trust.checks import delegations
+from sprat_controller.trust.words import named
 
-keys = typer.Typer(help="Signing keys on this machine.", rich_markup_mode=None)
 publishers = typer.Typer(help="Whose models the fleet may run.", rich_markup_mode=None)
 
-PassphraseFile = Annotated[
+KeysFolder = Annotated[
     Path | None,
-    typer.Option(help="A file that holds the key's passphrase (or SPRAT_KEY_PASSPHRASE)."),
+    typer.Option("--keys", metavar="DIR", help="Holds the offline keys, as `init` made them."),
+]
+SignWith = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY", help="An image-targets key, FILE or pkcs11:…; repeatable."),
 ]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
-    app.add_typer(keys, name="keys")
     app.add_typer(publishers, name="publishers")
 
 
-@verb(keys, "generate", example="sprat keys generate --out me", connects=False)
-def generate(
-    session: Session,
-    out: Annotated[Path, typer.Option(help="Writes OUT.pem (private) and OUT.pub.")],
-    passphrase_file: PassphraseFile = None,
-) -> None:
-    """Make a publisher's signing key; the private half never leaves this machine."""
-    private, public, key = generate_key_files(out, passphrase(session, passphrase_file))
-    made = {"private": str(private), "public": str(public), "key_id": key.key_id}
-    session.output.one(made, made)
-
-
-@verb(publishers, "add", example="sprat publishers add me me.pub")
+@verb(publishers, "add", example="sprat publishers add me me.pub --keys /media/stick")
 def add(
     session: Session,
     name: Annotated[str, typer.Argument(help="What people call the publisher.")],
     public: Annotated[Path, typer.Argument(metavar="FILE.pub", help="The public key.")],
+    *,
+    keys: KeysFolder = None,
+    sign_with: SignWith = None,
+    hardware: Annotated[
+        list[str] | None, typer.Option(help="It may release for; repeatable. Default: any.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Let the fleet run what this key signs; devices learn of it when they enrol."""
-    pem = read_text(public, "public key")
-    if "PRIVATE KEY" in pem:
-        raise CliError(f"{public} is a private key, which must stay here: give the .pub file")
-    try:
-        body = {"name": words.name(name, "a publisher's name"), "public_pem": check_public_pem(pem)}
-    except KeyFileError as error:
-        raise CliError(f"the key {public}: {error}") from error
-    made = session.api.post("publishers", body)
-    fields = {"name": name, "key_id": TrustedKey(name, body["public_pem"]).key_id}
-    session.output.one(fields, made)
+    """Let the fleet run what this key signs: new targets, signed here by the offline keys."""
+    words.name(name, "a publisher's name")
+    key, only = read_public(public), hardware_ids(hardware)
+    signers = offline_signers(session, keys, sign_with, passphrase_file)
+    repository = current(session.api, IMAGE)
+    if publisher_role(name) in delegations(targets_of(repository)):
+        raise CliError(
+            f"the publisher {name} is known already: give it another key with `sprat trust ceremony"
+            f" DIR --publisher {name}=FILE.pub`",
+            Exit.CONFLICT,
+        )
+
+    def change(targets: Targets) -> None:
+        ceremony.delegate(targets, name, [named(key, name)], hardware_ids=only)
+
+    version = publish_targets(session, repository, signers, change)
+    made = {"name": name, "key_id": key.keyid, "targets": version}
+    session.output.one(made, made)
 
 
 @verb(publishers, "list", example="sprat publishers list")
 def list_publishers(session: Session) -> None:
     """List the publishers that the controller knows."""
     items = list(session.api.pages("publishers"))
-    columns = ("name", "key_id", "created_at")
-    rows = [[item.get(column) for column in columns] for item in items]
+    columns = ("name", "key_ids", "created_at")
+    rows = [[item["name"], ",".join(item["key_ids"]), item["created_at"]] for item in items]
     session.output.rows(columns, rows, {"items": items})
 
 
-def passphrase(session: Session, file: Path | None) -> bytes | None:
-    """Return the passphrase for a key, from a file or the environment, or None."""
-    if file is not None:
-        text = read_text(file, "passphrase").rstrip("\r\n")
-        if not text:
-            raise CliError(f"expected a passphrase in {file}, found nothing")
-        return text.encode()
-    given = session.around.environ.get("SPRAT_KEY_PASSPHRASE")
-    return os.fsencode(given) if given else None
+def offline_signers(
+    session: Session,
+    folder: Path | None,
+    single: Sequence[str] | None,
+    passphrase_file: Path | None,
+) -> list[Signer]:
+    """Return the image-targets keys of a folder, and those that were named one by one.
+
+    Raises:
+        CliError: None, or one that cannot be used.
+    """
+    found = sorted(folder.glob("image-targets-*.pem")) if folder else []
+    names = [*map(str, found), *(single or [])]
+    if not names:
+        where = f"image-targets-*.pem in {folder}" if folder else "--keys DIR or --sign-with KEY"
+        raise CliError(f"expected the image-targets keys, {where}, found none", Exit.USAGE)
+    secret = passphrase(session, passphrase_file)
+    return [open_signer(name, secret) for name in names]

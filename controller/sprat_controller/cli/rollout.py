@@ -11,8 +11,8 @@ import typer
 from sprat_controller.cli import approving, words
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError
+from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import Format, Row, console, named, say, table, text
-from sprat_controller.cli.publishers import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
 from sprat_controller.registry.signing import load_key

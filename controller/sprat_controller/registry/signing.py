@@ -19,8 +19,7 @@ import msgspec
 
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
-from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import Signature, Signer
+from securesystemslib.signer import Signer
 from sprat_proto import canonical, gguf
 from sprat_proto.manifest import (
     PIECE_SIZE,
@@ -38,7 +37,7 @@ from sprat_proto.trust import HARDWARE_IDS, custom_of, manifest_path, path_of
 from tuf.api.metadata import TargetFile, Targets
 
 from sprat_controller.trust.ceremony import TARGETS_LIFE, next_targets
-from sprat_controller.trust.words import MetadataError, read, seal
+from sprat_controller.trust.words import MetadataError, is_signed_by, read, seal
 
 RUNTIME: Final = "llama.cpp"
 MIN_RUNTIME: Final = "0.3.36"  # llama-cpp-python
@@ -186,21 +185,12 @@ def _next(newest: bytes | None, key: Signer, now: datetime) -> Targets:
     if newest is None:
         return Targets(version=1, expires=expires)
     metadata = read(newest, Targets, "the publisher's newest metadata")
-    signature = metadata.signatures.get(key.public_key.keyid)
-    if signature is None or not _is_good(key, signature, metadata.signed_bytes):
+    if not is_signed_by(metadata, key.public_key):
         raise MetadataError(
             "expected the publisher's newest metadata to be signed by the key"
             f" {key.public_key.keyid[:12]}, found it signed by others: nothing is added to that"
         )
     return next_targets(metadata.signed, expires=expires)
-
-
-def _is_good(key: Signer, signature: Signature, data: bytes) -> bool:
-    try:
-        key.public_key.verify_signature(signature, data)
-    except (UnverifiedSignatureError, VerificationError):
-        return False
-    return True
 
 
 def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:

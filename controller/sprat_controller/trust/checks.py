@@ -200,7 +200,7 @@ def check_roles(change: Change, _now: datetime) -> Iterator[str]:
             yield f"expected {name} to have its publisher's paths, found {role.paths}"
         if not role.terminating:
             yield f"expected {name} to be terminating, or others could sign its paths"
-        if not _hardware(role, name) and _custom(role):
+        if not hardware_of(role, name) and _custom(role):
             yield f"expected {HARDWARE_FIELD} in the custom field of {name}, found {_custom(role)}"
 
 
@@ -237,7 +237,7 @@ def check_hardware(change: Change, _now: datetime) -> Iterator[str]:
     """A publisher that may sign for some hardware only signs for no other."""
     for name, metadata in change.publishers.items():
         role = change.delegation(name)
-        allowed = _hardware(role, name) if role else []
+        allowed = hardware_of(role, name) if role else []
         for path, target in metadata.signed.targets.items():
             beyond = sorted(set(custom_of(target).hardware_ids) - set(allowed))
             if allowed and beyond:
@@ -308,7 +308,7 @@ def _custom(role: DelegatedRole) -> object:
     return role.unrecognized_fields.get("custom")
 
 
-def _hardware(role: DelegatedRole, name: str) -> list[str]:
+def hardware_of(role: DelegatedRole, name: str) -> list[str]:
     """Return for which hardware a role may sign; empty: for any."""
     custom = _custom(role)
     if custom is None:

@@ -96,6 +96,21 @@ def load_staged(folder: Path) -> dict[Repository, Metadata]:
     return {name: _read(folder / "staged" / name, name) for name in REPOSITORIES}
 
 
+def check_unchanged(folder: Path, metadata: Metadata) -> None:
+    """Hold that no version which is in the folder has another content by now. Blocking.
+
+    Raises:
+        MetadataError: One has: somebody rewrote what was published.
+    """
+    for name, data in metadata.files.items():
+        path = folder / metadata.repository / name
+        if name != TIMESTAMP and path.exists() and path.read_bytes() != data:
+            raise MetadataError(
+                f"expected {path} as it was published before, found another content: somebody"
+                " rewrote it, so trust nothing of this controller until you know who"
+            )
+
+
 def save(folder: Path, metadata: Metadata) -> None:
     """Write the files of a repository into its place under `folder`. Blocking."""
     place = folder / metadata.repository

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, cast
 
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
@@ -56,6 +57,18 @@ def add_signature(data: bytes, signer: Signer, what: str) -> bytes:
     metadata = _parse(data, what)
     metadata.sign(signer, append=True)
     return metadata.to_bytes(COMPACT)
+
+
+def is_signed_by(metadata: Metadata[Any], key: Key) -> bool:
+    """Tell whether this key signed exactly this."""
+    signature = metadata.signatures.get(key.keyid)
+    if signature is None:
+        return False
+    try:
+        key.verify_signature(signature, metadata.signed_bytes)
+    except (UnverifiedSignatureError, VerificationError):
+        return False
+    return True
 
 
 def _parse(data: bytes, what: str) -> Metadata[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response, status
+from fastapi import APIRouter, Depends, Response, status
 from sprat_proto.trust import MAX_TARGETS_BYTES, Repository
 
 from sprat_controller.access.policy import Actor, Permission
@@ -17,30 +17,29 @@ from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import RefusedError
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.store.session import Database
-from sprat_controller.trust import repository
+from sprat_controller.trust import repository as metadata
 from sprat_controller.trust.repository import MetadataRefusedError, Upload
 
 router = APIRouter(prefix="/trust", tags=["trust"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_MODELS))]
 Manager = Annotated[Actor, Depends(require(Permission.MANAGE_TRUST))]
-Which = Annotated[Repository, Path(alias="repository")]
 
 
 @router.get("/{repository}")
-def list_metadata(which: Which, _: Reader, database: DatabasePart) -> schema.MetadataPage:
+def list_metadata(repository: Repository, _: Reader, database: DatabasePart) -> schema.MetadataPage:
     """All published files of a repository."""
     with database.reading() as session:
-        found = repository.names(session, which)
+        found = metadata.names(session, repository)
     return schema.MetadataPage(
         items=[schema.MetadataFile(name=name, size=size) for name, size in found]
     )
 
 
 @router.get("/{repository}/{name}", response_class=Response, responses=error_answers(404))
-def get_metadata(which: Which, name: str, _: Reader, database: DatabasePart) -> Response:
+def get_metadata(repository: Repository, name: str, _: Reader, database: DatabasePart) -> Response:
     """One published file of a repository."""
     with database.reading() as session:
-        data = repository.file(session, which, name)
+        data = metadata.file(session, repository, name)
     return Response(data, media_type="application/json")
 
 
@@ -48,7 +47,7 @@ def get_metadata(which: Which, name: str, _: Reader, database: DatabasePart) -> 
     "/{repository}", status_code=status.HTTP_201_CREATED, responses=error_answers(413, 422, 503)
 )
 def publish_metadata(
-    which: Which,
+    repository: Repository,
     body: schema.MetadataRequest,
     actor: Manager,
     *,
@@ -60,12 +59,12 @@ def publish_metadata(
     """Publish what people signed: all of it or nothing, and only what the client takes."""
     try:
         files = {name: _uploaded(blobs, name, sha256) for name, sha256 in body.files.items()}
-        upload = Upload(which, files, actor.audit_name, now)
+        upload = Upload(repository, files, actor.audit_name, now)
         with database.transaction() as session:
-            repository.publish(session, signer, blobs, upload)
-            found = repository.names(session, which)
+            metadata.publish(session, signer, blobs, upload)
+            found = metadata.names(session, repository)
     except RefusedError as refusal:
-        _write_down(database, f"trust/{which}", actor, refusal, now)
+        _write_down(database, f"trust/{repository}", actor, refusal, now)
         raise
     return schema.MetadataPage(
         items=[schema.MetadataFile(name=name, size=size) for name, size in found]
