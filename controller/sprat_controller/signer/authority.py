@@ -65,6 +65,11 @@ class Issuer:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
+    @property
+    def ends_at(self) -> datetime:
+        """When nothing that it signed is good any more."""
+        return self.certificate.not_valid_after_utc
+
     def certify(
         self,
         kind: CertificateKind,
@@ -75,8 +80,8 @@ class Issuer:
         life: timedelta,
         alternatives: Sequence[str] = (),
     ) -> IssuedCertificate:
-        """Return a new certificate with this issuer's behind it."""
-        ends = _whole(now + life)
+        """Return a new certificate with this issuer's behind it; it ends no later than that."""
+        ends = min(_whole(now + life), self.ends_at)
         builder = (
             _dated(public, _name(name), self.certificate.subject, now, ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -59,6 +59,8 @@ class Keys:
     image: PrivateKey  # snapshot and timestamp
     issuer: ec.EllipticCurvePrivateKey
     issuer_certificate: x509.Certificate
+    # The issuer before: of its certificates, too, there must be a list of those revoked.
+    former: Issuer | None = None
 
 
 class SignerCore:
@@ -77,6 +79,7 @@ class SignerCore:
         self._director = tuf_signer(keys.director)
         self._image = tuf_signer(keys.image)
         self._issuer = Issuer(keys.issuer_certificate, keys.issuer)
+        self._former = keys.former
         self._records = records
         self._clock = clock
         self._limits = limits or Limits()
@@ -150,6 +153,7 @@ class SignerCore:
                 or rules.why_no_certificate(
                     request, self._limits, is_revoked=records.is_revoked(request.name)
                 )
+                or rules.why_no_issuer(self._issuer.ends_at, now)
             )
             if problem is None and public is not None:
                 issued = self._issuer.certify(
@@ -181,7 +185,10 @@ class SignerCore:
             revoked = records.revoked_since(now - SERVER_LIFE - CRL_LIFE)
             detail = {"revoked": len(revoked)}
             records.note("revocations:signed", "authority", "success", now, detail)
-        return self._issuer.revocation_list(revoked, now)
+        issuers = [self._issuer]
+        if self._former is not None and self._former.ends_at > now:
+            issuers.append(self._former)
+        return b"".join(one.revocation_list(revoked, now) for one in issuers)
 
     def close(self) -> None:
         """Close the records."""

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sprat_controller.clock import Clock
 from sprat_controller.errors import StartupError
+from sprat_controller.signer.authority import Issuer
 from sprat_controller.signer.core import Keys, SignerCore
 from sprat_controller.signer.keys import KeyUnusableError, Place, PrivateKey, open_key
 from sprat_controller.signer.limits import Limits
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     director: str = f"file:{DIRECTOR}.pem"
     image: str = f"file:{IMAGE}.pem"
     issuer: str = f"file:{ISSUER}.pem"
+    former_issuer: str = f"file:{ISSUER}.old.pem"  # used while its certificate is there
     server_names: list[str] = []
     # Who may ask, beside the signer's own user and root.
     users: list[int] = []
@@ -64,6 +66,11 @@ class SignerFolder:
     def issuer_certificate(self) -> Path:
         """The issuer's certificate, PEM."""
         return self.path / "ca-issuer.crt.pem"
+
+    @property
+    def former_certificate(self) -> Path:
+        """The certificate of the issuer before, PEM; not there before the first rotation."""
+        return self.path / "ca-issuer.old.crt.pem"
 
     @property
     def settings_file(self) -> Path:
@@ -120,9 +127,8 @@ class SignerFolder:
                 director=self._key(settings.director, passphrase),
                 image=self._key(settings.image, passphrase),
                 issuer=_p256(self._key(settings.issuer, passphrase)),
-                issuer_certificate=x509.load_pem_x509_certificate(
-                    self.issuer_certificate.read_bytes()
-                ),
+                issuer_certificate=_certificate(self.issuer_certificate),
+                former=self._former(settings, passphrase),
             )
             _check_pair(keys, settings.issuer)
             records = Records(self.path / "signer.db")
@@ -131,8 +137,18 @@ class SignerFolder:
         limits = Limits(server_names=frozenset(settings.server_names) or None)
         return SignerCore(keys, records, clock, limits)
 
+    def _former(self, settings: Settings, passphrase: bytes | None) -> Issuer | None:
+        if not self.former_certificate.exists():
+            return None
+        key = _p256(self._key(settings.former_issuer, passphrase))
+        return Issuer(_certificate(self.former_certificate), key)
+
     def _key(self, uri: str, passphrase: bytes | None) -> PrivateKey:
         return open_key(Place(uri, self.path, passphrase))
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
 
 
 def _check_pair(keys: Keys, uri: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from sprat_proto import topics
@@ -95,6 +96,16 @@ def why_no_timestamp(roles: Mapping[str, int], signed_before: Mapping[str, int])
         if now < before:
             return f"expected {role} {before} or a later one, found {now}: nothing goes back"
     return None
+
+
+def why_no_issuer(ends_at: datetime, now: datetime) -> str | None:
+    """Return why the issuer certifies nobody, or None."""
+    if now < ends_at:
+        return None
+    return (
+        f"the issuer's certificate ended on {ends_at:%Y-%m-%d}: make the next one with"
+        f" `sprat-signer new-key ca-issuer` (docs/runbook-trust.md)"
+    )
 
 
 def why_no_certificate(

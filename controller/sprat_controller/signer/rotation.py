@@ -2,6 +2,8 @@
 
     NAME.next.pem, NAME.next.pub   made by `new-key`; the public half goes to the ceremony
     NAME.old.pem                   the one before, after `use-key`
+    ca-issuer.next.crt.pem         the root's word for the next issuer; the one before becomes
+    ca-issuer.old.crt.pem          and has its list of revoked certificates signed until it ends
 
 Only keys in files: in a token they are made with the token's own tools, and named in signer.json.
 """
@@ -10,6 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sprat_controller.config import write_private
 from sprat_controller.errors import StartupError
@@ -52,21 +57,44 @@ def use_key(folder: SignerFolder, name: str) -> str:
         StartupError: There is no next key, or (for the issuer) no certificate for it.
     """
     following, present = folder.key_file(f"{name}.next"), folder.key_file(name)
-    certificate = folder.path / f"{name}.next.crt.pem"
+    public = folder.path / f"{name}.next.pub"
     if not following.exists():
         raise StartupError(
             "no_next_key", f"expected {following}: make it with `sprat-signer new-key {name}`"
         )
-    if name == ISSUER:
-        if not certificate.exists():
-            raise StartupError(
-                "no_next_certificate",
-                f"expected {certificate}: have the root sign it with `sprat trust certify-issuer`",
-            )
-        # The certificate first: the signer checks that the two fit, and a start in between fails
-        # loudly instead of signing what nobody can verify.
-        certificate.replace(folder.issuer_certificate)
-    present.replace(folder.key_file(f"{name}.old"))
+    # Killed between any two steps, it goes on where it was when it is run again.
+    if name == ISSUER and public.exists():
+        _use_certificate(folder)
+    if public.exists():
+        public.replace(folder.path / f"{name}.pub")
+    if present.exists():
+        present.replace(folder.key_file(f"{name}.old"))
     following.replace(present)
-    (folder.path / f"{name}.next.pub").replace(folder.path / f"{name}.pub")
     return f"{name} is the new key from the next start on; the one before is {name}.old.pem"
+
+
+def _use_certificate(folder: SignerFolder) -> None:
+    """Set the issuer's certificate aside for the next one.
+
+    Before the key: the signer checks that the two fit, and a start in between fails loudly instead
+    of signing what nobody can verify.
+    """
+    following = folder.path / f"{ISSUER}.next.crt.pem"
+    public = (folder.path / f"{ISSUER}.next.pub").read_bytes()
+    present = folder.issuer_certificate.read_bytes()
+    if _public_of(present) == public:
+        return
+    if not following.exists():
+        raise StartupError(
+            "no_next_certificate",
+            f"expected {following}: have the root sign it with `sprat trust certify-issuer`",
+        )
+    if _public_of(following.read_bytes()) != public:
+        raise StartupError("wrong_certificate", f"{following} is not of the next key of the issuer")
+    write_private(folder.former_certificate, present)
+    following.replace(folder.issuer_certificate)
+
+
+def _public_of(certificate_pem: bytes) -> bytes:
+    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -15,17 +15,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.device_keys import csr_of, new_key
-from simulators.signing_desk import NOW, Desk, assigned, targets
+from simulators.signer_folder import SignerMade
+from simulators.signing_desk import Desk, assigned, targets
 from sprat_controller.signer import wire
-from sprat_controller.signer.authority import make_issuer, make_root
 from sprat_controller.signer.client import SignerClient
-from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER, Settings, SignerFolder
-from sprat_controller.signer.keys import new_ed25519, new_p256
+from sprat_controller.signer.folder import IMAGE, SignerFolder
 from sprat_controller.signer.port import (
     CertificateRequest,
     SignerRefusedError,
@@ -39,18 +36,7 @@ PASSPHRASE = b"of a test"
 @pytest.fixture
 def folder(tmp_path: Path) -> SignerFolder:
     """A signer's folder as `init` makes it."""
-    made = SignerFolder(tmp_path)
-    for name in (DIRECTOR, IMAGE):
-        new_ed25519(made.key_file(name), PASSPHRASE)
-    issuer, root_key = (
-        new_p256(made.key_file(ISSUER), PASSPHRASE),
-        ec.generate_private_key(ec.SECP256R1()),
-    )
-    certificate = make_issuer(make_root(root_key, NOW), root_key, issuer.public_key(), NOW)
-    made.issuer_certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-    made.passphrase_file.write_bytes(PASSPHRASE)
-    made.settings_file.write_bytes(msgspec.json.encode(Settings()))
-    return made
+    return SignerMade(tmp_path).folder
 
 
 class Process:

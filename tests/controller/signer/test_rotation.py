@@ -1,74 +1,145 @@
+"""Replacing the signer's keys: whole at every step, and the former issuer still counts."""
+
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 # pyright: reportPrivateImportUsage=false
+from simulators import device_keys
+from simulators.signer_folder import SignerMade
 from simulators.signing_desk import NOW, assigned, targets
 from sprat_controller.errors import StartupError
-from sprat_controller.signer.authority import make_issuer, make_root
-from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER, Settings, SignerFolder
-from sprat_controller.signer.keys import new_ed25519, new_p256, tuf_key
+from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER
+from sprat_controller.signer.keys import tuf_key
 from sprat_controller.signer.main import main
+from sprat_controller.signer.port import CertificateRequest, SignerRefusedError
 from sprat_controller.signer.rotation import new_key, use_key
 from sprat_controller.trust.words import read
 from tuf.api.metadata import Targets
 
-PASSPHRASE = b"of a test"
-
 
 @pytest.fixture
-def folder(tmp_path: Path) -> SignerFolder:
-    made = SignerFolder(tmp_path)
-    for name in (DIRECTOR, IMAGE):
-        new_ed25519(made.key_file(name), PASSPHRASE)
-        (tmp_path / f"{name}.pub").write_bytes(b"")
-    issuer = new_p256(made.key_file(ISSUER), PASSPHRASE)
-    root_key = ec.generate_private_key(ec.SECP256R1())
-    certificate = make_issuer(make_root(root_key, NOW), root_key, issuer.public_key(), NOW)
-    made.issuer_certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-    made.passphrase_file.write_bytes(PASSPHRASE)
-    made.settings_file.write_bytes(msgspec.json.encode(Settings()))
-    return made
+def made(tmp_path: Path) -> SignerMade:
+    return SignerMade(tmp_path)
 
 
-def signing_key(folder: SignerFolder) -> str:
-    core = folder.open(lambda: NOW)
+class PowerCutError(Exception):
+    """The process is gone here."""
+
+
+def cut_power_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let so many files be renamed, and no more."""
+    real, left = os.replace, [steps]
+
+    def rename(source: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise PowerCutError
+        left[0] -= 1
+        real(source, target)
+        return target
+
+    monkeypatch.setattr(Path, "replace", rename)
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_a_power_cut_while_an_issuer_is_replaced_is_gone_on_from(
+    made: SignerMade, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    public = new_key(made.folder, ISSUER).read_bytes()
+    made.certify_next_issuer()
+    with monkeypatch.context() as patch:
+        cut_power_after(patch, steps)
+        with pytest.raises(PowerCutError):
+            use_key(made.folder, ISSUER)
+    use_key(made.folder, ISSUER)
+    certificate = x509.load_pem_x509_certificate(made.folder.issuer_certificate.read_bytes())
+    certificate.verify_directly_issued_by(made.root)
+    assert (made.folder.path / "ca-issuer.pub").read_bytes() == public
+    made.folder.open(lambda: NOW).close()
+    assert not list(made.folder.path.glob("*.next*"))
+
+
+def test_two_issuers_are_in_use_at_once_and_revoke_what_each_has_signed(made: SignerMade) -> None:
+    before = made.folder.open(lambda: NOW)
+    csr = device_keys.csr_of(device_keys.new_key()).encode()
+    old = before.issue_certificate(CertificateRequest("device", "gw-1", csr))
+    before.close()
+    new_key(made.folder, ISSUER)
+    made.certify_next_issuer()
+    use_key(made.folder, ISSUER)
+    core = made.folder.open(lambda: NOW)
+    new = core.issue_certificate(CertificateRequest("device", "gw-2", csr))
+    core.revoke("gw-1", [old.serial])
+    core.revoke("gw-2", [new.serial])
+    issuers = [x509.load_pem_x509_certificates(one.chain_pem)[1] for one in (new, old)]
+    assert issuers[0].subject != issuers[1].subject
+    end = b"-----END X509 CRL-----\n"
+    lists = [part + end for part in core.revocation_list().split(end) if part]
+    for issuer, pem in zip(issuers, lists, strict=True):
+        crl = x509.load_pem_x509_crl(pem)
+        public = issuer.public_key()
+        assert crl.is_signature_valid(public)  # pyright: ignore[reportArgumentType] - P-256, as made
+        assert {f"{one.serial_number:x}" for one in crl} == {old.serial, new.serial}
+    core.close()
+    late = made.folder.open(lambda: NOW + timedelta(days=365))
+    assert late.revocation_list().count(end) == 1
+    with pytest.raises(SignerRefusedError, match="the issuer's certificate ended on 2027-11-25"):
+        late.issue_certificate(CertificateRequest("device", "gw-3", csr))
+    late.close()
+
+
+def test_no_certificate_outlives_its_issuer(made: SignerMade) -> None:
+    late = made.folder.open(lambda: NOW + timedelta(days=363))
+    csr = device_keys.csr_of(device_keys.new_key()).encode()
+    issued = late.issue_certificate(CertificateRequest("device", "gw-1", csr))
+    assert issued.not_after == NOW + timedelta(days=365)
+    late.close()
+
+
+def test_a_certificate_of_another_key_is_not_taken(made: SignerMade) -> None:
+    new_key(made.folder, ISSUER)
+    with pytest.raises(StartupError, match="sprat trust certify-issuer"):
+        use_key(made.folder, ISSUER)
+    following = made.folder.path / "ca-issuer.next.crt.pem"
+    following.write_bytes(made.root.public_bytes(Encoding.PEM))
+    with pytest.raises(StartupError, match="not of the next key"):
+        use_key(made.folder, ISSUER)
+    made.folder.open(lambda: NOW).close()
+
+
+def signing_key(made: SignerMade) -> str:
+    core = made.folder.open(lambda: NOW)
     plan = core.issue_plan(assigned(), targets(assigned()))
     core.close()
     (key_id,) = read(plan.targets, Targets, "targets").signatures
     return key_id
 
 
-def test_the_next_key_signs_only_once_it_is_used(folder: SignerFolder) -> None:
-    before = signing_key(folder)
-    public = new_key(folder, DIRECTOR).read_text()
-    assert signing_key(folder) == before
-    use_key(folder, DIRECTOR)
-    assert signing_key(folder) == tuf_key(public).keyid != before
-    assert folder.key_file("director-online.old").exists()
+def test_the_next_key_signs_only_once_it_is_used(made: SignerMade) -> None:
+    before = signing_key(made)
+    public = new_key(made.folder, DIRECTOR).read_text()
+    assert signing_key(made) == before
+    use_key(made.folder, DIRECTOR)
+    assert signing_key(made) == tuf_key(public).keyid != before
+    assert made.folder.key_file("director-online.old").exists()
 
 
-def test_a_next_key_is_never_made_over_another(folder: SignerFolder) -> None:
-    new_key(folder, IMAGE)
+def test_a_next_key_is_never_made_over_another(made: SignerMade) -> None:
+    new_key(made.folder, IMAGE)
     with pytest.raises(StartupError, match="is there already"):
-        new_key(folder, IMAGE)
+        new_key(made.folder, IMAGE)
 
 
 def test_without_a_next_key_nothing_is_changed(
-    folder: SignerFolder, capsys: pytest.CaptureFixture[str]
+    made: SignerMade, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = folder.key_file(IMAGE).read_bytes()
-    assert main(["use-key", IMAGE, "--data", str(folder.path)]) == 1
+    before = made.folder.key_file(IMAGE).read_bytes()
+    assert main(["use-key", IMAGE, "--data", str(made.folder.path)]) == 1
     assert "make it with `sprat-signer new-key image-online`" in capsys.readouterr().err
-    assert folder.key_file(IMAGE).read_bytes() == before
-
-
-def test_an_issuer_needs_the_roots_signature_first(folder: SignerFolder) -> None:
-    new_key(folder, ISSUER)
-    with pytest.raises(StartupError, match="sprat trust certify-issuer"):
-        use_key(folder, ISSUER)
+    assert made.folder.key_file(IMAGE).read_bytes() == before
