@@ -143,6 +143,8 @@ class Controller(Process):
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.data = folder / "controller"
+        # Where `init` leaves the keys that are to be carried away.
+        self.offline = self.data / "offline"
         self._options = options
         super().__init__("controller", [], folder, self.data / "controller.json")
 

@@ -83,10 +83,9 @@ def start_fleet(on: Stage) -> None:
     ready = on.controller.start()
     on.expect("controller_started", ok=True, api=ready["api"], grpc=ready["grpc"])
     on.controller.sprat("keys", "generate", "--out", str(on.folder / "publisher"), "-o", "json")
-    trusted = f"{PUBLISHER}={on.folder / 'publisher.pub'}"
     for device in DEVICES:
         agent = on.agents[device.device_id]
-        agent.enrol(on.controller, device.label, options=("--publisher-key", trusted))
+        agent.enrol(on.controller, device.label)
         agent.start()
         on.reporter.say(f"  {device.device_id}: {device.what} [dim](simulated profile)[/dim]")
     rows = wait_for("the devices to say hello", lambda: _online(on))
@@ -96,7 +95,8 @@ def start_fleet(on: Stage) -> None:
 def publish_first(on: Stage) -> None:
     """A publisher signs a model with a key that the controller never sees."""
     public_key = str(on.folder / "publisher.pub")
-    on.controller.sprat("publishers", "add", PUBLISHER, public_key, "-o", "json")
+    offline = ("--keys", str(on.controller.offline), "-o", "json")
+    on.controller.sprat("publishers", "add", PUBLISHER, public_key, *offline)
     pushed = _push(on, "1.0.0", GOOD, golden=GOOD)
     variants = sorted(variant["variant"] for variant in pushed["variants"])
     on.expect(

@@ -42,7 +42,8 @@ class Fleet:
         """Make a signing key, register it, and return its private file."""
         key = self.folder / f"{name}.pem"
         self.sprat("keys", "generate", "--out", str(self.folder / name), "-o", "json")
-        self.sprat("publishers", "add", name, str(self.folder / f"{name}.pub"), "-o", "json")
+        offline = ("--keys", str(self.controller.offline), "-o", "json")
+        self.sprat("publishers", "add", name, str(self.folder / f"{name}.pub"), *offline)
         return key
 
     def close(self) -> None:

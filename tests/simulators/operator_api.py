@@ -5,6 +5,7 @@ It answers as the API's contract says and keeps what it was told, so that a test
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -63,6 +64,8 @@ class OperatorApi:
         self.blobs: dict[str, bytes] = {}
         # Published metadata by repository and name; a test founds it (`simulators.image_keys`).
         self.trust: dict[str, dict[str, bytes]] = {"image": {}, "director": {}}
+        # What a controller would do with uploaded metadata; by default it is believed.
+        self.on_metadata: Callable[[str, dict[str, bytes]], None] | None = None
         self.specs: dict[str, str] = {}  # frozen specifications, by rollout
         self.bundle: list[tuple[str, bytes]] = []  # the small members of any bundle
         self.sizes: dict[str, int] = {}  # of blobs that have another than they should
@@ -239,7 +242,11 @@ class OperatorApi:
         return httpx.Response(200, content=self.trust[which][name])
 
     def publish_trust(self, _request: httpx.Request, body: Json, which: str) -> httpx.Response:
-        self.trust[which] |= {name: self.blobs[sha256] for name, sha256 in body["files"].items()}
+        files = {name: self.blobs[sha256] for name, sha256 in body["files"].items()}
+        if self.on_metadata is None:
+            self.trust[which] |= files
+        else:
+            self.on_metadata(which, files)
         return httpx.Response(201, json={"items": [], "next": None})
 
     def plan(self, _request: httpx.Request, body: Json) -> httpx.Response:
@@ -371,6 +378,7 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", f"devices/{NAME}", OperatorApi.device),
     ("PATCH", f"devices/{NAME}", OperatorApi.device),
     ("DELETE", f"devices/{NAME}", OperatorApi.device),
+    ("POST", f"devices/{NAME}/release-quarantine", OperatorApi.release_device),
     ("GET", "models", OperatorApi.list_models),
     ("GET", f"models/{NAME}", OperatorApi.model),
     ("GET", f"models/{NAME}/releases/{NAME}", OperatorApi.release),

@@ -76,6 +76,27 @@ def remove(
     session.output.one({"device": device, "removed": True}, {"id": device, "removed": True})
 
 
+@verb(devices, "release-quarantine", example="sprat devices release-quarantine gateway-1 --yes")
+def release_quarantine(
+    session: Session,
+    device: DeviceArgument,
+    *,
+    accept_older: Annotated[
+        bool,
+        typer.Option(
+            "--accept-older",
+            help="Its next renewal may follow any of its certificates: after a copy is gone.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Give a device plans again that was away too long, or may have been copied."""
+    path = f"devices/{words.device(device)}"
+    session.confirm(f"Is {device} the device it says it is, and the only one?", yes=yes)
+    released = session.api.post(f"{path}/release-quarantine", {"accept_older": accept_older})
+    session.output.one({"device": device, "released": True}, released)
+
+
 def _pairs(where: list[str] | None) -> list[str] | None:
     return [f"{key}={value}" for key, value in words.labels(where or []).items()] or None
 
@@ -100,6 +121,8 @@ def _fields(found: Json) -> dict[str, Cell]:
         "state": found.get("state"),
         "online": found.get("online"),
         "carrier": found.get("carrier"),
+        "group": found.get("group"),
+        "quarantine": _quarantine(found),
         "labels": found.get("labels"),
         "hardware class": found.get("hardware_class"),
         "hardware": _hardware(profile),
@@ -107,11 +130,17 @@ def _fields(found: Json) -> dict[str, Cell]:
         "assignment": found.get("assignment_version"),
         "agent": found.get("agent_version"),
         "enrolled": found.get("enrolled_at"),
+        "certificate until": found.get("certificate_ends_at"),
         "last seen": found.get("last_seen_at"),
         "executions": "; ".join(
             f"{one.get('rollout_id')} {one.get('state')}" for one in executions[:5]
         ),
     }
+
+
+def _quarantine(found: Json) -> str | None:
+    since = found.get("quarantined_at")
+    return f"{found.get('quarantine_reason')}, since {since}" if since else None
 
 
 def _hardware(profile: Json) -> str | None:

@@ -179,7 +179,8 @@ def _publisher(api: Api, signer: Signer, name: str | None) -> str:
     if len(found) != 1:
         raise CliError(
             f"expected one publisher with the key {key_id[:12]}, found"
-            f" {', '.join(found) or 'none'}: add it with `sprat publishers add`, or choose with --publisher"
+            f" {', '.join(found) or 'none'}: add it with `sprat publishers add`, or"
+            " choose with --publisher"
         )
     return str(found[0])
 

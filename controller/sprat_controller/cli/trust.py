@@ -95,7 +95,7 @@ def hold(
     published = folder.load(place)
     wanted = Wanted(
         replacements=[
-            staging.replacement(published, text, read_public(file), file.stem)
+            staging.replacement(published, text, read_public(file), _name_of(file))
             for text, file in _files([*(replace or []), *(rotate or [])])
         ],
         thresholds=[_threshold(text) for text in threshold or []],
@@ -216,6 +216,11 @@ def _files(pairs: Sequence[str]) -> list[tuple[str, Path]]:
         if not (name and equals and file):
             raise words.wrong(f"expected NAME=FILE.pub, found {name + equals + file!r}")
     return [(name, Path(file)) for name, _, file in taken]
+
+
+def _name_of(file: Path) -> str:
+    """Return what people will call a key: its file's name, without what `new-key` adds to it."""
+    return file.stem.removesuffix(".next")
 
 
 def _threshold(text: str) -> ceremony.Threshold:

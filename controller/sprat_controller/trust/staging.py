@@ -298,4 +298,8 @@ def _read(file: str, data: bytes) -> Tuf[Root] | Tuf[Targets]:
 
 
 def _unsigned(signed: Root | Targets) -> bytes:
-    return seal(signed, []) if isinstance(signed, Root) else seal(signed, [])
+    match signed:
+        case Root():
+            return seal(signed, [])
+        case Targets():
+            return seal(signed, [])
