@@ -56,6 +56,7 @@ class _Child:
     def __init__(self, folder: SignerFolder) -> None:
         self._folder = folder
         self._process: Process | None = None
+        self._log_begins = 0  # of what this run said
 
     async def start(self) -> None:
         folder = self._folder
@@ -63,6 +64,7 @@ class _Child:
         # uvloop cannot start a process as another user: it becomes that user itself.
         user = ("--user", USER) if _own(folder) else ()
         with (folder.path / _LOG_FILE).open("ab") as log:
+            self._log_begins = log.tell()
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "sprat_controller.signer.main", "run", "--child", *user),
@@ -111,7 +113,7 @@ class _Child:
 
     def _not_started(self, found: str) -> StartupError:
         log = self._folder.path / _LOG_FILE
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = log.read_bytes()[self._log_begins :].decode(errors="replace").splitlines()
         said = " | ".join(lines[-_LOG_LINES:]) or "nothing"
         return StartupError(
             "signer_not_started", f"the signer did not start: {found}; its log {log} ends: {said}"

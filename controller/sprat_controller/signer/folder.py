@@ -148,7 +148,10 @@ class SignerFolder:
 
 
 def _certificate(path: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(path.read_bytes())
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise KeyUnusableError(f"expected a certificate in {path}: {error}") from error
 
 
 def _check_pair(keys: Keys, uri: str) -> None:

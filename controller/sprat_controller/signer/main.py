@@ -23,7 +23,7 @@ from sprat_controller.signer import rotation
 from sprat_controller.signer.folder import SignerFolder
 from sprat_controller.signer.server import SignerServer
 
-_LOCK_TRIES: Final = 50
+_LOCK_TRIES: Final = 20
 _LOCK_PAUSE_S: Final = 0.1
 
 

@@ -219,3 +219,34 @@ def test_a_key_that_others_may_read_is_not_used(folder: SignerFolder) -> None:
         text=True,
     )
     assert "run `chmod 600" in ended.stderr
+
+
+def test_a_signer_outlives_nobody_who_started_it(folder: SignerFolder) -> None:
+    command = [sys.executable, "-m", "sprat_controller.signer.main", "run", "--child"]
+    arguments = [*command, "--data", folder.path]
+    child = subprocess.Popen(arguments, stdin=subprocess.PIPE)
+    while not folder.socket.exists():
+        assert child.poll() is None
+    other = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _, said = other.communicate()
+    assert other.returncode == 1
+    assert "another signer is using" in said
+    # A controller that was killed leaves no word, only the end of its pipe.
+    assert child.stdin is not None
+    child.stdin.close()
+    assert child.wait() == 0
+    assert not folder.socket.exists()
+
+
+def test_a_socket_may_be_in_a_deep_folder(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    server = SignerServer(Desk(tmp_path).core, deep / "s.sock", frozenset({os.geteuid()}))
+    server.bind()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    client = SignerClient(deep / "s.sock")
+    client.issue_plan(assigned(), targets(assigned()))
+    client.close()
+    server.stop()
+    thread.join()
