@@ -75,6 +75,7 @@ def loadable(
         files=shards,
         facts=known or facts(files[0], "f32"),
         context=context,
+        chat_template=TEMPLATE,
     )
 
 

@@ -25,6 +25,7 @@ LOADABLE = Loadable(
     files=(),
     facts=Facts("llama", "q4_0", 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
     context=256,
+    chat_template="",
 )
 DONE = Done(1, "stop", 3, 2, 10.0, 20.0)
 

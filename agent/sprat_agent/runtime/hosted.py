@@ -140,7 +140,9 @@ class HostedModel:
         trained = one.facts.context_length
         context = min(one.context, trained) if trained else one.context
         try:
-            loaded = await worker.load(Load(path, context, self._workshop.threads))
+            loaded = await worker.load(
+                Load(path, context, self._workshop.threads, one.chat_template)
+            )
         except AnswerError as error:
             message = f"{one.name} could not be loaded: {error.message}"
             raise ExecutionError(ReasonCode.LOAD_FAILED, message) from error

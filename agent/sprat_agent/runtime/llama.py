@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
+import jinja2
 import llama_cpp
 import llama_cpp.llama_chat_format as chat_format
 
@@ -26,11 +27,7 @@ _TOP_K: Final = 40  # llama.cpp's defaults
 _MIN_P: Final = 0.05
 _SEED_BITS: Final = 32
 _COMPLAINTS: Final = (3, 4)  # ggml_log_level: warning, error
-# Models without a template of their own get ChatML, as in llama.cpp.
-CHATML: Final = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
-    "{% endfor %}<|im_start|>assistant\n"
-)
+_TEMPLATE_KEY: Final = "tokenizer.chat_template"
 
 _Decoding: TypeAlias = Generator[str, None, tuple[int, bool]]
 
@@ -50,6 +47,24 @@ def _take_log(level: int, text: bytes, _user_data: Any) -> None:
 llama_cpp.llama_log_set(_take_log, ctypes.c_void_p(0))
 
 
+class _Llama(llama_cpp.Llama):
+    """Llama without the templates that are in the file: its constructor would compile them all.
+
+    A template is a program, and the one that counts is signed in the manifest (CVE-2024-34359).
+    """
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself, but for templates."""
+        return self._kept
+
+    @metadata.setter
+    def metadata(self, found: dict[str, str]) -> None:
+        self._kept = {
+            key: value for key, value in found.items() if not key.startswith(_TEMPLATE_KEY)
+        }
+
+
 class LlamaModel:
     """One GGUF model and one sequence; see `engine.SerialModel`.
 
@@ -65,7 +80,7 @@ class LlamaModel:
         """Load the model file; a context longer than the model was trained for is cut."""
         _complaints.clear()
         try:
-            self._llama = llama_cpp.Llama(
+            self._llama = _Llama(
                 model_path=source.path,
                 n_ctx=source.context,
                 n_threads=source.threads,
@@ -81,7 +96,7 @@ class LlamaModel:
         self._context = min(source.context, trained) if trained > 0 else source.context
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._llama.model)
         self._piece = ctypes.create_string_buffer(512)
-        self._template = _template(self._llama)
+        self._template = _template(self._llama, source.template)
         return self._context
 
     def generate(self, chat: Chat) -> Generation:
@@ -117,12 +132,17 @@ class LlamaModel:
 
     def _prompt(self, llama: llama_cpp.Llama, chat: Chat) -> list[int]:
         messages: Any = [{"role": one.role, "content": one.content} for one in chat.messages]
+        if self._template is None:
+            raise EngineError(
+                "messages_refused",
+                "expected a chat template in the release's manifest, found none: messages cannot be"
+                " put to this model; publish it with --chat-template",
+            )
         try:
             text = self._template(messages=messages).prompt
-        except (
-            Exception
-        ) as error:  # a template is a program in the model file and may raise anything
-            message = f"the model's chat template refuses these messages: {error}"
+        except Exception as error:
+            # A template is a program and may raise anything.
+            message = f"the release's chat template refuses these messages: {error}"
             raise EngineError("messages_refused", message) from error
         tokens = llama.tokenize(text.encode(), add_bos=False, special=True)
         if not tokens:
@@ -194,14 +214,24 @@ def _sampler(chat: Chat) -> Generator[Any]:
         llama_cpp.llama_sampler_free(chain)
 
 
-def _template(llama: llama_cpp.Llama) -> chat_format.Jinja2ChatFormatter:
-    """Return the model's chat template, compiled in jinja2's sandbox."""
+def _template(llama: llama_cpp.Llama, signed: str) -> chat_format.Jinja2ChatFormatter | None:
+    """Return the signed chat template, compiled in jinja2's sandbox; None if there is none.
+
+    Raises:
+        EngineError: It is not Jinja.
+    """
+    if not signed:
+        return None
     vocabulary: Any = llama_cpp.llama_model_get_vocab(llama.model)
-    return chat_format.Jinja2ChatFormatter(
-        template=llama.metadata.get("tokenizer.chat_template", CHATML),
-        bos_token=_text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary)),
-        eos_token=_text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary)),
-    )
+    try:
+        return chat_format.Jinja2ChatFormatter(
+            template=signed,
+            bos_token=_text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary)),
+            eos_token=_text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary)),
+        )
+    except jinja2.TemplateError as error:
+        message = f"the release's chat template is not Jinja: {error}"
+        raise EngineError("load_failed", message) from error
 
 
 def _text_of(vocabulary: Any, token: Any) -> str:

@@ -51,6 +51,7 @@ class Load(Struct, frozen=True, tag="load"):
     path: str  # of the first file: below /proc/self/fd, or links to there
     context: int  # tokens
     threads: int
+    template: str  # Jinja, from the signed manifest
 
 
 class Generate(Struct, frozen=True, tag="generate"):

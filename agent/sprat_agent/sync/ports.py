@@ -54,6 +54,7 @@ class Loadable:
     files: tuple[ShardFile, ...]
     facts: Facts
     context: int  # tokens
+    chat_template: str  # Jinja, from the signed manifest; empty: messages cannot be chatted
 
     @property
     def name(self) -> str:
@@ -140,16 +141,17 @@ class Registry(Protocol):
     """The signed models on this device's disk."""
 
     async def download(self, wanted: AssignedModel) -> None:
-        """Fetch the signed manifest and all blobs it names, resuming what is there already.
+        """Ask both repositories, fetch the manifest and its blobs, resuming what is there already.
 
         Raises:
             RetryLaterError: The network or the controller is away.
-            ExecutionError: A blob does not hash to its name, the signature is refused, no space.
+            ExecutionError: The repositories do not allow it, a blob does not hash to its name, or
+                there is no space.
         """
         ...
 
     async def verify(self, wanted: AssignedModel) -> Manifest:
-        """Check the publisher's signature, the digest, every blob's size, SHA-256 and header.
+        """Check the manifest's digest, every blob's size, SHA-256 and header.
 
         Raises:
             ExecutionError: With what was expected and found.
@@ -157,15 +159,19 @@ class Registry(Protocol):
         ...
 
     async def install(self, wanted: AssignedModel) -> None:
-        """Make the version's folder (manifest and links to blobs), durable on disk; idempotent.
+        """Make the version's folder, durable on disk; idempotent.
+
+        Both repositories are asked again, and what they said is kept as evidence beside the
+        manifest and the links to its blobs.
 
         Raises:
-            ExecutionError: No space.
+            RetryLaterError: They cannot be asked now.
+            ExecutionError: They do not allow it any more.
         """
         ...
 
     async def open_installed(self, wanted: AssignedModel, context: int) -> Installed:
-        """Return an installed version, its signature verified anew (never the network).
+        """Return an installed version, proved anew by its evidence (never the network).
 
         Raises:
             ExecutionError: It is not there, or not what was signed.

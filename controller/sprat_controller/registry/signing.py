@@ -40,6 +40,11 @@ from sprat_controller.trust.ceremony import TARGETS_LIFE, next_targets
 from sprat_controller.trust.words import MetadataError, is_signed_by, read, seal
 
 RUNTIME: Final = "llama.cpp"
+# What a model gets whose file names no template, as in llama.cpp; a device uses what is signed only.
+CHATML: Final = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}<|im_start|>assistant\n"
+)
 MIN_RUNTIME: Final = "0.3.36"  # llama-cpp-python
 MAX_KEY_BYTES: Final = 64 << 10
 
@@ -201,7 +206,7 @@ def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:
         ManifestError: The terms do not make a valid manifest.
     """
     facts = gguf.facts(path, variant)
-    template = gguf.check(path).metadata.get("tokenizer.chat_template", "")
+    template = gguf.check(path).metadata.get("tokenizer.chat_template", CHATML)
     sha256, pieces, size = _hash(path)
     manifest = Manifest(
         schema=SCHEMA,

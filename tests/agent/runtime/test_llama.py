@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from simulators import models
+from simulators.models import TEMPLATE
 from sprat_agent.runtime.engine import EngineError, Finished
 from sprat_agent.runtime.llama import LlamaModel
 from sprat_agent.runtime.wire import Chat, Load, Message
@@ -17,7 +18,7 @@ CONTEXT = 256
 @pytest.fixture(scope="module")
 def llama(model_files: list[Path]) -> Iterator[LlamaModel]:
     model = LlamaModel()
-    assert model.load(Load(str(model_files[0]), CONTEXT, 1)) == CONTEXT
+    assert model.load(Load(str(model_files[0]), CONTEXT, 1, TEMPLATE)) == CONTEXT
     yield model
     model.close()
 
@@ -89,18 +90,59 @@ def test_a_generation_given_up_leaves_the_model_well(llama: LlamaModel) -> None:
 
 
 def test_a_template_that_refuses_is_the_requests_fault(tmp_path: Path) -> None:
-    shape = models.Shape(template="{{ raise_exception('system first') }}")
-    (path,) = models.write_model(tmp_path / "strict.gguf", shape)
+    (path,) = models.write_model(tmp_path / "strict.gguf")
     model = LlamaModel()
-    model.load(Load(str(path), CONTEXT, 1))
+    model.load(Load(str(path), CONTEXT, 1, "{{ raise_exception('system first') }}"))
     with pytest.raises(EngineError, match="chat template refuses these messages: system first"):
+        ask(model, chat())
+    model.close()
+
+
+@pytest.mark.parametrize("hostile", ["{% for", "{{ ''.__class__.__mro__ }}", "{% include 'x' %}"])
+def test_the_template_in_the_file_is_never_compiled(tmp_path: Path, hostile: str) -> None:
+    (path,) = models.write_model(tmp_path / "hostile.gguf", models.Shape(template=hostile))
+    model = LlamaModel()
+    model.load(Load(str(path), CONTEXT, 1, TEMPLATE))
+    _, finished = ask(model, chat())
+    assert finished.prompt_tokens == len("<user>Hello<assistant>")
+    model.close()
+
+
+def test_without_a_signed_template_messages_are_refused(model_files: list[Path]) -> None:
+    model = LlamaModel()
+    model.load(Load(str(model_files[0]), CONTEXT, 1, ""))
+    with pytest.raises(EngineError, match="expected a chat template in the release's manifest"):
+        ask(model, chat())
+    model.close()
+
+
+def test_a_signed_template_that_is_not_jinja_is_refused_at_the_load(
+    model_files: list[Path],
+) -> None:
+    with pytest.raises(EngineError, match="is not Jinja"):
+        LlamaModel().load(Load(str(model_files[0]), CONTEXT, 1, "{% for"))
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ self._TemplateReference__context }}",
+    ],
+)
+def test_a_signed_template_stays_in_its_sandbox(model_files: list[Path], escape: str) -> None:
+    model = LlamaModel()
+    model.load(Load(str(model_files[0]), CONTEXT, 1, escape))
+    with pytest.raises(EngineError):
         ask(model, chat())
     model.close()
 
 
 def test_a_context_longer_than_the_model_was_trained_for_is_cut(model_files: list[Path]) -> None:
     model = LlamaModel()
-    assert model.load(Load(str(model_files[0]), 4096, 1)) == models.Shape().context
+    assert model.load(Load(str(model_files[0]), 4096, 1, TEMPLATE)) == models.Shape().context
     model.close()
 
 
@@ -110,4 +152,4 @@ def test_a_file_that_breaks_off_is_refused_with_llama_cpps_reason(
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(model_files[0].read_bytes()[:-1000])
     with pytest.raises(EngineError, match="not within the file bounds"):
-        LlamaModel().load(Load(str(broken), CONTEXT, 1))
+        LlamaModel().load(Load(str(broken), CONTEXT, 1, TEMPLATE))

@@ -41,7 +41,7 @@ class Rig:
     def __init__(self) -> None:
         self.model = Steps()
         self.engine = SerialEngine(self.model)
-        assert self.engine.load(Load("", 64, 1)) == 64
+        assert self.engine.load(Load("", 64, 1, "")) == 64
         self._answers: queue.Queue[Answer] = queue.Queue()
 
     def submit(self, request_id: int, text: str) -> None:
