@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
 from sprat_controller.registry.push import make_variants, upload
-from sprat_controller.registry.signing import ReleaseTerms, SignedVariant
+from sprat_controller.registry.signing import BuiltVariant, ReleaseTerms
+from sprat_controller.trust.words import MetadataError, is_signed_by, read
 from sprat_proto.manifest import Activation
-from sprat_proto.signing import SigningKey, generate_private_pem
+from sprat_proto.trust import path_of
+from tuf.api.metadata import Targets
 
-KEY = SigningKey(generate_private_pem())
+KEY = CryptoSigner.generate_ed25519()
 TERMS = ReleaseTerms(
-    "talk", "1.0.0", 1, Activation(), "", datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
+    "talk", "1.0.0", 1, Activation(), "", datetime(2026, 11, 23, 10, 0, tzinfo=UTC), "me"
 )
 
 
@@ -26,6 +31,7 @@ class Shelf:
     blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
     order: list[str] = field(default_factory=list[str])
     breaks_at: str = ""
+    newest: bytes | None = None
 
     def has_blob(self, sha256: str) -> bool:
         return sha256 in self.blobs
@@ -41,9 +47,19 @@ class Shelf:
         self.blobs[sha256] = data
         self.order.append(sha256)
 
-    def publish(self, model: str, release: str, envelopes: Sequence[str]) -> None:
-        assert all(sha256 in self.blobs for sha256 in envelopes)
-        self.order.append(f"{model}@{release} {len(envelopes)}")
+    def role_metadata(self, publisher: str) -> bytes | None:
+        assert publisher == "me"
+        return self.newest
+
+    def publish(self, release: ReleaseTerms, metadata: str) -> None:
+        self.newest = self.blobs[metadata]
+        self.order.append(f"{release.model}@{release.release} of {release.publisher}")
+
+    def signed(self) -> Targets:
+        assert self.newest is not None
+        metadata = read(self.newest, Targets, "pub-me")
+        assert is_signed_by(metadata, KEY.public_key)
+        return metadata.signed
 
 
 def silent(*_: object) -> None:
@@ -51,51 +67,71 @@ def silent(*_: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> list[SignedVariant]:
+def variants(tmp_path_factory: pytest.TempPathFactory) -> list[BuiltVariant]:
     folder = tmp_path_factory.mktemp("push")
     source = demo_model.make(folder / "source.gguf")
-    return make_variants(source, ["q8_0", "q4_0"], TERMS, KEY, folder=folder, report=silent)
+    return make_variants(source, ["q8_0", "q4_0"], TERMS, folder=folder, report=silent)
 
 
-def weights(variant: SignedVariant) -> str:
+def weights(variant: BuiltVariant) -> str:
     return variant.manifest.shards[0].sha256
 
 
-def test_each_variant_says_what_it_is(variants: list[SignedVariant]) -> None:
+def test_each_variant_says_what_it_is(variants: list[BuiltVariant]) -> None:
     assert [one.manifest.name for one in variants] == ["talk@1.0.0+q8_0", "talk@1.0.0+q4_0"]
     assert [one.manifest.facts.quantization for one in variants] == ["q8_0", "q4_0"]
     assert variants[0].bits_per_weight > variants[1].bits_per_weight
     assert len({one.manifest.release_counter for one in variants}) == 1
 
 
-def test_the_release_is_announced_last(variants: list[SignedVariant]) -> None:
+def test_the_release_is_announced_last(variants: list[BuiltVariant]) -> None:
     shelf = Shelf()
-    upload(variants, shelf, silent)
-    assert shelf.order == [
-        *(weights(one) for one in variants),
-        *(one.envelope_ref.sha256 for one in variants),
-        "talk@1.0.0 2",
-    ]
+    upload(variants, TERMS, KEY, shelf, silent)
+    parts = [sha256 for one in variants for sha256 in (weights(one), one.digest)]
+    assert shelf.order[:-2] == parts
+    assert shelf.order[-1] == "talk@1.0.0 of me"
+    targets = shelf.signed().targets
+    assert {path: one.hashes["sha256"] for path, one in targets.items()} == {
+        path_of(one.manifest): one.digest for one in variants
+    }
+    assert [one.custom for one in targets.values()] == [
+        {"name": "me/talk", "release_counter": 1, "hardware_ids": ["cpu-aarch64", "cpu-x86_64"]}
+    ] * 2
 
 
-def test_a_push_that_broke_off_continues_where_it_was(variants: list[SignedVariant]) -> None:
+def test_a_release_goes_on_from_the_newest_metadata(variants: list[BuiltVariant]) -> None:
+    shelf = Shelf()
+    upload(variants[:1], TERMS, KEY, shelf, silent)
+    upload(variants[1:], TERMS, KEY, shelf, silent)
+    assert shelf.signed().version == 2
+    assert len(shelf.signed().targets) == 2
+
+
+def test_nothing_is_added_to_what_another_signed(variants: list[BuiltVariant]) -> None:
+    shelf = Shelf()
+    upload(variants[:1], TERMS, CryptoSigner.generate_ed25519(), shelf, silent)
+    with pytest.raises(MetadataError, match="signed by others"):
+        upload(variants[1:], TERMS, KEY, shelf, silent)
+
+
+def test_a_push_that_broke_off_continues_where_it_was(variants: list[BuiltVariant]) -> None:
     shelf = Shelf(breaks_at=weights(variants[1]))
     with pytest.raises(ConnectionError):
-        upload(variants, shelf, silent)
-    assert shelf.order == [weights(variants[0])]
+        upload(variants, TERMS, KEY, shelf, silent)
+    assert shelf.order == [weights(variants[0]), variants[0].digest]
     shelf.breaks_at = ""
-    upload(variants, shelf, silent)
+    upload(variants, TERMS, KEY, shelf, silent)
     assert shelf.order.count(weights(variants[0])) == 1
-    assert shelf.order[-1] == "talk@1.0.0 2"
+    assert shelf.order[-1] == "talk@1.0.0 of me"
 
 
-def test_progress_ends_at_all_of_it(variants: list[SignedVariant]) -> None:
+def test_progress_ends_at_all_of_it(variants: list[BuiltVariant]) -> None:
     last: dict[str, tuple[int, int]] = {}
 
     def report(what: str, done: int, total: int) -> None:
         assert 0 <= done <= total
         last[what] = (done, total)
 
-    upload(variants, Shelf(), report)
+    upload(variants, TERMS, KEY, Shelf(), report)
     assert set(last) == {"uploading q8_0", "uploading q4_0"}
     assert all(done == total for done, total in last.values())

@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
 from sprat_controller.registry.signing import (
+    BuiltVariant,
     ReleaseTerms,
     build_manifest,
     generate_key_files,
     load_key,
-    sign_variant,
+    release_prefix,
+    with_release,
+    without_release,
 )
+from sprat_controller.trust.words import MetadataError, read
 from sprat_proto import gguf, manifest
 from sprat_proto.manifest import PIECE_SIZE, Activation
-from sprat_proto.signing import KeyFileError, TrustedKey, verify
+from sprat_proto.signing import KeyFileError
+from tuf.api.metadata import Targets
 
 TERMS = ReleaseTerms(
     model="talk",
@@ -26,6 +34,7 @@ TERMS = ReleaseTerms(
     activation=Activation(soak_s=5),
     licence="",
     created=datetime(2026, 11, 23, 10, 0, tzinfo=UTC),
+    publisher="me",
 )
 
 
@@ -34,17 +43,34 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo_model.make(tmp_path_factory.mktemp("model") / "talk.gguf")
 
 
-def test_a_signed_variant_verifies_and_its_digest_is_its_manifests(
-    model: Path, tmp_path: Path
+def test_a_variants_digest_is_its_manifests(model: Path) -> None:
+    built = BuiltVariant(model, build_manifest(model, "f16", TERMS))
+    assert manifest.decode(built.payload) == built.manifest
+    assert built.digest == hashlib.sha256(built.payload).hexdigest()
+    assert 16 <= built.bits_per_weight < 17
+
+
+def test_a_release_comes_into_and_out_of_its_publishers_metadata(model: Path) -> None:
+    key = CryptoSigner.generate_ed25519()
+    built = BuiltVariant(model, build_manifest(model, "f16", TERMS))
+    first = with_release(None, [built], key, TERMS.created)
+    second = without_release(first, release_prefix("me", "talk", "1.0.0"), key, TERMS.created)
+    signed = read(second, Targets, "pub-me").signed
+    assert (signed.version, signed.targets) == (2, {})
+    assert (signed.expires - TERMS.created).days == 365
+    with pytest.raises(MetadataError, match="found none"):
+        without_release(second, release_prefix("me", "talk", "1.0.0"), key, TERMS.created)
+    with pytest.raises(MetadataError, match="signed by others"):
+        with_release(first, [built], CryptoSigner.generate_ed25519(), TERMS.created)
+
+
+@pytest.mark.parametrize("given", [None, "", "{{ messages }}"])
+def test_a_chat_template_is_the_files_or_the_one_that_was_given(
+    model: Path, given: str | None
 ) -> None:
-    _, public, key = generate_key_files(tmp_path / "me", None)
-    signed = sign_variant(model, "f16", TERMS, key)
-    trusted = TrustedKey("me", public.read_text())
-    payload = verify(signed.envelope, manifest.PAYLOAD_TYPE, [trusted]).payload
-    assert manifest.decode(payload) == signed.manifest
-    assert signed.digest == hashlib.sha256(payload).hexdigest()
-    assert signed.envelope_ref.size == len(signed.envelope)
-    assert 16 <= signed.bits_per_weight < 17
+    terms = dataclasses.replace(TERMS, chat_template=given)
+    own = str(gguf.check(model).metadata.get("tokenizer.chat_template", ""))
+    assert build_manifest(model, "f16", terms).chat_template == (own if given is None else given)
 
 
 def test_the_last_piece_is_what_is_left(model: Path) -> None:
