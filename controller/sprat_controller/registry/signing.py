@@ -40,7 +40,7 @@ from sprat_controller.trust.ceremony import TARGETS_LIFE, next_targets
 from sprat_controller.trust.words import MetadataError, is_signed_by, read, seal
 
 RUNTIME: Final = "llama.cpp"
-# What a model gets whose file names no template, as in llama.cpp; a device uses what is signed only.
+# For a model whose file names no template, as in llama.cpp; a device uses what is signed only.
 CHATML: Final = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}<|im_start|>assistant\n"
