@@ -79,11 +79,12 @@ class SignerServer:
         with self._lock:
             self._is_stopped = True
             connections = list(self._open)
+        # First of all: when `serve` has returned, the name may be the next one's.
+        self._path.unlink(missing_ok=True)
         for one in (self._socket, *connections):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._path.unlink(missing_ok=True)
 
     def _may_ask(self, connection: socket.socket) -> bool:
         said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
