@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Clock: TypeAlias = Callable[[], datetime]
+
+# No agent of this version ran before; moved forward with each release.
+BUILT_AT: Final = datetime(2026, 11, 1, tzinfo=UTC)
+
+_TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
+_TIMEX_BYTES: Final = 512  # above struct timex of every architecture; all zeros only reads
 
 
 def system_clock() -> datetime:
     """Return the time now, timezone-aware, in UTC."""
     return datetime.now(UTC)  # noqa: TID251 - this is the place the rule names
+
+
+def kernel_is_synchronised() -> bool:
+    """Tell whether the kernel says that something (NTP, PTP) keeps its clock right.
+
+    Without that a clock may say anything at all; also where the kernel cannot be asked.
+    """
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    except (OSError, AttributeError):
+        return False
+    return 0 <= state < _TIME_ERROR
 
 
 def to_ms(moment: datetime) -> int:

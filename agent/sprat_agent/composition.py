@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from sprat_proto.assignment import AssignedModel
 from sprat_proto.fit import Profile
+from sprat_proto.trust import hardware_id
 from sprat_proto.v1.link_pb2 import Welcome
 
 from sprat_agent import __version__
 from sprat_agent.audit.journal import EventWriter, Journal
-from sprat_agent.clock import Clock
+from sprat_agent.clock import BUILT_AT, Clock
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
 from sprat_agent.identity.identity import Identity
@@ -24,20 +26,25 @@ from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.link.carrier import Carrier
 from sprat_agent.profile import probe
 from sprat_agent.ready_file import ReadyFile
+from sprat_agent.registry.device_trust import trust_of
 from sprat_agent.registry.fetch import Access, Fetcher, Sources
+from sprat_agent.registry.judge import Judge
 from sprat_agent.registry.local import LocalRegistry
+from sprat_agent.registry.remote import HttpRemote
 from sprat_agent.registry.store import Store
+from sprat_agent.registry.trust import Past
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.state import State
-from sprat_agent.sync import phases
+from sprat_agent.sync import freshness, phases
+from sprat_agent.sync.ageing import Ageing
 from sprat_agent.sync.apply import Effects
 from sprat_agent.sync.executor import Executor, OnTransition
 from sprat_agent.sync.intake import Intake
 from sprat_agent.sync.ledger import Ledger
-from sprat_agent.sync.loop import Conversation, Listeners
+from sprat_agent.sync.loop import Conversation
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.ports import ExecutionError
-from sprat_agent.sync.voice import Speaker, memory_available
+from sprat_agent.sync.voice import Speaker, Trust, memory_available
 
 if TYPE_CHECKING:  # imported while models load, see `_make_api`
     from starlette.types import ASGIApp
@@ -56,6 +63,7 @@ class World:
     """What the agent takes from outside: time, chance, names, and who watches."""
 
     clock: Clock
+    is_synchronised: Callable[[], bool]  # whether the clock may be believed
     uniform: Callable[[float, float], float]  # as random.uniform
     new_id: Callable[[], str]
     on_transition: OnTransition
@@ -90,12 +98,42 @@ class Agent:
             profile.memory_budget_bytes, config.state_dir / "run", self._events.note
         )
         self._access = Access()
+        self._trust = trust_of(
+            self._state,
+            identity,
+            config.state_dir / "scratch",
+            HttpRemote(self._access, identity.ca_path),
+            lambda floor: freshness.reference_time(
+                world.clock(), floor, BUILT_AT, is_synchronised=world.is_synchronised()
+            ),
+        )
         self._registry = LocalRegistry(
             Store(config.state_dir),
             Fetcher(self._access, identity.ca_path),
-            identity.publishers,
+            Judge(
+                self._trust.director,
+                self._trust.image,
+                self._trust.remote,
+                hardware_id(profile.arch),
+                self._past,
+            ),
+            self._trust.image_anchor,
+            hardware_id(profile.arch),
         )
-        self._effects = Effects(self._registry, self._workers, self._ledger)
+        now = self._trust.director.now
+        self._ageing = Ageing(self._ledger, self._workers, self._journal, now)
+        self._effects = Effects(self._registry, self._workers, self._ledger, now=now)
+        self._intake = Intake(
+            identity.device_id,
+            identity.group,
+            self._trust.director,
+            self._trust.image,
+            self._trust.remote,
+            state=self._state,
+            ledger=self._ledger,
+            journal=self._journal,
+            uniform=world.uniform,
+        )
         self._executor = Executor(
             self._ledger,
             self._outbox,
@@ -167,6 +205,11 @@ class Agent:
             self._workers,
             outbox=self._outbox,
             journal=self._journal,
+            trust=Trust(
+                self._trust.director.root_version,
+                self._trust.director.version,
+                self._ageing.is_stale,
+            ),
             version=__version__,
             disk_free=self._disk_free,
             memory_free=memory_available,
@@ -178,8 +221,8 @@ class Agent:
             outbox=self._outbox,
             journal=self._journal,
             check_ack=checked_by(identity.ca_path, identity.device_id, world.clock),
-            intake=Intake(identity.device_id, identity.assignment_key, self._ledger, self._journal),
-            listeners=Listeners(self._welcomed, self._executor.wake),
+            take=self._intake.take,
+            welcomed=self._welcomed,
             uniform=world.uniform,
         )
 
@@ -189,10 +232,25 @@ class Agent:
         self._outbox.on_ready = self._conversation.wake
         self._access.on_refused = self._conversation.ask_for_welcome
         self._executor.on_commit = self._conversation.beat_now
+        self._intake.on_kept = self._plan_kept
 
     def _welcomed(self, welcome: Welcome) -> None:
-        self._access.grant(Sources(tuple(welcome.blob_base_urls), welcome.blob_credential))
+        sources = Sources(
+            tuple(welcome.blob_base_urls),
+            welcome.blob_credential,
+            tuple(welcome.image_base_urls),
+        )
+        self._access.grant(sources)
         self._executor.hurry()
+        self._intake.hurry()
+
+    def _plan_kept(self) -> None:
+        self._executor.wake()
+        self._executor.hurry()  # what waited because the plan had expired
+
+    def _past(self, wanted: AssignedModel) -> Past:
+        name = f"{wanted.publisher}/{wanted.model}"
+        return Past(self._ledger.counter_floor(name), self._ledger.was_proved(wanted.digest))
 
     def _disk_free(self) -> int:
         return probe.disk_free(self._config.state_dir)
@@ -201,6 +259,8 @@ class Agent:
         """Load what each alias stands for; one that cannot be is audited and does not answer."""
         for committed in self._ledger.committed().values():
             wanted = committed.wanted
+            if self._ageing.has_ended(wanted):
+                continue
             try:
                 installed = await self._registry.open_installed(wanted, committed.context)
             except ExecutionError as error:
@@ -237,6 +297,8 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._events.run(), name="audit")
                 group.create_task(self._executor.run(), name="executions")
+                group.create_task(self._intake.run(), name="plans")
+                group.create_task(self._ageing.run(), name="ageing")
                 group.create_task(self._conversation.run(), name="link")
         finally:
             self._ready_file.remove()

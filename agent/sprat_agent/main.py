@@ -16,7 +16,7 @@ from sprat_proto.claim import ClaimError, read_file
 from sprat_proto.trust import hardware_id
 
 from sprat_agent import config as configuration
-from sprat_agent.clock import system_clock
+from sprat_agent.clock import kernel_is_synchronised, system_clock
 from sprat_agent.config import Claimed, EnrolConfig, RunConfig, StatusConfig
 from sprat_agent.errors import StartupError
 from sprat_agent.sync.executor import OnTransition
@@ -149,6 +149,7 @@ async def _run(config: RunConfig, on_transition: OnTransition) -> None:
     profile = profile_of(config.declared_profile, config.state_dir)
     world = World(
         clock=system_clock,
+        is_synchronised=kernel_is_synchronised,
         uniform=random.uniform,
         new_id=lambda: uuid.uuid4().hex,
         on_transition=on_transition,

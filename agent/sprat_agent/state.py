@@ -1,8 +1,9 @@
 """`agent.db`: everything of this device that must survive a power cut, opened in this one place.
 
 WAL with `synchronous=FULL`: when a transaction has returned it is on disk. The tables belong to
-`sync.ledger`, `sync.outbox` and `audit.journal`; they share one file so that a phase, its report
-and its audit record are kept together or not at all.
+`sync.ledger`, `sync.outbox`, `audit.journal`, and of `registry` to `metadata`, `floors` and
+`image`; they share one file so that a phase, its report and its audit record, or a plan, what
+proves it and the floors that it raises, are kept together or not at all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final
 
 from sprat_agent.errors import StartupError, StateError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 # `proved` outlives `committed`: what this device may go back to, and below what it may not go.
 _SCHEMA: Final = """
@@ -26,7 +27,7 @@ CREATE TABLE assignment (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     version INTEGER NOT NULL,
     payload BLOB NOT NULL,
-    envelope BLOB NOT NULL
+    expires INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE execution (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,7 +46,7 @@ CREATE TABLE committed (
 ) STRICT;
 CREATE TABLE proved (
     digest TEXT PRIMARY KEY,
-    model TEXT NOT NULL,
+    name TEXT NOT NULL,
     release_counter INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE report (
@@ -62,6 +63,34 @@ CREATE TABLE audit_head (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     seq INTEGER NOT NULL,
     hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE metadata (
+    repository TEXT NOT NULL,
+    role TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (repository, role, version)
+) STRICT;
+CREATE TABLE floor (
+    repository TEXT NOT NULL,
+    role TEXT NOT NULL,
+    keys TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (repository, role, keys)
+) STRICT;
+CREATE TABLE time_floor (
+    keys TEXT PRIMARY KEY,
+    issued INTEGER NOT NULL
+) STRICT;
+CREATE TABLE approver_policy (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    sha256 TEXT NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE crash (
+    digest TEXT PRIMARY KEY,
+    crashes INTEGER NOT NULL,
+    quarantined INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 """
 

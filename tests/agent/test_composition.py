@@ -14,13 +14,15 @@ import certifi
 import httpx
 import pytest
 from simulators.controller_end import ControllerEnd, MemoryCarrier
-from simulators.signed import Signer, assigned, release, sign_assignment
+from simulators.signed import assigned, release
+from simulators.trusting import identity as enrolled
+from simulators.trusting import trusting
+from simulators.tuf_world import TufWorld
 from simulators.waiting import until
 from sprat_agent.audit.journal import Journal
 from sprat_agent.composition import Agent, World, profile_of
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError
-from sprat_agent.identity.identity import Identity
 from sprat_agent.main import main
 from sprat_agent.state import State
 from sprat_agent.sync.ledger import Ledger
@@ -29,30 +31,22 @@ from sprat_agent.sync.phases import Event
 from sprat_proto.fit import Profile
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-CONTROLLER, PUBLISHER = Signer("controller"), Signer()
-RELEASE = release(PUBLISHER)
+WORLD = TufWorld()
+RELEASE = release()
+WORLD.image.publish(RELEASE.manifest)
 # Any authority: nothing is reached, but an agent without one could not even try.
 AUTHORITY = Path(certifi.where()).read_bytes()
 PROFILE = Profile("x86_64", 1, (), 1 << 30, 1 << 29, 1 << 30, (), "Linux", True, ("llama.cpp",))  # noqa: FBT003 - in order of the fields
 
 
 def agent_on(folder: Path, carrier: MemoryCarrier, listen: str = "127.0.0.1:0") -> Agent:
-    identity = Identity(
-        device_id="gw-1",
-        group="default",
-        folder=folder / "identity",
-        controller_url="https://controller",
-        grpc="controller:1",
-        mqtt=None,
-        identity_key="file",
-        image_root=b"",
-        director_root=b"",
-    )
+    identity = enrolled(WORLD, folder)
     identity.folder.mkdir(exist_ok=True)
     identity.ca_path.write_bytes(AUTHORITY)
     numbers = iter(range(1000))
     world = World(
         clock=lambda: NOW,
+        is_synchronised=lambda: True,
         uniform=lambda low, _high: low,
         new_id=lambda: f"id-{next(numbers)}",
         on_transition=lambda _execution, _phase, _moment: None,
@@ -101,8 +95,8 @@ async def test_it_says_how_it_is_and_goes_when_asked(
 
 
 async def test_it_obeys_an_assignment_and_waits_for_blobs(tmp_path: Path) -> None:
-    envelope = sign_assignment(CONTROLLER, assigned(1, [RELEASE.wanted("e1")]))
-    end = ControllerEnd(assignment=envelope)
+    verify_image(tmp_path)
+    end = ControllerEnd(assignment=WORLD.plan("gw-1", 1, [RELEASE.wanted("e1")]))
     async with running(tmp_path, MemoryCarrier(end)):
         await until(lambda: "IN_PROGRESS" in end.states)
         found = await status(tmp_path)
@@ -121,12 +115,20 @@ async def test_a_committed_model_that_is_gone_is_audited_and_the_agent_serves_on
         assert list(end.hellos[0].running) == []
 
 
+def verify_image(folder: Path) -> None:
+    """Leave a state in which the image repository was verified once."""
+    state = State(folder)
+    trusting(WORLD, state, folder).image.refresh()
+    state.close()
+
+
 def commit(folder: Path) -> None:
     """Leave a state in which a model is committed whose files are not there."""
     state = State(folder)
     journal, outbox = Journal(state, lambda: NOW), Outbox(state)
     ledger = Ledger(state, journal, outbox, lambda: NOW)
-    ledger.keep_assignment(assigned(1, [RELEASE.wanted("e1")]), b"envelope")
+    with state.transaction() as connection:
+        ledger.keep_assignment(connection, assigned(1, [RELEASE.wanted("e1")]), NOW)
     execution = ledger.queue(RELEASE.wanted("e1"), 256)
     while execution.phase != "COMMITTING":
         execution = ledger.step(execution, Event.DONE)

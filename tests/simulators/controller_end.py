@@ -26,7 +26,7 @@ class ControllerEnd:
 
     heartbeat_s: int = 60
     welcomes: bool = True
-    assignment: bytes = b""
+    assignment: Assignment | None = None
     hellos: list[Hello] = field(default_factory=list[Hello])
     heartbeats: int = 0
     states: list[str] = field(default_factory=list[str])  # of the reports kept, in order
@@ -65,8 +65,7 @@ class ControllerEnd:
         )
         answers = [ControllerMessage(welcome=welcome)]
         if self.assignment:
-            envelope = Assignment(version=1, envelope=self.assignment)
-            answers.append(ControllerMessage(assignment=envelope))
+            answers.append(ControllerMessage(assignment=self.assignment))
         return answers
 
     def _keep(self, seq: int, body: bytes, hash_: bytes) -> None:

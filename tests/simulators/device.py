@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ class DiskRegistry:
             files=(),
             facts=manifest.facts,
             context=context,
+            chat_template=manifest.chat_template,
         )
         return Installed(manifest, loadable)
 
@@ -178,13 +179,19 @@ class Device:
         watch_slice_s: int = 60,
     ) -> None:
         self.disk = disk
+        self.folder = folder
+        self.now = NOW  # the time by which the plan's expiry is judged
         self.state = State(folder)
         self.journal = Journal(self.state, lambda: NOW)
         self.outbox = Outbox(self.state)
         self.ledger = Ledger(self.state, self.journal, self.outbox, lambda: NOW)
         self.workers = MemoryWorkers(disk)
         self.effects = Effects(
-            DiskRegistry(disk), self.workers, self.ledger, watch_slice_s=watch_slice_s
+            DiskRegistry(disk),
+            self.workers,
+            self.ledger,
+            now=lambda: self.now,
+            watch_slice_s=watch_slice_s,
         )
         self.moments: list[tuple[str, str, str]] = []
         self.on_transition = on_transition
@@ -246,10 +253,12 @@ class Device:
             and not self.workers.candidates
         )
 
-    def assign(self, assignment: Assignment) -> None:
+    def assign(self, assignment: Assignment, expires: datetime = NOW + timedelta(days=7)) -> None:
         """Accept an assignment, its signature aside."""
-        self.ledger.keep_assignment(assignment, b"envelope")
+        with self.state.transaction() as connection:
+            self.ledger.keep_assignment(connection, assignment, expires)
         self.executor.wake()
+        self.executor.hurry()
 
     def close(self) -> None:
         """End the process; the disk stays."""

@@ -36,6 +36,7 @@ class Sources:
 
     base_urls: Sequence[str]  # a blob is at <base>/sha256/<hex>
     credential: str  # a bearer
+    image_base_urls: Sequence[str] = ()  # metadata of the image repository is at <base>/<name>
 
 
 class Access:

@@ -10,15 +10,17 @@ from typing import Final
 
 from sprat_proto import canonical, gguf
 from sprat_proto.assignment import AssignedModel
-from sprat_proto.manifest import MAX_ENVELOPE_BYTES, PIECE_SIZE, Adapter, Manifest
-from sprat_proto.signing import TrustedKey
+from sprat_proto.manifest import MAX_MANIFEST_BYTES, PIECE_SIZE, Adapter, Manifest
 from sprat_proto.states import ReasonCode
 
+from sprat_agent.registry import evidence
 from sprat_agent.registry.blocking import Stop, in_thread
 from sprat_agent.registry.fetch import Download, Fetcher
+from sprat_agent.registry.judge import Judge, Permission
 from sprat_agent.registry.partial import Blob
 from sprat_agent.registry.store import Store
-from sprat_agent.registry.trust import SignedManifest, trusted_manifest
+from sprat_agent.registry.trust import check_manifest, check_released, check_same
+from sprat_agent.registry.tuf_client import Anchor
 from sprat_agent.sync.ports import ExecutionError, Installed, Loadable, ShardFile
 
 RESERVE_BYTES: Final = 16 << 20  # stays free for the state file and the device's own needs
@@ -37,35 +39,52 @@ class LocalRegistry:
         self,
         store: Store,
         fetcher: Fetcher,
-        publishers: Sequence[TrustedKey],
+        judge: Judge,
+        anchor: Anchor,
+        hardware_id: str,
         *,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
+        """Keep models in a store.
+
+        Args:
+            store: Where files are.
+            fetcher: Where blobs come from.
+            judge: Asked before anything is fetched or installed.
+            anchor: Of the image repository: from there on what is installed is proved anew.
+            hardware_id: Of this device.
+            free: Bytes free for a folder.
+        """
         self._store = store
         self._fetcher = fetcher
-        self._publishers = publishers
+        self._judge = judge
+        self._anchor = anchor
+        self._hardware_id = hardware_id
         self._free = free
 
     async def download(self, wanted: AssignedModel) -> None:
-        """Fetch the signed manifest and all blobs it names; see `Registry`."""
-        _check_envelope_size(wanted)
+        """Ask both repositories, fetch the manifest and all blobs it names; see `Registry`."""
+        _check_manifest_size(wanted)
+        permission = await self._judge.permit(wanted)
         missing = await in_thread(lambda _: self._missing_blocking(wanted))
         if missing == []:
             return
         async with self._fetcher.opened() as download:
-            await self._fetch(download, [_envelope_blob(wanted)])
-            signed = await in_thread(lambda _: self._signed_blocking(wanted))
-            blobs = _blobs_of(signed.manifest)
-            await in_thread(lambda _: self._check_space_blocking(signed.manifest))
+            await self._fetch(download, [_manifest_blob(wanted)])
+            decoded = await in_thread(lambda _: self._manifest_blocking(wanted))
+            check_same(decoded, permission.named)
+            blobs = _blobs_of(decoded)
+            await in_thread(lambda _: self._check_space_blocking(decoded))
             await self._fetch(download, blobs)
 
     async def verify(self, wanted: AssignedModel) -> Manifest:
-        """Check signature, digest, and every blob's bytes; see `Registry`."""
+        """Check digest, names, and every blob's bytes; see `Registry`."""
         return await in_thread(lambda stop: self._verify_blocking(wanted, stop))
 
     async def install(self, wanted: AssignedModel) -> None:
-        """Make the version's folder; see `Registry`."""
-        await in_thread(lambda _: self._install_blocking(wanted))
+        """Ask both repositories again and make the version's folder; see `Registry`."""
+        permission = await self._judge.permit(wanted)
+        await in_thread(lambda _: self._install_blocking(wanted, permission))
 
     async def open_installed(self, wanted: AssignedModel, context: int) -> Installed:
         """Return an installed version again; see `Registry`."""
@@ -84,33 +103,32 @@ class LocalRegistry:
     def _missing_blocking(self, wanted: AssignedModel) -> list[Blob] | None:
         """Return what is still to be fetched; None if the manifest itself is."""
         try:
-            signed = self._signed_blocking(wanted)
+            decoded = self._manifest_blocking(wanted)
         except FileNotFoundError:
             return None
         has = self._store.has_blob
-        return [blob for blob in _blobs_of(signed.manifest) if not has(blob.sha256, blob.size)]
+        return [blob for blob in _blobs_of(decoded) if not has(blob.sha256, blob.size)]
 
-    def _signed_blocking(self, wanted: AssignedModel) -> SignedManifest:
-        """Return the manifest that was installed or fetched, verified anew.
+    def _manifest_blocking(self, wanted: AssignedModel) -> Manifest:
+        """Return the manifest that was installed or fetched.
 
         Raises:
             FileNotFoundError: It is neither, or no longer the same bytes.
-            ExecutionError: It is not what was signed or assigned.
+            ExecutionError: It is not what was assigned.
         """
-        return trusted_manifest(self._envelope_blocking(wanted), wanted, self._publishers)
+        return check_manifest(self._manifest_bytes_blocking(wanted), wanted)
 
-    def _envelope_blocking(self, wanted: AssignedModel) -> bytes:
-        sha256 = wanted.envelope.sha256
+    def _manifest_bytes_blocking(self, wanted: AssignedModel) -> bytes:
         try:
-            installed = self._store.envelope(wanted.digest)
+            installed = self._store.manifest(wanted.digest)
         except FileNotFoundError:
             installed = b""
-        if canonical.sha256_hex(installed) == sha256:
+        if canonical.sha256_hex(installed) == wanted.digest:
             return installed
-        fetched = self._store.blob(sha256).read_bytes()
-        if canonical.sha256_hex(fetched) != sha256:
-            self._store.remove_blob(sha256)
-            raise FileNotFoundError(sha256)
+        fetched = self._store.blob(wanted.digest).read_bytes()
+        if canonical.sha256_hex(fetched) != wanted.digest:
+            self._store.remove_blob(wanted.digest)
+            raise FileNotFoundError(wanted.digest)
         return fetched
 
     def _check_space_blocking(self, signed: Manifest) -> None:
@@ -128,7 +146,7 @@ class LocalRegistry:
 
     def _verify_blocking(self, wanted: AssignedModel, stop: Stop) -> Manifest:
         try:
-            signed = self._signed_blocking(wanted).manifest
+            signed = self._manifest_blocking(wanted)
         except FileNotFoundError as error:
             raise _gone(wanted) from error
         for blob in _blobs_of(signed):
@@ -166,26 +184,42 @@ class LocalRegistry:
                 found=found if size == blob.size else f"{size} bytes",
             )
 
-    def _install_blocking(self, wanted: AssignedModel) -> None:
+    def _install_blocking(self, wanted: AssignedModel, permission: Permission) -> None:
         try:
-            envelope = self._envelope_blocking(wanted)
+            data = self._manifest_bytes_blocking(wanted)
         except FileNotFoundError as error:
             raise _gone(wanted) from error
-        if self._store.has_version(wanted.digest, envelope):
+        decoded = check_manifest(data, wanted)
+        check_same(decoded, permission.named)
+        if self._is_installed(wanted):
             return
-        signed = trusted_manifest(envelope, wanted, self._publishers).manifest
-        parts = zip(_part_names(signed), signed.shards, strict=True)
+        parts = zip(_part_names(decoded), decoded.shards, strict=True)
         links = {name: shard.sha256 for name, shard in parts}
-        links |= {f"adapter-{one.name}.gguf": one.sha256 for one in signed.adapters}
-        self._store.install(wanted.digest, envelope, links)
+        links |= {f"adapter-{one.name}.gguf": one.sha256 for one in decoded.adapters}
+        self._store.install(wanted.digest, data, permission.evidence, links)
+
+    def _is_installed(self, wanted: AssignedModel) -> bool:
+        try:
+            self._proved_blocking(wanted)
+        except ExecutionError:
+            return False
+        return True
+
+    def _proved_blocking(self, wanted: AssignedModel) -> tuple[Manifest, str]:
+        """Return an installed version's manifest, proved anew, and who signed it."""
+        try:
+            data, proof = self._store.manifest(wanted.digest), self._store.evidence(wanted.digest)
+        except FileNotFoundError as error:
+            raise _gone(wanted) from error
+        decoded = check_manifest(data, wanted)
+        named = evidence.named_by(proof, wanted, self._anchor)
+        released = check_released(wanted, named, self._hardware_id)
+        check_same(decoded, released)
+        return decoded, released.signer
 
     def _open_blocking(self, wanted: AssignedModel, context: int) -> Installed:
-        try:
-            envelope = self._store.envelope(wanted.digest)
-        except FileNotFoundError as error:
-            raise _gone(wanted) from error
-        signed = trusted_manifest(envelope, wanted, self._publishers)
-        parts = zip(_part_names(signed.manifest), signed.manifest.shards, strict=True)
+        proved, signer = self._proved_blocking(wanted)
+        parts = zip(_part_names(proved), proved.shards, strict=True)
         place = self._store.version_file
         loadable = Loadable(
             alias=wanted.alias,
@@ -193,15 +227,16 @@ class LocalRegistry:
             release=wanted.release,
             variant=wanted.variant,
             digest=wanted.digest,
-            signer=signed.signer,
+            signer=signer,
             files=tuple(
                 ShardFile(place(wanted.digest, name), shard.sha256, shard.size)
                 for name, shard in parts
             ),
-            facts=signed.manifest.facts,
+            facts=proved.facts,
             context=context,
+            chat_template=proved.chat_template,
         )
-        return Installed(signed.manifest, loadable)
+        return Installed(proved, loadable)
 
     def _collect_blocking(self, keep: frozenset[str]) -> int:
         self._store.remove_versions(self._store.versions() - keep)
@@ -211,22 +246,21 @@ class LocalRegistry:
         return self._store.keep_blobs(frozenset(blobs)) + self._store.remove_partials()
 
 
-def _check_envelope_size(wanted: AssignedModel) -> None:
-    if wanted.envelope.size > MAX_ENVELOPE_BYTES:
+def _check_manifest_size(wanted: AssignedModel) -> None:
+    if wanted.size > MAX_MANIFEST_BYTES:
         raise ExecutionError(
             ReasonCode.MANIFEST_INVALID,
-            f"the signed manifest of {_name(wanted)} is to have at most {MAX_ENVELOPE_BYTES} bytes,"
-            f" and is assigned with {wanted.envelope.size}",
-            expected=f"at most {MAX_ENVELOPE_BYTES} bytes",
-            found=f"{wanted.envelope.size} bytes",
+            f"the manifest of {wanted.name} is to have at most {MAX_MANIFEST_BYTES} bytes, and is"
+            f" assigned with {wanted.size}",
+            expected=f"at most {MAX_MANIFEST_BYTES} bytes",
+            found=f"{wanted.size} bytes",
         )
 
 
-def _envelope_blob(wanted: AssignedModel) -> Blob:
-    """Return the signed manifest as a blob of one piece."""
-    sha256, size = wanted.envelope.sha256, wanted.envelope.size
-    what = f"the signed manifest of {_name(wanted)}"
-    return Blob(what, sha256, size, max(size, 1), [sha256] if size else [])
+def _manifest_blob(wanted: AssignedModel) -> Blob:
+    """Return the manifest as a blob of one piece."""
+    what, size = f"the manifest of {wanted.name}", wanted.size
+    return Blob(what, wanted.digest, size, max(size, 1), [wanted.digest] if size else [])
 
 
 def _blobs_of(signed: Manifest) -> list[Blob]:
@@ -277,11 +311,7 @@ def _hash(path: Path, stop: Stop) -> tuple[int, str]:
 def _gone(wanted: AssignedModel) -> ExecutionError:
     return ExecutionError(
         ReasonCode.BLOB_NOT_FOUND,
-        f"{_name(wanted)} is no longer on this device: roll out again",
-        expected=f"the signed manifest of {wanted.digest}",
+        f"{wanted.name} is no longer on this device: roll out again",
+        expected=f"the manifest {wanted.digest}",
         found="no file",
     )
-
-
-def _name(wanted: AssignedModel) -> str:
-    return f"{wanted.model}@{wanted.release}+{wanted.variant}"

@@ -2,7 +2,7 @@
 
     blobs/sha256/ab/<hex>     whole and verified, read-only
     partial/                  whatever is not whole yet; anything in it may be removed at any time
-    versions/<digest>/        manifest.dsse.json, links to its blobs
+    versions/<digest>/        manifest.json, evidence.json (what proved it), links to its blobs
 
 A name in blobs/ or versions/ appears by a rename, after its content is on disk.
 """
@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-ENVELOPE: Final = "manifest.dsse.json"
+MANIFEST: Final = "manifest.json"
+EVIDENCE: Final = "evidence.json"
 
 
 class Store:
@@ -77,20 +78,24 @@ class Store:
         """Return the path of a file of a version."""
         return self._versions / digest / name
 
-    def install(self, digest: str, envelope: bytes, links: Mapping[str, str]) -> None:
+    def install(
+        self, digest: str, manifest: bytes, evidence: bytes, links: Mapping[str, str]
+    ) -> None:
         """Make a version's folder appear whole, in the place of one that is there; durable.
 
         Args:
             digest: Of the manifest.
-            envelope: The signed manifest.
+            manifest: Its canonical bytes.
+            evidence: What proves that it was released.
             links: SHA-256 of a blob by the name it is to have in the folder.
         """
         making = self._partial / f"{digest}.version"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir()
-        (making / ENVELOPE).write_bytes(envelope)
-        (making / ENVELOPE).chmod(0o444)
-        _sync(making / ENVELOPE)
+        for name, content in ((MANIFEST, manifest), (EVIDENCE, evidence)):
+            (making / name).write_bytes(content)
+            (making / name).chmod(0o444)
+            _sync(making / name)
         for name, sha256 in links.items():
             (making / name).symlink_to(Path("../../blobs/sha256", sha256[:2], sha256))
         _sync(making)
@@ -99,20 +104,21 @@ class Store:
         _sync(self._versions)
         _sync(self._partial)
 
-    def has_version(self, digest: str, envelope: bytes) -> bool:
-        """Tell whether a version is installed with this very envelope."""
-        try:
-            return self.envelope(digest) == envelope
-        except FileNotFoundError:
-            return False
-
-    def envelope(self, digest: str) -> bytes:
-        """Return an installed version's signed manifest.
+    def manifest(self, digest: str) -> bytes:
+        """Return an installed version's manifest.
 
         Raises:
             FileNotFoundError: It is not installed.
         """
-        return (self._versions / digest / ENVELOPE).read_bytes()
+        return (self._versions / digest / MANIFEST).read_bytes()
+
+    def evidence(self, digest: str) -> bytes:
+        """Return what proved an installed version.
+
+        Raises:
+            FileNotFoundError: It is not installed.
+        """
+        return (self._versions / digest / EVIDENCE).read_bytes()
 
     def blobs_of(self, digest: str) -> frozenset[str]:
         """Return the blobs that an installed version links to."""
@@ -130,7 +136,7 @@ class Store:
         """Remove version folders; blobs stay."""
         for digest in digests:
             # A crash in between must not leave a folder that looks whole.
-            (self._versions / digest / ENVELOPE).unlink(missing_ok=True)
+            (self._versions / digest / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self._versions / digest, ignore_errors=True)
 
     def keep_blobs(self, sha256s: frozenset[str]) -> int:

@@ -6,14 +6,23 @@ Whoever calls `carry_out` has persisted the phase, and persists what follows.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from datetime import datetime
 from typing import Final, assert_never
 
 from sprat_proto.states import ExecutionState, ReasonCode, Step
+from sprat_proto.trust import custom_of
 
-from sprat_agent.sync import plan
+from sprat_agent.sync import freshness, plan
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.plan import Execution
-from sprat_agent.sync.ports import ExecutionError, Installed, Registry, Workers
+from sprat_agent.sync.ports import (
+    ExecutionError,
+    Installed,
+    Registry,
+    RetryLaterError,
+    Workers,
+)
 
 # How much of a soak a power cut may cost.
 WATCH_SLICE_S: Final = 60
@@ -28,8 +37,19 @@ class Effects:
         workers: Workers,
         ledger: Ledger,
         *,
+        now: Callable[[], datetime],
         watch_slice_s: int = WATCH_SLICE_S,
     ) -> None:
+        """Work on these.
+
+        Args:
+            registry: Where models come from.
+            workers: Where they run.
+            ledger: What is assigned and how far it came.
+            now: The time by which the plan's expiry is judged.
+            watch_slice_s: See `WATCH_SLICE_S`.
+        """
+        self._now = now
         self._registry = registry
         self._workers = workers
         self._ledger = ledger
@@ -51,10 +71,12 @@ class Effects:
                 # Stations: they are reported, and hold nothing back while there are no windows.
                 return
             case Step.DOWNLOADING:
+                self._require_fresh_plan(execution)
                 await self._registry.download(wanted)
             case Step.VERIFYING:
                 await self._verify(execution)
             case Step.INSTALLING:
+                self._require_fresh_plan(execution)
                 await self._registry.install(wanted)
             case Step.PROBING | Step.COMMITTING:
                 await self._candidate(execution)
@@ -116,11 +138,20 @@ class Effects:
             installed = await self.installed(execution)
             await self._workers.load_committed(installed.loadable)
 
+    def _require_fresh_plan(self, execution: Execution) -> None:
+        """Begin nothing new under a plan that has expired: wait for one that was signed anew."""
+        if freshness.is_stale(self._ledger.expires(), self._now()):
+            raise RetryLaterError(
+                f"{ReasonCode.PLAN_EXPIRED}: the plan with {execution.wanted.name} has expired:"
+                " waiting for a newer one"
+            )
+
     async def _verify(self, execution: Execution) -> None:
         manifest = await self._registry.verify(execution.wanted)
         refusal = plan.refusal_of_age(
-            manifest,
-            self._ledger.counter_floor(manifest.model),
+            manifest.name,
+            custom_of(manifest),
+            self._ledger.counter_floor(custom_of(manifest).name),
             was_proved=self._ledger.was_proved(execution.wanted.digest),
         )
         if refusal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import msgspec
 from sprat_proto import assignment as assignments
@@ -16,6 +17,7 @@ from sprat_proto import canonical
 from sprat_proto.assignment import AssignedModel, Assignment
 from sprat_proto.manifest import Manifest
 from sprat_proto.states import ExecutionState
+from sprat_proto.trust import custom_of
 from sprat_proto.v1 import link_pb2
 
 from sprat_agent.audit.journal import Journal
@@ -52,8 +54,13 @@ class Ledger:
     def assignment_version(self) -> int:
         """Return the version of the newest accepted assignment; 0 before the first."""
         with self._state.reading() as connection:
-            row = connection.execute("SELECT version FROM assignment").fetchone()
-        return int(row[0]) if row else 0
+            return _version(connection)
+
+    def expires(self) -> datetime | None:
+        """Return when the accepted plan expires, in whole seconds; None before the first."""
+        with self._state.reading() as connection:
+            row = connection.execute("SELECT expires FROM assignment").fetchone()
+        return datetime.fromtimestamp(row[0], UTC) if row else None
 
     def executions(self) -> tuple[Execution, ...]:
         """Return all executions, in the order in which they were queued."""
@@ -79,11 +86,11 @@ class Ledger:
         with self._state.reading() as connection:
             return _committed(connection)
 
-    def counter_floor(self, model: str) -> int:
-        """Return the highest release counter of the model ever committed here; 0 if none."""
+    def counter_floor(self, name: str) -> int:
+        """Return the highest release counter of `publisher/model` ever committed; 0 if none."""
         with self._state.reading() as connection:
             row = connection.execute(
-                "SELECT max(release_counter) FROM proved WHERE model = ?", (model,)
+                "SELECT max(release_counter) FROM proved WHERE name = ?", (name,)
             ).fetchone()
         return int(row[0] or 0)
 
@@ -95,20 +102,27 @@ class Ledger:
 
     # Writing
 
-    def keep_assignment(self, assignment: Assignment, envelope: bytes) -> None:
-        """Keep an assignment that was found good; it takes the place of the one before."""
-        with self._state.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO assignment VALUES (1, ?, ?, ?)",
-                (assignment.version, assignments.encode(assignment), envelope),
-            )
+    def keep_assignment(
+        self, connection: sqlite3.Connection, assignment: Assignment, expires: datetime
+    ) -> None:
+        """Keep an assignment that was found good, in the caller's transaction.
+
+        It takes the place of the one before. One that was only signed anew, to expire later, is
+        not audited again.
+        """
+        is_news = _version(connection) != assignment.version
+        connection.execute(
+            "INSERT OR REPLACE INTO assignment VALUES (1, ?, ?, ?)",
+            (assignment.version, assignments.encode(assignment), int(expires.timestamp())),
+        )
+        if is_news:
+            encoded = assignments.encode(assignment)
             self._journal.write(
                 connection,
                 ACCEPTED,
                 f"assignment/{assignment.version}",
-                {"sha256": canonical.sha256_hex(envelope), "models": len(assignment.models)},
+                {"sha256": canonical.sha256_hex(encoded), "models": len(assignment.models)},
             )
-        self._journal.on_append()
 
     def queue(self, wanted: AssignedModel, context: int) -> Execution:
         """Begin to know of an execution."""
@@ -138,7 +152,7 @@ class Ledger:
             _point(connection, execution)
             connection.execute(
                 "INSERT OR REPLACE INTO proved VALUES (?, ?, ?)",
-                (execution.wanted.digest, manifest.model, manifest.release_counter),
+                (execution.wanted.digest, custom_of(manifest).name, manifest.release_counter),
             )
             following = self._step(connection, execution, Event.DONE, None)
         self._told()
@@ -231,6 +245,11 @@ class Ledger:
     def _told(self) -> None:
         self._journal.on_append()
         self._outbox.on_ready()
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT version FROM assignment").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _model(data: bytes) -> AssignedModel:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from sprat_proto.link import MessageTooLargeError
-from sprat_proto.v1.link_pb2 import AuditAck, ControllerMessage, Welcome
+from sprat_proto.v1.link_pb2 import Assignment, AuditAck, ControllerMessage, Welcome
 
 from sprat_agent.audit.journal import Journal
 from sprat_agent.errors import StateError
@@ -19,18 +18,9 @@ from sprat_agent.link import backoff
 from sprat_agent.link.carrier import Carrier, Connection, LinkError, LinkLostError
 from sprat_agent.sync.dialogue import Dialogue, Voice
 from sprat_agent.sync.flows import AuditFlow, ReportFlow
-from sprat_agent.sync.intake import Intake
 from sprat_agent.sync.outbox import Outbox
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Who is told what the controller says."""
-
-    welcome: Callable[[Welcome], None]
-    assignment_kept: Callable[[], None]
 
 
 class Conversation:
@@ -44,8 +34,8 @@ class Conversation:
         outbox: Outbox,
         journal: Journal,
         check_ack: Callable[[AuditAck], None],
-        intake: Intake,
-        listeners: Listeners,
+        take: Callable[[Assignment], None],
+        welcomed: Callable[[Welcome], None],
         uniform: Callable[[float, float], float],
     ) -> None:
         """Speak over the first of the carriers that works.
@@ -57,8 +47,8 @@ class Conversation:
             journal: Audit to bring over.
             check_ack: Raises AckRefusedError for an acknowledgement of audit that the controller
                 did not sign.
-            intake: For assignments.
-            listeners: For what else the controller says.
+            take: Told each plan; judges it later.
+            welcomed: Told each Welcome.
             uniform: As `random.uniform`.
         """
         self._carriers = carriers
@@ -66,8 +56,8 @@ class Conversation:
         self._outbox = outbox
         self._journal = journal
         self._check_ack = check_ack
-        self._intake = intake
-        self._listeners = listeners
+        self._take = take
+        self._welcomed = welcomed
         self._uniform = uniform
         self._woken = asyncio.Event()
         self._dialogue: Dialogue | None = None
@@ -179,10 +169,9 @@ class Conversation:
             case "welcome":
                 self._spread_s = message.welcome.reconnect_spread_s
                 dialogue.welcome(message.welcome, _now())
-                self._listeners.welcome(message.welcome)
+                self._welcomed(message.welcome)
             case "assignment":
-                if self._intake.take(message.assignment.envelope):
-                    self._listeners.assignment_kept()
+                self._take(message.assignment)
             case "report_ack":
                 dialogue.reports.acknowledged(message.report_ack.up_to, _now())
             case "audit_ack":

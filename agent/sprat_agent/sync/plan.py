@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sprat_proto.assignment import AssignedModel, Assignment
-from sprat_proto.manifest import Manifest
 from sprat_proto.states import ReasonCode
+from sprat_proto.trust import TargetCustom
 
 from sprat_agent.sync import phases
 from sprat_agent.sync.phases import Event, Phase
@@ -138,30 +138,34 @@ def _begin(
 
 
 def is_committed(execution: Execution, committed: Mapping[str, Committed]) -> bool:
-    """Tell whether the alias already stands for what the execution wants, loaded the same way."""
+    """Tell whether the alias already stands for what is wanted, the same way and as long."""
     now = committed.get(execution.wanted.alias)
     return (
         now is not None
         and now.wanted.digest == execution.wanted.digest
         and now.context == execution.context
+        and now.wanted.run_until == execution.wanted.run_until
     )
 
 
-def refusal_of_age(manifest: Manifest, floor: int, *, was_proved: bool) -> Reason | None:
+def refusal_of_age(
+    variant: str, custom: TargetCustom, floor: int, *, was_proved: bool
+) -> Reason | None:
     """Return why a release is too old for this device, or None.
 
     Args:
-        manifest: Of the variant that is to be installed.
+        variant: `model@release+variant`, for the message.
+        custom: What is released of the variant that is to be installed.
         floor: The highest release counter of this model that was ever committed here; 0 if none.
         was_proved: This very digest was committed here before: going back to it is allowed.
     """
-    if was_proved or manifest.release_counter >= floor:
+    if was_proved or custom.release_counter >= floor:
         return None
     return Reason(
         ReasonCode.RELEASE_TOO_OLD,
-        f"{manifest.name} has release counter {manifest.release_counter} and this device has"
-        f" already committed {floor} of {manifest.model}: refusing to go back to a release that"
-        " never ran here; publish it anew with a higher counter",
+        f"{variant} has release counter {custom.release_counter} and this device has already"
+        f" committed {floor} of {custom.name}: refusing to go back to a release that never ran"
+        " here; publish it anew with a higher counter",
         expected=f"release counter {floor} or higher",
-        found=f"release counter {manifest.release_counter}",
+        found=f"release counter {custom.release_counter}",
     )

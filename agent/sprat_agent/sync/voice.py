@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,15 @@ from sprat_agent.sync.ports import Workers
 _AVAILABLE: Final = re.compile(r"^MemAvailable:\s*([0-9]{1,15}) kB$", re.ASCII | re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class Trust:
+    """How far the device trusts, asked each time anew."""
+
+    director_root_version: Callable[[], int]
+    director_version: Callable[[], int]
+    is_stale: Callable[[], bool]
+
+
 class Speaker:
     """Makes the messages in which the device speaks of itself."""
 
@@ -31,6 +41,7 @@ class Speaker:
         *,
         outbox: Outbox,
         journal: Journal,
+        trust: Trust,
         version: str,
         disk_free: Callable[[], int],
         memory_free: Callable[[], int],
@@ -41,6 +52,7 @@ class Speaker:
         self._workers = workers
         self._outbox = outbox
         self._journal = journal
+        self._trust = trust
         self._version = version
         self._disk_free = disk_free
         self._memory_free = memory_free
@@ -59,6 +71,8 @@ class Speaker:
             running=self._running(),
             next_report_seq=self._outbox.oldest_unacknowledged(),
             next_audit_seq=self._journal.oldest_unacknowledged(),
+            director_root_version=self._trust.director_root_version(),
+            director_version=self._trust.director_version(),
         )
 
     def heartbeat(self) -> Heartbeat:
@@ -68,6 +82,9 @@ class Speaker:
             running=self._running(),
             memory_free_bytes=self._memory_free(),
             disk_free_bytes=self._disk_free(),
+            plan_is_stale=self._trust.is_stale(),
+            director_root_version=self._trust.director_root_version(),
+            director_version=self._trust.director_version(),
         )
 
     def _running(self) -> list[RunningModel]:

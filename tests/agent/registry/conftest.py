@@ -1,4 +1,4 @@
-"""A publisher, a source of blobs over real TLS, and a device's registry on a real disk."""
+"""Both repositories, a source of blobs over real TLS, and a device's registry on a real disk."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from simulators.blob_source import BlobSource, serving
 from simulators.models import Shape, write_model
 from simulators.pki import Pki
 from simulators.shop import Shop
-from simulators.signed import Signer
+from simulators.trusting import HARDWARE, WorldRemote, judge, trusting
+from simulators.tuf_world import TufWorld
 from sprat_agent.registry.fetch import Access, Fetcher, Sources
 from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.registry.store import Store
+from sprat_agent.state import State
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +38,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def shop(tmp_path: Path, authority: Path) -> Generator[Shop]:
-    publisher, access, store = Signer(), Access(), Store(tmp_path)
+    access, store, state, world = Access(), Store(tmp_path), State(tmp_path), TufWorld()
+    remote = WorldRemote(world)
+    trust = trusting(world, state, tmp_path, remote)
     ca = authority / "root.pem"
     source = BlobSource()
     with serving(source, authority / "server.pem", authority / "server.key"):
         access.grant(Sources((source.url,), source.bearer))
-        registry = LocalRegistry(store, Fetcher(access, ca), [publisher.trusted])
-        yield Shop(tmp_path, source, publisher, access, store, registry, ca)
+        registry = LocalRegistry(
+            store, Fetcher(access, ca), judge(trust), trust.image_anchor, HARDWARE
+        )
+        yield Shop(tmp_path, source, world, remote, state, trust, access, store, registry, ca)
+    state.close()

@@ -10,27 +10,28 @@ import pytest
 from simulators.blob_source import BlobSource, serving
 from simulators.pki import Pki
 from simulators.shop import Shop
-from simulators.signed import PIECE, Release, Signer, pieces_of, release
+from simulators.signed import PIECE, Release, pieces_of, release
+from simulators.trusting import HARDWARE, judge
 from sprat_agent.registry.fetch import Fetcher, Sources
 from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.sync.ports import ExecutionError, RetryLaterError
-from sprat_proto.assignment import EnvelopeRef
-from sprat_proto.manifest import MAX_ENVELOPE_BYTES
+from sprat_proto.manifest import MAX_MANIFEST_BYTES
 from sprat_proto.states import ReasonCode
 
 DATA = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(2000))
 
 
 def published(shop: Shop, data: bytes = DATA) -> Release:
-    return shop.publish(release(shop.publisher, data=[data]))
+    counter = len(shop.wanted) + 1
+    return shop.publish(release(f"{counter}.0.0", [data], counter=counter))
 
 
 def weights_of(one: Release) -> str:
     return one.manifest.shards[0].sha256
 
 
-def envelope_of(one: Release) -> str:
-    return one.wanted("e").envelope.sha256
+def manifest_of(one: Release) -> str:
+    return one.digest
 
 
 async def refusal(shop: Shop, one: Release) -> ExecutionError:
@@ -55,7 +56,7 @@ async def test_what_was_fetched_is_whole_read_only_and_in_its_place(shop: Shop) 
 
 async def test_a_broken_download_goes_on_at_the_last_good_piece(shop: Shop) -> None:
     one = published(shop)
-    shop.source.cut_after = [len(one.envelope), 3 * PIECE + 100]
+    shop.source.cut_after = [one.wanted("e").size, 3 * PIECE + 100]
     with pytest.raises(RetryLaterError):
         await shop.registry.download(one.wanted("e1"))
     await shop.registry.download(one.wanted("e1"))
@@ -65,7 +66,7 @@ async def test_a_broken_download_goes_on_at_the_last_good_piece(shop: Shop) -> N
 
 async def test_pieces_that_were_damaged_on_disk_are_fetched_again(shop: Shop) -> None:
     one = published(shop)
-    shop.source.cut_after = [len(one.envelope), 5 * PIECE]
+    shop.source.cut_after = [one.wanted("e").size, 5 * PIECE]
     with pytest.raises(RetryLaterError):
         await shop.registry.download(one.wanted("e1"))
     partial = shop.store.partial(weights_of(one))
@@ -78,7 +79,7 @@ async def test_pieces_that_were_damaged_on_disk_are_fetched_again(shop: Shop) ->
 
 async def test_a_source_without_ranges_is_read_from_the_start(shop: Shop) -> None:
     one = published(shop)
-    shop.source.cut_after = [len(one.envelope), 3 * PIECE]
+    shop.source.cut_after = [one.wanted("e").size, 3 * PIECE]
     with pytest.raises(RetryLaterError):
         await shop.registry.download(one.wanted("e1"))
     shop.source.has_ranges = False
@@ -86,12 +87,12 @@ async def test_a_source_without_ranges_is_read_from_the_start(shop: Shop) -> Non
     assert shop.store.blob(weights_of(one)).read_bytes() == DATA
 
 
-@pytest.mark.parametrize("which", [weights_of, envelope_of])
-async def test_a_flipped_bit_is_refused_with_what_was_expected_and_found(
+@pytest.mark.parametrize("which", [weights_of, manifest_of])
+async def test_t1_a_flipped_bit_is_refused_with_what_was_expected_and_found(
     shop: Shop, which: object
 ) -> None:
     one = published(shop)
-    sha256 = weights_of(one) if which is weights_of else envelope_of(one)
+    sha256 = weights_of(one) if which is weights_of else manifest_of(one)
     changed = bytearray(shop.source.blobs[sha256])
     changed[len(changed) // 2] ^= 1
     shop.source.blobs[sha256] = bytes(changed)
@@ -113,13 +114,13 @@ async def test_a_bad_piece_is_refused_at_once(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["says its length", "just ends"])
-@pytest.mark.parametrize("which", ["weights", "envelope"])
+@pytest.mark.parametrize("which", ["weights", "manifest"])
 @pytest.mark.parametrize("change", ["truncated", "longer"])
-async def test_another_size_is_refused(
+async def test_t2_another_size_is_refused(
     shop: Shop, which: str, change: str, *, is_chunked: bool
 ) -> None:
     one = published(shop)
-    sha256 = weights_of(one) if which == "weights" else envelope_of(one)
+    sha256 = weights_of(one) if which == "weights" else manifest_of(one)
     data = shop.source.blobs[sha256]
     shop.source.blobs[sha256] = data[: len(data) // 2] if change == "truncated" else data + b"more"
     shop.source.is_chunked = is_chunked
@@ -134,7 +135,7 @@ async def test_another_size_is_refused(
     assert sha256[:12] in error.message
 
 
-async def test_a_source_that_sends_more_than_was_asked_for_is_refused(shop: Shop) -> None:
+async def test_t2_a_source_that_sends_more_than_was_asked_for_is_refused(shop: Shop) -> None:
     one = published(shop)
     shop.source.has_ranges, shop.source.is_chunked = False, True
     shop.source.blobs[weights_of(one)] = DATA + b"more"
@@ -218,7 +219,12 @@ async def test_too_little_disk_is_said_before_a_byte_of_it_is_fetched(shop: Shop
     one = published(shop)
     fetcher = Fetcher(shop.access, shop.ca)
     shop.registry = LocalRegistry(
-        shop.store, fetcher, [shop.publisher.trusted], free=lambda _: 1 << 20
+        shop.store,
+        fetcher,
+        judge(shop.trust),
+        shop.trust.image_anchor,
+        HARDWARE,
+        free=lambda _: 1 << 20,
     )
     error = await refusal(shop, one)
     assert error.code is ReasonCode.INSUFFICIENT_DISK
@@ -228,24 +234,33 @@ async def test_too_little_disk_is_said_before_a_byte_of_it_is_fetched(shop: Shop
 
 async def test_a_manifest_larger_than_any_is_not_fetched(shop: Shop) -> None:
     one = published(shop)
-    huge = EnvelopeRef(envelope_of(one), MAX_ENVELOPE_BYTES + 1)
+    huge = MAX_MANIFEST_BYTES + 1
     with pytest.raises(ExecutionError) as caught:
-        await shop.registry.download(msgspec.structs.replace(one.wanted("e1"), envelope=huge))
+        await shop.registry.download(msgspec.structs.replace(one.wanted("e1"), size=huge))
     assert caught.value.code is ReasonCode.MANIFEST_INVALID
     assert shop.source.ranges == []
 
 
-async def test_nothing_is_fetched_on_the_word_of_a_stranger(shop: Shop) -> None:
-    one = shop.publish(release(Signer("stranger"), data=[DATA]))
+async def test_nothing_is_fetched_that_is_not_released(shop: Shop) -> None:
+    one = release(data=[DATA])
+    shop.source.blobs |= one.blobs
+    shop.assign([one.wanted("e1")])
     error = await refusal(shop, one)
-    assert error.code is ReasonCode.SIGNER_UNKNOWN
-    assert "publisher" in error.expected
-    assert len(shop.source.ranges) == 1  # the manifest only
+    assert error.code is ReasonCode.NOT_RELEASED
+    assert error.expected == one.path
+    assert shop.source.ranges == []
+
+
+async def test_t3_another_models_bytes_under_this_name_are_refused(shop: Shop) -> None:
+    one, other = published(shop), published(shop, DATA[::-1])
+    shop.source.blobs[weights_of(one)] = other.blobs[weights_of(other)]
+    error = await refusal(shop, one)
+    assert error.code is ReasonCode.DIGEST_MISMATCH
 
 
 async def test_pieces_that_do_not_make_the_whole_are_refused(shop: Shop) -> None:
     other = DATA[::-1]
-    one = shop.publish(release(shop.publisher, data=[DATA], pieces=pieces_of(other)))
+    one = shop.publish(release(data=[DATA], pieces=pieces_of(other)))
     shop.source.blobs[weights_of(one)] = other
     error = await refusal(shop, one)
     assert error.code is ReasonCode.DIGEST_MISMATCH

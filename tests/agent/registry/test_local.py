@@ -17,7 +17,7 @@ from sprat_proto.states import ReasonCode
 
 @pytest.fixture
 def model(shop: Shop, weights: bytes) -> Release:
-    return shop.publish(release(shop.publisher, data=[weights]))
+    return shop.publish(release(data=[weights]))
 
 
 def flip_last_bit(data: bytes) -> bytes:
@@ -43,7 +43,7 @@ async def test_an_installed_version_can_be_loaded(
     assert opened.manifest == model.manifest
     assert (one.alias, one.context, one.digest) == ("chat", 512, model.digest)
     assert one.name == "talk@1.0.0+q4_0"
-    assert one.signer.startswith("publisher (")
+    assert one.signer.startswith("acme (")
     (file,) = one.files
     assert file.path.name == "model-00001-of-00001.gguf"
     assert file.path.read_bytes() == weights
@@ -58,7 +58,7 @@ async def test_installing_again_changes_nothing(shop: Shop, model: Release) -> N
 
 
 async def test_a_file_that_is_no_model_is_refused(shop: Shop) -> None:
-    one = shop.publish(release(shop.publisher, data=[b"GGUF, but not really" * 100]))
+    one = shop.publish(release(data=[b"GGUF, but not really" * 100]))
     await shop.registry.download(one.wanted("e"))
     with pytest.raises(ExecutionError) as caught:
         await shop.registry.verify(one.wanted("e"))
@@ -92,12 +92,12 @@ async def test_a_manifest_that_changed_on_disk_is_refused_and_fetched_again(
 ) -> None:
     await installed(shop, model)
     await shop.registry.collect_garbage(frozenset({model.digest}))
-    envelope = shop.folder / "versions" / model.digest / "manifest.dsse.json"
-    envelope.chmod(0o644)
-    envelope.write_bytes(envelope.read_bytes()[:-30])
+    manifest = shop.folder / "versions" / model.digest / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes()[:-30])
     with pytest.raises(ExecutionError) as caught:
         await shop.registry.open_installed(model.wanted("e"), 512)
-    assert caught.value.code is ReasonCode.SIGNATURE_INVALID
+    assert caught.value.code is ReasonCode.DIGEST_MISMATCH
     await installed(shop, model)
     await shop.registry.open_installed(model.wanted("e"), 512)
 
@@ -116,8 +116,8 @@ async def test_what_is_not_there_is_said(shop: Shop, model: Release) -> None:
 async def test_garbage_is_all_that_no_kept_version_needs(
     shop: Shop, model: Release, weights: bytes
 ) -> None:
-    same = shop.publish(release(shop.publisher, "2.0.0", [weights], counter=2))
-    other = shop.publish(release(shop.publisher, "3.0.0", [weights + b"x"], counter=3))
+    same = shop.publish(release("2.0.0", [weights], counter=2))
+    other = shop.publish(release("3.0.0", [weights + b"x"], counter=3))
     await installed(shop, model)
     await installed(shop, same)
     await shop.registry.download(other.wanted("e"))
@@ -126,7 +126,8 @@ async def test_garbage_is_all_that_no_kept_version_needs(
     assert freed > len(weights)
     assert shop.store.versions() == {same.digest}
     assert shop.files() == {
-        "manifest.dsse.json",
+        "manifest.json",
+        "evidence.json",
         "model-00001-of-00001.gguf",
         model.manifest.shards[0].sha256,
     }
@@ -136,7 +137,7 @@ async def test_garbage_is_all_that_no_kept_version_needs(
 
 
 async def test_a_version_of_several_parts_is_linked_as_llama_cpp_names_them(shop: Shop) -> None:
-    one = shop.publish(release(shop.publisher, data=[b"first", b"second"]))
+    one = shop.publish(release(data=[b"first", b"second"]))
     await shop.registry.download(one.wanted("e"))
     await shop.registry.install(one.wanted("e"))
     opened = await shop.registry.open_installed(one.wanted("e"), 512)
@@ -147,11 +148,11 @@ async def test_a_version_of_several_parts_is_linked_as_llama_cpp_names_them(shop
     assert [file.path.read_bytes() for file in opened.loadable.files] == [b"first", b"second"]
 
 
-def test_a_version_replaces_one_with_another_envelope_whole(tmp_path: Path) -> None:
+def test_a_version_replaces_one_with_other_evidence_whole(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.install("d" * 64, b"first", {"model.gguf": "a" * 64})
-    store.install("d" * 64, b"second", {"model.gguf": "b" * 64})
-    assert store.envelope("d" * 64) == b"second"
+    store.install("d" * 64, b"manifest", b"first", {"model.gguf": "a" * 64})
+    store.install("d" * 64, b"manifest", b"second", {"model.gguf": "b" * 64})
+    assert store.evidence("d" * 64) == b"second"
     assert store.blobs_of("d" * 64) == {"b" * 64}
     assert not list((tmp_path / "partial").iterdir())
 

@@ -1,74 +1,127 @@
-"""Which manifests are obeyed."""
+"""What both repositories must say of a manifest before it is obeyed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
-from simulators.signed import Release, Signer, release
-from sprat_agent.registry.trust import trusted_manifest
+from simulators.signed import Release, release
+from sprat_agent.registry.named import Named
+from sprat_agent.registry.trust import Past, check_both, check_manifest, check_released, check_same
 from sprat_agent.sync.ports import ExecutionError
-from sprat_proto import assignment
-from sprat_proto.assignment import AssignedModel
+from sprat_proto import manifest
 from sprat_proto.states import ReasonCode
+from sprat_proto.trust import TargetCustom, custom_of
 
-PUBLISHER, OTHER, STRANGER = Signer(), Signer("other"), Signer("stranger")
-ONE, TWO = release(PUBLISHER), release(PUBLISHER, "2.0.0")
-KEYS = [PUBLISHER.trusted, OTHER.trusted]
-
-
-def refusal(envelope: bytes, wanted: AssignedModel) -> ExecutionError:
-    with pytest.raises(ExecutionError) as caught:
-        trusted_manifest(envelope, wanted, KEYS)
-    return caught.value
+ONE, TWO = release(), release("2.0.0", counter=2)
+HERE = "cpu-x86_64"
+NEVER = Past(0, was_proved=False)
 
 
-def test_a_manifest_of_any_pinned_publisher_is_obeyed_and_its_signer_named() -> None:
-    for signer in (PUBLISHER, OTHER):
-        one = release(signer)
-        signed = trusted_manifest(one.envelope, one.wanted("e"), KEYS)
-        assert signed.manifest == one.manifest
-        assert signed.signer == f"{signer.name} ({signer.key.key_id[:12]})"
-
-
-def test_a_strangers_manifest_is_refused_by_name() -> None:
-    one = release(STRANGER)
-    error = refusal(one.envelope, one.wanted("e"))
-    assert error.code is ReasonCode.SIGNER_UNKNOWN
-    assert "publisher" in error.expected
-    assert STRANGER.key.key_id[:12] in error.found
-
-
-def test_another_manifest_of_the_same_publisher_is_refused() -> None:
-    error = refusal(TWO.envelope, ONE.wanted("e"))
-    assert (error.code, error.expected, error.found) == (
-        ReasonCode.DIGEST_MISMATCH,
-        ONE.digest,
-        TWO.digest,
+def named(one: Release) -> Named:
+    return Named(
+        path=one.path,
+        length=one.wanted("e").size,
+        hashes=(("sha256", one.digest),),
+        custom=custom_of(one.manifest),
+        signer="acme (0123)",
     )
 
 
-def test_names_that_the_publisher_did_not_sign_are_refused() -> None:
+def refusal(
+    director: Named | None, image: Named | None, hardware: str = HERE, past: Past = NEVER
+) -> ExecutionError:
+    with pytest.raises(ExecutionError) as caught:
+        check_both(ONE.wanted("e"), director, image, hardware, past)
+    return caught.value
+
+
+def test_what_both_name_alike_is_obeyed() -> None:
+    assert check_both(ONE.wanted("e"), named(ONE), named(ONE), HERE, NEVER) == named(ONE)
+
+
+def test_what_the_image_repository_does_not_name_is_not_released() -> None:
+    error = refusal(named(ONE), None)
+    assert (error.code, error.expected) == (ReasonCode.NOT_RELEASED, ONE.path)
+
+
+LIES = {
+    "nothing": None,
+    "another hash": replace(named(ONE), hashes=(("sha256", "0" * 64),)),
+    "one hash more": replace(named(ONE), hashes=(("sha256", ONE.digest), ("sha512", "00"))),
+    "another length": replace(named(ONE), length=1),
+    "another counter": replace(named(ONE), custom=TargetCustom("acme/talk", 9, [HERE])),
+    "more hardware": replace(named(ONE), custom=TargetCustom("acme/talk", 1, [HERE, "cpu-x"])),
+    "another name": replace(named(ONE), custom=TargetCustom("acme/walk", 1, [HERE])),
+    "no custom": replace(named(ONE), custom=None),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_director_that_says_anything_else_is_refused(lie: Named | None) -> None:
+    error = refusal(lie, named(ONE))
+    assert error.code is ReasonCode.REPOSITORIES_DISAGREE
+    assert error.expected != error.found
+
+
+def test_both_repositories_may_not_agree_on_another_manifest_than_the_assigned() -> None:
+    other = replace(named(TWO), path=ONE.path)
+    assert refusal(other, other).code is ReasonCode.REPOSITORIES_DISAGREE
+
+
+def test_a_release_without_its_custom_field_is_refused() -> None:
+    bare = replace(named(ONE), custom=None)
+    assert refusal(bare, bare).code is ReasonCode.METADATA_REFUSED
+
+
+def test_another_hardware_is_refused_with_what_it_is_for() -> None:
+    error = refusal(named(ONE), named(ONE), "cpu-aarch64")
+    assert (error.code, error.expected, error.found) == (
+        ReasonCode.WRONG_HARDWARE,
+        "cpu-aarch64",
+        HERE,
+    )
+
+
+@pytest.mark.parametrize("allowed", [(), ("cpu-aarch64",)])
+def test_a_publisher_releases_only_for_hardware_that_it_may_sign_for(
+    allowed: tuple[str, ...],
+) -> None:
+    limited = replace(named(ONE), hardware_ids=allowed)
+    assert refusal(named(ONE), limited).code is ReasonCode.WRONG_HARDWARE
+    check_released(ONE.wanted("e"), replace(limited, hardware_ids=(HERE,)), HERE)
+
+
+def test_an_older_release_is_refused_unless_it_ran_here() -> None:
+    error = refusal(named(ONE), named(ONE), past=Past(2, was_proved=False))
+    assert (error.code, error.expected, error.found) == (
+        ReasonCode.RELEASE_TOO_OLD,
+        "release counter 2 or higher",
+        "release counter 1",
+    )
+    ran = Past(2, was_proved=True)
+    assert check_both(ONE.wanted("e"), named(ONE), named(ONE), HERE, ran)
+
+
+def test_the_manifest_is_the_assigned_one_and_says_what_was_released() -> None:
+    data = manifest.encode(ONE.manifest)
+    decoded = check_manifest(data, ONE.wanted("e"))
+    check_same(decoded, named(ONE))
+    with pytest.raises(ExecutionError) as caught:
+        check_same(decoded, replace(named(ONE), custom=TargetCustom("acme/talk", 5, [HERE])))
+    assert caught.value.code is ReasonCode.MANIFEST_INVALID
+
+
+def test_another_manifest_is_refused() -> None:
+    with pytest.raises(ExecutionError) as caught:
+        check_manifest(manifest.encode(TWO.manifest), ONE.wanted("e"))
+    assert (caught.value.code, caught.value.found) == (ReasonCode.DIGEST_MISMATCH, TWO.digest)
+
+
+def test_names_that_the_manifest_does_not_say_are_refused() -> None:
     lying = msgspec.structs.replace(ONE.wanted("e"), release="9.9.9")
-    error = refusal(ONE.envelope, lying)
-    assert error.code is ReasonCode.MANIFEST_INVALID
-    assert (error.expected, error.found) == ("talk@9.9.9+q4_0", "talk@1.0.0+q4_0")
-
-
-def test_a_signature_over_something_else_is_no_signature_over_a_manifest() -> None:
-    envelope = PUBLISHER.key.sign(b"{}", assignment.PAYLOAD_TYPE)
-    assert refusal(envelope, ONE.wanted("e")).code is ReasonCode.SIGNATURE_INVALID
-
-
-@pytest.mark.parametrize("position", range(0, len(ONE.envelope), 97))
-def test_no_changed_byte_passes(position: int) -> None:
-    changed = bytearray(ONE.envelope)
-    changed[position] ^= 4
-    assert _refused_or_same(bytes(changed), ONE)
-
-
-def _refused_or_same(envelope: bytes, one: Release) -> bool:
-    """A changed byte in JSON may still say the same; it never says something else."""
-    try:
-        return trusted_manifest(envelope, one.wanted("e"), KEYS).manifest == one.manifest
-    except ExecutionError as error:
-        return bool(error.message)
+    with pytest.raises(ExecutionError) as caught:
+        check_manifest(manifest.encode(ONE.manifest), lying)
+    assert caught.value.code is ReasonCode.MANIFEST_INVALID
+    assert caught.value.found == ONE.path

@@ -12,19 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators.device import Device, Disk, PowerCutError
-from simulators.signed import Release, Signer, assigned, release
+from simulators.signed import Release, assigned, release
 from simulators.waiting import until
 from sprat_agent.sync import phases
 from sprat_agent.sync.ports import ExecutionError, RetryLaterError
 from sprat_proto.manifest import Activation
 from sprat_proto.states import ExecutionState, ReasonCode, Step
 
-SIGNER = Signer()
-OLD = release(SIGNER, "1.0.0", [b"old"], counter=1)
-NEW = release(SIGNER, "2.0.0", [b"new"], counter=2)
-BAD = release(SIGNER, "3.0.0", [b"bad"], counter=3)
-SOAKED = release(SIGNER, "4.0.0", [b"soaked"], counter=4, activation=Activation(soak_s=3600))
-SHARED = release(SIGNER, "5.0.0", [b"s"], counter=5, activation=Activation(soak_traffic_percent=7))
+OLD = release("1.0.0", [b"old"], counter=1)
+NEW = release("2.0.0", [b"new"], counter=2)
+BAD = release("3.0.0", [b"bad"], counter=3)
+SOAKED = release("4.0.0", [b"soaked"], counter=4, activation=Activation(soak_s=3600))
+SHARED = release("5.0.0", [b"s"], counter=5, activation=Activation(soak_traffic_percent=7))
 
 PATH = [
     Step.DOWNLOADING,
@@ -228,7 +227,7 @@ async def test_a_candidate_that_dies_while_it_soaks_is_rolled_back(tmp_path: Pat
 
 
 async def test_a_soak_goes_on_where_the_power_cut_left_it(tmp_path: Path) -> None:
-    brief = release(SIGNER, "6.0.0", [b"brief"], counter=6, activation=Activation(soak_s=2))
+    brief = release("6.0.0", [b"brief"], counter=6, activation=Activation(soak_s=2))
     disk = disk_with(brief)
     device = Device(tmp_path, disk, watch_slice_s=1)
     device.assign(assigned(1, [brief.wanted("e1")]))
@@ -271,7 +270,7 @@ async def test_the_signed_share_of_traffic_is_given_while_it_soaks(tmp_path: Pat
 async def test_a_release_that_is_too_old_is_refused_and_one_that_ran_here_is_not(
     tmp_path: Path,
 ) -> None:
-    between = release(SIGNER, "1.5.0", [b"between"], counter=1)
+    between = release("1.5.0", [b"between"], counter=1)
     disk = disk_with(OLD, NEW, between)
     await device_running_old(tmp_path, disk)
     device = Device(tmp_path, disk)

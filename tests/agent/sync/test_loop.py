@@ -10,18 +10,21 @@ from pathlib import Path
 import pytest
 from simulators.controller_end import ControllerEnd, MemoryCarrier
 from simulators.device import Device, Disk
-from simulators.signed import Signer, assigned, release, sign_assignment
+from simulators.signed import release
+from simulators.trusting import intake as make_intake
+from simulators.trusting import trusting
+from simulators.tuf_world import TufWorld
 from simulators.waiting import until
 from sprat_agent.sync import dialogue
 from sprat_agent.sync.dialogue import Voice
-from sprat_agent.sync.intake import Intake
-from sprat_agent.sync.loop import Conversation, Listeners
-from sprat_agent.sync.voice import Speaker
+from sprat_agent.sync.loop import Conversation
+from sprat_agent.sync.voice import Speaker, Trust
 from sprat_proto.fit import Profile
 from sprat_proto.v1.link_pb2 import ControllerMessage, Welcome
 
-CONTROLLER = Signer("controller")
-RELEASE = release(Signer())
+WORLD = TufWorld()
+RELEASE = release()
+WORLD.image.publish(RELEASE.manifest)
 PROFILE = Profile(
     arch="x86_64",
     cores=2,
@@ -43,6 +46,7 @@ def voice(device: Device) -> Voice:
         device.workers,
         outbox=device.outbox,
         journal=device.journal,
+        trust=Trust(lambda: 1, lambda: 2, lambda: True),
         version="1",
         disk_free=lambda: 9,
         memory_free=lambda: 3,
@@ -56,30 +60,32 @@ async def conversing(
     carriers: Sequence[MemoryCarrier],
     on_welcome: Callable[[Welcome], None] = lambda _: None,
 ) -> AsyncGenerator[Conversation]:
+    trust = trusting(WORLD, device.state, device.folder)
+    intake = make_intake(trust, device.state, device.ledger, device.journal)
+    intake.on_kept = device.executor.wake
     conversation = Conversation(
         carriers,
         voice(device),
         outbox=device.outbox,
         journal=device.journal,
         check_ack=lambda _: None,
-        intake=Intake("gw-1", CONTROLLER.trusted, device.ledger, device.journal),
-        listeners=Listeners(on_welcome, device.executor.wake),
+        take=intake.take,
+        welcomed=on_welcome,
         uniform=lambda low, high: min(high, low + 0.01),
     )
     device.journal.on_append = device.outbox.on_ready = conversation.wake
-    running = asyncio.create_task(conversation.run())
+    running = asyncio.gather(conversation.run(), intake.run())
     try:
         yield conversation
     finally:
         running.cancel()
-        await asyncio.wait({running})
+        await asyncio.gather(running, return_exceptions=True)
         device.close()
 
 
 async def test_an_assignment_is_carried_out_and_its_reports_arrive(tmp_path: Path) -> None:
     device = Device(tmp_path, Disk({RELEASE.digest: RELEASE}))
-    envelope = sign_assignment(CONTROLLER, assigned(1, [RELEASE.wanted("e1")]))
-    end = ControllerEnd(assignment=envelope)
+    end = ControllerEnd(assignment=WORLD.plan("gw-1", 1, [RELEASE.wanted("e1")]))
     async with conversing(device, [MemoryCarrier(end)]) as conversation:
         await device.run_until(lambda: "SUCCEEDED" in end.states and not device.journal.batch(1, 1))
         assert conversation.carrier == "grpc"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from simulators.signed import Release, Signer, assigned, release
+from simulators.signed import Release, assigned, release
 from sprat_agent.sync import phases, plan
 from sprat_agent.sync.phases import TRANSITIONS, Event, Phase
 from sprat_agent.sync.plan import (
@@ -21,10 +21,10 @@ from sprat_agent.sync.plan import (
     refusal_of_age,
 )
 from sprat_proto.states import ExecutionState, ReasonCode, Step
+from sprat_proto.trust import custom_of
 
-SIGNER = Signer()
-ONE = release(SIGNER, "1.0.0", [b"one"], counter=1)
-TWO = release(SIGNER, "2.0.0", [b"two"], counter=2)
+ONE = release("1.0.0", [b"one"], counter=1)
+TWO = release("2.0.0", [b"two"], counter=2)
 
 
 def run(one: Release, execution: str, phase: Phase, alias: str = "assistant") -> Execution:
@@ -89,13 +89,13 @@ def test_what_is_committed_already_succeeds_at_once_if_it_is_loaded_the_same_way
 
 
 def test_a_release_older_than_any_committed_one_is_refused_unless_it_ran_here() -> None:
-    refusal = refusal_of_age(ONE.manifest, 2, was_proved=False)
+    refusal = refusal_of_age(ONE.manifest.name, custom_of(ONE.manifest), 2, was_proved=False)
     assert refusal is not None
     assert refusal.code is ReasonCode.RELEASE_TOO_OLD
     assert (refusal.expected, refusal.found) == ("release counter 2 or higher", "release counter 1")
-    assert refusal_of_age(ONE.manifest, 2, was_proved=True) is None
-    assert refusal_of_age(TWO.manifest, 2, was_proved=False) is None
-    assert refusal_of_age(ONE.manifest, 0, was_proved=False) is None
+    assert refusal_of_age(ONE.manifest.name, custom_of(ONE.manifest), 2, was_proved=True) is None
+    assert refusal_of_age(TWO.manifest.name, custom_of(TWO.manifest), 2, was_proved=False) is None
+    assert refusal_of_age(ONE.manifest.name, custom_of(ONE.manifest), 0, was_proved=False) is None
 
 
 PHASES = st.sampled_from(list(TRANSITIONS))
