@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -79,6 +80,27 @@ class DeviceKeys:
 
     def sign(self, statement: bytes) -> bytes:
         return self.identity.sign(statement, ec.ECDSA(SHA256()))
+
+
+def enrolment_json(token: str, keys: DeviceKeys | None = None) -> dict[str, str]:
+    """Return what a device, by default a new one, posts to be enrolled."""
+    request = (keys or DeviceKeys()).enrolment(token)
+    return {
+        "token": request.token,
+        "csr": request.csr_pem,
+        "identity_key": request.identity_key_pem,
+        "signature": base64.b64encode(request.signature).decode(),
+        "hardware_id": request.hardware_id,
+    }
+
+
+def renewal_json(request: renewal.Request) -> dict[str, str]:
+    return {
+        "device_id": request.device_id,
+        "serial": request.serial,
+        "csr": request.csr_pem,
+        "signature": base64.b64encode(request.signature).decode(),
+    }
 
 
 class PlainIssuer:

@@ -41,7 +41,8 @@ class Desk:
 
     def token(self, device_id: str | None = "gw-1", **wanted: Any) -> str:
         named: dict[str, Any] = {} if "prefix" in wanted else {"device_id": device_id}
-        asked = enrolment.Wanted(**{"labels": {"site": "lyon"}, **named, **wanted})
+        facts: dict[str, Any] = {"labels": {"site": "lyon"}, **named, **wanted}
+        asked = enrolment.Wanted(**facts)
         with self.database.transaction() as session:
             _, made = enrolment.create_token(
                 session,

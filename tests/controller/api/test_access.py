@@ -18,6 +18,7 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("GET", f"{V1}/enrolment-tokens", Permission.ENROL),
     ("POST", f"{V1}/enrolment-tokens", Permission.ENROL),
     ("DELETE", f"{V1}/enrolment-tokens/x", Permission.ENROL),
+    ("POST", f"{V1}/devices/a/release-quarantine", Permission.CHANGE_FLEET),
     ("GET", f"{V1}/devices", Permission.READ_FLEET),
     ("GET", f"{V1}/devices/x", Permission.READ_FLEET),
     ("PATCH", f"{V1}/devices/x", Permission.CHANGE_FLEET),

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from simulators.http_world import Client, HttpWorld, error_of, new_csr
+from simulators.device_keys import enrolment_json
+from simulators.http_world import Client, HttpWorld, error_of
 from sprat_controller.access.policy import Role
 from starlette.types import Message
 
@@ -141,7 +142,7 @@ async def test_a_device_reads_blobs_with_its_credential_until_it_is_removed(
     del stored
     claim = (await admin.post("enrolment-tokens", {"device_id": "gw-1"})).json()["token"]
     stranger = world.client(None)
-    await stranger.send("POST", "/enrol", json={"token": claim, "csr": new_csr().decode()})
+    await stranger.send("POST", "/enrol", json=enrolment_json(claim))
     credential, _ = world.parts.blob_credentials.mint("gw-1", world.now)
     headers = {"authorization": f"Bearer {credential}"}
     assert (await stranger.send("GET", URL, headers=headers)).content == DATA

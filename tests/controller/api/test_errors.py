@@ -57,7 +57,7 @@ async def test_each_mistake_has_its_code(
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
-        ("enrolment-tokens", {}, "device_id"),
+        ("enrolment-tokens", {"device_id": 1}, "device_id"),
         ("enrolment-tokens", {"device_id": "a", "ttl_s": 1}, "ttl_s"),
         ("enrolment-tokens", {"device_id": "a", "labels": {"a": 1}}, "labels.a"),
         ("enrolment-tokens", {"device_id": "a", "colour": "red"}, "colour"),

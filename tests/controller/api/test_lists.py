@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulators.http_world import START, Client, HttpWorld, error_of, new_csr
+from simulators.device_keys import enrolment_json
+from simulators.http_world import START, Client, HttpWorld, error_of
 from simulators.models import write_model
 from sprat_controller.access.policy import Role
 from sprat_controller.registry.signing import ReleaseTerms, sign_variant
@@ -35,8 +36,7 @@ async def enrol(world: HttpWorld, device_id: str, **labels: str) -> None:
     """Enrol a device and let it have told its hardware."""
     body = {"device_id": device_id, "labels": labels}
     claim = (await world.client().post("enrolment-tokens", body)).json()["token"]
-    csr = new_csr().decode()
-    await world.client(None).send("POST", "/enrol", json={"token": claim, "csr": csr})
+    await world.client(None).send("POST", "/enrol", json=enrolment_json(claim))
     told = update(Device).where(col(Device.id) == device_id)
     with world.parts.database.transaction() as session:
         session.exec(told.values(profile=PROFILE, hardware_class="c", simulated=True))

@@ -77,6 +77,20 @@ def test_removing_asks_first(sprat: Sprat, api: OperatorApi) -> None:
     assert "gw-1" not in api.devices
 
 
+def test_a_device_in_quarantine_says_so_and_a_person_releases_it(
+    sprat: Sprat, api: OperatorApi
+) -> None:
+    api.add_device("gw-1", quarantined_at="2026-11-23T10:00:00Z", quarantine_reason="copied")
+    fields = dict(line for line in sprat("devices", "show", "gw-1").lines)
+    assert fields["quarantine"] == "copied, since 2026-11-23T10:00:00Z"
+    assert "--yes" in sprat("devices", "release-quarantine", "gw-1").errors
+    assert api.devices["gw-1"]["quarantined_at"] is not None
+    said = sprat("devices", "release-quarantine", "gw-1", "--accept-older", "--yes")
+    assert said.status == 0
+    assert api.devices["gw-1"]["quarantined_at"] is None
+    assert api.devices["gw-1"]["accepts_older"] is True
+
+
 def test_what_devices_say_cannot_steer_a_terminal_or_break_a_line(
     sprat: Sprat, api: OperatorApi
 ) -> None:

@@ -151,17 +151,3 @@ def test_tokens_are_made_listed_and_revoked(sprat: Sprat) -> None:
     assert "secret" not in listed.output
     assert sprat("tokens", "revoke", "id-1").status == 0
     assert sprat.api.calls[-1] == ("DELETE", "/api/v1/tokens/id-1")
-
-
-def test_enrolment_tokens_are_made_listed_and_revoked(sprat: Sprat) -> None:
-    made = sprat(
-        "enrolment", "create", "gw-9", "--label", "site=lyon", "--ttl", "600", "-o", "json"
-    )
-    assert made.json["token"] == "secret-id-1"
-    assert sprat.api.bodies[-1] == {
-        "device_id": "gw-9",
-        "labels": {"site": "lyon"},
-        "ttl_s": 600,
-    }
-    assert sprat("enrolment", "list").lines[0][:3] == ["id-1", "gw-9", "site=lyon"]
-    assert sprat("enrolment", "revoke", "id-1").status == 0
