@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from simulators.enrolment_api import EnrolmentApi
 from sprat_agent import config
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError
+from sprat_agent.identity.identity import load
 from sprat_agent.main import main
 from sprat_agent.ready_file import ReadyFile
+from sprat_proto.claim import ClaimFile, write_file
 
 
 @pytest.mark.parametrize(
@@ -26,9 +30,17 @@ from sprat_agent.ready_file import ReadyFile
         (
             [
                 *("enrol", "--controller", "https://127.0.0.1:1", "--token", "x"),
-                *("--state", "{}", "--publisher-key", "me=/nowhere"),
+                *("--state", "{}", "--image-root", "/nowhere"),
             ],
-            "publisher key me",
+            "the root to pin cannot be read",
+        ),
+        (["enrol", "--claim", "/nowhere", "--state", "{}"], "the claim file /nowhere"),
+        (
+            [
+                *("enrol", "--controller", "https://127.0.0.1:1", "--token", "x", "--state", "{}"),
+                *("--identity-key", "pkcs11:object=x"),
+            ],
+            "enrolment token",
         ),
     ],
 )
@@ -47,7 +59,9 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
         [],
         ["run"],
         ["run", "--state", "x", "--carrier", "pigeon"],
-        ["enrol", "--state", "x", "--controller", "u", "--token", "t", "--publisher-key", "nofile"],
+        ["enrol", "--state", "x"],
+        ["enrol", "--state", "x", "--controller", "u"],
+        ["enrol", "--state", "x", "--controller", "u", "--token", "t", "--claim", "f"],
     ],
 )
 def test_wrong_arguments_end_with_status_2(
@@ -83,3 +97,42 @@ def test_the_ready_file_appears_whole_and_goes(tmp_path: Path) -> None:
     (tmp_path / "agent.json").write_text("{")
     with pytest.raises(StartupError):
         file.read()
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Generator[EnrolmentApi]:
+    made = EnrolmentApi(tmp_path)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def test_an_image_enrols_by_itself_at_its_first_start_only(
+    api: EnrolmentApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = '{"signed":{"_type":"root","version":9}}'
+    file, state = tmp_path / "claim.json", tmp_path / "state"
+    file.write_bytes(write_file(ClaimFile(api.url, api.token, root)))
+    arguments = ["enrol", "--claim", str(file), "--state", str(state)]
+    assert main(arguments) == 0
+    assert "enrolled as pond-1" in capsys.readouterr().out
+    assert load(state).image_root == root.encode()
+    assert not file.exists()
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "enrolled already\n"
+    assert len(api.asked) == 1
+
+
+def test_an_image_whose_first_answer_was_lost_enrols_at_the_next_start(
+    api: EnrolmentApi, tmp_path: Path
+) -> None:
+    file, state = tmp_path / "claim.json", tmp_path / "state"
+    file.write_bytes(write_file(ClaimFile(api.url, api.token)))
+    api.lose_replies = 1
+    arguments = ["enrol", "--claim", str(file), "--state", str(state)]
+    assert main(arguments) == 1
+    assert file.exists()
+    assert main(arguments) == 0
+    assert load(state).device_id == "pond-1"

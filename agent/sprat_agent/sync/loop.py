@@ -63,6 +63,7 @@ class Conversation:
         self._dialogue: Dialogue | None = None
         self._carrier = ""
         self._spread_s = 0
+        self._is_to_end = False
 
     @property
     def carrier(self) -> str:
@@ -84,6 +85,11 @@ class Conversation:
         if self._dialogue:
             self._dialogue.beat_now(_now())
             self._woken.set()
+
+    def connect_anew(self) -> None:
+        """End the present connection, if there is one: this device has a new certificate."""
+        self._is_to_end = True
+        self._woken.set()
 
     async def run(self) -> None:
         """Connect and speak, for ever."""
@@ -107,6 +113,8 @@ class Conversation:
         return False
 
     async def _speak_over(self, carrier: Carrier) -> bool:
+        # Before the certificate is read: a newer one from now on is a reason to connect anew.
+        self._is_to_end = False
         try:
             async with carrier.connect() as connection:
                 self._carrier = carrier.name
@@ -128,11 +136,12 @@ class Conversation:
         dialogue = self._dialogue = Dialogue(self._voice, reports, audit, _now())
         listening = asyncio.create_task(self._listen(connection, dialogue), name="link: listen")
         try:
-            while not listening.done():
+            while not listening.done() and not self._is_to_end:
                 self._woken.clear()
                 await self._say(connection, dialogue)
                 await self._wait(listening, dialogue)
-            listening.result()
+            if listening.done():
+                listening.result()
         finally:
             listening.cancel()
             await asyncio.wait({listening})

@@ -160,3 +160,19 @@ async def test_a_message_of_a_newer_controller_does_no_harm(tmp_path: Path) -> N
         conversation.beat_now()
         await until(lambda: end.heartbeats)
         assert carrier.connects == 1
+
+
+async def test_a_new_certificate_has_the_connection_made_anew_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    device = Device(tmp_path, Disk())
+    end = ControllerEnd()
+    carrier = MemoryCarrier(end)
+    async with conversing(device, [carrier]) as conversation:
+        for number in range(1, 4):
+            await until(lambda: conversation.carrier == "grpc")
+            device.journal.append("agent:model:loaded", f"m{number}", {})
+            conversation.connect_anew()
+            await until(lambda number=number: carrier.connects == number + 1)
+        await until(lambda: len(end.bodies) == 3)
+        assert conversation.carrier == "grpc"
