@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
@@ -62,6 +70,17 @@ class ImageKeys:
             f"{version}.snapshot.json": seal(snapshot, [self.online]),
             "timestamp.json": seal(timestamp, [self.online]),
         }
+
+
+def write_key(path: Path, signer: Signer) -> None:
+    """Write a key as `init` does: encrypted, with the passphrase `open sesame`."""
+    assert isinstance(signer, CryptoSigner)
+    path.write_bytes(
+        load_pem_private_key(signer.private_bytes, None).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame")
+        )
+    )
+    path.chmod(0o600)
 
 
 def root_file(root: Root, signers: Iterable[Signer]) -> dict[str, bytes]:

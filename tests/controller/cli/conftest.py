@@ -4,9 +4,15 @@ from pathlib import Path
 
 import pytest
 from simulators import demo_model, frozen
-from simulators.operator_api import ADMIN, URL, OperatorApi
-from simulators.sprat_command import Sprat
+from simulators.image_keys import ImageKeys, write_key
+from simulators.operator_api import ADMIN, CREATED, URL, OperatorApi
+from simulators.sprat_command import NOW, Sprat
 from sprat_controller.registry.signing import generate_key_files
+from sprat_controller.trust import staging
+from sprat_controller.trust.folder import Metadata, save, stage
+from sprat_proto.trust import DIRECTOR, IMAGE, Repository
+
+OFFLINE = ImageKeys()
 
 
 @pytest.fixture
@@ -14,6 +20,8 @@ def api() -> OperatorApi:
     made = OperatorApi()
     made.add_device("gw-1", labels={"site": "lyon"})
     made.add_device("cam-1", labels={"site": "oslo"}, simulated=True, state="PENDING")
+    made.trust["image"] = OFFLINE.found(NOW)
+    made.trust["director"] = OFFLINE.found_director(NOW)
     made.models["talk"] = [{"release": "1.0.0", "counter": 4, "variants": []}]
     return made
 
@@ -30,10 +38,39 @@ def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo_model.make(tmp_path_factory.mktemp("model") / "talk.gguf")
 
 
+def write_root_key(folder: Path) -> Path:
+    """Write a root's key and return where it is."""
+    write_key(folder / "image-root-1.pem", OFFLINE.root["image-root-1"])
+    return folder / "image-root-1.pem"
+
+
+def ceremony_folder(folder: Path) -> Path:
+    """Return a folder with published metadata and a root that all holders have signed."""
+    published: dict[Repository, Metadata] = {
+        IMAGE: Metadata(IMAGE, OFFLINE.found(NOW)),
+        DIRECTOR: Metadata(DIRECTOR, OFFLINE.found_director(NOW)),
+    }
+    for metadata in published.values():
+        save(folder, metadata)
+    staged = staging.plan(published, staging.Wanted(roots=[IMAGE]), NOW).files
+    for key in OFFLINE.root.values():
+        staged = staging.sign(published, staged, key)
+    for metadata in staged.values():
+        stage(folder, metadata)
+    return folder
+
+
 @pytest.fixture
-def files(tmp_path: Path, gguf_file: Path) -> dict[str, Path]:
+def files(tmp_path: Path, gguf_file: Path, api: OperatorApi) -> dict[str, Path]:
     """Files that a person may name, good ones and bad ones."""
-    private, public, _ = generate_key_files(tmp_path / "key", None)
+    private, public, key = generate_key_files(tmp_path / "key", None)
+    api.lists["publishers"].append({"name": "me", "key_ids": [key.key_id], "created_at": CREATED})
+    offline = tmp_path / "offline"
+    offline.mkdir()
+    for name, held in OFFLINE.targets.items():
+        write_key(offline / f"{name}.pem", held)
+    (offline / "passphrase").write_text("open sesame\n")
+    (tmp_path / "policy").write_text('{"schema": 1, "approvers": [], "groups": []}')
     made = {
         "gguf": gguf_file,
         "key": private,
@@ -41,6 +78,10 @@ def files(tmp_path: Path, gguf_file: Path) -> dict[str, Path]:
         "pub": public,
         "new": tmp_path / "new",
         "folder": tmp_path,
+        "offline": offline,
+        "offline_key": write_root_key(offline),
+        "ceremony": ceremony_folder(tmp_path / "ceremony"),
+        "policy": tmp_path / "policy",
         **{name: tmp_path / name for name in ("text", "empty", "binary", "large", "open_key")},
     }
     made["text"].write_text("just text")

@@ -112,10 +112,3 @@ def test_what_devices_say_is_no_markup(sprat: Sprat, api: OperatorApi) -> None:
 )
 def test_sizes_are_for_people(count: int, shown: str) -> None:
     assert output.size(count) == shown
-
-
-def test_publishers_are_added_by_their_public_key(sprat: Sprat, files: dict[str, object]) -> None:
-    said = sprat("publishers", "add", "someone", str(files["pub"]), "-o", "json")
-    assert said.status == 0
-    assert "PUBLIC KEY" in sprat.api.bodies[-1]["public_pem"]
-    assert sprat("publishers", "list").lines[0][0] == "someone"

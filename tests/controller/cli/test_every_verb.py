@@ -9,9 +9,15 @@ from typing import Any
 import httpx
 import pytest
 from simulators import frozen
+from simulators.image_keys import targets_file
 from simulators.operator_api import VIEWER, OperatorApi
-from simulators.sprat_command import Sprat
+from simulators.sprat_command import NOW, Sprat
 from sprat_controller.cli.main import app
+from sprat_controller.signer.keys import Place, open_key, tuf_signer
+from sprat_proto.trust import manifest_path
+
+# pyright: reportPrivateImportUsage=false
+from tuf.api.metadata import TargetFile, Targets
 from typer.main import get_command
 
 PUSH = ["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{key}"]
@@ -240,6 +246,13 @@ GOOD: dict[str, list[str]] = {
     "publishers add": ["someone", "{pub}", "--keys", "{offline}"],
     "models push": [*PUSH, "--variants", "f16"],
     "models show": ["talk"],
+    "models retire": ["talk@1.0.0", "--key", "{key}"],
+    "trust fetch": ["{new}"],
+    "trust ceremony": ["{ceremony}", "--renew", "image"],
+    "trust sign": ["{ceremony}", "--key", "{offline_key}"],
+    "trust lint": ["{ceremony}"],
+    "trust publish": ["{ceremony}"],
+    "trust policy set": ["{policy}", "--keys", "{offline}"],
     "rollout plan": ["talk@1.0.0", "--alias", "a"],
     "rollout start": ["talk@1.0.0", "--alias", "a", "--yes"],
     "rollout watch": ["r-1"],
@@ -265,6 +278,8 @@ CHANGING = [
     "devices release-quarantine",
     "publishers add",
     "models push",
+    "models retire",
+    "trust policy set",
     "rollout start",
     "rollout pause",
     "rollout resume",
@@ -285,7 +300,7 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 # What needs no controller.
-LOCAL = ("keys generate", "bundle sign")
+LOCAL = ("keys generate", "bundle sign", "trust ceremony", "trust sign", "trust lint")
 VERBS = sorted(walk(get_command(app)))
 
 
@@ -317,6 +332,7 @@ def test_words_that_are_no_verb_are_wrong_usage(sprat: Sprat, words: list[str]) 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_right_call_succeeds(sprat: Sprat, files: dict[str, Path], verb: str) -> None:
     seed(sprat.api)
+    released(sprat.api, files["key"])
     said = sprat(*verb.split(), *filled(GOOD.get(verb, []), files), "-o", "json")
     assert said.status == 0, said
 
@@ -373,11 +389,21 @@ def test_another_server_is_told_apart(
 @pytest.mark.parametrize("verb", CHANGING)
 def test_what_is_not_allowed_ends_with_4(sprat: Sprat, files: dict[str, Path], verb: str) -> None:
     seed(sprat.api)
+    released(sprat.api, files["key"])
     sprat.environ["SPRAT_TOKEN"] = VIEWER
     said = sprat(*verb.split(), *filled(GOOD[verb], files))
     assert said.status == 4
     assert "a viewer may not do this" in said.errors.splitlines()[-1]
     assert "req-1" in said.errors
+
+
+def released(api: OperatorApi, key: Path) -> None:
+    """Have talk@1.0.0 released by the publisher of the key."""
+    target = TargetFile(1, {"sha256": "4" * 64}, "any")
+    path = manifest_path("me", "talk", "1.0.0", "q4_0")
+    role = Targets(version=1, expires=NOW, targets={path: target})
+    signer = tuf_signer(open_key(Place(f"file:{key.name}", key.parent, None)))
+    api.trust["image"] |= targets_file("pub-me", role, [signer])
 
 
 def seed(api: OperatorApi) -> None:

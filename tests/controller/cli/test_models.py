@@ -4,12 +4,20 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import CryptoSigner
 from simulators.operator_api import OperatorApi, RefusalError
 from simulators.sprat_command import NOW, Said, Sprat
+from sprat_controller.signer.keys import tuf_key
+from sprat_controller.trust.words import is_signed_by, read, seal
 from sprat_proto import manifest
 from sprat_proto.manifest import Manifest
-from sprat_proto.signing import TrustedKey, verify
+from sprat_proto.signing import TrustedKey
+from sprat_proto.trust import TargetCustom, custom_of
+from tuf.api.metadata import Targets
 
 Files = dict[str, Path]
 
@@ -22,10 +30,17 @@ def push(sprat: Sprat, files: Files, *options: str, release: str = "1.0.0") -> S
 
 
 def opened(api: OperatorApi, files: Files, pushed: dict[str, Any]) -> Manifest:
-    """Return the manifest in the uploaded envelope, its signature checked as a device does it."""
-    envelope = api.blobs[pushed["variants"][0]["envelope"]["sha256"]]
-    key = TrustedKey("me", files["pub"].read_text())
-    return manifest.decode(verify(envelope, manifest.PAYLOAD_TYPE, [key]).payload)
+    """Return the manifest that the publisher's metadata names, its signature checked."""
+    metadata = read(api.trust["image"]["1.pub-me.json"], Targets, "pub-me")
+    assert is_signed_by(metadata, tuf_key(files["pub"].read_text()))
+    target = metadata.signed.targets["m/me/fish/1.0.0+f16.json"]
+    digest = pushed["variants"][0]["digest"]
+    assert target.hashes == {"sha256": digest}
+    data = api.blobs[digest]
+    assert target.length == len(data)
+    stated = manifest.decode(data)
+    assert msgspec.convert(target.custom, TargetCustom) == custom_of(stated)
+    return stated
 
 
 def test_a_push_uploads_a_signed_release_that_a_device_can_check(
@@ -33,26 +48,26 @@ def test_a_push_uploads_a_signed_release_that_a_device_can_check(
 ) -> None:
     said = push(sprat, files, "--golden", "Who?=> A fish. ", "--soak", "30", "-o", "json")
     assert said.status == 0, said
-    read = opened(api, files, said.json)
+    stated = opened(api, files, said.json)
     data = files["gguf"].read_bytes()
-    assert read.name == "fish@1.0.0+f16"
-    assert read.blobs() == [(hashlib.sha256(data).hexdigest(), len(data))]
-    assert api.blobs[read.shards[0].sha256] == data
-    assert read.shards[0].pieces == [
+    assert stated.name == "fish@1.0.0+f16"
+    assert stated.blobs() == [(hashlib.sha256(data).hexdigest(), len(data))]
+    assert api.blobs[stated.shards[0].sha256] == data
+    assert stated.shards[0].pieces == [
         hashlib.sha256(data[at : at + (1 << 20)]).hexdigest() for at in range(0, len(data), 1 << 20)
     ]
-    assert read.source.sha256 == read.shards[0].sha256
-    assert read.slots[0].tensors == ["*"]
-    assert read.encodings == ["raw"]
-    assert read.disk_needed == len(data)
-    assert read.created == NOW.isoformat()
-    assert read.facts.quantization == "f16"
-    assert read.facts.licence == "Apache-2.0"
-    assert read.activation.soak_s == 30
-    assert [(one.prompt, one.expect, one.max_tokens) for one in read.activation.probe] == [
+    assert stated.source.sha256 == stated.shards[0].sha256
+    assert stated.slots[0].tensors == ["*"]
+    assert stated.encodings == ["raw"]
+    assert stated.disk_needed == len(data)
+    assert stated.created == NOW.isoformat()
+    assert stated.facts.quantization == "f16"
+    assert stated.facts.licence == "Apache-2.0"
+    assert stated.activation.soak_s == 30
+    assert [(one.prompt, one.expect, one.max_tokens) for one in stated.activation.probe] == [
         ("Who?", "A fish.", 32)
     ]
-    digest = hashlib.sha256(manifest.encode(read)).hexdigest()
+    digest = hashlib.sha256(manifest.encode(stated)).hexdigest()
     assert said.json["variants"][0]["digest"] == digest
     assert api.models["fish"][0]["variants"][0]["digest"] == digest
 
@@ -65,7 +80,7 @@ def test_a_push_prints_a_line_per_variant_and_its_progress_elsewhere(
     assert len(said.lines[0][3]) == 64
     assert said.errors.splitlines() == [
         "quantizing f16",
-        "quantized and signed",
+        "quantized",
         "uploading f16",
     ]
 
@@ -100,8 +115,8 @@ def test_blobs_that_are_there_are_not_sent_again(
     weights = hashlib.sha256(files["gguf"].read_bytes()).hexdigest()
     assert ("HEAD", f"/api/v1/blobs/sha256/{weights}") in api.calls
     sent = [path for method, path in api.calls if method == "PUT"]
-    assert len(sent) == 1  # the new envelope
-    assert weights not in sent[0]
+    assert len(sent) == 2  # the new manifest, and the metadata that names it
+    assert not any(weights in path for path in sent)
 
 
 @pytest.mark.parametrize("way", ["file", "environment"])
@@ -115,9 +130,10 @@ def test_a_key_may_have_a_passphrase(sprat: Sprat, files: Files, tmp_path: Path,
     made = sprat("keys", "generate", "--out", str(tmp_path / "locked"), *options, "-o", "json").json
     assert b"ENCRYPTED" in Path(made["private"]).read_bytes()
     locked = {**files, "key": Path(made["private"]), "pub": Path(made["public"])}
+    options += ["--publisher", "you"]
     assert push(sprat, locked, *options).status == 0
     sprat.environ.pop("SPRAT_KEY_PASSPHRASE", None)
-    said = push(sprat, locked, release="1.1.0")
+    said = push(sprat, locked, "--publisher", "you", release="1.1.0")
     said.assert_one_sentence(1)
     assert "passphrase" in said.errors
 
@@ -134,6 +150,45 @@ def test_keys_are_made_for_this_user_only_and_never_over_another(
     said = sprat("keys", "generate", "--out", str(tmp_path / "me"))
     said.assert_one_sentence(1)
     assert private.read_bytes() == before
+
+
+def test_a_key_that_is_nobodys_is_told_before_the_work(
+    sprat: Sprat, api: OperatorApi, files: Files
+) -> None:
+    api.lists["publishers"].clear()
+    said = push(sprat, files)
+    said.assert_one_sentence(1)
+    assert "sprat publishers add" in said.errors
+    assert not api.blobs
+
+
+def test_terms_may_be_given(sprat: Sprat, api: OperatorApi, files: Files, tmp_path: Path) -> None:
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    options = ["--hardware", "cpu-aarch64", "--chat-template", str(tmp_path / "chat.jinja")]
+    stated = opened(api, files, push(sprat, files, *options, "-o", "json").json)
+    assert (stated.hardware_ids, stated.chat_template) == (["cpu-aarch64"], "{{ messages }}")
+
+
+def test_a_release_is_retired_by_its_publisher(
+    sprat: Sprat, api: OperatorApi, files: Files
+) -> None:
+    push(sprat, files)
+    push(sprat, files, release="1.1.0")
+    said = sprat("models", "retire", "fish@1.0.0", "--key", str(files["key"]))
+    assert said.status == 0, said
+    signed = read(api.trust["image"]["3.pub-me.json"], Targets, "pub-me").signed
+    assert list(signed.targets) == ["m/me/fish/1.1.0+f16.json"]
+    assert [one.get("retired_at") is None for one in api.models["fish"]] == [False, True]
+
+
+def test_nothing_is_added_to_metadata_that_another_signed(
+    sprat: Sprat, api: OperatorApi, files: Files
+) -> None:
+    forged = seal(Targets(version=1, expires=NOW), [CryptoSigner.generate_ed25519()])
+    api.trust["image"]["1.pub-me.json"] = forged
+    said = push(sprat, files)
+    assert said.status == 6
+    assert "signed by others" in said.errors
 
 
 def test_models_and_releases_are_shown(sprat: Sprat, files: Files) -> None:
