@@ -45,9 +45,13 @@ def refreshed(
             seen.refresh()
             check_floors(state, anchor.repository, seen.verified())
             yield seen
+            # Once more: a publisher's role is only loaded when it is asked for.
+            check_floors(state, anchor.repository, seen.verified())
         finally:
-            with state.transaction() as connection:
-                keep(connection, anchor.repository, seen.verified())
+            found = seen.verified()
+            if metadata.changed(rows, found.rows):
+                with state.transaction() as connection:
+                    keep(connection, anchor.repository, found)
 
 
 def check_floors(state: State, repository: Repository, found: Verified) -> None:

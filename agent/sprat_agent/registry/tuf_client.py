@@ -105,9 +105,11 @@ class Look:
     ) -> None:
         self._folder = folder
         self._pinned = pinned
-        self._source = source
+        self._fetcher = _Fetcher(source)
         self._time = time
         self._updater: Updater | None = None
+        self._verified = Verified()
+        self._verified_of: tuple[tuple[str, int], ...] = ()
         self.judged_at: datetime | None = None  # the time at which expiry was judged
 
     def refresh(self) -> None:
@@ -118,13 +120,11 @@ class Look:
             SourceError: Something could not be had.
         """
         with _translated():
-            root = self._walk()
-            moment = self._time(key_set(root.roles["targets"].keyids))
-            updater = self._updater = self._made(
-                _Fetcher(self._source, of_roots=False), self._root_limit()
-            )
-            set_reference_time(updater, moment)
-            self.judged_at = moment
+            self._walk()
+            updater = self._refreshed()
+            self.judged_at = self._time(self.online_keys)
+            set_reference_time(updater, self.judged_at)
+            self._fetcher.is_walking = False
             updater.refresh()
 
     def named(self, path: str) -> Named | None:
@@ -177,6 +177,12 @@ class Look:
         if self._updater is None:
             return Verified()
         trusted = _trusted(self._updater)
+        state = tuple((one.type, one.version) for one in trusted)
+        if state != self._verified_of:
+            self._verified_of, self._verified = state, self._collect(trusted)
+        return self._verified
+
+    def _collect(self, trusted: Any) -> Verified:
         rows = (*self._roots(trusted.root.version), *self._others(trusted))
         keys = {role: key_set(said.keyids) for role, said in trusted.root.roles.items()}
         for role, said in _delegated(trusted.targets).items() if "targets" in trusted else ():
@@ -213,28 +219,26 @@ class Look:
             raise AssertionError("look after `refresh`")
         return self._updater
 
-    def _walk(self) -> Root:
-        """Verify as many newer roots as there are; return the last.
+    def _walk(self) -> None:
+        """Verify as many newer roots as there are, and nothing else yet.
 
         ngclient stops silently after so many rotations; then it is asked again.
         """
         while True:
-            limit = self._root_limit()
-            walking = self._updater = self._made(_Fetcher(self._source, of_roots=True), limit)
+            history = list((self._folder / "root_history").iterdir())
+            limit = len(history) + MAX_ROOT_ROTATIONS
+            walking = self._updater = self._made(limit)
             first = _trusted(walking).root.version
+            # It ends where the first file that is no root is asked for, and may go on from there.
             with suppress(_RootsWalkedError):
                 walking.refresh()
-            last = _trusted(walking).root
-            if last.version < first + limit:
-                return last
+            if _trusted(walking).root.version < first + limit:
+                return
 
-    def _root_limit(self) -> int:
-        return len(list((self._folder / "root_history").iterdir())) + MAX_ROOT_ROTATIONS
-
-    def _made(self, fetcher: FetcherInterface, max_root_rotations: int) -> Updater:
+    def _made(self, max_root_rotations: int) -> Updater:
         config = UpdaterConfig(max_root_rotations=max_root_rotations)
         return Updater(
-            str(self._folder), _BASE, fetcher=fetcher, config=config, bootstrap=self._pinned
+            str(self._folder), _BASE, fetcher=self._fetcher, config=config, bootstrap=self._pinned
         )
 
 
@@ -245,16 +249,16 @@ class _RootsWalkedError(exceptions.DownloadError):
 class _Fetcher(FetcherInterface):
     """Has ngclient read from a source: first the roots alone, then all but those."""
 
-    def __init__(self, source: Source, *, of_roots: bool) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._of_roots = of_roots
+        self.is_walking = True
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.rpartition("/")[2]
         is_root = _ROOT_NAME.fullmatch(name) is not None
-        if self._of_roots and not is_root:
+        if self.is_walking and not is_root:
             raise _RootsWalkedError(name)
-        if is_root and not self._of_roots:
+        if is_root and not self.is_walking:
             raise exceptions.DownloadHTTPError(f"{name} was asked for already", _NOT_FOUND)
         try:
             pieces = self._source.read(name)
