@@ -7,15 +7,15 @@ from sprat_proto.identity import enrolment_statement, renewal_statement, serial_
 words = st.text(max_size=30)
 
 
-@given(words, words, words, words, words, words)
+@given(st.tuples(words, words, words), st.tuples(words, words, words))
 def test_two_statements_are_equal_only_if_all_of_it_is(
-    token: str, csr: str, key: str, other_token: str, other_csr: str, other_key: str
+    one: tuple[str, str, str], other: tuple[str, str, str]
 ) -> None:
-    one = enrolment_statement(secret_sha256=token, csr_pem=csr, identity_key_pem=key)
-    other = enrolment_statement(
-        secret_sha256=other_token, csr_pem=other_csr, identity_key_pem=other_key
-    )
-    assert (one == other) == ((token, csr, key) == (other_token, other_csr, other_key))
+    signed = [
+        enrolment_statement(secret_sha256=token, csr_pem=csr, identity_key_pem=key)
+        for token, csr, key in (one, other)
+    ]
+    assert (signed[0] == signed[1]) == (one == other)
 
 
 @given(words, words, words, words)

@@ -109,9 +109,8 @@ class PlainIssuer:
     def __init__(self, clock: Callable[[], datetime], life: timedelta = DEVICE_LIFE) -> None:
         self._clock = clock
         self._life = life
-        root_key, key = new_key(), new_key()
-        self.root = make_root(root_key, clock())
-        self._issuer = Issuer(make_issuer(self.root, root_key, key.public_key(), clock()), key)
+        self._root_key, self._key = new_key(), new_key()
+        self.root = make_root(self._root_key, clock())
         self.is_away = False
         self.revoked: list[tuple[str, Sequence[str]]] = []
 
@@ -128,7 +127,7 @@ class PlainIssuer:
             raise SignerUnavailableError("signer_away", "the signer is away")
         public = x509.load_pem_x509_csr(request.csr_pem).public_key()
         assert isinstance(public, PublicKey)
-        return self._issuer.certify(
+        return self._issuer().certify(
             request.kind,
             request.name,
             public,
@@ -136,6 +135,11 @@ class PlainIssuer:
             life=self._life,
             alternatives=request.alternatives,
         )
+
+    def _issuer(self) -> Issuer:
+        """Return the issuer, certified anew by the root: tests go on for years."""
+        public = self._key.public_key()
+        return Issuer(make_issuer(self.root, self._root_key, public, self._clock()), self._key)
 
     def revoke(self, device_id: str, serials: Sequence[str]) -> None:
         if self.is_away:
