@@ -38,12 +38,14 @@ from sprat_agent.state import State
 from sprat_agent.sync import freshness, phases
 from sprat_agent.sync.ageing import Ageing
 from sprat_agent.sync.apply import Effects
+from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor, OnTransition
 from sprat_agent.sync.intake import Intake
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.loop import Conversation
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.ports import ExecutionError
+from sprat_agent.sync.retreat import Retreat
 from sprat_agent.sync.voice import Speaker, Trust, memory_available
 
 if TYPE_CHECKING:  # imported while models load, see `_make_api`
@@ -94,8 +96,12 @@ class Agent:
         self._events = EventWriter(self._state, self._journal, world.clock)
         self._outbox = Outbox(self._state)
         self._ledger = Ledger(self._state, self._journal, self._outbox, world.clock)
+        crashes = CrashRows(self._state)
         self._workers = Supervisor(
-            profile.memory_budget_bytes, config.state_dir / "run", self._events.note
+            profile.memory_budget_bytes,
+            config.state_dir / "run",
+            self._events.note,
+            crashes=crashes,
         )
         self._access = Access()
         self._trust = trust_of(
@@ -120,6 +126,7 @@ class Agent:
             self._trust.image_anchor,
             hardware_id(profile.arch),
         )
+        self._retreat = Retreat(self._ledger, self._registry, self._workers, crashes)
         now = self._trust.director.now
         self._ageing = Ageing(self._ledger, self._workers, self._journal, now)
         self._effects = Effects(self._registry, self._workers, self._ledger, now=now)
@@ -232,6 +239,8 @@ class Agent:
         self._outbox.on_ready = self._conversation.wake
         self._access.on_refused = self._conversation.ask_for_welcome
         self._executor.on_commit = self._conversation.beat_now
+        self._workers.on_quarantine = self._retreat.wake
+        self._retreat.on_return = self._conversation.beat_now
         self._intake.on_kept = self._plan_kept
 
     def _welcomed(self, welcome: Welcome) -> None:
@@ -299,6 +308,7 @@ class Agent:
                 group.create_task(self._executor.run(), name="executions")
                 group.create_task(self._intake.run(), name="plans")
                 group.create_task(self._ageing.run(), name="ageing")
+                group.create_task(self._retreat.run(), name="retreat")
                 group.create_task(self._conversation.run(), name="link")
         finally:
             self._ready_file.remove()

@@ -42,7 +42,8 @@ CREATE TABLE committed (
     alias TEXT PRIMARY KEY,
     wanted BLOB NOT NULL,
     context INTEGER NOT NULL,
-    previous_digest TEXT
+    previous BLOB,
+    previous_context INTEGER
 ) STRICT;
 CREATE TABLE proved (
     digest TEXT PRIMARY KEY,
@@ -89,8 +90,7 @@ CREATE TABLE approver_policy (
 ) STRICT;
 CREATE TABLE crash (
     digest TEXT PRIMARY KEY,
-    crashes INTEGER NOT NULL,
-    quarantined INTEGER NOT NULL DEFAULT 0
+    crashes INTEGER NOT NULL
 ) STRICT;
 """
 

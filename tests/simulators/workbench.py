@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,21 @@ QUICK = Limits(
 )
 
 
+class CountedCrashes:
+    """Crashes in memory; a test that is about something else lets them not count."""
+
+    def __init__(self, *, do_count: bool = False) -> None:
+        self.counts: Counter[str] = Counter()
+        self.do_count = do_count
+
+    def note(self, digest: str) -> int:
+        self.counts[digest] += 1
+        return self.count(digest)
+
+    def count(self, digest: str) -> int:
+        return self.counts[digest] if self.do_count else 0
+
+
 @dataclass
 class Bench:
     """A supervisor under test, what it says, and the controls of its workers."""
@@ -40,6 +56,8 @@ class Bench:
         default_factory=list[tuple[str, str, Mapping[str, Any]]]
     )
 
+    crashes: CountedCrashes = field(default_factory=CountedCrashes)
+
     def __post_init__(self) -> None:
         self.controls = self.folder / "controls"
         self.controls.mkdir(parents=True)
@@ -47,6 +65,7 @@ class Bench:
             self.budget_bytes,
             self.folder / "run",
             self._take,
+            crashes=self.crashes,
             threads=1,
             limits=self.limits,
             command=(sys.executable, scripted_worker.__file__, str(self.controls)),

@@ -16,6 +16,7 @@ LOADED: Final = "agent:model:loaded"
 REFUSED: Final = "agent:model:refused"
 UNLOADED: Final = "agent:model:unloaded"
 CRASHED: Final = "agent:model:crashed"
+QUARANTINED: Final = "agent:model:quarantined"
 ANSWERED: Final = "application:inference:answered"
 
 
@@ -41,6 +42,10 @@ class ModelEvents:
     def crashed(self, hosted: HostedModel, reason: str) -> None:
         """The model's worker died."""
         self._say(CRASHED, hosted, {"reason": reason})
+
+    def quarantined(self, hosted: HostedModel, crashes: int) -> None:
+        """The model crashed too often: it is not started here any more."""
+        self._say(QUARANTINED, hosted, {"crashes": crashes})
 
     def answered(self, answer: Answer) -> None:
         """An application has its whole answer."""

@@ -13,7 +13,7 @@ from time import monotonic
 from sprat_proto import fit
 from sprat_proto.states import ReasonCode
 
-from sprat_agent.runtime.faults import AnswerError
+from sprat_agent.runtime.faults import AnswerError, WorkerCrashedError
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.opened import OpenedFiles
 from sprat_agent.runtime.process import WorkerProcess
@@ -75,8 +75,8 @@ class HostedModel:
         """Verify the files and load them in a new worker.
 
         Raises:
-            ExecutionError: SIZE_MISMATCH, DIGEST_MISMATCH, MODEL_FILE_INVALID, LOAD_FAILED, with
-                no worker left over.
+            ExecutionError: SIZE_MISMATCH, DIGEST_MISMATCH, MODEL_FILE_INVALID, LOAD_FAILED,
+                WORKER_CRASHED, with no worker left over.
         """
         began = monotonic()
         self.trouble = ""
@@ -144,8 +144,10 @@ class HostedModel:
                 Load(path, context, self._workshop.threads, one.chat_template)
             )
         except AnswerError as error:
+            crashed = isinstance(error, WorkerCrashedError)
+            code = ReasonCode.WORKER_CRASHED if crashed else ReasonCode.LOAD_FAILED
             message = f"{one.name} could not be loaded: {error.message}"
-            raise ExecutionError(ReasonCode.LOAD_FAILED, message) from error
+            raise ExecutionError(code, message) from error
         self.context = loaded.context
         if not worker.is_ready:
             raise ExecutionError(ReasonCode.WORKER_CRASHED, await asyncio.shield(worker.died))

@@ -24,8 +24,8 @@ REFUSALS: Final = frozenset(
 async def keep(
     hosted: HostedModel,
     limits: Limits,
-    on_crash: Callable[[str], None],
-    on_start: Callable[[ExecutionError | None], None],
+    on_crash: Callable[[str], bool],
+    on_start: Callable[[ExecutionError | None], bool],
     *,
     at_once: bool = False,
 ) -> None:
@@ -34,8 +34,8 @@ async def keep(
     Args:
         hosted: A committed model, ready or not.
         limits: The delays.
-        on_crash: Told why, each time a loaded worker dies.
-        on_start: Told of each attempt to start: None, or why it failed.
+        on_crash: Told why, each time a loaded worker dies; False: do not start it again.
+        on_start: Told of each attempt to start: None, or why it failed; False: make no other.
         at_once: Make the first attempt without a delay.
     """
     delay_s = 0.0
@@ -45,7 +45,8 @@ async def keep(
         elif hosted.worker:
             reason = await hosted.died()
             delay_s = restart_delay(delay_s, hosted.last_lived_s, limits)
-            on_crash(reason)
+            if not on_crash(reason):
+                return
         else:
             delay_s = restart_delay(delay_s, 0.0, limits)
         await asyncio.sleep(delay_s)
@@ -53,8 +54,7 @@ async def keep(
             await hosted.start()
         except ExecutionError as error:
             _LOG.warning("%s", error.message)
-            on_start(error)
-            if error.code in REFUSALS:
+            if not on_start(error) or error.code in REFUSALS:
                 hosted.is_given_up = True
                 return
         else:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +27,12 @@ from sprat_agent.runtime.hosted import HostedModel, Workshop
 from sprat_agent.runtime.keeper import keep
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.process import WORKER_COMMAND
+from sprat_agent.runtime.quarantine import (
+    Crashes,
+    is_quarantined,
+    quarantined,
+    refuse_quarantined,
+)
 from sprat_agent.runtime.served import Condition, ServedAlias, Status
 from sprat_agent.runtime.wire import Chat
 from sprat_agent.sync.ports import ExecutionError, Loadable, Running
@@ -45,6 +50,7 @@ class Supervisor:
         run_dir: Path,
         on_event: OnEvent,
         *,
+        crashes: Crashes,
         threads: int | None = None,
         limits: Limits | None = None,
         command: Sequence[str] = WORKER_COMMAND,
@@ -55,6 +61,7 @@ class Supervisor:
             budget_bytes: What all models may take together.
             run_dir: A folder of our own; what earlier workers left in it is removed.
             on_event: Called with tag, subject and details of what audit is to know.
+            crashes: Where each release's crashes are counted.
             threads: For each engine; by default, the processors that this process may use.
             limits: Times and queue lengths.
             command: What runs a worker.
@@ -65,6 +72,9 @@ class Supervisor:
             shutil.rmtree(left_over)
         self._budget_bytes = budget_bytes
         self._events = ModelEvents(on_event)
+        self._crashes = crashes
+        # Called with an alias whose committed model was put into quarantine.
+        self.on_quarantine: Callable[[str], None] = _nothing
         self._limits = limits or Limits()
         self._workshop = Workshop(command, run_dir, threads or usable_cores(), self._limits)
         self._aliases: dict[str, ServedAlias] = {}
@@ -78,6 +88,7 @@ class Supervisor:
 
         If it cannot be loaded and nothing else answered, it stays there, broken, for `status`.
         """
+        refuse_quarantined(loadable, self._crashes)
         alias = self._alias(loadable.alias)
         async with alias.changing:
             if _is_ready(alias.candidate, loadable):
@@ -97,6 +108,7 @@ class Supervisor:
 
     async def load_candidate(self, loadable: Loadable) -> None:
         """Load `loadable` to be proved; see `Workers`."""
+        refuse_quarantined(loadable, self._crashes)
         alias = self._alias(loadable.alias)
         async with alias.changing:
             if _is_ready(alias.candidate, loadable):
@@ -234,7 +246,7 @@ class Supervisor:
             self._events.refused(hosted, error)
             alias.is_broken = True
             hosted.trouble = error.message
-            if error.code in PASSING:
+            if error.code in PASSING and self._may_try_again(alias, hosted, error):
                 self._keep(alias, hosted)
             else:
                 hosted.is_given_up = True
@@ -264,6 +276,8 @@ class Supervisor:
             await candidate.start()
         except ExecutionError as error:
             self._events.refused(candidate, error)
+            if error.code is ReasonCode.WORKER_CRASHED:
+                self._count(candidate)
             await self._drop_candidate(alias)
             raise
         except asyncio.CancelledError:
@@ -316,20 +330,48 @@ class Supervisor:
         """Restart the model's worker whenever it dies; the event tells of the first attempt."""
         attempted = asyncio.Event()
 
-        def on_start(error: ExecutionError | None) -> None:
+        def on_start(error: ExecutionError | None) -> bool:
             alias.is_broken = error is not None
-            if error:
-                self._events.refused(hosted, error)
-            else:
-                self._events.loaded(hosted)
             attempted.set()
+            if error is None:
+                self._events.loaded(hosted)
+                return True
+            self._events.refused(hosted, error)
+            return self._may_try_again(alias, hosted, error)
 
-        on_crash = partial(self._events.crashed, hosted)
+        def on_crash(reason: str) -> bool:
+            self._events.crashed(hosted, reason)
+            return self._may_go_on(alias, hosted)
+
         self._watchers.run(hosted, keep(hosted, self._limits, on_crash, on_start, at_once=at_once))
         return attempted
 
+    def _may_try_again(
+        self, alias: ServedAlias, hosted: HostedModel, error: ExecutionError
+    ) -> bool:
+        """Tell whether a failed start may be repeated; a crash counts."""
+        return error.code is not ReasonCode.WORKER_CRASHED or self._may_go_on(alias, hosted)
+
+    def _may_go_on(self, alias: ServedAlias, hosted: HostedModel) -> bool:
+        """Count a crash of a committed model; tell whether it may be started again."""
+        count = self._count(hosted)
+        if not is_quarantined(count):
+            return True
+        alias.is_broken = hosted.is_given_up = True
+        hosted.trouble = quarantined(hosted.loadable.name, count).message
+        self.on_quarantine(alias.name)
+        return False
+
+    def _count(self, hosted: HostedModel) -> int:
+        """Count a crash, durably, before anything follows from it."""
+        count = self._crashes.note(hosted.loadable.digest)
+        if is_quarantined(count):
+            self._events.quarantined(hosted, count)
+        return count
+
     async def _report_crash(self, candidate: HostedModel) -> None:
         self._events.crashed(candidate, await candidate.died())
+        self._count(candidate)
 
     async def _end(self, hosted: HostedModel) -> None:
         """End the model's worker, and all that is going on with it."""
@@ -377,6 +419,10 @@ class Supervisor:
                 return self._aliases[found], one.digest
         here = ", ".join(alias for alias, _ in self.offered()) or "none"
         raise ModelNotFoundError(f"the model {name[:100]!r} is not here; there are: {here}")
+
+
+def _nothing(_alias: str) -> None:
+    """Nobody listens yet."""
 
 
 def _is_ready(hosted: HostedModel | None, loadable: Loadable) -> bool:

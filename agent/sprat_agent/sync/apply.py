@@ -117,8 +117,8 @@ class Effects:
         keep: set[str] = set()
         for one in self._ledger.committed().values():
             keep.add(one.wanted.digest)
-            if one.previous_digest:
-                keep.add(one.previous_digest)
+            if one.previous:
+                keep.add(one.previous.wanted.digest)
         await self._registry.collect_garbage(frozenset(keep))
 
     async def installed(self, execution: Execution) -> Installed:

@@ -26,12 +26,13 @@ from sprat_agent.state import State
 from sprat_agent.sync import phases
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Event
-from sprat_agent.sync.plan import Committed, Execution, Reason
+from sprat_agent.sync.plan import Committed, Execution, Held, Reason
 
 ENTERED = "agent:execution:entered"
 RESUMED = "agent:execution:resumed"
 ACCEPTED = "agent:assignment:accepted"
 FORGOTTEN = "agent:alias:forgotten"
+RETURNED = "agent:alias:returned"
 
 
 class Ledger:
@@ -172,6 +173,25 @@ class Ledger:
                 (seconds, execution.execution_id),
             )
 
+    def go_back(self, alias: str, committed: Committed, former: Held) -> None:
+        """Let the alias stand for what it stood for before, with nothing before that."""
+        with self._state.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO committed VALUES (?, ?, ?, NULL, NULL)",
+                (alias, canonical.encode(former.wanted), former.context),
+            )
+            self._journal.write(
+                connection,
+                RETURNED,
+                f"alias/{alias}",
+                {
+                    "from": committed.wanted.digest,
+                    "to": former.wanted.digest,
+                    "release": former.wanted.release,
+                },
+            )
+        self._journal.on_append()
+
     def forget(self, alias: str) -> None:
         """Let the alias stand for nothing."""
         with self._state.transaction() as connection:
@@ -258,11 +278,15 @@ def _model(data: bytes) -> AssignedModel:
 
 def _committed(connection: sqlite3.Connection) -> dict[str, Committed]:
     rows = connection.execute(
-        "SELECT alias, wanted, context, previous_digest FROM committed ORDER BY alias"
+        "SELECT alias, wanted, context, previous, previous_context FROM committed ORDER BY alias"
     ).fetchall()
     return {
-        alias: Committed(_model(wanted), context, previous)
-        for alias, wanted, context, previous in rows
+        alias: Committed(
+            _model(wanted),
+            context,
+            None if previous is None else Held(_model(previous), previous_context),
+        )
+        for alias, wanted, context, previous, previous_context in rows
     }
 
 
@@ -270,10 +294,16 @@ def _point(connection: sqlite3.Connection, execution: Execution) -> None:
     """Let the alias stand for the execution's variant, remembering the one before."""
     wanted = execution.wanted
     before = _committed(connection).get(wanted.alias)
-    previous = before.previous_digest if before else None
+    previous = before.previous if before else None
     if before and before.wanted.digest != wanted.digest:
-        previous = before.wanted.digest
+        previous = before.held
     connection.execute(
-        "INSERT OR REPLACE INTO committed VALUES (?, ?, ?, ?)",
-        (wanted.alias, canonical.encode(wanted), execution.context, previous),
+        "INSERT OR REPLACE INTO committed VALUES (?, ?, ?, ?, ?)",
+        (
+            wanted.alias,
+            canonical.encode(wanted),
+            execution.context,
+            canonical.encode(previous.wanted) if previous else None,
+            previous.context if previous else None,
+        ),
     )

@@ -6,7 +6,7 @@ run again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -41,12 +41,25 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class Held:
+    """A variant that was committed here, and the context it ran with, in tokens."""
+
+    wanted: AssignedModel
+    context: int
+
+
+@dataclass(frozen=True)
 class Committed:
     """What an alias stands for, and the variant before it, kept to go back to."""
 
     wanted: AssignedModel
     context: int
-    previous_digest: str | None = None
+    previous: Held | None = None
+
+    @property
+    def held(self) -> Held:
+        """What the alias stands for, without what it stood for before."""
+        return Held(self.wanted, self.context)
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,19 @@ def is_committed(execution: Execution, committed: Mapping[str, Committed]) -> bo
         and now.context == execution.context
         and now.wanted.run_until == execution.wanted.run_until
     )
+
+
+def former(committed: Committed, is_quarantined: Callable[[str], bool]) -> Held | None:
+    """Return what an alias goes back to when what it stands for is in quarantine, or None.
+
+    Args:
+        committed: What the alias stands for.
+        is_quarantined: Tells of a digest whether it crashed too often here.
+    """
+    previous = committed.previous
+    if previous is None or is_quarantined(previous.wanted.digest):
+        return None
+    return previous
 
 
 def refusal_of_age(

@@ -10,7 +10,7 @@ import httpx2
 import openai
 import pytest
 from simulators import models
-from simulators.workbench import PLENTY, QUICK
+from simulators.workbench import PLENTY, QUICK, CountedCrashes
 from sprat_agent.api.app import build_app
 from sprat_agent.api.server import LocalApi
 from sprat_agent.clock import system_clock
@@ -34,7 +34,9 @@ async def client(
     def take(tag: str, subject: str, details: object) -> None:
         events.append(f"{tag} {subject} {details}")
 
-    supervisor = Supervisor(PLENTY, tmp_path / "run", take, threads=1, limits=QUICK)
+    supervisor = Supervisor(
+        PLENTY, tmp_path / "run", take, crashes=CountedCrashes(), threads=1, limits=QUICK
+    )
     await supervisor.load_committed(models.loadable(model_files))
     app = build_app(
         supervisor,

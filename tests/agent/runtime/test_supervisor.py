@@ -116,15 +116,21 @@ async def test_a_missing_file_is_one_clear_error(bench: Bench, one: Loadable) ->
     assert caught.value.code is ReasonCode.LOAD_FAILED
 
 
-@pytest.mark.parametrize("control", [scripted_worker.FAIL_LOAD, scripted_worker.CRASH_LOAD])
+@pytest.mark.parametrize(
+    ("control", "code"),
+    [
+        (scripted_worker.FAIL_LOAD, ReasonCode.LOAD_FAILED),
+        (scripted_worker.CRASH_LOAD, ReasonCode.WORKER_CRASHED),
+    ],
+)
 async def test_a_candidate_that_cannot_be_loaded_changes_nothing(
-    bench: Bench, one: Loadable, two: Loadable, control: str
+    bench: Bench, one: Loadable, two: Loadable, *, control: str, code: ReasonCode
 ) -> None:
     await bench.supervisor.load_committed(one)
     bench.control(control, "1")
     with pytest.raises(ExecutionError) as caught:
         await bench.supervisor.load_candidate(two)
-    assert caught.value.code is ReasonCode.LOAD_FAILED
+    assert caught.value.code is code
     assert await bench.ask("hello") == ("1.0.0", "hello")
     assert [one.loadable.release for one in bench.supervisor.running()] == ["1.0.0"]
 

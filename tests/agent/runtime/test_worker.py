@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from simulators import models
 from simulators.waiting import until
-from simulators.workbench import PLENTY, QUICK, say
+from simulators.workbench import PLENTY, QUICK, CountedCrashes, say
 from sprat_agent.runtime import faults
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.runtime.wire import Chat, Message
@@ -27,9 +27,13 @@ import asyncio, pickle, sys
 from pathlib import Path
 from sprat_agent.runtime.supervisor import Supervisor
 
+class NoCrashes:
+    def note(self, digest): return 0
+    def count(self, digest): return 0
+
 async def main():
     loadable = pickle.loads(Path(sys.argv[1]).read_bytes())
-    supervisor = Supervisor(1 << 30, Path(sys.argv[2]), lambda *_: None)
+    supervisor = Supervisor(1 << 30, Path(sys.argv[2]), lambda *_: None, crashes=NoCrashes())
     await supervisor.load_committed(loadable)
     print(supervisor.statuses()[0].worker_pid, flush=True)
     await asyncio.Event().wait()
@@ -45,7 +49,9 @@ def ignore(tag: str, subject: str, details: Mapping[str, object]) -> None:
 
 @pytest.fixture
 async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
-    made = Supervisor(PLENTY, tmp_path / "run", ignore, threads=1, limits=QUICK)
+    made = Supervisor(
+        PLENTY, tmp_path / "run", ignore, crashes=CountedCrashes(), threads=1, limits=QUICK
+    )
     yield made
     await made.close()
 
