@@ -22,6 +22,7 @@ from sprat_agent.clock import BUILT_AT, Clock
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
 from sprat_agent.identity.identity import Identity
+from sprat_agent.identity.renewal import Renewal
 from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.link.carrier import Carrier
 from sprat_agent.profile import probe
@@ -233,6 +234,14 @@ class Agent:
             uniform=world.uniform,
         )
 
+    def _renewal(self) -> Renewal:
+        return Renewal(
+            self._identity,
+            clock=self._world.clock,
+            uniform=self._world.uniform,
+            on_renewed=self._conversation.connect_anew,
+        )
+
     def _connect(self) -> None:
         """Let the parts wake each other."""
         self._journal.on_append = self._conversation.wake
@@ -309,6 +318,7 @@ class Agent:
                 group.create_task(self._intake.run(), name="plans")
                 group.create_task(self._ageing.run(), name="ageing")
                 group.create_task(self._retreat.run(), name="retreat")
+                group.create_task(self._renewal().run(), name="certificate")
                 group.create_task(self._conversation.run(), name="link")
         finally:
             self._ready_file.remove()

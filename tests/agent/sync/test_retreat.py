@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +67,7 @@ class Device:
 
     def __post_init__(self) -> None:
         (self.folder / "controls").mkdir(parents=True)
+        self.tags: list[str] = []
         self.start()
 
     def start(self) -> None:
@@ -77,7 +78,7 @@ class Device:
         self.supervisor = Supervisor(
             PLENTY,
             self.folder / "run",
-            lambda *_: None,
+            self._note,
             crashes=self.crashes,
             threads=1,
             limits=QUICK,
@@ -89,6 +90,10 @@ class Device:
         self.supervisor.on_quarantine = self.retreat.wake
         self.returned = 0
         self.retreat.on_return = self._count
+
+    def _note(self, tag: str, subject: str, details: Mapping[str, object]) -> None:
+        del subject, details
+        self.tags.append(tag)
 
     def _count(self) -> None:
         self.returned += 1
@@ -142,6 +147,7 @@ async def test_t46_a_release_that_crashes_gives_way_to_the_one_before(device: De
     assert monotonic() - crashed_at < 5
     assert [one.loadable.release for one in device.supervisor.running()] == ["1.0.0"]
     assert device.ledger.committed()["assistant"].wanted.release == "1.0.0"
+    assert "agent:model:quarantined" in device.tags
     looking.cancel()
 
 
