@@ -8,8 +8,8 @@ def test_every_role_has_a_row_and_every_permission_a_holder() -> None:
     assert all(roles_with(permission) for permission in Permission)
 
 
-def test_only_an_administrator_makes_tokens_and_publishers() -> None:
-    for permission in (Permission.MANAGE_TOKENS, Permission.MANAGE_PUBLISHERS):
+def test_only_an_administrator_makes_tokens_and_publishes_metadata() -> None:
+    for permission in (Permission.MANAGE_TOKENS, Permission.MANAGE_TRUST):
         assert roles_with(permission) == [Role.ADMIN]
 
 

@@ -64,8 +64,12 @@ async def test_each_mistake_has_its_code(
         ("tokens", {"name": "x", "role": "emperor"}, "role"),
         ("tokens", {"name": "No Name", "role": "viewer"}, "name"),
         ("tokens", {"name": "x", "role": "viewer", "expires_days": 0}, "expires_days"),
-        ("publishers", {"name": "x"}, "public_pem"),
-        ("models/m/releases", {"release": "1.0.0", "envelopes": ["x"]}, "envelopes.0"),
+        ("trust/image", {"files": {"1.root.json": "x"}}, "files.1.root.json"),
+        (
+            "models/m/releases",
+            {"release": "1.0.0", "publisher": "me", "metadata": "x"},
+            "metadata",
+        ),
         (
             "rollouts",
             {"model": "m", "release": "1.0.0", "alias": "a", "start_at": "tomorrow"},
@@ -111,9 +115,9 @@ async def test_a_body_that_is_no_json_object_is_refused(guest: Client, content: 
 
 
 async def test_a_body_that_is_too_large_is_refused(guest: Client) -> None:
-    body = json.dumps({"name": "x", "public_pem": "x" * MAX_BODY_BYTES}).encode()
+    body = json.dumps({"name": "x", "role": "x" * MAX_BODY_BYTES}).encode()
     answer = await guest.send(
-        "POST", f"{V1}/publishers", content=body, headers={"content-type": "application/json"}
+        "POST", f"{V1}/tokens", content=body, headers={"content-type": "application/json"}
     )
     assert error_of(answer) == (413, "body_too_large")
 
@@ -146,7 +150,7 @@ FIELDS = st.sampled_from(
 ROUTES = [
     "enrolment-tokens",
     "tokens",
-    "publishers",
+    "trust/image",
     "models/m/releases",
     "rollouts/plan",
     "rollouts",

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 from simulators.device_keys import enrolment_json
+from simulators.founded import add_publisher
 from simulators.http_world import START, Client, HttpWorld, error_of
 from simulators.models import write_model
 from sprat_controller.access.policy import Role
-from sprat_controller.registry.signing import ReleaseTerms, sign_variant
+from sprat_controller.registry.signing import (
+    BuiltVariant,
+    ReleaseTerms,
+    build_manifest,
+    with_release,
+)
 from sprat_controller.store.tables import Device
 from sprat_proto import canonical
 from sprat_proto.manifest import Activation
-from sprat_proto.signing import SigningKey, generate_private_pem
 from sqlmodel import col, update
 
 PROFILE = {
@@ -44,16 +49,17 @@ async def enrol(world: HttpWorld, device_id: str, **labels: str) -> None:
 
 async def publish(world: HttpWorld, folder: Path, release: str = "1.0.0") -> Any:
     """Publish a release as a publisher's machine does, and return the answer."""
-    key = SigningKey(generate_private_pem())
+    key = await add_publisher(world, world.client(), "me")
     path = folder / "model.gguf"
     write_model(path)
-    terms = ReleaseTerms("talk", release, 1, Activation(), "", START)
-    signed = sign_variant(path, "q4_0", terms, key)
-    await world.client().post("publishers", {"name": "me", "public_pem": key.public_pem})
+    terms = ReleaseTerms("talk", release, 1, Activation(), "", START, "me")
+    built = BuiltVariant(path, build_manifest(path, "q4_0", terms))
+    metadata = with_release(None, [built], key, START)
     client = world.client(Role.PUBLISHER)
-    await client.put_blob(signed.manifest.shards[0].sha256, path.read_bytes())
-    await client.put_blob(signed.envelope_ref.sha256, signed.envelope)
-    body = {"release": release, "envelopes": [signed.envelope_ref.sha256]}
+    await client.put_blob(built.manifest.shards[0].sha256, path.read_bytes())
+    for data in (built.payload, metadata):
+        await client.put_blob(canonical.sha256_hex(data), data)
+    body = {"release": release, "publisher": "me", "metadata": canonical.sha256_hex(metadata)}
     answer = await client.post("models/talk/releases", body)
     assert (await client.post("models/talk/releases", body)).status_code == 200
     assert answer.status_code == 201, answer.text
@@ -107,7 +113,7 @@ async def test_a_release_is_shown_with_its_manifests(
 ) -> None:
     published = await publish(world, tmp_path)
     variant = published["variants"][0]
-    assert variant["signer"] == "me"
+    assert variant["publisher"] == "me"
     assert variant["manifest"]["model"] == "talk"
     manifest = canonical.encode(variant["manifest"])
     assert variant["digest"] == canonical.sha256_hex(manifest)
@@ -123,10 +129,10 @@ async def test_a_release_is_shown_with_its_manifests(
 
 async def test_a_refused_release_names_the_check(world: HttpWorld) -> None:
     publisher = world.client(Role.PUBLISHER)
-    body = {"release": "1.0.0", "envelopes": ["0" * 64]}
+    body = {"release": "1.0.0", "publisher": "me", "metadata": "0" * 64}
     answer = await publisher.post("models/talk/releases", body)
     assert error_of(answer) == (422, "release_refused")
-    assert answer.json()["error"]["details"] == {"check": "envelope"}
+    assert answer.json()["error"]["details"] == {"check": "metadata"}
 
 
 async def test_a_rollout_is_planned_created_and_steered(

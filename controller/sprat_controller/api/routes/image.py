@@ -24,7 +24,7 @@ _GZIP_FROM: Final = 1000
     "/{name}",
     dependencies=[Depends(blob_reader)],
     response_class=Response,
-    responses=error_answers(401, 403, 404),
+    responses=error_answers(401, 403, 404, 422),
 )
 def get_image_metadata(
     name: str, database: DatabasePart, accept_encoding: Annotated[str, Header()] = ""
