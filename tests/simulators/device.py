@@ -279,6 +279,11 @@ class Device:
             one.phase for one in self.ledger.executions() if one.execution_id == execution_id
         )
 
+    def phase_or_none(self, execution_id: str) -> Phase | None:
+        """Return where an execution is, or None while it is not known."""
+        found = (one.phase for one in self.ledger.executions() if one.execution_id == execution_id)
+        return next(found, None)
+
     def audit(self) -> list[dict[str, Any]]:
         """Return all audit records, oldest first."""
         return [json.loads(one.body) for one in self.journal.batch(100_000, 1 << 30)]

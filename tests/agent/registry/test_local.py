@@ -175,3 +175,33 @@ async def test_cancelling_waits_for_the_thread() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended
+
+
+async def test_t49_what_was_retired_meanwhile_is_not_installed_and_what_runs_loads_for_ever(
+    shop: Shop, model: Release, weights: bytes
+) -> None:
+    await installed(shop, model)
+    newer = shop.publish(release("2.0.0", [weights], counter=2))
+    await shop.registry.download(newer.wanted("e"))
+    for one in (model, newer):
+        shop.world.image.retire(one.path)
+    with pytest.raises(ExecutionError) as caught:
+        await shop.registry.install(newer.wanted("e"))
+    assert caught.value.code is ReasonCode.NOT_RELEASED
+    shop.remote.is_away = True
+    await shop.registry.open_installed(model.wanted("e"), 512)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b'{"schema":1,"proved_at":0,"files":{}}'])
+async def test_evidence_that_proves_nothing_is_refused_and_made_anew(
+    shop: Shop, model: Release, data: bytes
+) -> None:
+    await installed(shop, model)
+    evidence = shop.store.version_file(model.digest, "evidence.json")
+    evidence.chmod(0o644)
+    evidence.write_bytes(data)
+    with pytest.raises(ExecutionError) as caught:
+        await shop.registry.open_installed(model.wanted("e"), 512)
+    assert caught.value.code is ReasonCode.METADATA_REFUSED
+    await shop.registry.install(model.wanted("e"))
+    await shop.registry.open_installed(model.wanted("e"), 512)
