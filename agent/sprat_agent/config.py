@@ -52,7 +52,15 @@ class StatusConfig:
     state_dir: Path
 
 
-Config: TypeAlias = RunConfig | EnrolConfig | StatusConfig
+@dataclass(frozen=True)
+class ImportConfig:
+    """`sprat-agent bundle import`."""
+
+    bundle: Path
+    state_dir: Path
+
+
+Config: TypeAlias = RunConfig | EnrolConfig | StatusConfig | ImportConfig
 
 
 def parse(arguments: Sequence[str]) -> Config:
@@ -65,8 +73,11 @@ def parse(arguments: Sequence[str]) -> Config:
     _add_enrol(verbs.add_parser("enrol", help="make this device known to a controller, once"))
     _add_run(verbs.add_parser("run", help="serve models and follow the controller"))
     _add_state(verbs.add_parser("status", help="print what the running agent says of itself"))
+    _add_bundle(verbs.add_parser("bundle", help="take in what a stick brought"))
     found = parser.parse_args(arguments)
     match found.verb:
+        case "bundle":
+            return ImportConfig(found.file, found.state)
         case "enrol":
             return EnrolConfig(
                 _claim(parser, found),
@@ -118,6 +129,13 @@ def _claim(parser: argparse.ArgumentParser, found: argparse.Namespace) -> Claime
             return Claimed(url, token)
         case _:
             return parser.error("expected --controller and --token, or --claim alone")
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="bundle_verb", required=True)
+    importing = verbs.add_parser("import", help="verify a bundle and take it in, agent stopped")
+    importing.add_argument("file", type=Path, metavar="FILE", help="from `sprat bundle export`")
+    _add_state(importing)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -16,8 +16,8 @@ from sprat_proto.claim import ClaimError, read_file
 from sprat_proto.trust import hardware_id
 
 from sprat_agent import config as configuration
-from sprat_agent.clock import kernel_is_synchronised, system_clock
-from sprat_agent.config import Claimed, EnrolConfig, RunConfig, StatusConfig
+from sprat_agent.clock import BUILT_AT, kernel_is_synchronised, system_clock
+from sprat_agent.config import Claimed, EnrolConfig, ImportConfig, RunConfig, StatusConfig
 from sprat_agent.errors import StartupError
 from sprat_agent.sync.executor import OnTransition
 
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None, *, on_transition: OnTransition 
                 run(config, on_transition)
             case StatusConfig():
                 status(config)
+            case ImportConfig():
+                import_bundle(config)
     except StartupError as error:
         sys.stderr.write(f"sprat-agent: {error}\n")
         return 1
@@ -158,6 +160,36 @@ async def _run(config: RunConfig, on_transition: OnTransition) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await Agent(config, identity, profile, carriers, world).run(stopped)
+
+
+def import_bundle(config: ImportConfig) -> None:
+    """Take in a bundle while no agent runs on the folder.
+
+    Raises:
+        StartupError: It is refused, or an agent runs there.
+    """
+    # As above: `status` and `enrol` need nothing of this.
+    from sprat_agent.bundle.receive import Device, receive  # noqa: PLC0415
+    from sprat_agent.bundle.refusal import BundleError  # noqa: PLC0415
+    from sprat_agent.errors import StateError  # noqa: PLC0415
+    from sprat_agent.identity.identity import IdentityError, load  # noqa: PLC0415
+    from sprat_agent.sync.freshness import reference_time  # noqa: PLC0415
+
+    try:
+        device = Device(
+            config.state_dir,
+            load(config.state_dir),
+            hardware_id(platform.machine()),
+            clock=system_clock,
+            time=lambda floor: reference_time(
+                system_clock(), floor, BUILT_AT, is_synchronised=kernel_is_synchronised()
+            ),
+        )
+        loaded = asyncio.run(receive(config.bundle, device))
+    except (BundleError, IdentityError, StateError) as error:
+        raise StartupError(str(error)) from error
+    names = ", ".join(f"{one.alias}: {one.name}" for one in loaded.models) or "nothing"
+    sys.stdout.write(f"assignment {loaded.version} is obeyed from the next start on: {names}\n")
 
 
 def status(config: StatusConfig) -> None:

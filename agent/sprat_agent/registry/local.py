@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from sprat_proto import canonical, gguf
 from sprat_proto.assignment import AssignedModel
@@ -15,7 +16,6 @@ from sprat_proto.states import ReasonCode
 
 from sprat_agent.registry import evidence
 from sprat_agent.registry.blocking import Stop, in_thread
-from sprat_agent.registry.fetch import Download, Fetcher
 from sprat_agent.registry.judge import Judge, Permission
 from sprat_agent.registry.partial import Blob
 from sprat_agent.registry.store import Store
@@ -30,6 +30,22 @@ _READ_BYTES: Final = 1 << 20
 def free_bytes(folder: Path) -> int:
     """Return the bytes that may still be written to the folder's disk."""
     return shutil.disk_usage(folder).free
+
+
+class Download(Protocol):
+    """Something that is open and gives blobs."""
+
+    async def fetch(self, blob: Blob, path: Path) -> None:
+        """Make `path` hold the whole, verified blob; see `fetch.Download`."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Where blobs come from: the network, or a bundle."""
+
+    def opened(self) -> AbstractAsyncContextManager[Download]:
+        """Yield what fetches."""
+        ...
 
 
 class LocalRegistry:

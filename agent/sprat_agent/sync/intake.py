@@ -126,7 +126,7 @@ class Intake:
         if sha256 in {self._last_kept, self._last_refused}:
             return False
         try:
-            is_news = await self._remote.ask(lambda: self._settle_blocking(message))
+            is_news = await self.keep(message)
         except PlanRefusedError as error:
             self._refuse(sha256, error)
             self._last_refused = sha256
@@ -134,6 +134,16 @@ class Intake:
         self._last_kept = sha256
         self._journal.on_append()
         return is_news
+
+    async def keep(self, message: link_pb2.Assignment) -> bool:
+        """Keep the plan if it is good; tell whether it was news.
+
+        Raises:
+            PlanRefusedError: It is not; nobody has been told yet.
+            SourceError: The image repository must be asked first, and cannot be.
+            StateError: It could not be kept.
+        """
+        return await self._remote.ask(lambda: self._settle_blocking(message))
 
     async def _wait(self, failures: int) -> None:
         """Wait for a plan; while one waits for the network, with jitter up to 1, 2 ... 300 s."""

@@ -95,7 +95,7 @@ class _Checked(io.RawIOBase):
         Raises:
             WrongBlobError: It is something else, or there is more of it.
         """
-        is_over = next(self._chunks, None) is None and not self._buffer
+        is_over = not self._buffer and not any(self._chunks)
         if not is_over or self._hash.hexdigest() != self._sha256:
             raise self._wrong()
 
