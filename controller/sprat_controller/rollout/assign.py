@@ -24,6 +24,7 @@ from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
+from sprat_controller.rollout import approvals
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED, By, Run, find_runs, move_execution
@@ -241,6 +242,7 @@ def _make(session: Session, device_id: str, version: int, now: datetime) -> Assi
         issued=now.isoformat(timespec="milliseconds"),
         models=models,
         policy=Policy(context=context),
+        approvals=approvals.envelopes(session, {one.rollout_id for one in models}),
     )
 
 

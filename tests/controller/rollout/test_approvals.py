@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from simulators.controlled import World
+from simulators.plain_signer import read_plan
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
 from sprat_controller.rollout import approvals
@@ -83,12 +84,14 @@ def test_enough_signatures_let_it_run_and_its_envelope_satisfies_a_device(world:
     assert after.approved_by == ("token:bob (key of bob)", "token:eve (key of eve)")
     world.run_due()
     assert {one for one, _ in world.pushed} == {"a", "b"}
+    carried = [read_plan(message.assignment).approvals for _, message in world.pushed]
     digest = world.first_execution(view.id).digest or ""
     with world.database.reading() as session:
         envelopes = approvals.envelopes(session, {view.id, "unknown"})
     change = [Change("assistant", digest, 256)]
     now = int(world.now.timestamp())
     assert why_not_approved(world.policy, "lyon", change, envelopes, now) is None
+    assert carried == [envelopes, envelopes]
     assert len(envelopes) == 1
     assert len(envelopes[0]) <= 1024
 
