@@ -131,7 +131,7 @@ def run(config: RunConfig, on_transition: OnTransition) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
-    for chatty in ("httpx", "uvicorn"):
+    for chatty in ("httpx", "uvicorn", "tuf"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     asyncio.run(_run(config, on_transition))
 

@@ -59,7 +59,7 @@ def _run(asked: argparse.Namespace) -> int:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for name in ("alembic", "uvicorn.error", "httpx"):
+    for name in ("alembic", "uvicorn.error", "httpx", "tuf"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         broker = config.parse_broker(asked.mqtt, asked.mqtt_port)

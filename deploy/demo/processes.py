@@ -220,15 +220,22 @@ class Agent(Process):
             self.state / "agent.json",
         )
 
-    def enrol(self, controller: Controller, *labels: str, options: Sequence[str] = ()) -> None:
+    def enrol(
+        self,
+        controller: Controller,
+        *labels: str,
+        claim: Sequence[str] = (),
+        options: Sequence[str] = (),
+    ) -> None:
         """Mint a claim token for this device and redeem it.
 
         Args:
             controller: Where.
             labels: `key=value`, set by the token.
+            claim: More flags for `sprat enrolment create`.
             options: More flags for `sprat-agent enrol`.
         """
-        flags = [word for label in labels for word in ("--label", label)]
+        flags = [*(word for label in labels for word in ("--label", label)), *claim]
         created = controller.sprat("enrolment", "create", self.device_id, *flags, "-o", "json")
         _run(
             *("sprat-agent", "enrol", "--controller", controller.url),

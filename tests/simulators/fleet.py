@@ -81,12 +81,27 @@ class Fleet:
         agent.start()
         return agent
 
-    def enrolled(self, device_id: str, *options: str) -> Agent:
+    def enrolled(self, device_id: str, *options: str, group: str = "default") -> Agent:
         """Enrol a device without starting its agent."""
         agent = Agent(self.folder, device_id, *options)
-        agent.enrol(self.controller)
+        agent.enrol(self.controller, claim=("--group", group))
         self.agents[device_id] = agent
         return agent
+
+    def set_policy(self, content: bytes) -> None:
+        """Say who approves, signed by the offline keys."""
+        file = self.folder / "approvers.json"
+        file.write_bytes(content)
+        offline = ("--keys", str(self.controller.offline), "-o", "json")
+        self.sprat("trust", "policy", "set", str(file), *offline)
+
+    def approve(self, rollout_id: str, key: Path, *, name: str = "alice") -> None:
+        """Approve a rollout as somebody else than who started it."""
+        made = self.sprat("tokens", "create", name, "--role", "approver", "-o", "json")
+        self.sprat(
+            *("rollout", "approve", rollout_id, "--key", str(key), "--yes"),
+            *("--token", made["token"], "-o", "json"),
+        )
 
     def wait_online(self, device_ids: Sequence[str]) -> None:
         """Wait until the controller has heard from all of them and knows their hardware."""

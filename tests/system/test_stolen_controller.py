@@ -6,6 +6,7 @@ stolen issuer and signs with the stolen keys (`simulators.thief`).
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,14 @@ from sprat_proto.approval import (
     encode_policy,
 )
 from sprat_proto.manifest import Manifest
-from sprat_proto.signing import SigningKey, generate_private_pem
+from sprat_proto.trust import HARDWARE_IDS, hardware_id
 
 # pyright: reportPrivateImportUsage=false
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
 DEVICE, GUARDED = "dev-1", "dev-2"
 RUNS = "2.0.0"
+OTHER = next(one for one in HARDWARE_IDS if one != hardware_id(platform.machine()))
 
 
 @dataclass
@@ -60,20 +62,22 @@ def theft(tmp_path_factory: pytest.TempPathFactory) -> Generator[Theft]:
         fleet.push("1.0.0", "This is the first release.")
         fleet.push("2.0.0", "This is the second release.")
         fleet.push("2.1.0", "This is a good later release.")
-        fleet.push("3.0.0", "This is for others.", "--hardware", "cpu-riscv64")
-        approver = SigningKey(generate_private_pem())
+        fleet.push("3.0.0", "This is for others.", "--hardware", OTHER)
+        fleet.sprat("keys", "generate", "--out", str(folder / "alice"), "-o", "json")
         policy = ApproverPolicy(
             schema=1,
-            approvers=[Approver("alice", approver.public_pem)],
+            approvers=[Approver("alice", (folder / "alice.pub").read_text())],
             groups=[GroupPolicy("guarded", "device-enforced", 1)],
         )
+        fleet.set_policy(encode_policy(policy))
         agents = {DEVICE: fleet.agent(DEVICE), GUARDED: fleet.enrolled(GUARDED, group="guarded")}
         agents[GUARDED].start()
         fleet.wait_online([DEVICE, GUARDED])
-        assert set(fleet.roll_out(RUNS, [DEVICE, GUARDED]).values()) == {"SUCCEEDED"}
-        fleet.set_policy(encode_policy(policy))
-        # The guarded device learns of the policy by the next plan.
-        fleet.wait_policy_known(GUARDED)
+        assert fleet.roll_out(RUNS, [DEVICE]) == {DEVICE: "SUCCEEDED"}
+        rollout = fleet.start_rollout(RUNS, [GUARDED])
+        fleet.approve(rollout, folder / "alice.pem")
+        executions = fleet.wait_finished(rollout)
+        assert executions[GUARDED]["state"] == "SUCCEEDED"
         with stolen(fleet.controller, folder) as thief:
             wait_for("the devices to come to the thief", lambda: thief.running)
             yield Theft(fleet, thief, agents)
