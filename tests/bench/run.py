@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-AREAS = ("spine",)
+AREAS = ("spine", "trust")
 
 
 def main(wanted: list[str]) -> int:
