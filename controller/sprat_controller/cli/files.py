@@ -1,4 +1,4 @@
-"""Reading the small files that people name on the command line."""
+"""Reading and writing the small files that people name on the command line."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ def read_text(path: Path, what: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise CliError(f"expected a {what} in {path}, found bytes that are no text") from error
+
+
+def write_new(path: Path, data: bytes, what: str) -> None:
+    """Write a file that is not there yet.
+
+    Raises:
+        CliError: It is there, or cannot be written.
+    """
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError as error:
+        raise CliError(f"{path} is there already: remove it, or choose another file") from error
+    except OSError as error:
+        raise CliError(f"the {what} {path} cannot be written: {error.strerror}") from error

@@ -24,6 +24,7 @@ from sprat_controller.signer.keys import (
     PKCS11,
     KeyUnusableError,
     Place,
+    PrivateKey,
     open_key,
     tuf_key,
     tuf_signer,
@@ -67,7 +68,12 @@ def passphrase(session: Session, file: Path | None) -> bytes | None:
 
 
 def open_signer(key: Path | str, secret: bytes | None) -> Signer:
-    """Return what signs metadata with a key file or a `pkcs11:` key.
+    """Return what signs metadata with a key file or a `pkcs11:` key; see `open_private`."""
+    return tuf_signer(open_private(key, secret))
+
+
+def open_private(key: Path | str, secret: bytes | None) -> PrivateKey:
+    """Return the private key of a key file or a `pkcs11:` key.
 
     A `passphrase` beside the file is taken where none was given.
 
@@ -84,7 +90,7 @@ def open_signer(key: Path | str, secret: bytes | None) -> Signer:
             secret = read_text(beside, PASSPHRASE).strip().encode()
         place = Place(f"{FILE}{path.name}", path.parent, secret)
     try:
-        return tuf_signer(open_key(place))
+        return open_key(place)
     except KeyUnusableError as error:
         raise CliError(str(error)) from error
 

@@ -1,4 +1,7 @@
-"""The keys that say whom devices trust: ceremonies in a folder, lint, and the approvers' policy."""
+"""The keys that say whom devices trust: ceremonies in a folder, lint, the approvers' policy.
+
+And the root's word for the next issuer of TLS certificates.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from typing import Annotated
 
 import msgspec
 import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
 # The name below is the library's documented API; it re-exports it without saying so.
 # pyright: reportPrivateImportUsage=false
@@ -20,12 +26,19 @@ from tuf.api.metadata import Targets
 
 from sprat_controller.cli import words
 from sprat_controller.cli.exits import CliError, Exit
-from sprat_controller.cli.files import read_text
-from sprat_controller.cli.keys import PassphraseFile, open_signer, passphrase, read_public
+from sprat_controller.cli.files import read_text, write_new
+from sprat_controller.cli.keys import (
+    PassphraseFile,
+    open_private,
+    open_signer,
+    passphrase,
+    read_public,
+)
 from sprat_controller.cli.offline import current, publish_targets
 from sprat_controller.cli.output import say
 from sprat_controller.cli.publishers import KeysFolder, SignWith, offline_signers
 from sprat_controller.cli.verbs import Session, verb
+from sprat_controller.signer import authority
 from sprat_controller.trust import ceremony, folder, staging
 from sprat_controller.trust.folder import REPOSITORIES
 from sprat_controller.trust.lint import Grade, lint
@@ -186,6 +199,42 @@ def publish(session: Session, place: Folder) -> None:
     session.output.one({name: ", ".join(one) for name, one in files.items()}, files)
 
 
+@verb(
+    trust,
+    "certify-issuer",
+    example=(
+        "sprat trust certify-issuer ca-issuer.next.pub --ca ca.pem --key ca-root.pem"
+        " --out ca-issuer.next.crt.pem"
+    ),
+    connects=False,
+)
+def certify_issuer(
+    session: Session,
+    public: Annotated[
+        Path, typer.Argument(metavar="FILE.pub", help="From `sprat-signer new-key ca-issuer`.")
+    ],
+    *,
+    ca: Annotated[Path, typer.Option(metavar="FILE", help="The root's certificate, ca.pem.")],
+    key: Annotated[str, typer.Option(metavar="KEY", help="The root's: FILE.pem or pkcs11:…")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The certificate, to be written.")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Certify the next issuer of TLS certificates; on the machine of the root's holder."""
+    following, root = _issuer_key(public), _root(ca, session.around.clock())
+    root_key = open_private(key, passphrase(session, passphrase_file))
+    if not (
+        isinstance(root_key, ec.EllipticCurvePrivateKey)
+        and root_key.public_key() == root.public_key()
+    ):
+        raise CliError(f"{key} is not the private key of the root in {ca}", Exit.REFUSED)
+    if following == root_key.public_key():
+        raise CliError(f"{public} is the root's own key: give the issuer's next one", Exit.REFUSED)
+    made = authority.make_issuer(root, root_key, following, session.around.clock())
+    write_new(out, made.public_bytes(Encoding.PEM), "certificate")
+    shown = {"certificate": str(out), "expires_at": made.not_valid_after_utc.isoformat()}
+    session.output.one(shown, shown)
+
+
 @verb(policy, "set", example="sprat trust policy set approvers.json --keys /media/stick")
 def set_policy(
     session: Session,
@@ -242,6 +291,39 @@ def _day(text: str) -> datetime:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError as error:
         raise words.wrong(f"expected a day such as 2029-12-31, found {text!r}") from error
+
+
+def _issuer_key(file: Path) -> ec.EllipticCurvePublicKey:
+    """Return the issuer's next public key.
+
+    Raises:
+        CliError: It is none, or not P-256.
+    """
+    read_public(file)
+    key = load_pem_public_key(read_text(file, "public key").encode())
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise CliError(
+            f"expected a P-256 key in {file}, as `sprat-signer new-key ca-issuer` makes it, found"
+            f" {type(key).__name__}",
+            Exit.REFUSED,
+        )
+    return key
+
+
+def _root(file: Path, now: datetime) -> x509.Certificate:
+    """Return the root's certificate.
+
+    Raises:
+        CliError: It is none, or has ended.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(read_text(file, "certificate").encode())
+    except ValueError as error:
+        raise CliError(f"expected a certificate in {file}: {error}") from error
+    if found.not_valid_after_utc <= now:
+        ended = found.not_valid_after_utc.date().isoformat()
+        raise CliError(f"the root in {file} ended on {ended}: nothing can follow it", Exit.REFUSED)
+    return found
 
 
 def _policy(file: Path) -> bytes:

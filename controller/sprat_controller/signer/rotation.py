@@ -82,19 +82,24 @@ def _use_certificate(folder: SignerFolder) -> None:
     following = folder.path / f"{ISSUER}.next.crt.pem"
     public = (folder.path / f"{ISSUER}.next.pub").read_bytes()
     present = folder.issuer_certificate.read_bytes()
-    if _public_of(present) == public:
+    if _public_of(folder.issuer_certificate) == public:
         return
     if not following.exists():
         raise StartupError(
             "no_next_certificate",
             f"expected {following}: have the root sign it with `sprat trust certify-issuer`",
         )
-    if _public_of(following.read_bytes()) != public:
+    if _public_of(following) != public:
         raise StartupError("wrong_certificate", f"{following} is not of the next key of the issuer")
     write_private(folder.former_certificate, present)
     following.replace(folder.issuer_certificate)
 
 
-def _public_of(certificate_pem: bytes) -> bytes:
-    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+def _public_of(path: Path) -> bytes:
+    try:
+        key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
+    except (OSError, ValueError) as error:
+        raise StartupError(
+            "wrong_certificate", f"expected a certificate in {path}: {error}"
+        ) from error
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -3,16 +3,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from simulators import demo_model, frozen
 from simulators.image_keys import ImageKeys, write_key
 from simulators.operator_api import ADMIN, CREATED, URL, OperatorApi
 from simulators.sprat_command import NOW, Sprat
 from sprat_controller.registry.signing import generate_key_files
+from sprat_controller.signer.authority import make_root
+from sprat_controller.signer.keys import public_pem
 from sprat_controller.trust import staging
 from sprat_controller.trust.folder import Metadata, save, stage
 from sprat_proto.trust import DIRECTOR, IMAGE, Repository
 
 OFFLINE = ImageKeys()
+ROOT_KEY = ec.generate_private_key(ec.SECP256R1())
+ROOT = make_root(ROOT_KEY, NOW)
 
 
 @pytest.fixture
@@ -60,6 +66,18 @@ def ceremony_folder(folder: Path) -> Path:
     return folder
 
 
+def issuer_files(folder: Path) -> dict[str, Path]:
+    """Write the root's certificate and key, and an issuer's next public key."""
+    made = {name: folder / name for name in ("ca", "root_key", "issuer_pub")}
+    made["ca"].write_bytes(ROOT.public_bytes(Encoding.PEM))
+    made["root_key"].write_bytes(
+        ROOT_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    made["root_key"].chmod(0o600)
+    made["issuer_pub"].write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
+    return made
+
+
 @pytest.fixture
 def files(tmp_path: Path, gguf_file: Path, api: OperatorApi) -> dict[str, Path]:
     """Files that a person may name, good ones and bad ones."""
@@ -82,6 +100,7 @@ def files(tmp_path: Path, gguf_file: Path, api: OperatorApi) -> dict[str, Path]:
         "offline_key": write_root_key(offline),
         "ceremony": ceremony_folder(tmp_path / "ceremony"),
         "policy": tmp_path / "policy",
+        **issuer_files(tmp_path),
         **{name: tmp_path / name for name in ("text", "empty", "binary", "large", "open_key")},
     }
     made["text"].write_text("just text")

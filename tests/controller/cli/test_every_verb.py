@@ -20,6 +20,7 @@ from sprat_proto.trust import manifest_path
 from tuf.api.metadata import TargetFile, Targets
 from typer.main import get_command
 
+ISSUER = ["{issuer_pub}", "--ca", "{ca}", "--key", "{root_key}"]
 PUSH = ["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{key}"]
 STATE = ["--alias", "a", "--release", "talk@1.0.0", "--variant", "q4_0", "--out", "{new}"]
 # A verb's bad inputs, and how each ends. `{key}` and `{gguf}` are files that are there.
@@ -142,6 +143,18 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     "trust sign": [([], 64), (["{new}"], 64), (["{new}", "--key", "{key}"], 6)],
     "trust lint": [([], 64), (["{new}"], 6)],
     "trust publish": [([], 64), (["{new}"], 6)],
+    "trust certify-issuer": [
+        ([], 64),
+        (ISSUER, 64),
+        ([*ISSUER, "--out", "{text}"], 1),
+        ([*ISSUER, "--out", "/no/such/folder/x"], 1),
+        (["/no/such.pub", *ISSUER[1:], "--out", "{new}"], 1),
+        (["{pub}", *ISSUER[1:], "--out", "{new}"], 6),
+        (["{root_key}", *ISSUER[1:], "--out", "{new}"], 1),
+        (["{issuer_pub}", "--ca", "{text}", "--key", "{root_key}", "--out", "{new}"], 1),
+        (["{issuer_pub}", "--ca", "{ca}", "--key", "{key}", "--out", "{new}"], 6),
+        (["{issuer_pub}", "--ca", "{ca}", "--key", "/no/such.pem", "--out", "{new}"], 1),
+    ],
     "trust policy set": [
         ([], 64),
         (["{text}", "--keys", "{offline}"], 6),
@@ -252,6 +265,7 @@ GOOD: dict[str, list[str]] = {
     "trust sign": ["{ceremony}", "--key", "{offline_key}"],
     "trust lint": ["{ceremony}"],
     "trust publish": ["{ceremony}"],
+    "trust certify-issuer": [*ISSUER, "--out", "{new}"],
     "trust policy set": ["{policy}", "--keys", "{offline}"],
     "rollout plan": ["talk@1.0.0", "--alias", "a"],
     "rollout start": ["talk@1.0.0", "--alias", "a", "--yes"],
@@ -300,7 +314,14 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 # What needs no controller.
-LOCAL = ("keys generate", "bundle sign", "trust ceremony", "trust sign", "trust lint")
+LOCAL = (
+    "keys generate",
+    "bundle sign",
+    "trust ceremony",
+    "trust certify-issuer",
+    "trust sign",
+    "trust lint",
+)
 VERBS = sorted(walk(get_command(app)))
 
 

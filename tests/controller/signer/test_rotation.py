@@ -110,6 +110,9 @@ def test_a_certificate_of_another_key_is_not_taken(made: SignerMade) -> None:
     following.write_bytes(made.root.public_bytes(Encoding.PEM))
     with pytest.raises(StartupError, match="not of the next key"):
         use_key(made.folder, ISSUER)
+    following.write_bytes(b"half of it")
+    with pytest.raises(StartupError, match="expected a certificate in"):
+        use_key(made.folder, ISSUER)
     made.folder.open(lambda: NOW).close()
 
 

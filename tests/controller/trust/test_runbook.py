@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Signer
 from simulators.image_keys import NOW, ImageKeys, ImageSigner
 from simulators.operator_api import ADMIN, URL, OperatorApi, RefusalError
+from simulators.signer_folder import SignerMade
 from simulators.sprat_command import Said, Sprat
 from sprat_controller.errors import SpratError
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.registry.signing import generate_key_files, load_key
+from sprat_controller.signer import main as signer_main
 from sprat_controller.signer.keys import Place, open_key, tuf_signer
 from sprat_controller.store.session import Database
 from sprat_controller.trust import ceremony, dry_run, repository
@@ -106,6 +110,15 @@ class World:
 
     def run(self, line: str) -> Said | None:
         """Run one line of the runbook; the signer's own commands are done to the simulator."""
+        program, *words = shlex.split(self.placed(line))
+        if program == "sprat":
+            return self.sprat(*words)
+        assert program == "sprat-signer"
+        self._signer(words[0], words[1])
+        return None
+
+    def placed(self, line: str) -> str:
+        """Return the line with this world's folders in it."""
         places = {
             "$STICK": self.folder / "stick",
             "$KEYS": self.key_folder,
@@ -113,12 +126,7 @@ class World:
         }
         for name, place in places.items():
             line = line.replace(name, str(place))
-        program, *words = shlex.split(line)
-        if program == "sprat":
-            return self.sprat(*words)
-        assert program == "sprat-signer"
-        self._signer(words[0], words[1])
-        return None
+        return line
 
     def _signer(self, verb: str, name: str) -> None:
         following = f"{name}.next"
@@ -167,7 +175,7 @@ CEREMONIES = [name for name in SECTIONS if "sprat trust ceremony" in SECTIONS[na
 
 def test_the_runbook_has_every_ceremony() -> None:
     assert len(CEREMONIES) == 7
-    assert len(SECTIONS) == 8
+    assert len(SECTIONS) == 9
 
 
 @pytest.mark.parametrize("section", CEREMONIES)
@@ -294,6 +302,25 @@ def test_a_policy_is_signed_and_found(world: World) -> None:
     sha256 = targets["policy/approvers.json"].hashes["sha256"]
     policy = approval.decode_policy(world.blobs.find(sha256).read_bytes())
     assert policy.groups[0].group == "lyon"
+
+
+def test_the_next_issuer_is_certified_and_signs(world: World) -> None:
+    shutil.rmtree(world.signer_folder)
+    world.signer_folder.mkdir()
+    made = SignerMade(world.signer_folder)
+    made.write_root(world.key_folder)
+    before = made.folder.issuer_certificate.read_bytes()
+    for line in SECTIONS["The issuer of TLS certificates is replaced"].splitlines():
+        program, *words = shlex.split(world.placed(line))
+        if program == "sprat":
+            said = world.sprat(*words)
+            assert said.status == 0, said
+        else:
+            assert signer_main.main(words) == 0
+    made.folder.open(lambda: NOW).close()
+    certificate = x509.load_pem_x509_certificate(made.folder.issuer_certificate.read_bytes())
+    certificate.verify_directly_issued_by(made.root)
+    assert made.folder.former_certificate.read_bytes() == before
 
 
 def _driven_up(world: World, role: str) -> dict[str, bytes]:
