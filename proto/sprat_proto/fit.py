@@ -18,6 +18,7 @@ from typing import Final
 
 from sprat_proto.manifest import Facts
 from sprat_proto.states import ReasonCode
+from sprat_proto.trust import hardware_id
 
 MIB: Final = 1 << 20
 KV_ELEMENT_BYTES: Final = 2  # F16 keys and values
@@ -45,11 +46,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant as fit sees it."""
+    """A variant as fit sees it; `hardware_ids` are what its publisher released it for."""
 
     variant: str
     digest: str
     runtime: str
+    hardware_ids: tuple[str, ...]
     disk_needed: int
     facts: Facts
 
@@ -152,6 +154,10 @@ def _bits(candidate: Candidate) -> str:
 
 
 def _refusal(candidate: Candidate, needed: Need, profile: Profile) -> tuple[ReasonCode | None, str]:
+    here = hardware_id(profile.arch)
+    if here not in candidate.hardware_ids:
+        released = ", ".join(candidate.hardware_ids) or "nothing"
+        return ReasonCode.WRONG_HARDWARE, f"is released for {released}, the device is {here}"
     if candidate.runtime not in profile.runtimes:
         has = ", ".join(profile.runtimes) or "none"
         return (

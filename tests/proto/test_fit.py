@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sprat_proto import fit
 from sprat_proto.manifest import Facts
 from sprat_proto.states import ReasonCode
+from sprat_proto.trust import HARDWARE_IDS
 
 MIB = 1 << 20
 FACTS = Facts(
@@ -40,9 +41,15 @@ PROFILE = fit.Profile(
 )
 
 
-def candidate(variant: str, weights_mib: int, runtime: str = "llama.cpp") -> fit.Candidate:
+def candidate(
+    variant: str,
+    weights_mib: int,
+    runtime: str = "llama.cpp",
+    hardware_ids: tuple[str, ...] = HARDWARE_IDS,
+) -> fit.Candidate:
     facts = msgspec.structs.replace(FACTS, quantization=variant, weights_bytes=weights_mib * MIB)
-    return fit.Candidate(variant, variant.ljust(64, "0"), runtime, weights_mib * MIB, facts)
+    digest = variant.ljust(64, "0")
+    return fit.Candidate(variant, digest, runtime, hardware_ids, weights_mib * MIB, facts)
 
 
 Q8, Q5, Q4 = candidate("q8_0", 610), candidate("q5_1", 430), candidate("q4_0", 340)
@@ -58,6 +65,18 @@ def test_a_roomy_device_gets_the_best_quality_and_hears_why_not_the_others() -> 
     assert [one.variant for one in choice.verdicts] == ["q8_0", "q5_1", "q4_0"]
     assert [one.code for one in choice.verdicts] == [None, *[ReasonCode.LOWER_QUALITY] * 2]
     assert "q8_0 keeps more of the model" in choice.verdicts[1].message
+
+
+def test_what_is_released_for_other_hardware_is_never_chosen() -> None:
+    other = candidate("q8_0", 610, hardware_ids=("cpu-x86_64",))
+    choice = fit.choose([Q4, other], PROFILE, 2048)
+    assert choice.chosen is Q4
+    assert choice.verdicts[0].code is ReasonCode.WRONG_HARDWARE
+    assert choice.verdicts[0].message == "is released for cpu-x86_64, the device is cpu-aarch64"
+    assert not choice.verdicts[0].fits
+    elsewhere = dataclasses.replace(PROFILE, arch="x86_64")
+    assert fit.choose([Q4, other], elsewhere, 2048).chosen is other
+    assert fit.choose([other], PROFILE, 2048).chosen is None
 
 
 def test_memory_is_weights_and_context_and_what_the_engine_takes() -> None:
@@ -202,6 +221,6 @@ def test_more_context_never_needs_less_memory(one: int, other: int) -> None:
 @pytest.mark.parametrize("parameters", [0, 1])
 def test_a_model_without_parameters_breaks_no_arithmetic(parameters: int) -> None:
     facts = msgspec.structs.replace(FACTS, parameters=parameters, weights_bytes=0)
-    empty = fit.Candidate("empty", "e" * 64, "llama.cpp", 0, facts)
+    empty = fit.Candidate("empty", "e" * 64, "llama.cpp", HARDWARE_IDS, 0, facts)
     assert fit.bits_per_weight_milli(empty) == 0
     assert fit.choose([empty], PROFILE, 2048).chosen is empty

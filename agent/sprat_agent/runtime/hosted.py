@@ -68,7 +68,7 @@ class HostedModel:
     def memory_bytes(self) -> int:
         """What it takes when it is loaded, by the rule of fit."""
         one = self.loadable
-        candidate = fit.Candidate(one.variant, one.digest, "", 0, one.facts)
+        candidate = fit.Candidate(one.variant, one.digest, "", (), 0, one.facts)
         return fit.need(candidate, one.context).memory
 
     async def start(self) -> None:

@@ -195,4 +195,11 @@ def _variants(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[s
 
 
 def _candidate(digest: str, read: manifest.Manifest) -> fit.Candidate:
-    return fit.Candidate(read.variant, digest, read.runtime, read.disk_needed, read.facts)
+    return fit.Candidate(
+        variant=read.variant,
+        digest=digest,
+        runtime=read.runtime,
+        hardware_ids=tuple(read.hardware_ids),
+        disk_needed=read.disk_needed,
+        facts=read.facts,
+    )

@@ -27,7 +27,8 @@ PROFILE = fit.Profile(
 def candidate(variant: str) -> fit.Candidate:
     made = a_manifest(variant, WEIGHTS[variant], model="talk", release="1.0.0", counter=1)
     digest = ("8" if variant == "q8_0" else "4") * 64
-    return fit.Candidate(variant, digest, made.runtime, made.disk_needed, made.facts)
+    hardware = tuple(made.hardware_ids)
+    return fit.Candidate(variant, digest, made.runtime, hardware, made.disk_needed, made.facts)
 
 
 CANDIDATES = [candidate("q4_0"), candidate("q8_0")]
