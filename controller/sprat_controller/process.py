@@ -39,6 +39,7 @@ from sprat_controller.config import (
     write_private,
 )
 from sprat_controller.errors import StartupError
+from sprat_controller.fleet import reconcile
 from sprat_controller.fleet.ca import CONTROLLER_NAME, KeyPair, Root, certified
 from sprat_controller.fleet.rate import Gate, Gates
 from sprat_controller.https import HttpsServer, listen
@@ -220,6 +221,8 @@ def _core(
         runner.run_due(clock())
         timestamp.look(clock())
 
+    # Before the broker starts: its list of revoked certificates must name them.
+    reconcile.tell_of_removed(database, signer, clock())
     clockwork = Clockwork(look)
     client = certified(signer, "client", CONTROLLER_NAME)
     conversation = Conversation(

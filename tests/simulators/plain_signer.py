@@ -54,6 +54,8 @@ class PlainSigner:
 
     def revoke(self, device_id: str, serials: Sequence[str]) -> None:
         del serials
+        if self.is_away:
+            raise SignerUnavailableError("signer_unavailable", "the signer is away")
         self.revoked.append(device_id)
 
     def revocation_list(self) -> bytes:

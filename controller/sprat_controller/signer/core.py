@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
-from sprat_proto.assignment import Assignment, to_custom
-from tuf.api.metadata import MetaFile, Snapshot, TargetFile, Targets, Timestamp
+from sprat_proto.assignment import Assignment
+from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
 from sprat_controller.clock import Clock
 from sprat_controller.errors import RequestError
@@ -35,6 +34,7 @@ from sprat_controller.signer.authority import (
 )
 from sprat_controller.signer.keys import PrivateKey, tuf_signer
 from sprat_controller.signer.limits import Limits
+from sprat_controller.signer.plan import make_plan
 from sprat_controller.signer.port import (
     CertificateRequest,
     IssuedCertificate,
@@ -106,7 +106,8 @@ class SignerCore:
             )
             version = max(last + 1, int(now.timestamp()))
             if problem is None:
-                issued = self._plan(assignment, targets, version, now)
+                expires = _whole(now + PLAN_LIFE)
+                issued = make_plan(assignment, targets, version, expires, self._director)
                 problem = rules.why_too_large(len(issued.targets))
                 if problem is None:
                     records.keep_plan(device_id, version, assignment.version)
@@ -173,7 +174,9 @@ class SignerCore:
         """Never sign for the device again; see `Signer`."""
         now = self._clock()
         with self._lock, self._records.transaction() as records:
-            records.revoke(device_id, serials, now)
+            # A controller that starts tells all that it ever removed.
+            if not records.revoke(device_id, serials, now):
+                return
             detail = {"serials": list(serials)}
             records.note("device:revoked", f"device/{device_id[:80]}", "success", now, detail)
 
@@ -193,29 +196,6 @@ class SignerCore:
     def close(self) -> None:
         """Close the records."""
         self._records.close()
-
-    def _plan(
-        self,
-        assignment: Assignment,
-        targets: Sequence[PlannedTarget],
-        version: int,
-        now: datetime,
-    ) -> IssuedPlan:
-        expires = _whole(now + PLAN_LIFE)
-        named = Targets(
-            version=version,
-            expires=expires,
-            targets={one.path: _target_file(one) for one in targets},
-            unrecognized_fields={"custom": to_custom(assignment)},
-        )
-        snapshot = Snapshot(
-            version=version, expires=expires, meta={"targets.json": MetaFile(version)}
-        )
-        timestamp = Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(version))
-        by = [self._director]
-        return IssuedPlan(
-            version, expires, seal(named, by), seal(snapshot, by), seal(timestamp, by)
-        )
 
     def _snapshot(self, roles: Mapping[str, int], version: int, now: datetime) -> bytes:
         meta = {f"{role}.json": MetaFile(number) for role, number in sorted(roles.items())}
@@ -242,12 +222,6 @@ class SignerCore:
         with self._lock, self._records.transaction() as records:
             records.note(action, subject, "denied", now, {"reason": said})
         return SignerRefusedError("signer_refused", said)
-
-
-def _target_file(target: PlannedTarget) -> TargetFile:
-    made = TargetFile(target.length, {"sha256": target.sha256}, target.path)
-    made.unrecognized_fields["custom"] = msgspec.to_builtins(target.custom)
-    return made
 
 
 def _public_key(csr_pem: bytes) -> PublicKey:

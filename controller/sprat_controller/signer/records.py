@@ -26,7 +26,7 @@ CREATE TABLE plan (
     device_id TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
     assignment_version INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE image_role (role TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
 CREATE TABLE image_online (
     only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -152,9 +152,14 @@ class Records:
         found = self._one("SELECT 1 FROM revoked_device WHERE device_id = ?", device_id)
         return found is not None
 
-    def revoke(self, device_id: str, serials: Sequence[str], at: datetime) -> None:
-        """Remember a device that was revoked, and its certificates; for ever."""
+    def revoke(self, device_id: str, serials: Sequence[str], at: datetime) -> bool:
+        """Remember a device that was revoked, and its certificates; for ever.
+
+        Returns:
+            Something of it was not known before.
+        """
         seconds = int(at.timestamp())
+        before = self._connection.total_changes
         self._connection.execute(
             "INSERT OR IGNORE INTO revoked_device VALUES (?, ?)", (device_id, seconds)
         )
@@ -162,6 +167,7 @@ class Records:
             "INSERT OR IGNORE INTO revoked_serial VALUES (?, ?)",
             [(serial, seconds) for serial in serials],
         )
+        return self._connection.total_changes > before
 
     def revoked_since(self, since: datetime) -> list[Revoked]:
         """Return the certificates that were revoked since a moment, by serial."""
