@@ -7,19 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_proto import assignment, canonical
-from sprat_proto.assignment import AssignedModel, Assignment, EnvelopeRef, Policy
+from sprat_proto.assignment import AssignedModel, Assignment, Policy
 
 MODEL = AssignedModel(
     alias="assistant",
+    publisher="acme",
     model="talk",
     release="1.0.0",
     variant="q4_0",
     digest="a" * 64,
-    envelope=EnvelopeRef("b" * 64, 2000),
+    size=2000,
     execution_id="e-1",
     rollout_id="r-1",
 )
-GOOD = Assignment(1, "gw-1", 7, "2026-11-23T10:00:00+00:00", [MODEL], Policy())
+GOOD = Assignment(2, "gw-1", 7, "2026-11-23T10:00:00+00:00", [MODEL], Policy())
 
 
 def altered(**fields: Any) -> bytes:
@@ -36,7 +37,7 @@ def test_an_assignment_comes_back_as_it_was() -> None:
     "data",
     [
         b"",
-        altered(schema=2),
+        altered(schema=1),
         altered(version=0),
         altered(version=1 << 60),
         altered(device_id="../x"),
@@ -52,6 +53,18 @@ def test_an_assignment_comes_back_as_it_was() -> None:
 def test_what_is_no_assignment_is_refused(data: bytes) -> None:
     with pytest.raises(canonical.NotCanonicalError, match="assignment"):
         assignment.decode(data)
+
+
+def test_an_assignment_is_the_custom_field_of_its_targets() -> None:
+    assert assignment.from_custom(assignment.to_custom(GOOD)) == GOOD
+    for wrong in (None, {}, {**assignment.to_custom(GOOD), "command": "reboot"}):
+        with pytest.raises(canonical.NotCanonicalError, match="assignment"):
+            assignment.from_custom(wrong)
+
+
+def test_a_model_names_its_manifest_in_both_repositories() -> None:
+    assert MODEL.path == "m/acme/talk/1.0.0+q4_0.json"
+    assert MODEL.name == "talk@1.0.0+q4_0"
 
 
 @given(at=st.integers(0, len(assignment.encode(GOOD)) - 1), byte=st.integers(0, 255))

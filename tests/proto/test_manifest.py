@@ -34,11 +34,13 @@ FACTS = Facts(
     context_length=128,
 )
 GOOD = Manifest(
-    schema=1,
+    schema=2,
+    publisher="acme",
     model="talk",
     release="1.0.0",
     release_counter=1,
     variant="q4_0",
+    hardware_ids=["cpu-x86_64"],
     runtime="llama.cpp",
     min_runtime="0.3.36",
     created="2026-11-23T10:00:00+00:00",
@@ -49,6 +51,7 @@ GOOD = Manifest(
     adapters=[],
     encodings=["raw"],
     facts=FACTS,
+    chat_template="{{ messages }}",
     activation=Activation(probe=[GoldenPrompt("1+1?", "2")]),
     disk_needed=5000,
 )

@@ -11,10 +11,11 @@ import contextlib
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +104,18 @@ class Thief:
     source: BlobSource
     now: datetime
     reports: list[link_pb2.ExecutionReport] = field(default_factory=list[link_pb2.ExecutionReport])
-    audit: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    plan: link_pb2.Assignment | None = None
+    audit: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: defaultdict(list[dict[str, Any]])
+    )
+    plans: dict[str, link_pb2.Assignment] = field(default_factory=dict[str, link_pb2.Assignment])
     version: int = 1 << 20
-    running: dict[str, str] = field(default_factory=dict[str, str])
+    running: dict[str, bool] = field(default_factory=dict[str, bool])
 
     def __post_init__(self) -> None:
         self.director = DirectorWorld(self.now)
         self.director.roots = [self.loot.director_root]
         self.director.version = int(self.now.timestamp()) + 1000
         self._lock = threading.Lock()
-        self._audit_seq = 0
 
     # What he may say
 
@@ -159,7 +161,7 @@ class Thief:
         plan.version = self.version
         del plan.roots[:]
         with self._lock:
-            self.plan = plan
+            self.plans[device_id] = plan
 
     def order(self, device_id: str, one: Manifest, execution: str) -> None:
         """Have the device told to run a manifest, with targets that fit it."""
@@ -178,14 +180,14 @@ class Thief:
 
         return wait_for(f"the end of {execution}", look, timeout_s=90)
 
-    def refusal(self, code: str, after: int) -> dict[str, Any]:
+    def refusal(self, device_id: str, code: str, after: int) -> dict[str, Any]:
         """Wait for a refused plan in the device's audit, behind position `after`."""
 
         def look() -> dict[str, Any] | None:
             with self._lock:
                 found = [
                     one
-                    for one in self.audit
+                    for one in self.audit[device_id]
                     if one["seq"] > after
                     and one["tag"] == "agent:assignment:refused"
                     and one["detail"]["code"] == code
@@ -194,11 +196,10 @@ class Thief:
 
         return wait_for(f"a refusal {code}", look, timeout_s=60)
 
-    @property
-    def heard(self) -> int:
-        """Position of the last audit record that was heard."""
+    def heard(self, device_id: str) -> int:
+        """Return the position of the last audit record that was heard of a device."""
         with self._lock:
-            return self._audit_seq
+            return self.audit[device_id][-1]["seq"] if self.audit[device_id] else 0
 
     # As a `hub.Receiver`
 
@@ -223,26 +224,24 @@ class Thief:
         match message.WhichOneof("body"):
             case "hello":
                 yield self._welcome()
-                yield from self._plan()
+                yield from self._plan(device_id)
             case "heartbeat":
-                self.running = {one.alias: one.digest for one in message.heartbeat.running}
-                yield from self._plan()
+                self.running[device_id] = bool(message.heartbeat.running)
+                yield from self._plan(device_id)
             case "report":
                 self.reports.append(message.report.execution)
                 ack = link_pb2.ReportAck(up_to=message.report.seq)
                 yield ControllerMessage(report_ack=ack)
             case "audit":
-                for record in message.audit.records:
-                    self.audit.append(json.loads(record.body))
-                    self._audit_seq = record.seq
+                self.audit[device_id] += [json.loads(one.body) for one in message.audit.records]
                 last = message.audit.records[-1]
                 yield self.loot.acknowledger.audit_ack(device_id, last.seq, last.hash.hex())
             case _:
                 pass
 
-    def _plan(self) -> Generator[ControllerMessage]:
-        if self.plan is not None:
-            yield ControllerMessage(assignment=self.plan)
+    def _plan(self, device_id: str) -> Generator[ControllerMessage]:
+        if device_id in self.plans:
+            yield ControllerMessage(assignment=self.plans[device_id])
 
     def _welcome(self) -> ControllerMessage:
         return ControllerMessage(
@@ -302,8 +301,3 @@ def _listening(thief: Thief, ca_pem: bytes, port: int) -> Generator[None]:
         thread.join(30)
         with contextlib.suppress(RuntimeError):
             loop.close()
-
-
-def later(thief: Thief, **delta: float) -> datetime:
-    """Return a moment after the theft."""
-    return thief.now + timedelta(**delta)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto import assignment
@@ -49,7 +49,9 @@ RETURN_SUFFIX: Final = ".return"
 _OF_DEVICE: Final[BindParameter[str]] = bindparam("device")
 _VERSIONS: Final = (
     sqlalchemy.select(
-        col(AssignmentRow.version), col(Device.obeyed_version), col(Device.quarantined_at)
+        col(AssignmentRow.version),
+        col(Device.obeyed_version),
+        col(Device.quarantined_at).is_not(None).label("is_quarantined"),
     )
     .select_from(Device)
     .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
@@ -64,7 +66,7 @@ _MODELS: Final = (
         col(Variant.release),
         col(Variant.variant),
         col(DesiredModel.digest),
-        func.length(col(Variant.manifest)),
+        func.length(col(Variant.manifest)).label("size"),
         col(DesiredModel.execution_id),
         col(DesiredModel.rollout_id),
         col(DesiredModel.context),
@@ -197,8 +199,8 @@ def issue(
     Raises:
         SignerError: The signer refused, or is not there: nothing is to be kept.
     """
-    last, obeyed, quarantined = session.connection().execute(_VERSIONS, {"device": device_id}).one()
-    if quarantined is not None:
+    last, obeyed, is_quarantined = _standing(session, device_id)
+    if is_quarantined:
         return None
     version = max(last or 0, obeyed) + 1
     made = _make(session, device_id, version, now)
@@ -212,8 +214,8 @@ def renew(
     session: Session, signer: Signer, device_id: str, now: datetime
 ) -> link_pb2.ControllerMessage | None:
     """Sign a device's present assignment anew, so that it does not expire; see `issue`."""
-    last, _, quarantined = session.connection().execute(_VERSIONS, {"device": device_id}).one()
-    if quarantined is not None or last is None:
+    last, _, is_quarantined = _standing(session, device_id)
+    if is_quarantined or last is None:
         return None
     return _sign(session, signer, _make(session, device_id, last, now), now)
 
@@ -231,6 +233,12 @@ def with_roots(
         session.connection().execute(_ROOTS, {"above": root_version}).scalars()
     )
     return message
+
+
+def _standing(session: Session, device_id: str) -> tuple[int | None, int, bool]:
+    """Return the last version assigned, the one obeyed, and whether it is in quarantine."""
+    row = session.connection().execute(_VERSIONS, {"device": device_id}).mappings().one()
+    return row["version"], row["obeyed_version"], bool(row["is_quarantined"])
 
 
 def _make(session: Session, device_id: str, version: int, now: datetime) -> Assignment:
@@ -282,11 +290,11 @@ def _models(session: Session, device_id: str) -> tuple[list[AssignedModel], int]
     """Return what is desired, by alias, and the largest context that any of it needs."""
     models: list[AssignedModel] = []
     contexts: list[int] = []
-    for row in session.connection().execute(_MODELS, {"device": device_id}):
-        *said, context, run_until = row
-        until = 0 if run_until is None else int(run_until.timestamp())
-        models.append(AssignedModel(*said, run_until=until))
-        contexts.append(context)
+    for row in session.connection().execute(_MODELS, {"device": device_id}).mappings():
+        said: dict[str, Any] = dict(row)
+        contexts.append(said.pop("context"))
+        until: datetime | None = said.pop("run_until")
+        models.append(AssignedModel(**said, run_until=int(until.timestamp()) if until else 0))
     return models, max(contexts, default=Policy().context)
 
 
