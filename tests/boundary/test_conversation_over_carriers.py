@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 from simulators.faulty import Faults, FaultyCarrier
+from simulators.image_keys import ImageKeys, ImageSigner
 from simulators.link_ends import ControllerEnd, GrpcEnd, MqttEnd, carrier_for, enrolled
 from simulators.pki import NOW, Pki
 from simulators.talking_device import TalkingDevice
+from simulators.trusting import WorldRemote
+from simulators.tuf_world import ImageWorld, TufWorld
 from simulators.waiting import until
 from simulators.wire import Wire
 from sprat_agent.link.acknowledged import checked_by
@@ -30,6 +33,7 @@ from sprat_controller.fleet.ca import KeyPair, key_sha256_of_certificate
 from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
 from sprat_controller.rollout import assign
+from sprat_controller.signer.port import Signer
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import (
@@ -39,7 +43,6 @@ from sprat_controller.store.tables import (
     Execution,
     Rollout,
 )
-from sprat_proto.signing import SigningKey, TrustedKey, generate_private_pem
 from sqlmodel import col, select
 
 DEVICE = "pond-1"
@@ -77,14 +80,15 @@ class Pond:
     database: Database
     end: ControllerEnd
     wire: Wire
-    key: SigningKey
+    signer: Signer
     device: TalkingDevice
     carrier: FaultyCarrier
 
     def assign(self) -> int:
         """Issue and push the next assignment and return its version."""
         with self.database.transaction() as session:
-            message = assign.issue(session, self.key, DEVICE, system_clock())
+            message = assign.issue(session, self.signer, DEVICE, system_clock())
+        assert message is not None
         self.end.hub.push(DEVICE, message)
         return message.assignment.version
 
@@ -117,15 +121,15 @@ class Pond:
             return report_seq, audit_hash
 
 
-def conversation(database: Database, key: SigningKey, client: KeyPair) -> Conversation:
+def conversation(database: Database, signer: Signer, client: KeyPair) -> Conversation:
     return Conversation(
         database,
         system_clock,
-        key=key,
+        signer=signer,
         acknowledger=Acknowledger(client),
         credentials=BlobCredentials(b"0" * 32),
         denials=Denials(database),
-        welcoming=Welcoming(heartbeat_s=1, blob_base_urls=["https://127.0.0.1:1/blobs"]),
+        welcoming=Welcoming(1, ["https://127.0.0.1:1/blobs"], ["https://127.0.0.1:1/image"]),
         on_progress=lambda: None,
     )
 
@@ -183,8 +187,9 @@ async def pond(
     database: Database,
     tmp_path: Path,
 ) -> AsyncIterator[Pond]:
-    key = SigningKey(generate_private_pem())
-    receiver = conversation(database, key, authority.client("controller"))
+    keys, image = ImageKeys(), ImageWorld(now=NOW.replace(microsecond=0))
+    signer = ImageSigner(keys.online, keys.director, system_clock)
+    receiver = conversation(database, signer, authority.client("controller"))
     end: ControllerEnd = (
         GrpcEnd(authority, receiver)
         if carrier_name == "grpc"
@@ -195,11 +200,13 @@ async def pond(
     identity = enrolled(DEVICE, tmp_path / "identity", authority, await wire.open())
     fill(database, key_sha256_of_certificate(identity.tls_path.read_bytes()))
     carrier = FaultyCarrier(carrier_for(carrier_name, identity), Faults(seed))
-    trusted = TrustedKey("controller", key.public_pem)
     check_ack = checked_by(identity.ca_path, DEVICE, system_clock)
-    device = TalkingDevice(DEVICE, tmp_path / "state", trusted, [carrier], check_ack)
+    director_root = keys.found_director(NOW)["1.root.json"]
+    trusting = replace(identity, image_root=image.pinned, director_root=director_root)
+    remote = WorldRemote(TufWorld(image=image))
+    device = TalkingDevice(trusting, tmp_path / "state", remote, [carrier], check_ack)
     try:
-        yield Pond(database, end, wire, key, device, carrier)
+        yield Pond(database, end, wire, signer, device, carrier)
     finally:
         await device.stop()
         await wire.close()

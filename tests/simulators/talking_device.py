@@ -9,14 +9,16 @@ from pathlib import Path
 
 from sprat_agent.audit.journal import Journal
 from sprat_agent.clock import system_clock, to_ms
+from sprat_agent.identity.identity import Identity
 from sprat_agent.link.carrier import Carrier
+from sprat_agent.registry.device_trust import trust_of
+from sprat_agent.registry.remote import Remote
 from sprat_agent.state import State
 from sprat_agent.sync.dialogue import Voice
-from sprat_agent.sync.intake import Intake
 from sprat_agent.sync.ledger import Ledger
-from sprat_agent.sync.loop import Conversation, Listeners
+from sprat_agent.sync.loop import Conversation
 from sprat_agent.sync.outbox import Outbox
-from sprat_proto.signing import TrustedKey
+from sprat_proto.capability import CAPABILITY
 from sprat_proto.v1.link_pb2 import (
     AuditAck,
     ExecutionReport,
@@ -25,6 +27,8 @@ from sprat_proto.v1.link_pb2 import (
     Hello,
     Welcome,
 )
+
+from simulators.trusting import Clockwork, intake
 
 PROFILE = HardwareProfile(arch="x86_64", cores=4, memory_bytes=1 << 32, runtimes=["llama.cpp"])
 
@@ -38,9 +42,9 @@ class TalkingDevice:
 
     def __init__(
         self,
-        device_id: str,
+        identity: Identity,
         folder: Path,
-        key: TrustedKey,
+        remote: Remote,
         carriers: Sequence[Carrier],
         check_ack: Callable[[AuditAck], None],
     ) -> None:
@@ -51,9 +55,14 @@ class TalkingDevice:
         self.obeyed: list[int] = []
         self._carriers = carriers
         self._check_ack = check_ack
-        self._voice = Voice(device_id, "boot-1", self._hello, self._heartbeat)
-        self._intake = Intake(device_id, key, self.ledger, self.journal)
-        self._running: asyncio.Task[None] | None = None
+        self._voice = Voice(identity.device_id, "boot-1", self._hello, self._heartbeat)
+        scratch, time = folder / "scratch", Clockwork(system_clock()).time
+        self._trust = trust_of(self._state, identity, scratch, remote, time)
+        self._intake = intake(
+            self._trust, self._state, self.ledger, self.journal, identity.device_id
+        )
+        self._intake.on_kept = self._obey
+        self._running: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to converse."""
@@ -63,20 +72,23 @@ class TalkingDevice:
             outbox=self.outbox,
             journal=self.journal,
             check_ack=self._check_ack,
-            intake=self._intake,
-            listeners=Listeners(welcome=_welcome, assignment_kept=self._obey),
+            take=self._intake.take,
+            welcomed=_welcome,
             uniform=_impatient,
         )
         self.journal.on_append = conversation.wake
         self.outbox.on_ready = conversation.wake
-        self._running = asyncio.create_task(conversation.run())
+        self._running = [
+            asyncio.create_task(conversation.run()),
+            asyncio.create_task(self._intake.run()),
+        ]
 
     async def stop(self) -> None:
         """End as a process does: what is kept is on disk."""
-        if self._running is not None:
-            self._running.cancel()
+        for one in self._running:
+            one.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+                await one
         self._state.close()
 
     def report(self, execution_id: str, running_digest: str) -> None:
@@ -101,15 +113,21 @@ class TalkingDevice:
 
     def _hello(self) -> Hello:
         return Hello(
-            capability=1,
+            capability=CAPABILITY,
             profile=PROFILE,
             assignment_version=self.ledger.assignment_version(),
             next_report_seq=self.outbox.oldest_unacknowledged(),
             next_audit_seq=self.journal.oldest_unacknowledged(),
+            director_root_version=self._trust.director.root_version(),
+            director_version=self._trust.director.version(),
         )
 
     def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(assignment_version=self.ledger.assignment_version())
+        return Heartbeat(
+            assignment_version=self.ledger.assignment_version(),
+            director_root_version=self._trust.director.root_version(),
+            director_version=self._trust.director.version(),
+        )
 
 
 def _welcome(_welcome: Welcome) -> None:

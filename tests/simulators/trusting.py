@@ -103,10 +103,12 @@ def never(_wanted: AssignedModel) -> Past:
     return Past(0, was_proved=False)
 
 
-def intake(trust: DeviceTrust, state: State, ledger: Ledger, journal: Journal) -> Intake:
-    """Return what takes in plans for gw-1 of the group store."""
+def intake(
+    trust: DeviceTrust, state: State, ledger: Ledger, journal: Journal, device_id: str = "gw-1"
+) -> Intake:
+    """Return what takes in plans for a device of the group store."""
     return Intake(
-        "gw-1",
+        device_id,
         "store",
         trust.director,
         trust.image,
