@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ from sprat_proto.states import ReasonCode
 from sprat_agent.registry import evidence
 from sprat_agent.registry.blocking import Stop, in_thread
 from sprat_agent.registry.judge import Judge, Permission
-from sprat_agent.registry.partial import Blob
+from sprat_agent.registry.partial import NO_SPACE, Blob
 from sprat_agent.registry.store import Store
 from sprat_agent.registry.trust import check_manifest, check_released, check_same
 from sprat_agent.registry.tuf_client import Anchor
@@ -80,6 +80,10 @@ class LocalRegistry:
 
     async def download(self, wanted: AssignedModel) -> None:
         """Ask both repositories, fetch the manifest and all blobs it names; see `Registry`."""
+        with _full_disk_said(wanted):
+            await self._download(wanted)
+
+    async def _download(self, wanted: AssignedModel) -> None:
         _check_manifest_size(wanted)
         permission = await self._judge.permit(wanted)
         missing = await in_thread(lambda _: self._missing_blocking(wanted))
@@ -99,8 +103,9 @@ class LocalRegistry:
 
     async def install(self, wanted: AssignedModel) -> None:
         """Ask both repositories again and make the version's folder; see `Registry`."""
-        permission = await self._judge.permit(wanted)
-        await in_thread(lambda _: self._install_blocking(wanted, permission))
+        with _full_disk_said(wanted):
+            permission = await self._judge.permit(wanted)
+            await in_thread(lambda _: self._install_blocking(wanted, permission))
 
     async def open_installed(self, wanted: AssignedModel, context: int) -> Installed:
         """Return an installed version again; see `Registry`."""
@@ -322,6 +327,23 @@ def _hash(path: Path, stop: Stop) -> tuple[int, str]:
             digest.update(data)
             size += len(data)
     return size, digest.hexdigest()
+
+
+@contextmanager
+def _full_disk_said(wanted: AssignedModel) -> Generator[None]:
+    """Say of a file that could not be written whose it was, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise ExecutionError(
+            ReasonCode.INSUFFICIENT_DISK,
+            f"the disk was full while {wanted.name} was taken in: free some space and roll out"
+            " again",
+            expected="space for its files",
+            found=str(error.strerror),
+        ) from error
 
 
 def _gone(wanted: AssignedModel) -> ExecutionError:

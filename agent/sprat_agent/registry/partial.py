@@ -20,7 +20,7 @@ from sprat_agent.registry.blocking import Stop
 from sprat_agent.sync.ports import ExecutionError
 
 _READ_BYTES: Final = 1 << 20
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class PartialFile:
             while written < len(part):
                 written += os.pwrite(self._file, part[written:], self.offset + written)
         except OSError as error:
-            if error.errno in _NO_SPACE:
+            if error.errno in NO_SPACE:
                 raise _no_space(self._blob, self.offset) from error
             raise
         self._take(part)

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -33,6 +32,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 from sprat_agent.registry.floors import Standing
 from sprat_agent.registry.metadata import ROOT, Row
 from sprat_agent.registry.named import Named
+from sprat_agent.registry.scratch import scratch_folder
 from sprat_agent.registry.source import NotThereError, Source, SourceError
 
 _BASE: Final = "tuf:///"  # of which only the last part is looked at
@@ -84,9 +84,7 @@ def look(
         source: Where newer metadata is.
         time: Told the director's key set, returns the time at which expiry is judged.
     """
-    anchor.scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=anchor.scratch) as name:
-        folder = Path(name)
+    with scratch_folder(anchor.scratch) as folder:
         (folder / "root_history").mkdir()
         for row in rows:
             _place(folder, row).write_bytes(row.data)
