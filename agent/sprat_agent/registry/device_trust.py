@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from sprat_agent.identity.identity import Identity
 from sprat_agent.registry.director import Director
 from sprat_agent.registry.image import ImageRepository
 from sprat_agent.registry.remote import Remote
+from sprat_agent.registry.scratch import clear_scratch
 from sprat_agent.registry.tuf_client import Anchor
 from sprat_agent.state import State
 
@@ -40,11 +40,11 @@ def trust_of(
     Args:
         state: Whose rows hold what was verified.
         identity: Has the pinned roots.
-        scratch: A folder of its own, emptied: a power cut may have left something there.
+        scratch: A folder of its own, cleared: a power cut may have left something there.
         remote: Where the image repository is.
         time: Told the time floor, returns the time by which expiry is judged.
     """
-    shutil.rmtree(scratch, ignore_errors=True)
+    clear_scratch(scratch)
     anchor = Anchor(IMAGE, identity.image_root, scratch)
     pinned = Anchor(DIRECTOR, identity.director_root, scratch)
     director = Director(state, pinned, identity.device_id, time)

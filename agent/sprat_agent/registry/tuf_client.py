@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -30,7 +31,7 @@ from tuf.api.metadata import DelegatedRole, Metadata, Root, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from sprat_agent.registry.floors import Standing
-from sprat_agent.registry.metadata import ROOT, Row
+from sprat_agent.registry.metadata import ROOT, Row, only_roots
 from sprat_agent.registry.named import Named
 from sprat_agent.registry.scratch import scratch_folder
 from sprat_agent.registry.source import NotThereError, Source, SourceError
@@ -86,9 +87,7 @@ def look(
     """
     with scratch_folder(anchor.scratch) as folder:
         (folder / "root_history").mkdir()
-        for row in rows:
-            _place(folder, row).write_bytes(row.data)
-        yield Look(folder, anchor.pinned, source, time)
+        yield Look(folder, anchor.pinned, rows, source, time)
 
 
 class Look:
@@ -98,11 +97,14 @@ class Look:
         self,
         folder: Path,
         pinned: bytes,
+        rows: Sequence[Row],
         source: Source,
         time: Callable[[str], datetime],
     ) -> None:
         self._folder = folder
         self._pinned = pinned
+        self._pinned_version = 0  # until it was read
+        self._rows = rows
         self._fetcher = _Fetcher(source)
         self._time = time
         self._updater: Updater | None = None
@@ -123,6 +125,7 @@ class Look:
             self.judged_at = self._time(self.online_keys)
             set_reference_time(updater, self.judged_at)
             self._fetcher.is_walking = False
+            self._place([row for row in self._rows if row.role != ROOT])
             updater.refresh()
 
     def named(self, path: str) -> Named | None:
@@ -196,8 +199,7 @@ class Look:
         return Verified(rows, (Standing(ROOT, "", trusted.root.version), *standings))
 
     def _roots(self, last: int) -> Iterator[Row]:
-        first = Metadata[Root].from_bytes(self._pinned).signed.version
-        for version in range(first + 1, last + 1):
+        for version in range(self._pinned_version + 1, last + 1):
             path = self._folder / "root_history" / f"{version}.root.json"
             yield Row(ROOT, version, path.read_bytes())
 
@@ -222,16 +224,24 @@ class Look:
 
         ngclient stops silently after so many rotations; then it is asked again.
         """
+        self._place(only_roots(self._rows))
         while True:
             history = list((self._folder / "root_history").iterdir())
             limit = len(history) + MAX_ROOT_ROTATIONS
             walking = self._updater = self._made(limit)
-            first = _trusted(walking).root.version
+            first = self._pinned_version = _trusted(walking).root.version
             # It ends where the first file that is no root is asked for, and may go on from there.
             with suppress(_RootsWalkedError):
                 walking.refresh()
             if _trusted(walking).root.version < first + limit:
                 return
+
+    def _place(self, rows: Sequence[Row]) -> None:
+        """Put rows where ngclient looks for them."""
+        for row in rows:
+            name = f"{row.version}.root" if row.role == ROOT else quote(row.role, "")
+            folder = self._folder / "root_history" if row.role == ROOT else self._folder
+            (folder / f"{name}.json").write_bytes(row.data)
 
     def _made(self, max_root_rotations: int) -> Updater:
         config = UpdaterConfig(max_root_rotations=max_root_rotations)
@@ -266,6 +276,17 @@ class _Fetcher(FetcherInterface):
             raise exceptions.DownloadError(str(error)) from error
         return _pieces(pieces)
 
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return what is there, by way of memory: it is no target, and ngclient's way is a file."""
+        data = b""
+        for piece in self.fetch(url):
+            data += piece
+            if len(data) > max_length:
+                raise exceptions.DownloadLengthMismatchError(
+                    f"expected at most {max_length} bytes of {url}, found more"
+                )
+        return data
+
 
 def _pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Translate what is raised while reading: `FetcherInterface` does so only at the opening."""
@@ -280,6 +301,7 @@ def key_set(*key_ids: Sequence[str]) -> str:
     return "|".join(",".join(sorted(ids)) for ids in key_ids)
 
 
+@lru_cache(maxsize=1)  # asked for at each reading of the clock
 def pinned_keys(root: bytes) -> str:
     """Return the key set that signs targets under a root that was verified.
 
@@ -315,13 +337,6 @@ def set_reference_time(updater: Updater, moment: datetime) -> None:
 
 def _trusted(updater: Updater) -> Any:
     return updater._trusted_set  # noqa: SLF001 - what it verified is to be seen nowhere else  # pyright: ignore[reportPrivateUsage]
-
-
-def _place(folder: Path, row: Row) -> Path:
-    """Return where ngclient looks for it."""
-    if row.role == ROOT:
-        return folder / "root_history" / f"{row.version}.root.json"
-    return folder / f"{quote(row.role, '')}.json"
 
 
 def _version_of(data: bytes) -> int:

@@ -38,14 +38,15 @@ def test_a_tuf_without_it_is_refused_at_once(tmp_path: Path) -> None:
         set_reference_time(updater, NOW)
 
 
-def test_the_scratch_folder_is_empty_after_each_look(tmp_path: Path) -> None:
+def test_the_scratch_folder_is_gone_after_each_look(tmp_path: Path) -> None:
     world = TufWorld()
     anchor = Anchor("image", world.image.pinned, tmp_path)
     with look(anchor, (), MemorySource(world.files()), lambda _: NOW) as seen:
         seen.refresh()
         assert seen.version == 1
-        assert any(tmp_path.iterdir())
-    assert not any(tmp_path.iterdir())
+        folder = seen._folder
+        assert (folder / "timestamp.json").exists()
+    assert not folder.exists()
 
 
 def test_time_is_asked_for_with_the_keys_of_the_newest_root(tmp_path: Path) -> None:
