@@ -278,14 +278,14 @@ class _Fetcher(FetcherInterface):
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return what is there, by way of memory: it is no target, and ngclient's way is a file."""
-        data = b""
+        data = bytearray()
         for piece in self.fetch(url):
             data += piece
             if len(data) > max_length:
                 raise exceptions.DownloadLengthMismatchError(
                     f"expected at most {max_length} bytes of {url}, found more"
                 )
-        return data
+        return bytes(data)
 
 
 def _pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
