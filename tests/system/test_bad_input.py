@@ -18,7 +18,22 @@ BAD = [
     ("devices", "label", "nobody", "a=b"),
     ("devices", "remove", "nobody", "--yes"),
     ("devices", "list", "--where", "site"),
+    ("enrolment", "create", "--batch", "kiosk"),
+    ("enrolment", "create", "--batch", "kiosk", "--count", "0"),
+    ("enrolment", "create", "dev", "--hardware", "toaster"),
+    ("devices", "release-quarantine", "nobody"),
     ("publishers", "add", "someone", "/no/such/file.pub"),
+    ("publishers", "add", "someone", "/no/such/file.pub", "--keys", "/no/such/folder"),
+    ("trust", "fetch", "/proc/nothing"),
+    ("trust", "lint", "/no/such/folder"),
+    ("trust", "ceremony", "/no/such/folder", "--renew", "image"),
+    ("trust", "sign", "/no/such/folder", "--key", "/no/such.pem"),
+    ("trust", "publish", "/no/such/folder"),
+    ("trust", "policy", "set", "/no/such/approvers.json", "--keys", "/no/such/folder"),
+    ("models", "retire", "talk@9.9.9", "--key", "/no/such.pem"),
+    ("rollout", "approve", "nothing", "--yes"),
+    ("rollout", "deny", "nothing", "--yes"),
+    ("bundle", "export", "--device", "nobody", "--out", "/no/such/folder/b.sprat"),
     ("tokens", "create", "someone", "--role", "emperor"),
     ("tokens", "revoke", "nothing"),
     ("models", "show", "nothing"),
@@ -79,6 +94,8 @@ def test_a_wrong_token_is_not_authenticated(fleet: Fleet) -> None:
             *("enrol", "--controller", "https://127.0.0.1:1"),
             *("--token", f"sprat1.{'a' * 43}.{'0' * 64}", "--state", "{state}"),
         ),
+        ("enrol", "--claim", "/no/such/claim.json", "--state", "{state}"),
+        ("bundle", "import", "/no/such/bundle.sprat", "--state", "{state}"),
         ("run", "--state", "{state}", "--listen", "everywhere"),
         ("no-such-verb",),
     ],
@@ -113,8 +130,9 @@ def test_a_claim_token_is_good_for_one_device_only(fleet: Fleet, tmp_path: Path)
     assert second.returncode != 0
     assert "used" in second.stderr
     assert len(second.stderr.strip().splitlines()) == 1
-    keys = list((tmp_path / "a").rglob("key.pem"))
-    assert keys
+    files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    keys = [path for path in files if b"PRIVATE KEY" in path.read_bytes()]
+    assert len(keys) == 2  # the identity's and the TLS key
     assert all(key.stat().st_mode & 0o777 == 0o600 for key in keys)
 
 
