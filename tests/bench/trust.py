@@ -97,12 +97,18 @@ def plans(folder: Path) -> Iterator[Figure]:
             "plans": PLANS,
         },
     )
+    rate = Limits().rates[PLAN]
     yield Figure(
         "director_1m_devices",
         issued.wall_ms / _MS * DEVICES,
         "s",
         MILLION_BOUND_S,
-        detail={"computed": "one million times plan_issue's median, one thread"},
+        detail={
+            "computed": "one million times plan_issue's median, one thread",
+            "cpu_s": round(issued.cpu_ms / _MS * DEVICES),
+            # Plans live for seven days, so in the long run two a second are due.
+            "at_the_signers_own_rate_s": round((DEVICES - rate.burst) / rate.per_s),
+        },
     )
     desk.records.close()
 
