@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sprat_agent.state import State
@@ -18,9 +19,24 @@ _FILES = ("agent.db", "agent.db-wal")
 
 def moments(state: State, folder: Path, copies: Path, work: Callable[[], object]) -> list[Path]:
     """Do the work and return a copy of the state as it was before each of its statements."""
+    with watched(state, folder, copies) as taken:
+        work()
+    return taken
+
+
+@contextmanager
+def watched(
+    state: State, folder: Path, copies: Path, note: Callable[[], None] | None = None
+) -> Generator[list[Path]]:
+    """Yield the copies of the state as it is before each statement in the block, as they come.
+
+    `note` is called with each, to remember what else is there at that moment.
+    """
     taken: list[Path] = []
 
     def take(_statement: str) -> None:
+        if note is not None:
+            note()
         copy = copies / str(len(taken))
         copy.mkdir(parents=True)
         for name in _FILES:
@@ -31,11 +47,10 @@ def moments(state: State, folder: Path, copies: Path, work: Callable[[], object]
     with state.reading() as connection:
         connection.set_trace_callback(take)
     try:
-        work()
+        yield taken
     finally:
         with state.reading() as connection:
             connection.set_trace_callback(None)
-    return taken
 
 
 def cuts(taken: list[Path], copies: Path, number: int, chance: random.Random) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulators import power
 from simulators.device import Device, Disk, PowerCutError
 from simulators.signed import Release, assigned, release
 from simulators.waiting import until
@@ -391,3 +393,39 @@ async def live_through(folder: Path, story: list[tuple[str, list[tuple[str, str]
             assert set(device.entered(known.execution_id).values()) <= {1}
             assert set(device.left(known.execution_id).values()) <= {1}
         device.close()
+
+
+POINTS = [40, pytest.param(200, marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize("points", POINTS)
+async def test_t12_power_cuts_in_an_activation_go_on_with_the_old_model_or_the_new(
+    tmp_path: Path, points: int
+) -> None:
+    """Cut at every statement of SQLite, and at random ends of its log, from download to commit."""
+    disk = disk_with(OLD, NEW)
+    await device_running_old(tmp_path / "device", disk)
+    device = Device(tmp_path / "device", disk)
+    held: list[tuple[set[str], set[str]]] = []
+
+    def note() -> None:
+        held.append((set(disk.fetched), set(disk.installed)))
+
+    copies = tmp_path / "copies"
+    with power.watched(device.state, tmp_path / "device", copies, note) as taken:
+        device.assign(assigned(2, [NEW.wanted("e-new")]))
+        await device.live()
+    device.close()
+    chance = random.Random(7)  # noqa: S311 - which disks
+    for number, copy in enumerate(power.cuts(taken, tmp_path / "cuts", points, chance)):
+        at = number if number < len(taken) else -1
+        fetched, installed = held[at]
+        again = Device(copy, Disk(disk.releases, fetched=set(fetched), installed=set(installed)))
+        await again.boot()
+        assert again.answers() in {OLD.digest, NEW.digest}
+        await again.live()
+        newest = again.ledger.assignment()
+        expected = NEW.digest if newest and newest.version == 2 else OLD.digest
+        assert again.answers() == expected
+        assert again.ledger.committed()["assistant"].wanted.digest == expected
+        again.close()
