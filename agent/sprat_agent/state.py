@@ -1,8 +1,8 @@
 """`agent.db`: everything of this device that must survive a power cut, opened in this one place.
 
 WAL with `synchronous=FULL`: when a transaction has returned it is on disk. The tables belong to
-`sync.ledger`, `sync.outbox`, `audit.journal`, and of `registry` to `metadata`, `floors` and
-`image`; they share one file so that a phase, its report and its audit record, or a plan, what
+`sync.ledger`, `sync.outbox`, `audit.journal`, and of `registry` to `metadata`, `floors`, `offline`
+and `image`; they share one file so that a phase, its report and its audit record, or a plan, what
 proves it and the floors that it raises, are kept together or not at all.
 """
 
@@ -19,7 +19,7 @@ from typing import Final
 
 from sprat_agent.errors import StartupError, StateError
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 # `proved` outlives `committed`: what this device may go back to, and below what it may not go.
 _SCHEMA: Final = """
@@ -82,6 +82,10 @@ CREATE TABLE floor (
 CREATE TABLE time_floor (
     keys TEXT PRIMARY KEY,
     issued INTEGER NOT NULL
+) STRICT;
+CREATE TABLE offline_statement (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    statement BLOB NOT NULL
 ) STRICT;
 CREATE TABLE approver_policy (
     only INTEGER PRIMARY KEY CHECK (only = 1),

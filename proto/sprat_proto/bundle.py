@@ -25,12 +25,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from sprat_proto import canonical, trust
 from sprat_proto.approval import Approver
 from sprat_proto.assignment import AssignedModel, Policy
 from sprat_proto.manifest import Name, Text
+from sprat_proto.signing import KeyFileError, check_public_pem
 
 SCHEMA: Final = 1
 SUFFIX: Final = ".sprat"
@@ -77,6 +79,10 @@ class OfflineRole(Struct, frozen=True, forbid_unknown_fields=True):
     threshold: Annotated[int, Meta(ge=1, le=16)] = 2
 
 
+class RoleError(ValueError):
+    """The director's root does not say clearly whose word counts for groups."""
+
+
 class OfflineStatement(Struct, frozen=True, forbid_unknown_fields=True):
     """What the devices of a group are to run from now on, signed offline."""
 
@@ -118,6 +124,35 @@ def rank(name: str) -> tuple[int, int] | None:
     return None
 
 
+def role_to_custom(role: OfflineRole) -> object:
+    """Return the role as it stands in the root's custom field."""
+    return msgspec.to_builtins(role)
+
+
+def role_of(custom: object) -> OfflineRole | None:
+    """Return whose word counts for groups, out of a root's custom field; None: nobody's.
+
+    Raises:
+        RoleError: It cannot be read, a key or a name stands there twice, which would let one person
+            count as two, or the keys cannot meet the threshold.
+    """
+    try:
+        role = msgspec.convert(custom or {}, _RootCustom).offline
+        keys = [check_public_pem(one.public_pem) for one in role.keys] if role else []
+    except (msgspec.ValidationError, KeyFileError) as error:
+        raise RoleError(f"the director's root and its offline keys: {error}") from error
+    if role is None:
+        return None
+    names = {one.name for one in role.keys}
+    if not len(set(keys)) == len(names) == len(keys) or role.threshold > len(keys):
+        raise RoleError(
+            "the director's root: expected each offline key and each name once, and no higher"
+            f" threshold than keys, found {len(set(keys))} keys, {len(names)} names and a"
+            f" threshold of {role.threshold}"
+        )
+    return role
+
+
 def encode_statement(statement: OfflineStatement) -> bytes:
     """Return the canonical bytes that are signed."""
     return canonical.encode(statement)
@@ -130,3 +165,7 @@ def decode_statement(data: bytes) -> OfflineStatement:
         canonical.NotCanonicalError: Wrong structure or spelling.
     """
     return canonical.decode(data, OfflineStatement, "offline statement")
+
+
+class _RootCustom(Struct, frozen=True):
+    offline: OfflineRole | None = None

@@ -15,7 +15,9 @@ from typing import Any, Final
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner
 from sprat_proto import approval, assignment, canonical, manifest, trust
+from sprat_proto.approval import Approver
 from sprat_proto.assignment import AssignedModel, Assignment, Policy
+from sprat_proto.bundle import ROLE_FIELD, OfflineRole, role_to_custom
 from sprat_proto.manifest import Manifest
 from sprat_proto.v1 import link_pb2
 from tuf.api.metadata import (
@@ -184,6 +186,14 @@ class ImageWorld:
         self.write_targets()
         self.write_online()
 
+    def let_speak_offline(self, *people: Approver, threshold: int = 2) -> None:
+        """Name who may speak to groups; nobody: take it away."""
+        custom: dict[str, object] = {}
+        if people:
+            custom[ROLE_FIELD] = role_to_custom(OfflineRole(list(people), threshold))
+        self.root.unrecognized_fields["custom"] = custom
+        self.next_root()
+
     def next_root(self, also: Sequence[CryptoSigner] = ()) -> None:
         """Publish the root as it is now, as its next version."""
         self.root.version += 1
@@ -274,6 +284,14 @@ class DirectorWorld:
         self.root.add_key(new.public_key, "root")
         self.root_keys = [*self.root_keys[1:], new]
         self.next_root(also=[old])
+
+    def let_speak_offline(self, *people: Approver, threshold: int = 2) -> None:
+        """Name who may speak to groups; nobody: take it away."""
+        custom: dict[str, object] = {}
+        if people:
+            custom[ROLE_FIELD] = role_to_custom(OfflineRole(list(people), threshold))
+        self.root.unrecognized_fields["custom"] = custom
+        self.next_root()
 
     def next_root(self, also: Sequence[CryptoSigner] = ()) -> None:
         self.root.version += 1

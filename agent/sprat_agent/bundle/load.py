@@ -7,6 +7,7 @@ executions themselves begin when the agent runs; they find all that they need on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sprat_proto import bundle
@@ -15,7 +16,8 @@ from sprat_proto.v1 import link_pb2
 
 from sprat_agent.bundle.archive import Archive
 from sprat_agent.bundle.refusal import BundleError
-from sprat_agent.registry.director import PlanRefusedError
+from sprat_agent.bundle.statement import Known, judged
+from sprat_agent.registry.director import Director, PlanRefusedError
 from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.registry.source import SourceError
 from sprat_agent.sync.intake import Intake
@@ -30,6 +32,7 @@ class Receiver:
     device_id: str
     group: str
     intake: Intake
+    director: Director
     ledger: Ledger
     registry: LocalRegistry
 
@@ -50,9 +53,8 @@ async def load(archive: Archive, receiver: Receiver) -> Loaded:
             verified, and the plan that was obeyed before is obeyed still unless the new one was
             good.
     """
-    message = _plan(archive, receiver)
     try:
-        await receiver.intake.keep(message)
+        await _obey(archive, receiver)
     except PlanRefusedError as error:
         raise BundleError(f"the bundle's plan is refused ({error.code}): {error}") from error
     except SourceError as error:
@@ -68,6 +70,43 @@ async def load(archive: Archive, receiver: Receiver) -> Loaded:
     return Loaded(receiver.ledger.assignment_version(), models)
 
 
+async def _obey(archive: Archive, receiver: Receiver) -> None:
+    """Have this device's plan kept, or else what was said to its group.
+
+    Raises:
+        BundleError: There is neither, or the statement is refused.
+        PlanRefusedError: The plan is refused, or a root, or an approval is missing.
+        SourceError: The bundle has no metadata of the image repository.
+    """
+    roots = [archive.read(name) for name in archive.members if name.startswith("director/")]
+    plan = _plan(archive, receiver.device_id, roots)
+    if plan is not None:
+        await receiver.intake.keep(plan)
+        return
+    if not archive.has(bundle.OFFLINE):
+        raise BundleError(
+            f"the bundle is for {', '.join(archive.header.devices) or 'nobody'}, and this device is"
+            f" {receiver.device_id} of the group {receiver.group}: have one made with `sprat bundle"
+            f" export --device {receiver.device_id}`"
+        )
+    director = receiver.director
+    role = director.offline_role(roots)
+    if role is None:
+        raise BundleError(
+            "the bundle is for a group, and the director's root names nobody who may speak to"
+            " groups offline: have one made for this device by name"
+        )
+    known = Known(
+        group=receiver.group,
+        counter=director.counter_floor(role),
+        newest_issued=director.newest_issued(),
+        now=int(director.now().timestamp()),
+        obeyed=director.statement(),
+    )
+    statement = judged(archive.read(bundle.OFFLINE), role, known)
+    await receiver.intake.keep_statement(statement, role)
+
+
 async def _bring(wanted: AssignedModel, registry: LocalRegistry) -> None:
     try:
         await registry.download(wanted)
@@ -81,23 +120,16 @@ async def _bring(wanted: AssignedModel, registry: LocalRegistry) -> None:
         raise BundleError(f"{wanted.name} of the bundle is refused: {error}") from error
 
 
-def _plan(archive: Archive, receiver: Receiver) -> link_pb2.Assignment:
-    """Return this device's plan as the Link would have brought it."""
+def _plan(archive: Archive, device_id: str, roots: Sequence[bytes]) -> link_pb2.Assignment | None:
+    """Return this device's plan as the Link would have brought it; None if there is none."""
     names = {
-        role: bundle.plan_name(receiver.device_id, role)
-        for role in ("targets", "snapshot", "timestamp")
+        role: bundle.plan_name(device_id, role) for role in ("targets", "snapshot", "timestamp")
     }
     if not all(archive.has(name) for name in names.values()):
-        whom = ", ".join(archive.header.devices) or f"the group {archive.header.group}"
-        raise BundleError(
-            f"the bundle is for {whom}, and this device is {receiver.device_id} of the group"
-            f" {receiver.group}: have one made with `sprat bundle export --device"
-            f" {receiver.device_id}`"
-        )
-    roots = [name for name in archive.members if name.startswith("director/")]
+        return None
     return link_pb2.Assignment(
         targets=archive.read(names["targets"]),
         snapshot=archive.read(names["snapshot"]),
         timestamp=archive.read(names["timestamp"]),
-        roots=[archive.read(name) for name in roots],
+        roots=roots,
     )

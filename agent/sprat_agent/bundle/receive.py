@@ -100,6 +100,7 @@ def _receiver(archive: Archive, state: State, journal: Journal, device: Device) 
             journal=journal,
             uniform=random.uniform,
         ),
+        director=trust.director,
         ledger=ledger,
         registry=LocalRegistry(
             store, BundleFetcher(archive), judge, trust.image_anchor, device.hardware_id

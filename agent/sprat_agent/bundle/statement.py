@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from sprat_proto import bundle
@@ -22,25 +21,22 @@ class Known:
         counter: The highest one that it took under the role's keys; 0: none.
         newest_issued: Of the newest plan that it obeyed, unix seconds; 0: none.
         now: Unix seconds, never below the time floor.
+        obeyed: What it obeys already; an import that was killed is done again.
     """
 
     group: str
     counter: int
     newest_issued: int
     now: int
+    obeyed: OfflineStatement | None = None
 
 
-def judged(envelope: bytes, role: OfflineRole | None, known: Known) -> OfflineStatement:
+def judged(envelope: bytes, role: OfflineRole, known: Known) -> OfflineStatement:
     """Return the statement if the device may follow it.
 
     Raises:
         BundleError: It may not; one sentence says why.
     """
-    if role is None:
-        raise BundleError(
-            "the bundle is for a group, and the director's root names nobody who may speak to"
-            " groups offline: have one made for this device by name"
-        )
     keys = [approver.key for approver in role.keys]
     try:
         signed = verify(envelope, bundle.STATEMENT_TYPE, keys, role.threshold)
@@ -55,15 +51,11 @@ def judged(envelope: bytes, role: OfflineRole | None, known: Known) -> OfflineSt
     return statement
 
 
-def key_set(role: OfflineRole) -> str:
-    """Return a name for the role's keys: with other keys, counters begin anew."""
-    ids = sorted(approver.key.key_id for approver in role.keys)
-    return hashlib.sha256(",".join(ids).encode()).hexdigest()
-
-
 def _why_not_well_made(statement: OfflineStatement) -> str:
     if statement.not_after - statement.issued > bundle.MAX_LIFE_S:
         return f"is to be good for longer than {bundle.MAX_LIFE_S // 86400} days"
+    if statement.not_after < statement.issued:
+        return "is to end before it begins"
     aliases = {one.alias for one in statement.models}
     ids = {one.execution_id for one in statement.models}
     if not len(aliases) == len(ids) == len(statement.models):
@@ -76,6 +68,8 @@ def _why_not_news(statement: OfflineStatement, known: Known) -> str:
         return f"is for the group {statement.group}, and this device is of {known.group or 'none'}"
     if statement.not_after < known.now:
         return "has expired"
+    if statement == known.obeyed:
+        return ""
     if statement.counter <= known.counter:
         return f"is not above {known.counter}, which was taken before"
     if statement.issued <= known.newest_issued:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sprat_proto import assignment as assignments
 from sprat_proto.assignment import Assignment
+from sprat_proto.bundle import OfflineRole, OfflineStatement, RoleError, role_of
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.trust import DIRECTOR
 from sprat_proto.v1 import link_pb2
 
-from sprat_agent.registry import metadata
+from sprat_agent.registry import metadata, offline
 from sprat_agent.registry.floors import Standing, raise_time, time_floor, version_floor
 from sprat_agent.registry.metadata import ROOT
 from sprat_agent.registry.named import Named
@@ -110,10 +111,34 @@ class Director:
                     check_floors(self._state, DIRECTOR, seen.verified())
                 finally:
                     self._keep_roots(roots_of(seen.verified()), rows)
-                return self._plan(seen)
+                plan = self._plan(seen)
+                self._check_later_than_statement(plan, seen.root_custom)
+                return plan
         except (MetadataRefusedError, SourceError) as error:
             raise PlanRefusedError(
                 "METADATA_REFUSED", "metadata of the director that verifies", str(error)
+            ) from error
+
+    def offline_role(self, roots: Sequence[bytes]) -> OfflineRole | None:
+        """Return whose word counts for groups, as the newest root says; newer ones are kept.
+
+        Raises:
+            PlanRefusedError: METADATA_REFUSED.
+        """
+        with self._state.reading() as connection:
+            rows = metadata.read(connection, DIRECTOR)
+        source = MemorySource({f"{_version(root)}.root.json": root for root in roots})
+        try:
+            with look(self._anchor, rows, source, self._at) as seen:
+                try:
+                    seen.walk()
+                finally:
+                    self._keep_roots(roots_of(seen.verified()), rows)
+                self._check_root_lives(seen)
+                return role_of(seen.root_custom)
+        except (MetadataRefusedError, SourceError, RoleError) as error:
+            raise PlanRefusedError(
+                "METADATA_REFUSED", "roots of the director that verify", str(error)
             ) from error
 
     def now(self) -> datetime:
@@ -144,6 +169,24 @@ class Director:
             targets = metadata.read_role(connection, DIRECTOR, "targets")
         return named_in(targets.data, path) if targets else None
 
+    def statement(self) -> OfflineStatement | None:
+        """Return the offline statement that is obeyed; None while a plan is."""
+        with self._state.reading() as connection:
+            return offline.read(connection)
+
+    def counter_floor(self, role: OfflineRole) -> int:
+        """Return the highest counter of a statement ever taken under these keys; 0: none."""
+        with self._state.reading() as connection:
+            return offline.counter_floor(connection, role)
+
+    def newest_issued(self) -> int:
+        """Return when the newest accepted plan was signed, unix seconds; 0 before the first."""
+        with self._state.reading() as connection:
+            root = metadata.read_role(connection, DIRECTOR, ROOT)
+            keys = pinned_keys(root.data if root else self._anchor.pinned)
+            newest = time_floor(connection, keys)
+        return int(newest.timestamp()) if newest else 0
+
     def assignment_floor(self, keys: str) -> int:
         """Return the highest version of an assignment ever accepted under these keys."""
         with self._state.reading() as connection:
@@ -155,6 +198,13 @@ class Director:
         verified = Verified(plan.verified.rows, (*plan.verified.standings, standing))
         keep(connection, DIRECTOR, verified)
         raise_time(connection, plan.keys, plan.issued)
+        offline.forget(connection)
+
+    def keep_statement(
+        self, connection: sqlite3.Connection, statement: OfflineStatement, role: OfflineRole
+    ) -> None:
+        """Keep an accepted statement, in the caller's transaction, and raise its floors."""
+        offline.keep(connection, statement, role)
 
     def _keep_roots(self, found: Verified, rows: tuple[metadata.Row, ...]) -> None:
         if metadata.changed(rows, found.rows):
@@ -164,6 +214,30 @@ class Director:
     def _at(self, keys: str) -> datetime:
         with self._state.reading() as connection:
             return self._time(time_floor(connection, keys))
+
+    def _check_root_lives(self, seen: Look) -> None:
+        now = self._at(seen.online_keys)
+        if seen.root_expires <= now:
+            raise MetadataRefusedError(
+                "ExpiredMetadataError", f"the root expired at {seen.root_expires}, and it is {now}"
+            )
+
+    def _check_later_than_statement(self, plan: Plan, root_custom: object) -> None:
+        """Refuse a plan from before the newest statement: it must not take the device back."""
+        try:
+            role = role_of(root_custom)
+        except RoleError:
+            return  # nobody may speak offline, and what was said before counts no longer
+        if role is None:
+            return
+        with self._state.reading() as connection:
+            floor = offline.issued_floor(connection, role)
+        if floor is not None and plan.issued.replace(microsecond=0) <= floor:
+            raise PlanRefusedError(
+                "VERSION_BACK",
+                f"a plan from after the offline statement of {floor.isoformat()}",
+                f"one of {plan.assignment.issued}",
+            )
 
     def _plan(self, seen: Look) -> Plan:
         """Compare what verified with this device."""

@@ -52,22 +52,31 @@ class ImageRepository:
         self._time = time
         self._lock = threading.Lock()
 
-    def refresh(self) -> None:
+    def refresh(self, at: datetime | None = None) -> None:
         """Verify the newest metadata there is, and keep it with the policy that it names.
+
+        Args:
+            at: The time by which expiry is judged; None: now. See `Judge`.
 
         Raises:
             MetadataRefusedError: It does not verify.
             SourceError: It could not be had.
         """
         with self._lock, self._remote.opened() as sources:
-            with refreshed(self._state, self._anchor, sources.metadata, self._at):
+            time = self._at(at)
+            with refreshed(self._state, self._anchor, sources.metadata, time):
                 pass
             self._fetch_policy(sources.blobs)
 
-    def prove(self, path: str, publisher: str) -> Proof:
+    def prove(self, path: str, publisher: str, at: datetime | None = None) -> Proof:
         """Return what the newest metadata says of a path.
 
         Where none can be had, what was verified before is good as long as it has not expired.
+
+        Args:
+            path: Of the target.
+            publisher: Who signed for it.
+            at: The time by which expiry is judged; None: now. See `Judge`.
 
         Raises:
             MetadataRefusedError: It does not verify.
@@ -77,12 +86,12 @@ class ImageRepository:
             with (
                 self._lock,
                 self._remote.opened() as sources,
-                refreshed(self._state, self._anchor, sources.metadata, self._at) as seen,
+                refreshed(self._state, self._anchor, sources.metadata, self._at(at)) as seen,
             ):
                 return _proof(seen, path, publisher)
         except SourceError as error:
             try:
-                return self._prove_from_rows(path, publisher)
+                return self._prove_from_rows(path, publisher, at)
             except (SourceError, MetadataRefusedError):
                 raise error from None
 
@@ -108,10 +117,10 @@ class ImageRepository:
             raise SourceError("the image repository was not verified yet")
         return named_in(targets.data, POLICY_PATH)
 
-    def _prove_from_rows(self, path: str, publisher: str) -> Proof:
+    def _prove_from_rows(self, path: str, publisher: str, at: datetime | None) -> Proof:
         with self._state.reading() as connection:
             rows = metadata.read(connection, IMAGE)
-        with look(self._anchor, rows, MemorySource(metadata.files(rows)), self._at) as seen:
+        with look(self._anchor, rows, MemorySource(metadata.files(rows)), self._at(at)) as seen:
             seen.refresh()
             return _proof(seen, path, publisher)
 
@@ -129,8 +138,8 @@ class ImageRepository:
                 "INSERT OR REPLACE INTO approver_policy VALUES (1, ?, ?)", (named.sha256, data)
             )
 
-    def _at(self, _keys: str) -> datetime:
-        return self._time()
+    def _at(self, at: datetime | None) -> Callable[[str], datetime]:
+        return lambda _keys: at or self._time()
 
 
 def _proof(seen: Look, path: str, publisher: str) -> Proof:

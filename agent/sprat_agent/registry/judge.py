@@ -1,4 +1,16 @@
-"""Whether an assigned variant may be fetched and installed now: both repositories, whole."""
+"""Whether an assigned variant may be fetched and installed now: both repositories, whole.
+
+Under an offline statement its two signers stand where the director does, and the image repository
+is judged at the moment when the statement was issued. Expiry asks whether metadata is still the
+newest, so that nobody can keep a device at what was good once; its timestamp lives 7 days, a
+statement up to 90. The signers have answered that question: at that moment they looked, and they
+vouch by name and hash for exactly these manifests until `not_after`, which is compared with the
+device's own time before anything begins. All else holds as ever: every threshold, every version
+floor, hardware, the release counter. Whoever holds an old online key of the image repository can
+show a device that obeys a statement old metadata, but none below its floors and none that names
+other bytes than the statement. What is given up is to hear of a retirement in these 90 days, and
+a device without a network would not hear of it anyway.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +23,10 @@ from sprat_proto.states import ReasonCode
 from sprat_agent.registry.director import Director
 from sprat_agent.registry.image import ImageRepository
 from sprat_agent.registry.named import Named
+from sprat_agent.registry.offline import issued_at
 from sprat_agent.registry.remote import Remote
 from sprat_agent.registry.source import SourceError
-from sprat_agent.registry.trust import Past, check_both
+from sprat_agent.registry.trust import Past, check_both, check_stated
 from sprat_agent.registry.tuf_client import MetadataRefusedError
 from sprat_agent.sync.ports import ExecutionError, RetryLaterError
 
@@ -47,15 +60,17 @@ class Judge:
         """Return the permission to take a variant; the image repository is refreshed for it.
 
         Raises:
-            ExecutionError: As `trust.check_both`; METADATA_REFUSED also for metadata that does not
-                verify.
+            ExecutionError: As `trust.check_both` and `check_stated`; METADATA_REFUSED also for
+                metadata that does not verify.
             RetryLaterError: Nothing newer can be had and what was verified before has expired.
         """
         return await self._remote.ask(lambda: self._permit_blocking(wanted))
 
     def _permit_blocking(self, wanted: AssignedModel) -> Permission:
+        said = self._director.statement()
+        at = issued_at(said) if said else None
         try:
-            proof = self._image.prove(wanted.path, wanted.publisher)
+            proof = self._image.prove(wanted.path, wanted.publisher, at)
         except SourceError as error:
             raise RetryLaterError(f"the image repository: {error}") from error
         except MetadataRefusedError as error:
@@ -68,7 +83,10 @@ class Judge:
                 expected="metadata of the image repository that verifies",
                 found=str(error),
             ) from error
-        director = self._director.named(wanted.path)
         past = self._past(wanted)
-        named = check_both(wanted, director, proof.named, self._hardware_id, past)
+        if said:
+            named = check_stated(wanted, said.models, proof.named, self._hardware_id, past)
+        else:
+            director = self._director.named(wanted.path)
+            named = check_both(wanted, director, proof.named, self._hardware_id, past)
         return Permission(named, proof.evidence)

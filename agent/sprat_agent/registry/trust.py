@@ -6,6 +6,7 @@ both name alike, for its own hardware, and never below the release counter it ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sprat_proto import canonical, manifest, trust
@@ -57,13 +58,41 @@ def check_both(
             expected=_words(released),
             found=_words(director) if director else "nothing",
         )
-    refusal = refusal_of_age(
-        wanted.name, _custom(wanted, released), past.counter, was_proved=past.was_proved
-    )
-    if refusal:
+    _check_age(wanted, released, past)
+    return released
+
+
+def check_stated(
+    wanted: AssignedModel,
+    stated: Sequence[AssignedModel],
+    image: Named | None,
+    hardware_id: str,
+    past: Past,
+) -> Named:
+    """Return what the image repository says, if a device may take it under an offline statement.
+
+    As `check_both`, with the statement instead of the director: it binds publisher, names, size and
+    SHA-256 of the manifest, and through that all that the manifest says of itself.
+
+    Args:
+        wanted: What the accepted assignment says.
+        stated: What the statement names, verified.
+        image: As in `check_both`.
+        hardware_id: As in `check_both`.
+        past: As in `check_both`.
+
+    Raises:
+        ExecutionError: As `check_both`.
+    """
+    released = check_released(wanted, image, hardware_id)
+    if wanted not in stated:
         raise ExecutionError(
-            refusal.code, refusal.message, expected=refusal.expected, found=refusal.found
+            ReasonCode.REPOSITORIES_DISAGREE,
+            f"{wanted.name}: the offline statement does not name it so: refusing it",
+            expected=", ".join(one.name for one in stated) or "nothing",
+            found=wanted.name,
         )
+    _check_age(wanted, released, past)
     return released
 
 
@@ -146,6 +175,16 @@ def check_same(decoded: Manifest, released: Named) -> None:
             f"the manifest of {decoded.name} says something else of itself than its release",
             expected=str(released.custom),
             found=str(stated),
+        )
+
+
+def _check_age(wanted: AssignedModel, released: Named, past: Past) -> None:
+    refusal = refusal_of_age(
+        wanted.name, _custom(wanted, released), past.counter, was_proved=past.was_proved
+    )
+    if refusal:
+        raise ExecutionError(
+            refusal.code, refusal.message, expected=refusal.expected, found=refusal.found
         )
 
 

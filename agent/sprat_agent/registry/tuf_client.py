@@ -112,6 +112,16 @@ class Look:
         self._verified_of: tuple[tuple[str, int], ...] = ()
         self.judged_at: datetime | None = None  # the time at which expiry was judged
 
+    def walk(self) -> None:
+        """Verify newer roots, and nothing else.
+
+        Raises:
+            MetadataRefusedError: One does not verify; those before it are in `verified`.
+            SourceError: One could not be had.
+        """
+        with _translated():
+            self._walk()
+
     def refresh(self) -> None:
         """Walk the roots, then verify the other top-level roles.
 
@@ -152,6 +162,16 @@ class Look:
     def custom(self) -> object:
         """What the top-level role says besides its targets."""
         return self._targets.unrecognized_fields.get("custom")
+
+    @property
+    def root_custom(self) -> object:
+        """What the newest root says besides keys and roles, after `walk`."""
+        return _trusted(self._refreshed()).root.unrecognized_fields.get("custom")
+
+    @property
+    def root_expires(self) -> datetime:
+        """When the newest root does; `walk` leaves it to the caller to compare."""
+        return _trusted(self._refreshed()).root.expires
 
     @property
     def version(self) -> int:

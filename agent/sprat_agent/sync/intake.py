@@ -10,16 +10,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 from sprat_proto import approval, canonical
-from sprat_proto.assignment import Assignment
+from sprat_proto.assignment import SCHEMA, Assignment
+from sprat_proto.bundle import OfflineRole, OfflineStatement
 from sprat_proto.v1 import link_pb2
 
 from sprat_agent.audit.journal import Journal
 from sprat_agent.errors import StateError
 from sprat_agent.registry.director import Director, Plan, PlanRefusedError
 from sprat_agent.registry.image import ImageRepository
+from sprat_agent.registry.offline import issued_at
 from sprat_agent.registry.remote import Remote
 from sprat_agent.registry.source import SourceError
 from sprat_agent.registry.tuf_client import MetadataRefusedError
@@ -145,6 +148,18 @@ class Intake:
         """
         return await self._remote.ask(lambda: self._settle_blocking(message))
 
+    async def keep_statement(self, statement: OfflineStatement, role: OfflineRole) -> bool:
+        """Keep an offline statement that was judged, once it is approved; tell whether it was news.
+
+        From then on it is the assignment, under its counter as version.
+
+        Raises:
+            PlanRefusedError: NOT_APPROVED.
+            SourceError: The image repository must be asked first, and cannot be.
+            StateError: It could not be kept.
+        """
+        return await self._remote.ask(lambda: self._settle_statement_blocking(statement, role))
+
     async def _wait(self, failures: int) -> None:
         """Wait for a plan; while one waits for the network, with jitter up to 1, 2 ... 300 s."""
         if failures == 0:
@@ -160,11 +175,32 @@ class Intake:
         if self._is_kept(plan):
             return False
         if self._is_news(plan):
-            self._check_approved(plan)
+            self._check_approved(plan.assignment)
         with self._state.transaction() as connection:
             self._director.keep(connection, plan)
             self._ledger.keep_assignment(connection, plan.assignment, plan.expires)
         _LOG.info("assignment %d accepted", plan.assignment.version)
+        return True
+
+    def _settle_statement_blocking(self, statement: OfflineStatement, role: OfflineRole) -> bool:
+        if self._director.statement() == statement:
+            return False
+        issued = issued_at(statement)
+        assignment = Assignment(
+            schema=SCHEMA,
+            device_id=self._device_id,
+            version=statement.counter,
+            issued=issued.isoformat(),
+            models=statement.models,
+            policy=statement.policy,
+            approvals=statement.approvals,
+        )
+        self._check_approved(assignment, issued)
+        expires = datetime.fromtimestamp(statement.not_after, UTC)
+        with self._state.transaction() as connection:
+            self._director.keep_statement(connection, statement, role)
+            self._ledger.keep_assignment(connection, assignment, expires)
+        _LOG.info("offline statement %d accepted", statement.counter)
         return True
 
     def _is_kept(self, plan: Plan) -> bool:
@@ -193,15 +229,15 @@ class Intake:
             )
         return False
 
-    def _check_approved(self, plan: Plan) -> None:
-        """Check that whoever must has approved.
+    def _check_approved(self, assignment: Assignment, at: datetime | None = None) -> None:
+        """Check that whoever must has approved; `at` is when the image repository is judged.
 
         Raises:
             PlanRefusedError: NOT_APPROVED.
             SourceError: Who must cannot be learnt now.
         """
         try:
-            self._image.refresh()
+            self._image.refresh(at)
         except MetadataRefusedError as error:
             # Somebody in between; what was verified before still says who may approve.
             _LOG.warning("the image repository: %s", error)
@@ -209,9 +245,9 @@ class Intake:
             _LOG.info("the image repository: %s", error)
         policy = self._image.policy()
         known = frozenset(one.execution_id for one in self._ledger.executions())
-        would = changes(plan.assignment, self._ledger.committed(), known)
+        would = changes(assignment, self._ledger.committed(), known)
         now = int(self._director.now().timestamp())
-        why = approval.why_not_approved(policy, self._group, would, plan.assignment.approvals, now)
+        why = approval.why_not_approved(policy, self._group, would, assignment.approvals, now)
         if why:
             raise PlanRefusedError("NOT_APPROVED", f"approvals of group {self._group}", why)
 

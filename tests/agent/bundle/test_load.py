@@ -4,113 +4,22 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from simulators.models import Shape, write_model
-from simulators.signed import Release, release
-from simulators.trusting import HARDWARE, Clockwork, identity
-from simulators.tuf_world import NOW, TufWorld
-from sprat_agent.audit.journal import Journal
+from simulators.site import Site
+from simulators.tuf_world import NOW
 from sprat_agent.bundle.load import Loaded
-from sprat_agent.bundle.receive import Device, receive
 from sprat_agent.bundle.refusal import BundleError
 from sprat_agent.errors import StartupError
-from sprat_agent.registry.store import Store
 from sprat_agent.state import State
-from sprat_agent.sync.ledger import Ledger
-from sprat_agent.sync.outbox import Outbox
-from sprat_controller.bundle.write import write
-from sprat_proto import bundle, canonical
+from sprat_proto import bundle
 from sprat_proto.approval import Approver, ApproverPolicy, GroupPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
-from sprat_proto.v1 import link_pb2
 
 CUTS = random.Random(7).sample(range(1000), 40)  # noqa: S311 - the same cuts each time, in 1/1000
-
-
-class Site:
-    """A device without a network, and the world that makes its sticks."""
-
-    def __init__(self, folder: Path, weights: bytes) -> None:
-        self.folder, self.state = folder, folder / "state"
-        self.state.mkdir()
-        self.world, self.clock = TufWorld(), Clockwork()
-        self.one = self.publish(release(data=[weights]))
-        self.two = self.publish(release("2.0.0", [weights + bytes(100)], counter=2))
-
-    def publish(self, made: Release) -> Release:
-        self.world.image.publish(made.manifest)
-        self.world.image.blobs.update(made.blobs)
-        return made
-
-    def plan(self, version: int, made: Release | None = None) -> link_pb2.Assignment:
-        wanted = (made or self.one).wanted(f"e{version}")
-        return self.world.plan("gw-1", version, [wanted])
-
-    def stick(
-        self,
-        plan: link_pb2.Assignment,
-        name: str = "one.sprat",
-        *,
-        device: str = "gw-1",
-        changes: Mapping[str, bytes] | None = None,
-        blobs: Mapping[str, bytes] | None = None,
-    ) -> Path:
-        """Make a bundle as the controller does; `changes` replace members and blobs."""
-        header = bundle.Header(schema=bundle.SCHEMA, made="now", devices=[device])
-        members = {bundle.HEADER: canonical.encode(header)}
-        roots = self.world.director.roots
-        members |= {bundle.director_root_name(n): root for n, root in enumerate(roots, 1)}
-        members |= {
-            bundle.plan_name(device, "targets"): plan.targets,
-            bundle.plan_name(device, "snapshot"): plan.snapshot,
-            bundle.plan_name(device, "timestamp"): plan.timestamp,
-        }
-        members |= {bundle.image_name(n): data for n, data in self.world.files().items()}
-        members |= changes or {}
-        stored = dict(self.world.image.blobs) if blobs is None else dict(blobs)
-        path = self.folder / name
-        sizes = [(sha256, len(data)) for sha256, data in stored.items()]
-        write(path, list(members.items()), sizes, lambda sha256, _: [stored[sha256]])
-        return path
-
-    async def load(self, path: Path) -> Loaded:
-        who = identity(self.world, self.folder)
-        device = Device(self.state, who, HARDWARE, self.clock, self.clock.time)
-        return await receive(path, device)
-
-    async def refused(self, path: Path) -> str:
-        before = self.version()
-        with pytest.raises(BundleError) as caught:
-            await self.load(path)
-        assert self.version() == before
-        return str(caught.value)
-
-    def version(self) -> int:
-        state = State(self.state)
-        try:
-            journal = Journal(state, self.clock)
-            return Ledger(state, journal, Outbox(state), self.clock).assignment_version()
-        finally:
-            state.close()
-
-    def installed(self) -> frozenset[str]:
-        return Store(self.state).versions()
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    (path,) = write_model(tmp_path_factory.mktemp("model") / "model.gguf", Shape())
-    return path.read_bytes()
-
-
-@pytest.fixture
-def site(tmp_path: Path, weights: bytes) -> Site:
-    return Site(tmp_path, weights)
 
 
 async def test_a_device_without_a_network_gets_its_plan_and_its_models(site: Site) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from sprat_agent.bundle.refusal import BundleError
-from sprat_agent.bundle.statement import Known, judged, key_set
+from sprat_agent.bundle.statement import Known, judged
+from sprat_agent.registry.offline import key_set
 from sprat_proto import bundle
 from sprat_proto.approval import Approver
 from sprat_proto.assignment import AssignedModel, Policy
@@ -51,9 +53,9 @@ def signed(*names: str, kind: str = bundle.STATEMENT_TYPE, **changes: Any) -> by
     return merge([KEYS[name].sign(payload, kind) for name in names])
 
 
-def refused(envelope: bytes, known: Known = KNOWN, by: OfflineRole | None = ROLE) -> str:
+def refused(envelope: bytes, known: Known = KNOWN) -> str:
     with pytest.raises(BundleError) as caught:
-        judged(envelope, by, known)
+        judged(envelope, ROLE, known)
     return str(caught.value)
 
 
@@ -66,8 +68,17 @@ def test_a_statement_by_too_few_or_other_keys_is_refused() -> None:
         assert refused(envelope).startswith("the bundle's statement is refused: ")
 
 
-def test_without_offline_keys_in_the_directors_root_no_group_is_spoken_to() -> None:
-    assert "names nobody who may speak to groups" in refused(signed("ann", "bob"), by=None)
+def test_one_signature_twice_is_one_signature() -> None:
+    envelope = json.loads(signed("ann"))
+    envelope["signatures"] *= 2
+    assert "expected 2 of" in refused(json.dumps(envelope).encode())
+
+
+def test_what_is_obeyed_already_may_come_again_until_it_expires() -> None:
+    known = replace(KNOWN, counter=5, newest_issued=NOW, obeyed=STATEMENT)
+    assert judged(signed("ann", "bob"), ROLE, known) == STATEMENT
+    assert "has expired" in refused(signed("ann", "bob"), replace(known, now=NOW + 81 * DAY))
+    assert "is not above 5" in refused(signed("ann", "bob", models=[]), known)
 
 
 def test_a_changed_statement_is_refused() -> None:
@@ -81,6 +92,7 @@ def test_a_changed_statement_is_refused() -> None:
         ({"group": "oslo"}, {}, "is for the group oslo, and this device is of lyon"),
         ({"not_after": NOW - 1}, {}, "has expired"),
         ({"not_after": NOW + 90 * DAY}, {}, "is to be good for longer than 90 days"),
+        ({"issued": NOW + 81 * DAY}, {}, "is to end before it begins"),
         ({"counter": 4}, {}, "is not above 4, which was taken before"),
         ({}, {"counter": 5}, "is not above 5, which was taken before"),
         ({}, {"newest_issued": NOW - DAY}, "was issued before the plan that this device obeys"),
