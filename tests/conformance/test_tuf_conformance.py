@@ -27,7 +27,7 @@ TESTS = 113  # in v2.4.0
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(not CHECKOUT, reason="TUF_CONFORMANCE names no checkout of the suite"),
     pytest.mark.skipif(shutil.which("faketime") is None, reason="the suite needs faketime"),
 ]
