@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_publ
 # The name below is the library's documented API; it re-exports it without saying so.
 # pyright: reportPrivateImportUsage=false
 from sprat_proto import approval, canonical
-from sprat_proto.approval import ApproverPolicy, PolicyError
+from sprat_proto.approval import Approver, ApproverPolicy, PolicyError
+from sprat_proto.signing import KeyFileError, check_public_pem
 from sprat_proto.trust import IMAGE, POLICY_PATH, Repository
 from tuf.api.metadata import Targets
 
@@ -47,6 +48,7 @@ from sprat_controller.trust.staging import Wanted
 trust = typer.Typer(help="Keys of the repositories: ceremonies and lint.", rich_markup_mode=None)
 policy = typer.Typer(help="Who must approve changes of which devices.", rich_markup_mode=None)
 FAST_FORWARD = "fast-forward"
+NOBODY = "nobody"
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The ceremony's folder.")]
 Pairs = list[str] | None
@@ -92,6 +94,13 @@ def hold(
     publisher: Annotated[
         Pairs, typer.Option(metavar="NAME=FILE.pub", help="A publisher's new key; repeatable.")
     ] = None,
+    offline_role: Annotated[
+        Pairs,
+        typer.Option(
+            metavar="NAME=FILE.pub",
+            help="All who may sign bundles for groups, 2 at a time; repeatable. Or: nobody.",
+        ),
+    ] = None,
     renew: Annotated[
         Pairs, typer.Option(metavar="REPOSITORY", help="Sign this root anew: image or director.")
     ] = None,
@@ -117,6 +126,7 @@ def hold(
             words.name(name, "a publisher's name"): read_public(file)
             for name, file in _files(publisher or [])
         },
+        offline=_people(offline_role) if offline_role else None,
         expires=_day(expires) if expires else None,
         after_fast_forward=emergency is not None,
     )
@@ -265,6 +275,29 @@ def _files(pairs: Sequence[str]) -> list[tuple[str, Path]]:
         if not (name and equals and file):
             raise words.wrong(f"expected NAME=FILE.pub, found {name + equals + file!r}")
     return [(name, Path(file)) for name, _, file in taken]
+
+
+def _people(given: Sequence[str]) -> list[Approver]:
+    """Return who is to speak to groups by bundle; none for `nobody`."""
+    if list(given) == [NOBODY]:
+        return []
+    return [
+        Approver(words.name(name, "a person's name"), _ed25519_pem(file))
+        for name, file in _files(given)
+    ]
+
+
+def _ed25519_pem(file: Path) -> str:
+    """Return a public key as statements are verified with; of another kind they cannot be.
+
+    Raises:
+        CliError: It is none.
+    """
+    read_public(file)  # says of a private key that it is one
+    try:
+        return check_public_pem(read_text(file, "public key"))
+    except KeyFileError as error:
+        raise CliError(f"the key {file}: {error}", Exit.REFUSED) from error
 
 
 def _name_of(file: Path) -> str:

@@ -15,6 +15,9 @@ from typing import Final
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Key
+from sprat_proto import bundle
+from sprat_proto.approval import Approver
+from sprat_proto.bundle import OfflineRole, RoleError
 from sprat_proto.trust import DIRECTOR, IMAGE, Repository, publisher_paths, publisher_role
 from tuf.api.metadata import DelegatedRole, Delegations, Root, TargetFile, Targets
 
@@ -23,6 +26,7 @@ from sprat_controller.trust.words import MetadataError, is_meant, name_of, named
 ROOT_LIFE: Final = timedelta(days=3 * 365)
 TARGETS_LIFE: Final = timedelta(days=365)
 HARDWARE_FIELD: Final = "hardware_ids"
+CUSTOM_FIELD: Final = "custom"
 # What people call the keys of a role, by repository; the online roles of one repository share one.
 GROUPS: Final[Mapping[str, tuple[Repository, tuple[str, ...]]]] = {
     "image-root": (IMAGE, ("root",)),
@@ -82,6 +86,7 @@ def next_root(
     *,
     replacements: Sequence[Replacement] = (),
     thresholds: Sequence[Threshold] = (),
+    offline: Sequence[Approver] | None = None,
     expires: datetime,
 ) -> Staged:
     """Return the root that follows `current`.
@@ -91,11 +96,13 @@ def next_root(
         current: The newest published one.
         replacements: Keys to take in for others.
         thresholds: New thresholds.
+        offline: Who may speak to groups by bundle from now on, two of them at a time; none: nobody;
+            None: as before. Of the director only.
         expires: When the new root expires.
 
     Raises:
         MetadataError: A key that is not there, a group of the other repository, a threshold that
-            the keys cannot meet.
+            the keys cannot meet, offline keys that are too few or not their own.
     """
     made = copy.deepcopy(current)
     made.version, made.expires = current.version + 1, expires
@@ -110,8 +117,41 @@ def next_root(
                 f"{repository} {role}: expected a threshold of 1 to {len(said.keyids)} (its keys),"
                 f" found {said.threshold}"
             )
+    if offline is not None:
+        _set_offline(made, offline)
     words = _root_in_words(repository, current, made, [one.group for one in replacements])
+    words += _offline_in_words(offline_role(current), offline_role(made))
     return Staged(repository, "root", made, tuple(words))
+
+
+def offline_role(root: Root) -> OfflineRole | None:
+    """Return whose word a root of the director lets count for groups; None: nobody's.
+
+    Raises:
+        MetadataError: It does not say it clearly.
+    """
+    try:
+        return bundle.role_of(root.unrecognized_fields.get(CUSTOM_FIELD))
+    except RoleError as error:
+        raise MetadataError(str(error)) from error
+
+
+def _set_offline(root: Root, people: Sequence[Approver]) -> None:
+    custom: dict[str, object] = dict(root.unrecognized_fields.get(CUSTOM_FIELD) or {})
+    custom.pop(bundle.ROLE_FIELD, None)
+    if people:
+        shared = [one.name for one in people if one.key.key_id in root.keys]
+        if shared:
+            raise MetadataError(
+                f"expected offline keys that are nothing else, found {shared[0]} among the keys of"
+                " the director's root: make a new one with `sprat keys generate`"
+            )
+        role = OfflineRole(list(people))
+        custom[bundle.ROLE_FIELD] = bundle.role_to_custom(role)
+    root.unrecognized_fields[CUSTOM_FIELD] = custom
+    if not custom:
+        del root.unrecognized_fields[CUSTOM_FIELD]
+    offline_role(root)  # as devices read it
 
 
 def _replace(repository: Repository, root: Root, one: Replacement) -> None:
@@ -249,6 +289,30 @@ def _root_in_words(
     words += [f"    {line}" for line in _signers_in_words(before, after)]
     words += [f"  {group}: {_CONSEQUENCES[group]}" for group in dict.fromkeys(groups)]
     return words
+
+
+def _offline_in_words(before: OfflineRole | None, after: OfflineRole | None) -> list[str]:
+    if before == after:
+        return []
+    words = [f"  offline: {_people(before)} -> {_people(after)}"]
+    if after is None:
+        return [*words, "  offline: no bundle for a group is taken in any more, only for a device"]
+    power = (
+        f"  offline: {after.threshold} of these may say by bundle, with no controller, what the"
+        f" devices of any group run, released models only, for {bundle.MAX_LIFE_S // 86400} days"
+    )
+    return [
+        *words,
+        power,
+        "  offline: their counters begin anew; approvals are asked for as before",
+    ]
+
+
+def _people(role: OfflineRole | None) -> str:
+    if role is None:
+        return "nobody"
+    names = ", ".join(f"{one.name} ({one.key.key_id[:12]})" for one in role.keys)
+    return f"{role.threshold} of {names}"
 
 
 def _signers_in_words(before: Root, after: Root) -> list[str]:

@@ -13,6 +13,7 @@ from datetime import datetime
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Key, Signer
+from sprat_proto.approval import Approver
 from sprat_proto.trust import (
     DIRECTOR,
     IMAGE,
@@ -50,6 +51,7 @@ class Wanted:
         roots: Repositories whose root is signed anew in any case, for its expiry.
         publishers: New keys of publishers, by name; their metadata is staged to be signed anew.
         policy: The new content of `policy/approvers.json`.
+        offline: Who may speak to groups by bundle; none: nobody; None: as before.
         expires: Of roots; None: in three years.
         after_fast_forward: Whether a thief drove versions up.
     """
@@ -59,6 +61,7 @@ class Wanted:
     roots: Sequence[Repository] = ()
     publishers: Mapping[str, Key] | None = None
     policy: bytes | None = None
+    offline: Sequence[Approver] | None = None
     expires: datetime | None = None
     after_fast_forward: bool = False
 
@@ -209,13 +212,16 @@ def _next_root(
 ) -> ceremony.Staged | None:
     replacements = [one for one in wanted.replacements if GROUPS[one.group][0] == name]
     thresholds = [one for one in wanted.thresholds if _repository_of(one.group) == name]
-    if not replacements and not thresholds and name not in wanted.roots:
+    offline = wanted.offline if name == DIRECTOR else None
+    is_renewed = name in wanted.roots or offline is not None
+    if not replacements and not thresholds and not is_renewed:
         return None
     return ceremony.next_root(
         name,
         _root(metadata),
         replacements=replacements,
         thresholds=thresholds,
+        offline=offline,
         expires=wanted.expires or now.replace(microsecond=0) + ROOT_LIFE,
     )
 

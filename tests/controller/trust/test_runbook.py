@@ -29,10 +29,11 @@ from sprat_controller.trust import ceremony, dry_run, repository
 from sprat_controller.trust.folder import TIMESTAMP, Metadata
 from sprat_controller.trust.repository import Upload
 from sprat_controller.trust.words import MetadataError, read, seal
-from sprat_proto import approval
+from sprat_proto import approval, bundle
 from sprat_proto.assignment import Assignment, Policy
+from sprat_proto.bundle import OfflineRole
 from sprat_proto.trust import DIRECTOR, IMAGE, Repository, manifest_path
-from tuf.api.metadata import MetaFile, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook-trust.md"
 SECTIONS = dict(
@@ -174,8 +175,8 @@ CEREMONIES = [name for name in SECTIONS if "sprat trust ceremony" in SECTIONS[na
 
 
 def test_the_runbook_has_every_ceremony() -> None:
-    assert len(CEREMONIES) == 7
-    assert len(SECTIONS) == 9
+    assert len(CEREMONIES) == 8
+    assert len(SECTIONS) == 10
 
 
 @pytest.mark.parametrize("section", CEREMONIES)
@@ -196,7 +197,7 @@ def test_the_whole_runbook_goes_through_on_one_controller(world: World) -> None:
             world.play(section)
     world.refresh(before)
     assert len(world.current().versions("root")) == 5
-    assert len(world.current(DIRECTOR).versions("root")) == 4
+    assert len(world.current(DIRECTOR).versions("root")) == 5
 
 
 def test_the_plan_is_said_in_words(world: World) -> None:
@@ -208,6 +209,47 @@ def test_the_plan_is_said_in_words(world: World) -> None:
     assert "2 of the new keys: image-root-1" in plan
     assert "signatures that are needed:" in plan
     assert (world.folder / "stick" / "staged" / "plan.txt").exists()
+
+
+OFFLINE = "Who may sign bundles for groups"
+
+
+def offline_role(world: World) -> OfflineRole | None:
+    root = read(world.current(DIRECTOR).newest("root")[1], Root, "root").signed
+    return bundle.role_of(root.unrecognized_fields.get("custom"))
+
+
+def test_a_new_controller_names_nobody_who_speaks_to_groups(world: World) -> None:
+    assert offline_role(world) is None
+
+
+def test_two_people_are_named_who_speak_to_groups_offline(world: World) -> None:
+    said = world.play(OFFLINE)
+    role = offline_role(world)
+    assert role is not None
+    assert role.threshold == 2
+    pems = {
+        load_key(world.key_folder / f"offline-{number}.pem", None).public_pem for number in (1, 2)
+    }
+    assert {one.public_pem for one in role.keys} == pems
+    plan = next(one for one in said if "director root: version 1 -> 2" in one.output).output
+    assert re.search(r"offline: nobody -> 2 of ann \(\w{12}\), bob \(\w{12}\)", plan)
+    assert "for 90 days" in plan
+
+
+def test_who_speaks_to_groups_stays_until_a_ceremony_says_nobody(world: World) -> None:
+    world.play(OFFLINE)
+    role = offline_role(world)
+    world.play("The yearly renewal of the roots")
+    assert offline_role(world) == role
+    signing = [line for line in SECTIONS[OFFLINE].splitlines()[4:] if line]
+    world.run("sprat trust fetch $STICK")
+    said = world.run("sprat trust ceremony $STICK --offline-role nobody")
+    assert said is not None
+    assert "-> nobody" in said.output
+    for line in signing:
+        world.run(line)
+    assert offline_role(world) is None
 
 
 def test_nothing_is_published_before_all_have_signed(world: World) -> None:
@@ -245,6 +287,19 @@ def test_a_root_whose_key_the_signer_does_not_use_is_refused(world: World) -> No
         ("--emergency fast-forward --renew image", 6, "only a new online key undoes it"),
         ("--emergency fire --renew image", 64, "expected --emergency fast-forward"),
         ("--publisher acme", 64, "expected NAME=FILE.pub"),
+        ("--offline-role ann", 64, "expected NAME=FILE.pub"),
+        ("--offline-role ann=$KEYS/acme.pem", 1, "is a private key"),
+        ("--offline-role ann=$KEYS/acme.pub", 6, "no higher threshold than keys"),
+        (
+            "--offline-role ann=$KEYS/acme.pub --offline-role bob=$KEYS/acme.pub",
+            6,
+            "expected each offline key and each name once",
+        ),
+        (
+            "--offline-role ann=$KEYS/acme.pub --offline-role bob=$KEYS/director-root-1.pub",
+            6,
+            "expected offline keys that are nothing else, found bob",
+        ),
         ("--replace image-root-1=$KEYS/acme.pem", 1, "is a private key"),
         ("", 6, "expected something to change"),
     ],
