@@ -130,7 +130,9 @@ class Agent:
         self._retreat = Retreat(self._ledger, self._registry, self._workers, crashes)
         now = self._trust.director.now
         self._ageing = Ageing(self._ledger, self._workers, self._journal, now)
-        self._effects = Effects(self._registry, self._workers, self._ledger, now=now)
+        self._effects = Effects(
+            self._registry, self._workers, self._ledger, crashes=crashes, now=now
+        )
         self._intake = Intake(
             identity.device_id,
             identity.group,

@@ -17,6 +17,7 @@ from sprat_agent.audit.journal import Journal
 from sprat_agent.state import State
 from sprat_agent.sync import phases
 from sprat_agent.sync.apply import Effects
+from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
@@ -186,10 +187,12 @@ class Device:
         self.outbox = Outbox(self.state)
         self.ledger = Ledger(self.state, self.journal, self.outbox, lambda: NOW)
         self.workers = MemoryWorkers(disk)
+        self.crashes = CrashRows(self.state)
         self.effects = Effects(
             DiskRegistry(disk),
             self.workers,
             self.ledger,
+            crashes=self.crashes,
             now=lambda: self.now,
             watch_slice_s=watch_slice_s,
         )

@@ -18,6 +18,7 @@ from sprat_agent.registry.trust import Past
 from sprat_agent.state import State
 from sprat_agent.sync import phases
 from sprat_agent.sync.apply import Effects
+from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
@@ -149,7 +150,9 @@ class Site:
             for one in ledger.committed().values():
                 installed = await registry.open_installed(one.wanted, one.context)
                 await workers.load_committed(installed.loadable)
-            effects = Effects(registry, workers, ledger, now=trust.director.now)
+            effects = Effects(
+                registry, workers, ledger, crashes=CrashRows(state), now=trust.director.now
+            )
             executor = Executor(
                 ledger,
                 outbox,

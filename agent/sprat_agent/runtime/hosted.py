@@ -55,6 +55,11 @@ class HostedModel:
         return self.worker is not None and self.worker.is_ready
 
     @property
+    def has_crashed(self) -> bool:
+        """Its worker is gone, and we did not end it."""
+        return self.worker is not None and self.worker.has_crashed
+
+    @property
     def pid(self) -> int | None:
         """The worker's process id."""
         return self.worker.pid if self.worker else None

@@ -150,6 +150,11 @@ class WorkerProcess:
         return self.slots > 0 and not self._is_ended and not self.died.done()
 
     @property
+    def has_crashed(self) -> bool:
+        """It is gone, and was not ended."""
+        return self.died.done() and not self._is_ended
+
+    @property
     def free(self) -> int:
         """How many more requests it can answer at once now."""
         return self.slots - len(self._asks) if self.is_ready else 0

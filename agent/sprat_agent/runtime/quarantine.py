@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from sprat_proto.states import ReasonCode
 
-from sprat_agent.sync.ports import ExecutionError, Loadable
+from sprat_agent.sync.ports import ExecutionError
 
 MAX_CRASHES: Final = 3
 
@@ -32,15 +32,15 @@ def is_quarantined(crashes: int) -> bool:
     return crashes >= MAX_CRASHES
 
 
-def refuse_quarantined(loadable: Loadable, crashes: Crashes) -> None:
-    """Refuse to load what has crashed too often.
+def refuse_quarantined(name: str, digest: str, crashes: Crashes) -> None:
+    """Refuse to have to do with what has crashed too often.
 
     Raises:
         ExecutionError: QUARANTINED.
     """
-    count = crashes.count(loadable.digest)
+    count = crashes.count(digest)
     if is_quarantined(count):
-        raise quarantined(loadable.name, count)
+        raise quarantined(name, count)
 
 
 def quarantined(name: str, count: int) -> ExecutionError:

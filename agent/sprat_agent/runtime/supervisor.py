@@ -88,16 +88,16 @@ class Supervisor:
 
         If it cannot be loaded and nothing else answered, it stays there, broken, for `status`.
         """
-        refuse_quarantined(loadable, self._crashes)
         alias = self._alias(loadable.alias)
         async with alias.changing:
+            self._refuse_quarantined(alias, loadable)
             if _is_ready(alias.candidate, loadable):
                 self._promote(alias)
                 return
             await self._drop_candidate(alias)
             if _is_ready(alias.committed, loadable):
                 return
-            if alias.committed and alias.committed.loadable.digest == loadable.digest:
+            if alias.committed and _is_replaced(alias.committed, loadable):
                 await self._end(alias.committed)
                 alias.committed = None
             if alias.committed:
@@ -108,7 +108,7 @@ class Supervisor:
 
     async def load_candidate(self, loadable: Loadable) -> None:
         """Load `loadable` to be proved; see `Workers`."""
-        refuse_quarantined(loadable, self._crashes)
+        refuse_quarantined(loadable.name, loadable.digest, self._crashes)
         alias = self._alias(loadable.alias)
         async with alias.changing:
             if _is_ready(alias.candidate, loadable):
@@ -235,6 +235,17 @@ class Supervisor:
 
     # Steps, under the alias's lock
 
+    def _refuse_quarantined(self, alias: ServedAlias, loadable: Loadable) -> None:
+        """Refuse what crashed too often; where nothing else is committed, the alias says so."""
+        try:
+            refuse_quarantined(loadable.name, loadable.digest, self._crashes)
+        except ExecutionError as error:
+            if alias.committed is None:
+                alias.committed = self._host(alias, loadable)
+                alias.committed.trouble = error.message
+                alias.is_broken = alias.committed.is_given_up = True
+            raise
+
     async def _load_first(self, alias: ServedAlias, loadable: Loadable) -> None:
         """Load where nothing is committed."""
         hosted = self._host(alias, loadable)
@@ -289,6 +300,8 @@ class Supervisor:
 
     async def _drop_candidate(self, alias: ServedAlias) -> None:
         if alias.candidate:
+            if alias.candidate.has_crashed:
+                await self._watchers.wait([alias.candidate])  # until that is counted
             await self._end(alias.candidate)
             alias.candidate = None
             alias.set_share(0)
@@ -427,6 +440,11 @@ def _nothing(_alias: str) -> None:
 
 def _is_ready(hosted: HostedModel | None, loadable: Loadable) -> bool:
     return hosted is not None and hosted.is_ready and hosted.loadable.digest == loadable.digest
+
+
+def _is_replaced(committed: HostedModel, loadable: Loadable) -> bool:
+    """Tell whether there is no sense in keeping it until `loadable` is in memory."""
+    return committed.is_given_up or committed.loadable.digest == loadable.digest
 
 
 def _candidate_of(alias: ServedAlias) -> HostedModel:

@@ -13,6 +13,7 @@ from typing import Final, assert_never
 from sprat_proto.states import ExecutionState, ReasonCode, Step
 from sprat_proto.trust import custom_of
 
+from sprat_agent.runtime.quarantine import Crashes, refuse_quarantined
 from sprat_agent.sync import freshness, plan
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.plan import Execution
@@ -37,6 +38,7 @@ class Effects:
         workers: Workers,
         ledger: Ledger,
         *,
+        crashes: Crashes,
         now: Callable[[], datetime],
         watch_slice_s: int = WATCH_SLICE_S,
     ) -> None:
@@ -46,9 +48,11 @@ class Effects:
             registry: Where models come from.
             workers: Where they run.
             ledger: What is assigned and how far it came.
+            crashes: What is in quarantine, of which nothing is fetched.
             now: The time by which the plan's expiry is judged.
             watch_slice_s: See `WATCH_SLICE_S`.
         """
+        self._crashes = crashes
         self._now = now
         self._registry = registry
         self._workers = workers
@@ -71,6 +75,7 @@ class Effects:
                 # Stations: they are reported, and hold nothing back while there are no windows.
                 return
             case Step.DOWNLOADING:
+                refuse_quarantined(wanted.name, wanted.digest, self._crashes)
                 self._require_fresh_plan(execution)
                 await self._registry.download(wanted)
             case Step.VERIFYING:

@@ -289,6 +289,22 @@ async def test_a_release_that_is_too_old_is_refused_and_one_that_ran_here_is_not
     device.close()
 
 
+async def test_what_is_in_quarantine_is_refused_before_a_byte_is_fetched(tmp_path: Path) -> None:
+    disk = disk_with(OLD, NEW)
+    await device_running_old(tmp_path, disk)
+    device = Device(tmp_path, disk)
+    for _ in range(3):
+        device.crashes.note(NEW.digest)
+    device.assign(assigned(2, [NEW.wanted("e-new")]))
+    await device.live()
+    assert device.phase("e-new") is ExecutionState.FAILED
+    assert device.reason("e-new")["code"] == "QUARANTINED"
+    assert device.reason("e-new")["found"] == "3 crashes"
+    assert disk.fetched == disk.installed == {OLD.digest}
+    assert device.answers() == OLD.digest
+    device.close()
+
+
 async def test_what_runs_already_succeeds_without_being_run_again(tmp_path: Path) -> None:
     disk = disk_with(OLD)
     await device_running_old(tmp_path, disk)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 from simulators import models, scripted_worker, signed
@@ -25,7 +27,7 @@ from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.plan import Committed, Execution, Held
-from sprat_agent.sync.ports import Installed, Loadable, Registry
+from sprat_agent.sync.ports import ExecutionError, Installed, Loadable, Registry
 from sprat_agent.sync.retreat import Retreat
 from sprat_proto.assignment import AssignedModel
 from sprat_proto.states import Step
@@ -98,6 +100,11 @@ class Device:
     def _count(self) -> None:
         self.returned += 1
 
+    def returns(self) -> list[dict[str, Any]]:
+        """Return the audit records of going back."""
+        records = [json.loads(one.body) for one in self.journal.batch(1000, 1 << 20)]
+        return [one for one in records if one["tag"] == "agent:alias:returned"]
+
     def commit(self, release: str) -> None:
         one = self.loadables[release]
         execution = Execution(f"run-{release}", wanted(release, one.digest), 256, Step.COMMITTING)
@@ -148,6 +155,13 @@ async def test_t46_a_release_that_crashes_gives_way_to_the_one_before(device: De
     assert [one.loadable.release for one in device.supervisor.running()] == ["1.0.0"]
     assert device.ledger.committed()["assistant"].wanted.release == "1.0.0"
     assert "agent:model:quarantined" in device.tags
+    (record,) = device.returns()
+    assert record["subject"] == "alias/assistant"
+    assert record["detail"] == {
+        "from": device.loadables["2.0.0"].digest,
+        "to": device.loadables["1.0.0"].digest,
+        "release": "1.0.0",
+    }
     looking.cancel()
 
 
@@ -169,9 +183,14 @@ async def test_where_there_is_nothing_to_go_back_to_the_alias_says_why(device: D
     for release in ("1.0.0", "2.0.0"):
         for _ in range(3):
             device.crashes.note(device.loadables[release].digest)
+    with pytest.raises(ExecutionError):  # as at the agent's start
+        await device.supervisor.load_committed(device.loadables["2.0.0"])
     await device.retreat.look()
     assert device.returned == 0
     assert device.ledger.committed()["assistant"].wanted.release == "2.0.0"
+    (status,) = device.supervisor.statuses()
+    assert not status.can_answer
+    assert "tiny@2.0.0+f32 crashed 3 times on this device" in status.reason
 
 
 @pytest.mark.parametrize(
