@@ -16,7 +16,8 @@ What keeps an old stick from taking a device back. A named device's plan is dire
 its 7 days, its version floor and its assignment version. A group's statement is signed by the
 director's `offline` keys (named in its root's custom field, offline, a threshold of them), and is
 refused when it is past `not_after` (at most 90 days), when its `counter` is not above the last one
-taken under these keys, or when it was `issued` before the newest plan that the device obeyed.
+taken under these keys, or when it was `issued` before the newest plan that the device obeyed. In
+turn, a plan that was issued before the newest statement is refused: the later word counts.
 Image metadata may not go below its floors, and no release below its counter, either way.
 """
 
@@ -88,7 +89,9 @@ class OfflineStatement(Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: Literal[1]
     group: Name
-    counter: Annotated[int, Meta(ge=1, le=1 << 53)]  # rises with each statement for the group
+    # Rises with each statement for the group; a device reports it as its assignment's version, so
+    # that a controller that hears of it issues one above.
+    counter: Annotated[int, Meta(ge=1, le=1 << 52)]
     issued: _Moment
     not_after: _Moment
     models: Annotated[list[AssignedModel], Meta(max_length=64)]

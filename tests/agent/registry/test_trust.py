@@ -8,7 +8,14 @@ import msgspec
 import pytest
 from simulators.signed import Release, release
 from sprat_agent.registry.named import Named
-from sprat_agent.registry.trust import Past, check_both, check_manifest, check_released, check_same
+from sprat_agent.registry.trust import (
+    Past,
+    check_both,
+    check_manifest,
+    check_released,
+    check_same,
+    check_stated,
+)
 from sprat_agent.sync.ports import ExecutionError
 from sprat_proto import manifest
 from sprat_proto.states import ReasonCode
@@ -102,6 +109,15 @@ def test_an_older_release_is_refused_unless_it_ran_here() -> None:
     )
     ran = Past(2, was_proved=True)
     assert check_both(ONE.wanted("e"), named(ONE), named(ONE), HERE, ran)
+
+
+def test_under_a_statement_only_what_it_names_exactly_is_obeyed() -> None:
+    wanted, past = ONE.wanted("e1"), Past(0, was_proved=False)
+    assert check_stated(wanted, [wanted], named(ONE), "cpu-x86_64", past) == named(ONE)
+    for stated in ([], [ONE.wanted("e2")], [ONE.wanted("e1", run_until=1)]):
+        with pytest.raises(ExecutionError) as caught:
+            check_stated(wanted, stated, named(ONE), "cpu-x86_64", past)
+        assert caught.value.code is ReasonCode.REPOSITORIES_DISAGREE
 
 
 def test_the_manifest_is_the_assigned_one_and_says_what_was_released() -> None:
