@@ -19,6 +19,7 @@ import llama_cpp
 import llama_cpp.llama_chat_format as chat_format
 
 from sprat_agent.runtime.engine import EngineError, Finished, Generation
+from sprat_agent.runtime.rendering import MAX_PROMPT, bounded
 from sprat_agent.runtime.stops import StopFilter
 from sprat_agent.runtime.wire import Chat, Load
 
@@ -138,12 +139,19 @@ class LlamaModel:
                 "expected a chat template in the release's manifest, found none: messages cannot be"
                 " put to this model; publish it with --chat-template",
             )
+        template = self._template
         try:
-            text = self._template(messages=messages).prompt
+            text = bounded(lambda: template(messages=messages).prompt)
         except Exception as error:
             # A template is a program and may raise anything.
             message = f"the release's chat template refuses these messages: {error}"
             raise EngineError("messages_refused", message) from error
+        if len(text) > MAX_PROMPT:
+            raise EngineError(
+                "messages_refused",
+                f"expected a prompt of at most {MAX_PROMPT} characters from the release's chat"
+                f" template, found {len(text)}",
+            )
         tokens = llama.tokenize(text.encode(), add_bos=False, special=True)
         if not tokens:
             raise EngineError("messages_refused", "expected some text to answer, found none")
@@ -218,19 +226,23 @@ def _template(llama: llama_cpp.Llama, signed: str) -> chat_format.Jinja2ChatForm
     """Return the signed chat template, compiled in jinja2's sandbox; None if there is none.
 
     Raises:
-        EngineError: It is not Jinja.
+        EngineError: It is not Jinja, or takes too much to compile.
     """
     if not signed:
         return None
     vocabulary: Any = llama_cpp.llama_model_get_vocab(llama.model)
+    bos = _text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary))
+    eos = _text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary))
     try:
-        return chat_format.Jinja2ChatFormatter(
-            template=signed,
-            bos_token=_text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary)),
-            eos_token=_text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary)),
+        return bounded(
+            lambda: chat_format.Jinja2ChatFormatter(template=signed, bos_token=bos, eos_token=eos)
         )
     except jinja2.TemplateError as error:
         message = f"the release's chat template is not Jinja: {error}"
+        raise EngineError("load_failed", message) from error
+    except Exception as error:
+        # Jinja computes constants, and Python refuses what is nested too deep.
+        message = f"the release's chat template cannot be compiled: {error}"
         raise EngineError("load_failed", message) from error
 
 

@@ -140,6 +140,39 @@ def test_a_signed_template_stays_in_its_sandbox(model_files: list[Path], escape:
     model.close()
 
 
+@pytest.mark.parametrize(
+    ("endless", "why"),
+    [
+        ("{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3, "more than 1 s"),
+        ("{{ messages[0].content * 2000000000 }}", "more than 256 MiB"),
+        ("{{ messages[0].content * 999999 }}", "at most 4194304 characters"),
+    ],
+)
+def test_a_signed_template_that_takes_too_much_costs_its_request_only(
+    model_files: list[Path], endless: str, why: str
+) -> None:
+    model = LlamaModel()
+    template = "{% if messages[0].content == 'Hello' %}" + endless + "{% endif %}fine"
+    model.load(Load(str(model_files[0]), CONTEXT, 1, template))
+    with pytest.raises(EngineError, match=why) as caught:
+        ask(model, chat())
+    assert caught.value.code == "messages_refused"
+    assert ask(model, chat("Another"))[1].prompt_tokens == len("fine")
+    model.close()
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    ["{% if 1 %}" * 200 + "{% endif %}" * 200, "{{ " + "(" * 9999],
+)
+def test_a_signed_template_that_cannot_be_compiled_is_refused_at_the_load(
+    model_files: list[Path], heavy: str
+) -> None:
+    with pytest.raises(EngineError, match="chat template") as caught:
+        LlamaModel().load(Load(str(model_files[0]), CONTEXT, 1, heavy))
+    assert caught.value.code == "load_failed"
+
+
 def test_a_context_longer_than_the_model_was_trained_for_is_cut(model_files: list[Path]) -> None:
     model = LlamaModel()
     assert model.load(Load(str(model_files[0]), 4096, 1, TEMPLATE)) == models.Shape().context

@@ -1,0 +1,63 @@
+"""A signed chat template is a program: it may take so much time and memory and no more."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Callable
+
+import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from sprat_agent.runtime import rendering
+from sprat_agent.runtime.rendering import OverrunError, bounded
+
+
+def rendered(template: str) -> Callable[[], str]:
+    made = ImmutableSandboxedEnvironment().from_string(template)
+    return lambda: made.render(messages=["a", "b"])
+
+
+def test_what_stays_within_bounds_is_returned() -> None:
+    assert bounded(rendered("{% for one in messages %}<{{ one }}>{% endfor %}")) == "<a><b>"
+
+
+def test_what_fails_by_itself_fails_as_it_did() -> None:
+    with pytest.raises(ZeroDivisionError):
+        bounded(rendered("{{ 1 // (messages | length - 2) }}"))
+
+
+def test_loops_end_after_a_second_of_processor_time() -> None:
+    many = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    with pytest.raises(OverrunError, match="more than 1 s"):
+        bounded(rendered(many))
+    # Nothing is left behind that would end what this thread does next.
+    assert bounded(rendered("{{ messages | length }}")) == "2"
+    assert not [one for one in threading.enumerate() if one.name == "template watch"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[0] * 2000000000 }}",
+        "{{ '%02000000000d' % (messages | length) }}",
+        "{% set n = namespace(x='12') %}{% for a in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% for a in range(99999) %}{{ messages[0] * 99999 }}{% endfor %}",
+    ],
+)
+def test_memory_ends_before_the_devices_does(template: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(OverrunError, match="more than 256 MiB"):
+        bounded(rendered(template))
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_a_lower_limit_of_the_worker_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "MEMORY_BYTES", 1 << 50)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    lower = 1 << 40
+    resource.setrlimit(resource.RLIMIT_AS, (lower, before[1]))
+    try:
+        within = bounded(lambda: resource.getrlimit(resource.RLIMIT_AS)[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert within == lower
