@@ -12,15 +12,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sprat_proto.gguf_header import GgufFile, ModelFileError, Tensor, read
+from sprat_proto.gguf_header import Array, GgufFile, ModelFileError, Tensor, read
+from sprat_proto.gguf_vocabulary import BYTES
 from sprat_proto.manifest import Facts
 
 __all__ = ["ARCHITECTURES", "GgufFile", "ModelFileError", "Tensor", "check", "facts", "read"]
 
 ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3", "gemma3", "phi3"})
 
+# Of llama.cpp's tokenizers those that models of these architectures have; two of the others end or
+# hang its process on a vocabulary that is not theirs.
+TOKENIZERS: Final = frozenset({"gpt2", "llama"})
+_SENTENCEPIECE: Final = "llama"
+
 MAX_BLOCKS: Final = 512  # llama.cpp keeps arrays of this length
+MAX_EXPERTS: Final = 512  # as above
+# llama.cpp ends its process on other scalings, and on values of these keys that do not belong to
+# these architectures.
+_ROPE_SCALINGS: Final = frozenset({"none", "linear", "yarn", "longrope"})
+_MAX_WINDOW: Final = 1 << 22  # as long as the longest context
+_MAX_PATTERN: Final = 64  # one block in so many looks further than the window
+_EVEN_HEADS: Final = frozenset({"qwen2", "phi3"})  # whose heads share the embedding equally
+_WHOLE_ROPE: Final = frozenset({"qwen2"})  # whose heads are turned whole
+_FOREIGN: Final = ("expert_group_count", "expert_group_used_count", "nextn_predict_layers")
 _NO_TOKEN: Final = 0xFFFFFFFF
+_HIGHEST_TOKEN_TYPE: Final = 6
 # `<architecture>.<key>`: the highest value that makes sense.
 _RANGES: Final[Mapping[str, int]] = {
     "block_count": MAX_BLOCKS,
@@ -46,7 +62,11 @@ def check(path: Path) -> GgufFile:
     fault = (
         _fault_of_architecture(file)
         or _fault_of_ranges(file)
+        or _fault_of_attention(file)
+        or _fault_of_experts(file)
+        or _fault_of_foreign_keys(file)
         or _fault_of_vocabulary(file)
+        or _fault_of_tokens(file)
         or _fault_of_tensors(file)
     )
     if fault:
@@ -114,12 +134,68 @@ def _fault_of_ranges(file: GgufFile) -> str | None:
     return None
 
 
+def _fault_of_attention(file: GgufFile) -> str | None:
+    """Judge what llama.cpp asserts while it builds the graph, when no error can be returned."""
+    architecture = file.architecture
+    share = (file.of_architecture("embedding_length") or 0) // (
+        file.of_architecture("attention.head_count") or 1
+    )
+    key_length = file.of_architecture("attention.key_length") or share
+    value_length = file.of_architecture("attention.value_length") or share
+    if architecture in _EVEN_HEADS and not key_length == value_length == share:
+        return f"expected keys and values of {share}, found {key_length} and {value_length}"
+    turned = file.of_architecture("rope.dimension_count")
+    lowest = key_length if architecture in _WHOLE_ROPE else 0
+    if turned is not None and not lowest <= turned <= key_length:
+        return f"expected RoPE to turn {lowest} to {key_length} dimensions, found {turned}"
+    window = file.of_architecture("attention.sliding_window") or 0
+    if not 0 <= window <= _MAX_WINDOW:
+        return f"expected a sliding window of at most {_MAX_WINDOW}, found {window}"
+    pattern = file.of_architecture("attention.sliding_window_pattern")
+    if pattern is not None and not 1 < pattern <= _MAX_PATTERN:
+        return f"expected a sliding window pattern of 2 to {_MAX_PATTERN}, found {pattern}"
+    return None
+
+
+def _fault_of_experts(file: GgufFile) -> str | None:
+    listed = next(
+        (key for key in file.arrays if key.startswith(f"{file.architecture}.expert_")), ""
+    )
+    if listed:
+        return f"expected a number for {listed}, found an array"
+    count = file.of_architecture("expert_count") or 0
+    used = file.of_architecture("expert_used_count") or 0
+    if not 0 <= count <= MAX_EXPERTS:
+        return f"expected up to {MAX_EXPERTS} experts, found {count}"
+    if not 0 <= used <= count or (count and not used):
+        return f"expected some of {count} experts to be used at once, found {used}"
+    return None
+
+
+def _fault_of_foreign_keys(file: GgufFile) -> str | None:
+    for key in _FOREIGN:
+        value = file.metadata.get(f"{file.architecture}.{key}", 0)
+        if value != 0:
+            return f"expected no {key} for the architecture {file.architecture}, found {value!r}"[
+                :200
+            ]
+    scaling = file.metadata.get(f"{file.architecture}.rope.scaling.type", "none")
+    if scaling not in _ROPE_SCALINGS:
+        allowed = ", ".join(sorted(_ROPE_SCALINGS))
+        return f"expected a RoPE scaling of {allowed}, found {scaling!r}"[:200]
+    return None
+
+
 def _fault_of_vocabulary(file: GgufFile) -> str | None:
     tokens = file.arrays.get("tokenizer.ggml.tokens")
     if tokens is None or not tokens.count:
         return "expected a vocabulary (tokenizer.ggml.tokens), found none"
-    if not isinstance(file.metadata.get("tokenizer.ggml.model"), str):
-        return "expected the kind of tokenizer (tokenizer.ggml.model), found none"
+    tokenizer = file.metadata.get("tokenizer.ggml.model")
+    if tokenizer not in TOKENIZERS:
+        allowed = ", ".join(sorted(TOKENIZERS))
+        return f"expected a tokenizer (tokenizer.ggml.model) of {allowed}, found {tokenizer!r}"[
+            :200
+        ]
     for key in ("tokenizer.ggml.scores", "tokenizer.ggml.token_type"):
         array = file.arrays.get(key)
         if array is not None and array.count != tokens.count:
@@ -129,6 +205,32 @@ def _fault_of_vocabulary(file: GgufFile) -> str | None:
             continue
         if type(value) is not int or not 0 <= value < tokens.count:
             return f"expected {key} below {tokens.count}, found {value!r}"[:200]
+    return None
+
+
+def _fault_of_tokens(file: GgufFile) -> str | None:
+    vocabulary, none = file.vocabulary, Array(kind=0, count=0)
+    types = file.arrays.get("tokenizer.ggml.token_type", none)
+    if types.lowest < 0 or types.highest > _HIGHEST_TOKEN_TYPE:
+        return (
+            f"expected token types from 0 to {_HIGHEST_TOKEN_TYPE},"
+            f" found {types.lowest} to {types.highest}"
+        )
+    suppressed = file.arrays.get("tokenizer.ggml.suppress_tokens", none)
+    count = file.arrays["tokenizer.ggml.tokens"].count
+    if suppressed.lowest < 0 or suppressed.highest >= count:
+        return (
+            f"expected suppressed tokens below {count},"
+            f" found {suppressed.lowest} to {suppressed.highest}"
+        )
+    if not vocabulary.is_distinct:
+        return "expected each token of the vocabulary once, found one twice"
+    if not vocabulary.byte_typed <= vocabulary.byte_tokens:
+        return "expected tokens of the type byte to be called <0x00> to <0xFF>, found another name"
+    is_sentencepiece = file.metadata["tokenizer.ggml.model"] == _SENTENCEPIECE
+    if is_sentencepiece and len(vocabulary.byte_tokens) != BYTES:
+        found = len(vocabulary.byte_tokens)
+        return f"expected a token for each of {BYTES} bytes (<0x00> to <0xFF>), found {found}"
     return None
 
 

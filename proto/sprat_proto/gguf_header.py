@@ -13,10 +13,14 @@ from __future__ import annotations
 import math
 import os
 import struct
+import sys
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
+
+from sprat_proto.gguf_vocabulary import Vocabulary, VocabularyReader
 
 MAX_KEYS: Final = 4096
 MAX_TENSORS: Final = 16384  # 512 blocks of up to 32 tensors
@@ -26,6 +30,7 @@ MAX_NAME_BYTES: Final = 63  # ggml keeps 64 with the final zero
 MAX_STRING_BYTES: Final = 64 << 10
 MAX_KEPT_BYTES: Final = 4 << 20  # all metadata strings together
 MAX_ARRAY: Final = 2_000_000
+MAX_TOKENS: Final = 1 << 20  # the largest vocabulary in use has 262,144
 MAX_DIMENSION: Final = 1 << 40
 MAX_ELEMENTS: Final = 1 << 46  # of 4 bytes each they fit `manifest.Size`
 
@@ -80,12 +85,18 @@ TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
 _ALIGNMENTS: Final = (8, 16, 32, 64, 128, 256, 4096)
 # What the native loader takes for granted: the types of these values, and of arrays' elements.
 _KINDS: Final[Mapping[str, int]] = {"general.alignment": _U32, "general.architecture": _STRING}
+_TOKENS: Final = "tokenizer.ggml.tokens"
+_TYPES: Final = "tokenizer.ggml.token_type"
+_SUPPRESSED: Final = "tokenizer.ggml.suppress_tokens"
 _ARRAY_KINDS: Final[Mapping[str, int]] = {
-    "tokenizer.ggml.tokens": _STRING,
+    _TOKENS: _STRING,
     "tokenizer.ggml.merges": _STRING,
     "tokenizer.ggml.scores": _F32,
-    "tokenizer.ggml.token_type": _I32,
+    _TYPES: _I32,
+    _SUPPRESSED: _I32,
 }
+# Numbers that the native loader uses as they are, so they are looked at.
+_SEEN: Final = frozenset({_TYPES, _SUPPRESSED})
 
 
 class ModelFileError(ValueError):
@@ -98,6 +109,8 @@ class Array:
 
     kind: int
     count: int
+    lowest: int = 0  # of token types and ids; else 0
+    highest: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,7 @@ class GgufFile:
     metadata: Mapping[str, Scalar]
     arrays: Mapping[str, Array]
     tensors: tuple[Tensor, ...]
+    vocabulary: Vocabulary
     data_start: int
     size: int
 
@@ -163,6 +177,7 @@ class _Header:
         self._kept = 0
         self._metadata: dict[str, Scalar] = {}
         self._arrays: dict[str, Array] = {}
+        self._vocabulary = VocabularyReader()
 
     def read(self) -> GgufFile:
         if self._take(4) != b"GGUF":
@@ -183,7 +198,8 @@ class _Header:
         key = self._string(MAX_KEY_BYTES, "metadata key")
         if not _is_key(key) or key in self._metadata or key in self._arrays:
             raise self._error(
-                f"expected metadata keys of letters, digits and ._- that occur once, found {key!r}"
+                "expected metadata keys of letters, digits and ._- that occur once,"
+                f" found {key[:64]!r}"
             )
         kind = self._u32()
         if kind != _KINDS.get(key, kind):
@@ -212,17 +228,30 @@ class _Header:
 
     def _array(self, key: str) -> Array:
         kind, count = self._u32(), self._u64()
-        if count > MAX_ARRAY:
-            raise self._error(f"expected at most {MAX_ARRAY} elements in {key}, found {count}")
+        limit = MAX_TOKENS if key in {_TOKENS, _TYPES} else MAX_ARRAY
+        if count > limit:
+            raise self._error(f"expected at most {limit} elements in {key}, found {count}")
         wanted = _ARRAY_KINDS.get(key, kind)
         if kind != wanted or (kind != _STRING and kind not in _SCALARS):
             raise self._error(f"expected a valid element type in {key}, found {kind}")
+        if key in _SEEN:
+            return self._seen(key, kind, count)
         if kind == _STRING:
+            take = self._vocabulary.take_token if key == _TOKENS else _ignore
             for _ in range(count):
-                self._string(MAX_STRING_BYTES, f"element of {key}")
+                take(self._string(MAX_STRING_BYTES, f"element of {key}"))
         else:
             self._skip(count * _SCALARS[kind].size)
         return Array(kind, count)
+
+    def _seen(self, key: str, kind: int, count: int) -> Array:
+        numbers = array("i")  # 32 bits wherever Python runs
+        numbers.frombytes(self._take(count * numbers.itemsize))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        if key == _TYPES:
+            self._vocabulary.take_types(numbers)
+        return Array(kind, count, min(numbers, default=0), max(numbers, default=0))
 
     def _read_tensors(self, count: int) -> GgufFile:
         alignment = self._metadata.get("general.alignment", 32)
@@ -243,7 +272,14 @@ class _Header:
                 f"expected {start + last.offset + last.size} bytes (the header's tensors),"
                 f" found {self._size}: the file is cut off"
             )
-        return GgufFile(self._metadata, self._arrays, tuple(tensors.values()), start, self._size)
+        return GgufFile(
+            self._metadata,
+            self._arrays,
+            tuple(tensors.values()),
+            self._vocabulary.result(),
+            start,
+            self._size,
+        )
 
     def _tensor(self, *, expected_offset: int) -> Tensor:
         name = self._string(MAX_NAME_BYTES, "tensor name")
@@ -304,6 +340,10 @@ class _Header:
 
     def _error(self, text: str) -> ModelFileError:
         return ModelFileError(f"model file {self._name}: {text}")
+
+
+def _ignore(_text: str) -> None:
+    """Nothing is asked of this element but its form."""
 
 
 def _is_key(text: str) -> bool:

@@ -11,6 +11,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from sprat_agent.runtime import rendering
 from sprat_agent.runtime.rendering import OverrunError, bounded
 
+DOUBLING = (
+    "{% set space = namespace(x='12') %}"
+    "{% for a in range(99) %}{% set space.x = space.x ~ space.x %}{% endfor %}"
+)
+
 
 def rendered(template: str) -> Callable[[], str]:
     made = ImmutableSandboxedEnvironment().from_string(template)
@@ -40,7 +45,7 @@ def test_loops_end_after_a_second_of_processor_time() -> None:
     [
         "{{ messages[0] * 2000000000 }}",
         "{{ '%02000000000d' % (messages | length) }}",
-        "{% set n = namespace(x='12') %}{% for a in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        DOUBLING,
         "{% for a in range(99999) %}{{ messages[0] * 99999 }}{% endfor %}",
     ],
 )
