@@ -144,10 +144,12 @@ def _fault_of_attention(file: GgufFile) -> str | None:
     value_length = file.of_architecture("attention.value_length") or share
     if architecture in _EVEN_HEADS and not key_length == value_length == share:
         return f"expected keys and values of {share}, found {key_length} and {value_length}"
-    turned = file.of_architecture("rope.dimension_count")
-    lowest = key_length if architecture in _WHOLE_ROPE else 0
-    if turned is not None and not lowest <= turned <= key_length:
-        return f"expected RoPE to turn {lowest} to {key_length} dimensions, found {turned}"
+    lowest = key_length if architecture in _WHOLE_ROPE else 2  # they are turned in pairs
+    for key in ("rope.dimension_count", "rope.dimension_count_swa"):
+        turned = file.of_architecture(key)
+        turned = key_length if turned is None else turned
+        if turned % 2 or not lowest <= turned <= key_length:
+            return f"expected an even {key} from {lowest} to {key_length}, found {turned}"
     window = file.of_architecture("attention.sliding_window") or 0
     if not 0 <= window <= _MAX_WINDOW:
         return f"expected a sliding window of at most {_MAX_WINDOW}, found {window}"

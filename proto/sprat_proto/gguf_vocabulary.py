@@ -39,8 +39,8 @@ class VocabularyReader:
 
     def take_token(self, text: str) -> None:
         """Take the next token."""
-        word = text.partition("\0")[0]  # llama.cpp's strings end there
-        if _BYTE_TOKEN.fullmatch(word):
+        word = text.partition("\0")[0] if "\0" in text else text  # where C's strings end
+        if word.startswith("<0x") and _BYTE_TOKEN.fullmatch(word):
             self._byte_tokens[word] = self._count
         number = hash(word or f"[EMPTY_{self._count}]")  # so llama.cpp calls it
         self._hashes[number % _BUCKETS].append(number)

@@ -183,8 +183,13 @@ SHAPES: dict[str, Shape] = {
         build(llama("nextn_predict_layers", 3)), "nextn_predict_layers"
     ),
     "keys that are no share of the embedding": Shape(of_qwen2("attention.key_length", 4), "keys"),
-    "RoPE beyond the head": Shape(build(llama("rope.dimension_count", 1 << 30)), "RoPE"),
-    "RoPE over half a head": Shape(of_qwen2("rope.dimension_count", 4), "RoPE to turn 8 to 8"),
+    "RoPE beyond the head": Shape(build(llama("rope.dimension_count", 1 << 30)), "from 2 to 8"),
+    "RoPE over nothing, without end": Shape(build(llama("rope.dimension_count", 0)), "from 2 to"),
+    "RoPE over half a pair": Shape(build(llama("rope.dimension_count", 3)), "an even rope"),
+    "RoPE over half a pair in a window": Shape(
+        build(llama("rope.dimension_count_swa", 3)), "an even rope"
+    ),
+    "RoPE over half a head": Shape(of_qwen2("rope.dimension_count", 4), "from 8 to 8"),
     "sliding window of 2 Gi": Shape(build(llama("attention.sliding_window", 1 << 31)), "window"),
     "sliding window in each block": Shape(
         build(llama("attention.sliding_window_pattern", 1)), "pattern"
