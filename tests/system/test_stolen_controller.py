@@ -132,21 +132,29 @@ def test_t18_a_release_for_other_hardware_is_refused_and_lying_does_not_help(the
 def test_t7_an_older_list_of_releases_signed_with_the_stolen_online_key_is_refused(
     theft: Theft,
 ) -> None:
-    files, thief = theft.thief.source.blobs, theft.thief
-    role = next(name for name in thief.loot.image_files if ".pub-" in name)
-    before = {name: files[name] for name in files if name.endswith(".json")}
+    thief = theft.thief
+    role = next(name for name in thief.loot.image_files if ".pub-" in name).split(".", 1)[1]
+    newest = announce(thief, role, MetaFile(1))
+    thief.order(DEVICE, theft.released("2.1.0"), "old-list")
+    refused(theft, "old-list", "METADATA_REFUSED")
+    # The device took the new timestamp, so what was before must come with a newer one.
+    announce(thief, role, newest)
+
+
+def announce(thief: Thief, role: str, listed: MetaFile) -> MetaFile:
+    """Sign a newer snapshot that lists `role` so; return how the one before listed it."""
+    files = thief.source.blobs
     newest = read(files["timestamp.json"], Timestamp, "timestamp").signed
     number = newest.snapshot_meta.version
     snapshot = read(files[f"{number}.snapshot.json"], Snapshot, "snapshot").signed
-    snapshot.meta[role.split(".", 1)[1]] = MetaFile(1)
+    before = snapshot.meta[role]
+    snapshot.meta[role] = listed
     snapshot.version += 1
     newest.version += 1
     newest.snapshot_meta = MetaFile(snapshot.version)
     files[f"{snapshot.version}.snapshot.json"] = signed(snapshot, [thief.loot.image])
     files["timestamp.json"] = signed(newest, [thief.loot.image])
-    thief.order(DEVICE, theft.released("2.1.0"), "old-list")
-    refused(theft, "old-list", "METADATA_REFUSED")
-    files.update(before)
+    return before
 
 
 def test_t20_what_is_another_devices_or_delegated_is_refused_whole(theft: Theft) -> None:
