@@ -295,6 +295,7 @@ def test_2000_mutants_are_accepted_or_refused_within_bounds(tmp_path: Path) -> N
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 def test_100000_mutants_are_accepted_or_refused_within_bounds(tmp_path: Path) -> None:
     judge_mutants(tmp_path / "model.gguf", 100_000, seed=44)
 
