@@ -8,11 +8,13 @@ one is sent again at the device's next heartbeat.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy
 from sprat_proto import assignment
 from sprat_proto.assignment import AssignedModel, Assignment, Policy
@@ -213,11 +215,30 @@ def issue(
 def renew(
     session: Session, signer: Signer, device_id: str, now: datetime
 ) -> link_pb2.ControllerMessage | None:
-    """Sign a device's present assignment anew, so that it does not expire; see `issue`."""
+    """Sign a device's present assignment anew, so that it does not expire; see `issue`.
+
+    What was decided since (in quarantine, no plan is made of it) is another version: a device
+    refuses other content under the version that it has.
+    """
     last, _, is_quarantined = _standing(session, device_id)
     if is_quarantined or last is None:
         return None
-    return _sign(session, signer, _make(session, device_id, last, now), now)
+    made = _make(session, device_id, last, now)
+    if not _is_said(session, made):
+        return issue(session, signer, device_id, now)
+    return _sign(session, signer, made, now)
+
+
+def resume(
+    session: Session, signer: Signer, device_id: str, now: datetime
+) -> link_pb2.ControllerMessage | None:
+    """Sign what was decided while the device was in quarantine, which ended; see `issue`."""
+    last, _, _ = _standing(session, device_id)
+    if last is not None:
+        return renew(session, signer, device_id, now)
+    is_desired = col(DesiredModel.device_id) == device_id
+    wanted = session.connection().execute(sqlalchemy.select(sqlalchemy.exists().where(is_desired)))
+    return issue(session, signer, device_id, now) if wanted.scalar() else None
 
 
 def newest(session: Session, device_id: str) -> link_pb2.ControllerMessage:
@@ -252,6 +273,13 @@ def _make(session: Session, device_id: str, version: int, now: datetime) -> Assi
         policy=Policy(context=context),
         approvals=approvals.envelopes(session, {one.rollout_id for one in models}),
     )
+
+
+def _is_said(session: Session, made: Assignment) -> bool:
+    """Tell whether the newest plan says this, whenever it was signed."""
+    targets = newest(session, made.device_id).assignment.targets
+    said = assignment.from_custom(json.loads(targets)["signed"]["custom"])
+    return msgspec.structs.replace(made, issued=said.issued) == said
 
 
 def _sign(

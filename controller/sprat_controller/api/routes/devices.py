@@ -15,6 +15,7 @@ from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, DatabasePart, Now
 from sprat_controller.api.routes.paging import AfterName, Limit
 from sprat_controller.fleet import certificates, inventory
+from sprat_controller.rollout import assign
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_FLEET))]
@@ -57,20 +58,23 @@ def change_device(
         return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
 
 
-@router.post("/{device_id}/release-quarantine", responses=error_answers(404, 409, 422))
+@router.post("/{device_id}/release-quarantine", responses=error_answers(404, 409, 422, 503))
 def release_device(
     device_id: str, body: schema.QuarantineRelease, actor: Changer, parts: AllParts
 ) -> schema.DeviceDetail:
     """End a device's quarantine: it gets plans again."""
+    now = parts.clock()
     with parts.database.transaction() as session:
         inventory.release(
             session,
             device_id,
             accept_older=body.accept_older,
             actor=actor.audit_name,
-            now=parts.clock(),
+            now=now,
         )
         session.flush()
+        # The device has an older plan, so its next heartbeat is answered with this one.
+        assign.resume(session, parts.signer, device_id, now)
         shown = schema.DeviceDetail.model_validate(inventory.show(session, device_id))
     parts.wake()
     return shown
