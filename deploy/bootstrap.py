@@ -46,6 +46,7 @@ def main() -> int:
         if arguments.mosquitto:
             ensure_program("mosquitto", package="mosquitto", why="the MQTT tests use a real broker")
             ensure_program("softhsm2-util", package="softhsm2", why="the PKCS#11 tests use SoftHSM")
+            ensure_program("faketime", package="faketime", why="tests let years go by")
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
