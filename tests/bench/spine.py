@@ -209,7 +209,9 @@ def list_bare(database: Path) -> int:
 def fill(database: Path) -> None:
     """Add devices by copying the idle one's row under other names."""
     connection = sqlite3.connect(database)
-    names = [row[1] for row in connection.execute("PRAGMA table_info(device)") if row[1] != "id"]
+    names = [
+        f'"{row[1]}"' for row in connection.execute("PRAGMA table_info(device)") if row[1] != "id"
+    ]
     columns = ", ".join(names)
     with connection:
         connection.executemany(
