@@ -13,10 +13,10 @@ import threading
 import time
 from pathlib import Path
 
-from sprat_agent.runtime import worker
-from sprat_agent.runtime.engine import EngineError, Finished, Generation
-from sprat_agent.runtime.serial import SerialEngine
 from sprat_agent.runtime.wire import Chat, Load
+from sprat_agent.worker import serve
+from sprat_agent.worker.engine import EngineError, Finished, Generation
+from sprat_agent.worker.serial import SerialEngine
 
 FAIL_LOAD = "fail-load"  # contains: how many more loads fail
 CRASH_LOAD = "crash-load"
@@ -73,4 +73,4 @@ class ScriptedModel:
 
 
 if __name__ == "__main__":
-    worker.run(lambda: SerialEngine(ScriptedModel(Path(sys.argv[1]))))
+    serve.run(lambda: SerialEngine(ScriptedModel(Path(sys.argv[1]))))

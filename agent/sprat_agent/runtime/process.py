@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 _LAST_WORDS_LENGTH: Final = 200
 _LAST_WORDS_S: Final = 1.0  # how long we listen for them after its death
 
-WORKER_COMMAND: Final = (sys.executable, "-P", "-m", "sprat_agent.runtime.worker")
+WORKER_COMMAND: Final = (sys.executable, "-P", "-m", "sprat_agent.worker")
 
 
 class Ask:

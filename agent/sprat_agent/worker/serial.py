@@ -8,8 +8,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-from sprat_agent.runtime.engine import EngineError, Finished, Generation, SerialModel, Sink
 from sprat_agent.runtime.wire import Chat, Done, Failed, Load, Piece
+from sprat_agent.worker.engine import EngineError, Finished, Generation, SerialModel, Sink
 
 _LOG = logging.getLogger(__name__)
 

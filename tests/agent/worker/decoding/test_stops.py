@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_agent.runtime.stops import StopFilter
+from sprat_agent.worker.decoding.stops import StopFilter
 
 WORDS = st.text("ab", min_size=1, max_size=4)
 

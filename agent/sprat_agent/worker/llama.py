@@ -18,10 +18,10 @@ import jinja2
 import llama_cpp
 import llama_cpp.llama_chat_format as chat_format
 
-from sprat_agent.runtime.engine import EngineError, Finished, Generation
-from sprat_agent.runtime.rendering import MAX_PROMPT, bounded
-from sprat_agent.runtime.stops import StopFilter
 from sprat_agent.runtime.wire import Chat, Load
+from sprat_agent.worker.decoding.stops import StopFilter
+from sprat_agent.worker.engine import EngineError, Finished, Generation
+from sprat_agent.worker.prompting.rendering import MAX_PROMPT, bounded
 
 PREFILL_CHUNK: Final = 256  # tokens between two moments at which a request can be cancelled
 _TOP_K: Final = 40  # llama.cpp's defaults

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from sprat_agent.runtime import rendering
-from sprat_agent.runtime.rendering import OverrunError, bounded
+from sprat_agent.worker.prompting import rendering
+from sprat_agent.worker.prompting.rendering import OverrunError, bounded
 
 DOUBLING = (
     "{% set space = namespace(x='12') %}"

@@ -1,4 +1,4 @@
-"""The process around one engine: `python -m sprat_agent.runtime.worker DESCRIPTOR PARENT`.
+"""The process around one engine, which the agent starts with `DESCRIPTOR PARENT`.
 
 It owns nothing but the memory of one model: it is made to be killed. It dies with the agent, is the
 first to die when memory runs out, and can gain no privileges. The main thread reads messages and
@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sprat_agent.runtime.engine import Engine, EngineError
 from sprat_agent.runtime.wire import (
     AgentMessage,
     Answer,
@@ -32,16 +31,12 @@ from sprat_agent.runtime.wire import (
     Pong,
     WorkerEnd,
 )
+from sprat_agent.worker.engine import Engine, EngineError
 
 _LOG = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _OOM_SCORE: Final = 800  # of 1000: before the agent, and before most of the device
-
-
-def main() -> None:
-    """Run a worker with llama.cpp."""
-    run(_llama_engine)
 
 
 def run(make_engine: Callable[[], Engine]) -> None:
@@ -105,15 +100,3 @@ def _load(engine: Engine, source: Load) -> Loaded | LoadFailed:
         _LOG.exception("the engine failed to load the model")
         return LoadFailed(f"the engine failed to load the model: {error}")
     return Loaded(context, engine.slots)
-
-
-def _llama_engine() -> Engine:
-    # Here, so that this module can be imported without llama.cpp (tests run other engines).
-    from sprat_agent.runtime.llama import LlamaModel  # noqa: PLC0415
-    from sprat_agent.runtime.serial import SerialEngine  # noqa: PLC0415
-
-    return SerialEngine(LlamaModel())
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from sprat_agent.runtime.engine import EngineError, Finished, Generation
-from sprat_agent.runtime.serial import SerialEngine
 from sprat_agent.runtime.wire import Answer, Chat, Done, Failed, Load, Message, Piece
+from sprat_agent.worker.engine import EngineError, Finished, Generation
+from sprat_agent.worker.serial import SerialEngine
 
 
 class Steps:

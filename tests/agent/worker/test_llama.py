@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from simulators import models
 from simulators.models import TEMPLATE
-from sprat_agent.runtime.engine import EngineError, Finished
-from sprat_agent.runtime.llama import LlamaModel
 from sprat_agent.runtime.wire import Chat, Load, Message
+from sprat_agent.worker.engine import EngineError, Finished
+from sprat_agent.worker.llama import LlamaModel
 
 CONTEXT = 256
 

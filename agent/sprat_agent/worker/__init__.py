@@ -1,0 +1,1 @@
+"""What runs inside an engine worker process: one model, and nothing that is worth stealing."""

@@ -1,0 +1,18 @@
+"""A worker with llama.cpp: `python -m sprat_agent.worker DESCRIPTOR PARENT`."""
+
+from __future__ import annotations
+
+from sprat_agent.worker import serve
+from sprat_agent.worker.engine import Engine
+
+
+def _llama_engine() -> Engine:
+    # Here: the worker ties its life to the agent's before it spends time on these imports.
+    from sprat_agent.worker.llama import LlamaModel  # noqa: PLC0415
+    from sprat_agent.worker.serial import SerialEngine  # noqa: PLC0415
+
+    return SerialEngine(LlamaModel())
+
+
+if __name__ == "__main__":
+    serve.run(_llama_engine)

@@ -1,0 +1,1 @@
+"""From the next token's logits to the text that is sent."""
