@@ -13,10 +13,10 @@ import threading
 import time
 from pathlib import Path
 
-from sprat_agent.runtime.wire import Chat, Load
+from sprat_agent.runtime.wire import Conversation, Load, Request
 from sprat_agent.worker import serve
-from sprat_agent.worker.engine import EngineError, Finished, Generation
-from sprat_agent.worker.serial import SerialEngine
+from sprat_agent.worker.engine import EngineError
+from sprat_agent.worker.serial import Finished, Generation, SerialEngine
 
 FAIL_LOAD = "fail-load"  # contains: how many more loads fail
 CRASH_LOAD = "crash-load"
@@ -42,9 +42,10 @@ class ScriptedModel:
             threading.Event().wait()
         return source.context
 
-    def generate(self, chat: Chat) -> Generation:
+    def generate(self, request: Request) -> Generation:
         """Do what the last message says, or echo it."""
-        order = chat.messages[-1].content
+        assert isinstance(request.prompt, Conversation)
+        order = request.prompt.messages[-1].content
         match order:
             case "crash":
                 print("the last words", file=sys.stderr, flush=True)  # noqa: T201 - its last words

@@ -11,7 +11,7 @@ from sprat_agent.runtime.answer import Answer
 from sprat_agent.runtime.faults import AnswerError, ModelNotFoundError
 from sprat_agent.runtime.process import Ask
 from sprat_agent.runtime.served import Condition, Status
-from sprat_agent.runtime.wire import Chat, Done, Piece
+from sprat_agent.runtime.wire import Done, Piece, Request
 from sprat_agent.sync.ports import Loadable
 from sprat_proto.manifest import Facts
 
@@ -37,7 +37,7 @@ class ToldModels:
         self.script: Sequence[str | AnswerError | None] = ("Hello ", "there")  # None: never ends
         self.refusal: AnswerError | None = None
         self.reason = ""  # why it cannot answer
-        self.asked: list[tuple[str, Chat]] = []
+        self.asked: list[tuple[str, Request]] = []
         self.has_begun = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -61,12 +61,12 @@ class ToldModels:
         return LOADABLE
 
     @asynccontextmanager
-    async def answering(self, name: str, chat: Chat) -> AsyncGenerator[Answer]:
+    async def answering(self, name: str, request: Request) -> AsyncGenerator[Answer]:
         """Answer as told."""
         found = self.find(name)
         if self.refusal:
             raise self.refusal
-        self.asked.append((name, chat))
+        self.asked.append((name, request))
         self.has_begun.set()
         ask = Ask(1, self._cancel)
         for step in self.script:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.supervisor import Supervisor
-from sprat_agent.runtime.wire import Chat, Message
+from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling
 
 from simulators import scripted_worker
 from simulators.waiting import until
@@ -83,7 +83,7 @@ class Bench:
     async def ask(self, text: str, name: str = "assistant") -> tuple[str, str]:
         """Return the release that answered and its text."""
         async with self.supervisor.answering(name, say(text)) as answer:
-            return answer.loadable.release, "".join([piece async for piece in answer]).strip()
+            return answer.loadable.release, "".join([piece.text async for piece in answer]).strip()
 
     def pid(self, alias: str = "assistant", *, is_candidate: bool = False) -> int:
         """Return the process id of a worker that is there."""
@@ -103,5 +103,5 @@ class Bench:
         await until(lambda: any(one.alias == alias and one.can_answer for one in statuses()))
 
 
-def say(text: str) -> Chat:
-    return Chat((Message("user", text),), temperature=0)
+def say(text: str) -> Request:
+    return Request(Conversation((Message("user", text),)), Sampling(temperature=0))

@@ -15,7 +15,7 @@ from sprat_agent.api.models import Models
 from sprat_agent.clock import Clock
 from sprat_agent.runtime.answer import Answer
 from sprat_agent.runtime.faults import AnswerError
-from sprat_agent.runtime.wire import Done
+from sprat_agent.runtime.wire import Done, Piece
 
 
 class Completions:
@@ -39,7 +39,7 @@ class Completions:
     async def _whole(self, request: schema.Request, sender: _Sender) -> None:
         try:
             async with self._models.answering(request.model, schema.chat(request)) as answer:
-                text = "".join([piece async for piece in answer])
+                text = "".join([piece.text async for piece in answer])
         except AnswerError as error:
             raise faults.from_answer(error) from error
         completion = self._completion(request, answer)
@@ -57,15 +57,15 @@ class Completions:
             await sender.end(shapes.event(faults.from_answer(error).body()))
 
     async def _send_stream(
-        self, request: schema.Request, sender: _Sender, answer: Answer, first: str | None
+        self, request: schema.Request, sender: _Sender, answer: Answer, first: Piece | None
     ) -> None:
         completion = self._completion(request, answer)
         await sender.begin(completion.headers())
         await sender.event(completion.chunk({"role": "assistant", "content": "", "refusal": None}))
         if first is not None:
-            await sender.event(completion.chunk({"content": first}))
+            await sender.event(completion.chunk({"content": first.text}))
         async for piece in answer:
-            await sender.event(completion.chunk({"content": piece}))
+            await sender.event(completion.chunk({"content": piece.text}))
         done = _done(answer)
         last = completion.chunk({}, finish=done.finish)
         await sender.event({**last, "timings": answer.timings()})

@@ -15,6 +15,7 @@ _KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "model_not_found": (404, INVALID),
     "context_length_exceeded": (400, INVALID),
     "messages_refused": (400, INVALID),
+    "not_supported": (400, INVALID),
     "queue_full": (429, "rate_limit_error"),
     "model_loading": (503, "server_error"),
     "model_unloaded": (503, "server_error"),

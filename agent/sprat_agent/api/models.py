@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sprat_agent.runtime.answer import Answer
 from sprat_agent.runtime.served import Status
-from sprat_agent.runtime.wire import Chat
+from sprat_agent.runtime.wire import Request
 from sprat_agent.sync.ports import Loadable
 
 
@@ -30,8 +30,8 @@ class Models(Protocol):
         """
         ...
 
-    def answering(self, name: str, chat: Chat) -> AbstractAsyncContextManager[Answer]:
-        """Have a chat answered; leaving the context stops the generation.
+    def answering(self, name: str, request: Request) -> AbstractAsyncContextManager[Answer]:
+        """Have a request answered; leaving the context stops the generation.
 
         Raises:
             AnswerError: It was not admitted; later errors come while the answer is iterated.

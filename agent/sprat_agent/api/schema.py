@@ -14,15 +14,20 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sprat_agent.api.faults import ApiError, invalid
-from sprat_agent.runtime.wire import Chat, Message
+from sprat_agent.runtime.wire import Conversation, Message, Sampling
+from sprat_agent.runtime.wire import Request as Asked
 
 MAX_BODY_BYTES: Final = 1 << 20
 _MAX_STOPS: Final = 4
-_PATH: Final = re.compile(r" - at `\$\.([A-Za-z_]+)")
+_PATH: Final = re.compile(r" - at (?:`(?:key|value)` in )?`\$\.([A-Za-z_]+)")
 
 _Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 _Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 24)]
 _Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+_LogitBias: TypeAlias = Annotated[
+    dict[Annotated[int, Meta(ge=0, lt=1 << 31)], Annotated[float, Meta(ge=-100, le=100)]],
+    Meta(max_length=1024),
+]
 
 
 class _Part(Struct):
@@ -54,14 +59,14 @@ class Request(Struct, forbid_unknown_fields=True):
     max_tokens: _Tokens | None = None
     max_completion_tokens: _Tokens | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=_MAX_STOPS)] | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logit_bias: _LogitBias | None = None  # by token id
     seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     # Supported only where they ask for nothing.
     n: Annotated[int, Meta(ge=1)] | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    logit_bias: dict[str, float] | None = None
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     response_format: dict[str, Any] | None = None
@@ -105,22 +110,29 @@ def parse(body: bytes) -> Request:
     return request
 
 
-def chat(request: Request) -> Chat:
+def chat(request: Request) -> Asked:
     """Return what the engine is asked.
 
     Raises:
         ApiError: A message holds something other than text.
     """
-    defaults = Chat(())
+    defaults = Sampling()
     stop = request.stop or []
     limit = request.max_completion_tokens
-    return Chat(
-        messages=tuple(_message(one, at) for at, one in enumerate(request.messages)),
+    messages = tuple(_message(one, at) for at, one in enumerate(request.messages))
+    sampling = Sampling(
         temperature=defaults.temperature if request.temperature is None else request.temperature,
         top_p=defaults.top_p if request.top_p is None else request.top_p,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        logit_bias=tuple((request.logit_bias or {}).items()),
+        seed=request.seed,
+    )
+    return Asked(
+        Conversation(messages),
+        sampling,
         max_tokens=request.max_tokens if limit is None else limit,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        seed=request.seed,
     )
 
 
@@ -140,9 +152,6 @@ def _unsupported(request: Request) -> tuple[str, str] | None:
         ("response_format", wanted_format != "text", "a response format other than text"),
         ("logprobs", bool(request.logprobs), "log probabilities"),
         ("top_logprobs", bool(request.top_logprobs), "log probabilities"),
-        ("logit_bias", bool(request.logit_bias), "a bias on tokens"),
-        ("presence_penalty", bool(request.presence_penalty), "a presence penalty"),
-        ("frequency_penalty", bool(request.frequency_penalty), "a frequency penalty"),
         ("modalities", (request.modalities or ["text"]) != ["text"], "output other than text"),
         ("audio", request.audio is not None, "audio"),
         ("prediction", request.prediction is not None, "predicted output"),

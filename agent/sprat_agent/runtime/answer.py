@@ -6,12 +6,12 @@ from time import monotonic
 
 from sprat_agent.runtime.process import Ask
 from sprat_agent.runtime.served import ServedAlias
-from sprat_agent.runtime.wire import Chat, Done
+from sprat_agent.runtime.wire import Done, Piece, Request
 from sprat_agent.sync.ports import Loadable
 
 
 class Answer:
-    """Iterate over its pieces of text; `done` is there afterwards.
+    """Iterate over its pieces; `done` is there afterwards.
 
     Raises, while iterated:
         AnswerError: The worker died, was ended, or refused the request.
@@ -27,24 +27,24 @@ class Answer:
         self._took_ms = 0.0
 
     @classmethod
-    async def begin(cls, alias: ServedAlias, chat: Chat, *, pinned: str | None) -> Answer:
+    async def begin(cls, alias: ServedAlias, request: Request, *, pinned: str | None) -> Answer:
         """Wait for a worker to take the request; see `ServedAlias.admit`."""
         began = monotonic()
-        admission = await alias.admit(chat, pinned=pinned)
+        admission = await alias.admit(request, pinned=pinned)
         return cls(admission.hosted.loadable, admission.ask, began)
 
     def __aiter__(self) -> Answer:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> Piece:
         message = await anext(self._ask)
         now_ms = (monotonic() - self._began) * 1000
-        if isinstance(message, Done):
+        if not isinstance(message, Piece):
             self.done = message
             self._took_ms = now_ms
             raise StopAsyncIteration
-        self.ttft_ms = self.ttft_ms or now_ms
-        return message.text
+        self.ttft_ms = self.ttft_ms or now_ms  # also of a call, or of log probabilities
+        return message
 
     def stop(self) -> None:
         """Stop the generation, if it goes on."""

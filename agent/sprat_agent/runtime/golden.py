@@ -10,13 +10,16 @@ from sprat_proto.states import ReasonCode
 
 from sprat_agent.runtime.faults import AnswerError, ModelUnloadedError, WorkerCrashedError
 from sprat_agent.runtime.hosted import HostedModel
-from sprat_agent.runtime.wire import Chat, Message, Piece
+from sprat_agent.runtime.wire import Conversation, Message, Piece, Request, Sampling
 from sprat_agent.sync.ports import ExecutionError
 
 FOUND_LENGTH: Final = 200  # characters of the answer that travel in the reason
 
 # Asked where the publisher gave no golden prompt: a model that loads may yet fail to decode.
-SIGN_OF_LIFE: Final = Chat((Message("user", "Hello"),), temperature=0, max_tokens=1, is_fresh=True)
+_GREEDY: Final = Sampling(temperature=0)
+SIGN_OF_LIFE: Final = Request(
+    Conversation((Message("user", "Hello"),)), _GREEDY, max_tokens=1, is_fresh=True
+)
 
 
 async def probe(candidate: HostedModel, activation: Activation) -> None:
@@ -43,11 +46,11 @@ async def probe(candidate: HostedModel, activation: Activation) -> None:
         ) from error
 
 
-def question(golden: GoldenPrompt) -> Chat:
-    """Return the chat that asks a golden prompt, greedily and with nothing reused."""
-    return Chat(
-        (Message("user", golden.prompt),),
-        temperature=0,
+def question(golden: GoldenPrompt) -> Request:
+    """Return the request that asks a golden prompt, greedily and with nothing reused."""
+    return Request(
+        Conversation((Message("user", golden.prompt),)),
+        _GREEDY,
         max_tokens=golden.max_tokens,
         is_fresh=True,
     )
@@ -73,10 +76,10 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-async def _answer(candidate: HostedModel, chat: Chat) -> str:
+async def _answer(candidate: HostedModel, request: Request) -> str:
     if candidate.worker is None or not candidate.is_ready:
         raise ExecutionError(ReasonCode.WORKER_CRASHED, await candidate.died())
-    ask = candidate.worker.ask(chat)
+    ask = candidate.worker.ask(request)
     try:
         return "".join([one.text async for one in ask if isinstance(one, Piece)])
     except (WorkerCrashedError, ModelUnloadedError) as error:

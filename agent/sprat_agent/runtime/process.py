@@ -184,13 +184,13 @@ class WorkerProcess:
         self._watching = self._task(self._watch(), "pings")
         return answer
 
-    def ask(self, chat: wire.Chat) -> Ask:
+    def ask(self, request: wire.Request) -> Ask:
         """Send a request; the caller has seen that a slot is `free`."""
         ask = Ask(self._next_id, self._cancel)
         self._next_id += 1
         self._asks[ask.id] = ask
         self.idle.clear()
-        self._writer.write(wire.frame(wire.Generate(ask.id, chat)))
+        self._writer.write(wire.frame(wire.Generate(ask.id, request)))
         return ask
 
     async def end(self) -> None:
@@ -233,15 +233,23 @@ class WorkerProcess:
             case wire.Pong(stalled_s=stalled_s):
                 if stalled_s < self._limits.stall_timeout_s:
                     self._pong.set()
+            case wire.Answers(items=answers):
+                for answer in answers:
+                    self._pass_on(answer)
+
+    def _pass_on(self, answer: wire.Answer) -> None:
+        match answer:
             case wire.Piece(id=request_id):
                 if ask := self._asks.get(request_id):
-                    ask.take(message)
+                    ask.take(answer)
             case wire.Done(id=request_id):
-                self._finish(request_id, message)
+                self._finish(request_id, answer)
             case wire.Failed(id=request_id, code=code, message=text):
                 failed = code == "engine_error"
                 error = EngineFailedError(text) if failed else RequestRefusedError(code, text)
                 self._finish(request_id, error)
+            case wire.Embedded():
+                self._kill("sent vectors that nobody asked for")
 
     def _finish(self, request_id: int, answer: wire.Done | AnswerError) -> None:
         if ask := self._asks.pop(request_id, None):

@@ -20,7 +20,7 @@ from sprat_agent.runtime.faults import (
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.limits import Limits, takes_share
 from sprat_agent.runtime.process import Ask
-from sprat_agent.runtime.wire import Chat
+from sprat_agent.runtime.wire import Request
 from sprat_agent.sync.ports import Loadable
 
 
@@ -59,7 +59,7 @@ class Admission:
 
 @dataclass(eq=False)
 class _Waiting:
-    chat: Chat
+    request: Request
     pinned: str | None  # the digest that alone may answer
     is_for_candidate: bool
     admitted: asyncio.Future[Admission]
@@ -131,11 +131,11 @@ class ServedAlias:
             candidate_pid=self.candidate.pid if self.candidate else None,
         )
 
-    async def admit(self, chat: Chat, *, pinned: str | None) -> Admission:
+    async def admit(self, request: Request, *, pinned: str | None) -> Admission:
         """Wait for a free slot and send the request.
 
         Args:
-            chat: The request.
+            request: What is asked.
             pinned: The digest of the release that it names, which alone may answer it; such a
                 request is no part of the candidate's share.
 
@@ -150,7 +150,7 @@ class ServedAlias:
                 retry_after_s=1,
             )
         is_for_candidate = pinned is None and self._is_for_candidate()
-        mine = _Waiting(chat, pinned, is_for_candidate, _new_future())
+        mine = _Waiting(request, pinned, is_for_candidate, _new_future())
         self._waiting.append(mine)
         self.dispatch()
         try:
@@ -170,7 +170,7 @@ class ServedAlias:
             if hosted and hosted.worker and hosted.free > 0:
                 self._waiting.remove(one)
                 if not one.admitted.done():
-                    one.admitted.set_result(Admission(hosted, hosted.worker.ask(one.chat)))
+                    one.admitted.set_result(Admission(hosted, hosted.worker.ask(one.request)))
 
     async def _admitted(self, mine: _Waiting) -> Admission:
         while True:

@@ -34,7 +34,7 @@ from sprat_agent.runtime.quarantine import (
     refuse_quarantined,
 )
 from sprat_agent.runtime.served import Condition, ServedAlias, Status
-from sprat_agent.runtime.wire import Chat
+from sprat_agent.runtime.wire import Request
 from sprat_agent.sync.ports import ExecutionError, Loadable, Running
 
 # What may be otherwise at the next attempt; wrong files and too little memory will not be.
@@ -206,18 +206,18 @@ class Supervisor:
         return found
 
     @asynccontextmanager
-    async def answering(self, name: str, chat: Chat) -> AsyncGenerator[Answer]:
-        """Have a chat answered; leaving the context stops the generation.
+    async def answering(self, name: str, request: Request) -> AsyncGenerator[Answer]:
+        """Have a request answered; leaving the context stops the generation.
 
         Args:
             name: An alias, a model, `model@release` or `model@release+variant`.
-            chat: The request.
+            request: What is asked.
 
         Raises:
             AnswerError: It was not admitted; later errors come while the answer is iterated.
         """
         alias, pinned = self._resolve(name)
-        answer = await Answer.begin(alias, chat, pinned=pinned)
+        answer = await Answer.begin(alias, request, pinned=pinned)
         try:
             yield answer
         finally:

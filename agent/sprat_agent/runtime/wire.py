@@ -11,7 +11,7 @@ import asyncio
 import socket
 import struct
 import threading
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -24,41 +24,124 @@ class WireError(Exception):
     """The other end sent what the contract does not know."""
 
 
+class ToolCall(Struct, frozen=True):
+    """A call that the model made in an earlier turn; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Message(Struct, frozen=True):
     """One turn of a conversation."""
 
-    role: str
+    role: str  # system, user, assistant or tool
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""  # of role tool: the call that this is the result of
+    name: str = ""
 
 
-class Chat(Struct, frozen=True):
-    """What an engine is asked; sampling defaults are llama.cpp's."""
+class Tool(Struct, frozen=True):
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Conversation(Struct, frozen=True, tag="conversation"):
+    """Messages, put to the model by the release's chat template."""
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    # auto: as the model likes; none; required: at least one call; or the one function to call.
+    tool_choice: str = "auto"
+    is_parallel: bool = True  # several calls in one answer are allowed
+    template_arguments: dict[str, Any] = {}  # more variables for the template: enable_thinking, ...
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """A text that the model is to go on with, as it is."""
+
+    text: str
+
+
+class Tokens(Struct, frozen=True, tag="tokens"):
+    """The same, already in the model's tokens."""
+
+    tokens: tuple[int, ...]
+
+
+Prompt: TypeAlias = Conversation | Text | Tokens
+
+
+class Sampling(Struct, frozen=True):
+    """How the next token is chosen; the defaults are llama.cpp's."""
+
     temperature: float = 0.8  # 0 is greedy
     top_p: float = 0.95
+    top_k: int = 40  # 0: all
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_window: int = 64  # tokens that the penalties look back
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+
+
+class Request(Struct, frozen=True):
+    """What an engine is asked."""
+
+    prompt: Prompt
+    sampling: Sampling = Sampling()
     max_tokens: int | None = None  # None: until the context is full
     stop: tuple[str, ...] = ()
-    seed: int | None = None
+    schema: dict[str, Any] | bool | None = None  # JSON schema that the answer's text satisfies
+    logprobs: int | None = None  # alternatives to tell of each token; None: not even its own
+    adapter: str = ""  # a LoRA of this variant, by name
+    is_echoed: bool = False  # the prompt's text comes before the answer's
     # Compute the whole prompt again: reuse of a prefix changes the shape of batches and with it,
     # at a near tie, the greedy answer. Probes compare answers, so they ask for this.
     is_fresh: bool = False
+
+
+class AdapterFile(Struct, frozen=True):
+    """A LoRA that requests may ask for."""
+
+    name: str
+    path: str  # below /proc/self/fd
 
 
 class Load(Struct, frozen=True, tag="load"):
     """Load a model; sent once, first."""
 
     path: str  # of the first file: below /proc/self/fd, or links to there
-    context: int  # tokens
+    context: int  # tokens that one request may take
     threads: int
     template: str  # Jinja, from the signed manifest
+    slots: int = 1  # requests answered at once
+    kv_type: str = "f16"  # of keys and values: f16 or q8_0
+    adapters: tuple[AdapterFile, ...] = ()
+    memory_bytes: int = 0  # what this process may take beyond what it has; 0: unbounded
+    prefix_file: int = -1  # a descriptor to keep prefixes of prompts in; -1: none
+    prefix_bytes: int = 0  # how long that file may become
 
 
 class Generate(Struct, frozen=True, tag="generate"):
-    """Answer a chat."""
+    """Answer a request."""
 
     id: int
-    chat: Chat
+    request: Request
+
+
+class Embed(Struct, frozen=True, tag="embed"):
+    """Return one vector for each input."""
+
+    id: int
+    inputs: tuple[Text | Tokens, ...]
+    is_truncated: bool = False  # cut an input that is too long instead of refusing it
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
@@ -68,19 +151,23 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Ping(Struct, frozen=True, tag="ping"):
-    """Tell that you live."""
+    """Tell that you live, and decode with so many threads from now on (0: as before)."""
 
     number: int
+    threads: int = 0
 
 
-AgentMessage: TypeAlias = Load | Generate | Cancel | Ping
+AgentMessage: TypeAlias = Load | Generate | Embed | Cancel | Ping
 
 
 class Loaded(Struct, frozen=True, tag="loaded"):
     """The model is ready."""
 
-    context: int  # tokens
+    context: int  # tokens that one request may take
     slots: int  # requests answered at once
+    can_generate: bool = True
+    embedding_length: int = 0  # 0: it makes no embeddings
+    unjailed: tuple[str, ...] = ()  # parts of the jail that this kernel lacks
 
 
 class LoadFailed(Struct, frozen=True, tag="load_failed"):
@@ -89,22 +176,61 @@ class LoadFailed(Struct, frozen=True, tag="load_failed"):
     message: str
 
 
+class Alternative(Struct, frozen=True):
+    """A token that might have come, with the natural logarithm of its probability.
+
+    The probabilities are the model's own: before temperature, penalties and constraints.
+    """
+
+    data: bytes
+    logprob: float
+
+
+class Chosen(Struct, frozen=True):
+    """A token that came; `top` are the likeliest ones, best first."""
+
+    data: bytes
+    logprob: float
+    top: tuple[Alternative, ...] = ()
+
+
+class ToolCallPart(Struct, frozen=True):
+    """A bit of a call: id and name come once, first; then the text of its arguments."""
+
+    index: int  # of the call in this answer
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Piece(Struct, frozen=True, tag="piece"):
-    """Text that was generated."""
+    """What was generated since the last one."""
 
     id: int
     text: str
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    chosen: tuple[Chosen, ...] = ()  # where log probabilities were asked for
 
 
 class Done(Struct, frozen=True, tag="done"):
     """The last message on a request that went well."""
 
     id: int
-    finish: Literal["stop", "length", "cancelled"]
+    finish: Literal["stop", "length", "tool_calls", "cancelled"]
     prompt_tokens: int
     completion_tokens: int
-    prefill_ms: float
+    prefill_ms: float  # from the first step to the first token
     decode_ms: float
+    cached_tokens: int = 0  # of the prompt, not computed again
+    stopped_by: str = ""  # the stop string, if one ended the answer
+
+
+class Embedded(Struct, frozen=True, tag="embedded"):
+    """The last message on an `Embed` that went well: little-endian 32-bit floats, of length 1."""
+
+    id: int
+    vectors: tuple[bytes, ...]
+    prompt_tokens: int
 
 
 class Failed(Struct, frozen=True, tag="failed"):
@@ -115,15 +241,40 @@ class Failed(Struct, frozen=True, tag="failed"):
     message: str
 
 
+Answer: TypeAlias = Piece | Done | Embedded | Failed
+
+
+class Answers(Struct, frozen=True, tag="answers"):
+    """What one step of the engine made, for all requests."""
+
+    items: tuple[Answer, ...]
+
+
+class Figures(Struct, frozen=True):
+    """What the engine did since it was loaded."""
+
+    steps: int = 0
+    decode_s: float = 0.0  # inside llama.cpp
+    schedule_s: float = 0.0  # between two calls of it
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+    cached_tokens: int = 0
+    drafted_tokens: int = 0  # guessed by prompt lookup
+    accepted_tokens: int = 0  # of these
+    spilled_bytes: int = 0  # prefixes written to the file
+    restored_tokens: int = 0  # and read back
+    busy_slots: int = 0  # now
+
+
 class Pong(Struct, frozen=True, tag="pong"):
     """The answer to a ping; `stalled_s`: how long the engine has been busy without progress."""
 
     number: int
     stalled_s: float
+    figures: Figures = Figures()
 
 
-Answer: TypeAlias = Piece | Done | Failed
-WorkerMessage: TypeAlias = Loaded | LoadFailed | Answer | Pong
+WorkerMessage: TypeAlias = Loaded | LoadFailed | Answers | Pong
 
 _FROM_AGENT: Final[msgspec.json.Decoder[AgentMessage]] = msgspec.json.Decoder(AgentMessage)
 _FROM_WORKER: Final[msgspec.json.Decoder[WorkerMessage]] = msgspec.json.Decoder(WorkerMessage)

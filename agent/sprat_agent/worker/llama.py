@@ -18,14 +18,13 @@ import jinja2
 import llama_cpp
 import llama_cpp.llama_chat_format as chat_format
 
-from sprat_agent.runtime.wire import Chat, Load
+from sprat_agent.runtime.wire import Conversation, Load, Message, Request, Sampling, Text, Tokens
 from sprat_agent.worker.decoding.stops import StopFilter
-from sprat_agent.worker.engine import EngineError, Finished, Generation
+from sprat_agent.worker.engine import EngineError
 from sprat_agent.worker.prompting.rendering import MAX_PROMPT, bounded
+from sprat_agent.worker.serial import Finished, Generation
 
 PREFILL_CHUNK: Final = 256  # tokens between two moments at which a request can be cancelled
-_TOP_K: Final = 40  # llama.cpp's defaults
-_MIN_P: Final = 0.05
 _SEED_BITS: Final = 32
 _COMPLAINTS: Final = (3, 4)  # ggml_log_level: warning, error
 _TEMPLATE_KEY: Final = "tokenizer.chat_template"
@@ -67,7 +66,7 @@ class _Llama(llama_cpp.Llama):
 
 
 class LlamaModel:
-    """One GGUF model and one sequence; see `engine.SerialModel`.
+    """One GGUF model and one sequence; see `serial.SerialModel`.
 
     The beginning of a prompt that equals what the cache holds from the last request is not computed
     again, so the turns of one conversation cost only what is new.
@@ -100,18 +99,19 @@ class LlamaModel:
         self._template = _template(self._llama, source.template)
         return self._context
 
-    def generate(self, chat: Chat) -> Generation:
+    def generate(self, request: Request) -> Generation:
         """Yield the answer's text token by token."""
         llama = self._loaded()
-        prompt = self._prompt(llama, chat)
+        _refuse_unsupported(request)
+        prompt = self._prompt(llama, request)
         room = self._context - len(prompt)
-        limit = room if chat.max_tokens is None else min(chat.max_tokens, room)
+        limit = room if request.max_tokens is None else min(request.max_tokens, room)
         began = time.perf_counter()
-        for chunk in _chunks(self._reuse(llama, prompt, is_fresh=chat.is_fresh)):
+        for chunk in _chunks(self._reuse(llama, prompt, is_fresh=request.is_fresh)):
             llama.eval(chunk)
             yield ""
         prefilled = time.perf_counter()
-        count, is_stopped = yield from self._decode(llama, chat, limit)
+        count, is_stopped = yield from self._decode(llama, request, limit)
         return Finished(
             finish="stop" if is_stopped else "length",
             prompt_tokens=len(prompt),
@@ -131,8 +131,18 @@ class LlamaModel:
             raise RuntimeError("generate was called before load")
         return self._llama
 
-    def _prompt(self, llama: llama_cpp.Llama, chat: Chat) -> list[int]:
-        messages: Any = [{"role": one.role, "content": one.content} for one in chat.messages]
+    def _prompt(self, llama: llama_cpp.Llama, request: Request) -> list[int]:
+        match request.prompt:
+            case Conversation(messages=turns):
+                tokens = self._tokens(llama, self._render(turns))
+            case Text(text=text):
+                tokens = self._tokens(llama, text)
+            case Tokens(tokens=given):
+                tokens = self._known(given)
+        return self._fitting(tokens)
+
+    def _render(self, turns: Sequence[Message]) -> str:
+        messages: Any = [{"role": one.role, "content": one.content} for one in turns]
         if self._template is None:
             raise EngineError(
                 "messages_refused",
@@ -152,14 +162,28 @@ class LlamaModel:
                 f"expected a prompt of at most {MAX_PROMPT} characters from the release's chat"
                 f" template, found {len(text)}",
             )
-        tokens = llama.tokenize(text.encode(), add_bos=False, special=True)
+        return text
+
+    def _tokens(self, llama: llama_cpp.Llama, text: str) -> list[int]:
+        return llama.tokenize(text.encode(), add_bos=False, special=True)
+
+    def _known(self, tokens: Sequence[int]) -> list[int]:
+        """Return the tokens, if the model has them all: llama.cpp ends the process otherwise."""
+        count = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        for token in tokens:
+            if not 0 <= token < count:
+                message = f"expected tokens from 0 to {count - 1}, found {token}"
+                raise EngineError("messages_refused", message)
+        return list(tokens)
+
+    def _fitting(self, tokens: list[int]) -> list[int]:
         if not tokens:
             raise EngineError("messages_refused", "expected some text to answer, found none")
         if len(tokens) >= self._context:
             raise EngineError(
                 "context_length_exceeded",
                 f"this model's context is {self._context} tokens;"
-                f" the messages take {len(tokens)} and leave none for an answer",
+                f" the prompt takes {len(tokens)} and leaves none for an answer",
             )
         return tokens
 
@@ -175,11 +199,11 @@ class LlamaModel:
         llama.n_tokens = keep
         return prompt[keep:]
 
-    def _decode(self, llama: llama_cpp.Llama, chat: Chat, limit: int) -> _Decoding:
+    def _decode(self, llama: llama_cpp.Llama, request: Request, limit: int) -> _Decoding:
         """Yield text; return the number of tokens and whether the model or a text stopped it."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        stops = StopFilter(chat.stop)
-        with _sampler(chat) as sampler:
+        stops = StopFilter(request.stop)
+        with _sampler(request, self._vocabulary) as sampler:
             for count in range(limit):
                 token = llama_cpp.llama_sampler_sample(sampler, llama.ctx, -1)
                 if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
@@ -201,25 +225,66 @@ class LlamaModel:
 
 
 @contextmanager
-def _sampler(chat: Chat) -> Generator[Any]:
+def _sampler(request: Request, vocabulary: Any) -> Generator[Any]:
     """A llama.cpp sampler chain for one request, freed at the end."""
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    steps: list[Any] = [llama_cpp.llama_sampler_init_greedy()]
-    if chat.temperature > 0:
-        seed = secrets.randbits(_SEED_BITS) if chat.seed is None else chat.seed % (1 << _SEED_BITS)
-        steps = [
-            llama_cpp.llama_sampler_init_top_k(_TOP_K),
-            llama_cpp.llama_sampler_init_top_p(chat.top_p, 1),
-            llama_cpp.llama_sampler_init_min_p(_MIN_P, 1),
-            llama_cpp.llama_sampler_init_temp(chat.temperature),
-            llama_cpp.llama_sampler_init_dist(seed),
-        ]
-    for step in steps:
+    for step in (*_adjustments(request.sampling, vocabulary), *_choice(request.sampling)):
         llama_cpp.llama_sampler_chain_add(chain, step)
     try:
         yield chain
     finally:
         llama_cpp.llama_sampler_free(chain)
+
+
+def _adjustments(sampling: Sampling, vocabulary: Any) -> Iterator[Any]:
+    """Yield the samplers that change logits before a token is chosen from them."""
+    count = llama_cpp.llama_vocab_n_tokens(vocabulary)
+    if sampling.logit_bias:
+        known = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < count]
+        biases = (llama_cpp.llama_logit_bias * len(known))(*known)
+        yield llama_cpp.llama_sampler_init_logit_bias(count, len(known), biases)
+    penalties = (
+        sampling.repeat_penalty,
+        sampling.frequency_penalty,
+        sampling.presence_penalty,
+    )
+    if penalties != (1.0, 0.0, 0.0):
+        yield llama_cpp.llama_sampler_init_penalties(count, sampling.penalty_window, *penalties)
+
+
+def _choice(sampling: Sampling) -> Iterator[Any]:
+    """Yield the samplers that choose."""
+    if sampling.temperature <= 0:
+        yield llama_cpp.llama_sampler_init_greedy()
+        return
+    yield llama_cpp.llama_sampler_init_top_k(sampling.top_k)
+    yield llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1)
+    yield llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1)
+    yield llama_cpp.llama_sampler_init_temp(sampling.temperature)
+    yield llama_cpp.llama_sampler_init_dist(_seed(sampling.seed))
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbits(_SEED_BITS) if seed is None else seed % (1 << _SEED_BITS)
+
+
+def _refuse_unsupported(request: Request) -> None:
+    """Refuse what would change the answer and is not done here.
+
+    Raises:
+        EngineError: not_supported.
+    """
+    prompt = request.prompt
+    asked = {
+        "a JSON schema": request.schema is not None,
+        "log probabilities": request.logprobs is not None,
+        "an adapter": bool(request.adapter),
+        "the prompt before the answer": request.is_echoed,
+        "tools": isinstance(prompt, Conversation) and bool(prompt.tools),
+    }
+    for what, is_asked in asked.items():
+        if is_asked:
+            raise EngineError("not_supported", f"this engine does not do {what}: leave it out")
 
 
 def _template(llama: llama_cpp.Llama, signed: str) -> chat_format.Jinja2ChatFormatter | None:

@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,9 @@ from typing import Final
 from sprat_agent.runtime.wire import (
     AgentMessage,
     Answer,
+    Answers,
     Cancel,
+    Embed,
     Generate,
     Load,
     Loaded,
@@ -76,27 +78,30 @@ def serve(end: WorkerEnd, engine: Engine) -> None:
 
 
 def _obey(message: AgentMessage, end: WorkerEnd, engine: Engine) -> None:
-    def sink(answer: Answer) -> None:
-        with suppress(BrokenPipeError):  # nobody reads any more; the main thread sees the end
-            end.send(answer)
-
     match message:
         case Load():
-            end.send(_load(engine, message))
-        case Generate(request_id, chat):
-            engine.submit(request_id, chat, sink)
+            end.send(_load(engine, message, end))
+        case Generate(request_id, request):
+            engine.submit(request_id, request)
+        case Embed():
+            engine.embed(message)
         case Cancel(request_id):
             engine.cancel(request_id)
-        case Ping(number):
-            end.send(Pong(number, engine.stalled_s()))
+        case Ping(number, threads):
+            if threads:
+                engine.use_threads(threads)
+            end.send(Pong(number, engine.stalled_s(), engine.figures()))
 
 
-def _load(engine: Engine, source: Load) -> Loaded | LoadFailed:
+def _load(engine: Engine, source: Load, end: WorkerEnd) -> Loaded | LoadFailed:
+    def sink(answers: Sequence[Answer]) -> None:
+        with suppress(BrokenPipeError):  # nobody reads any more; the main thread sees the end
+            end.send(Answers(tuple(answers)))
+
     try:
-        context = engine.load(source)
+        return engine.load(source, sink)
     except EngineError as error:
         return LoadFailed(error.message)
     except Exception as error:  # noqa: BLE001 - the agent is told, and ends this process
         _LOG.exception("the engine failed to load the model")
         return LoadFailed(f"the engine failed to load the model: {error}")
-    return Loaded(context, engine.slots)

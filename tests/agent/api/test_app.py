@@ -12,7 +12,7 @@ import pytest
 from simulators.told_models import LOADABLE, ToldModels
 from sprat_agent.api.schema import MAX_BODY_BYTES
 from sprat_agent.runtime import faults
-from sprat_agent.runtime.wire import Chat, Message
+from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling
 
 CHAT = "/v1/chat/completions"
 ASK: dict[str, Any] = {"model": "assistant", "messages": [{"role": "user", "content": "Hi"}]}
@@ -163,7 +163,7 @@ async def test_a_client_that_goes_away_stops_the_generation(
 async def test_what_is_asked_reaches_the_engine(http: httpx.AsyncClient, told: ToldModels) -> None:
     ask = {**ASK, "temperature": 0, "top_p": 0.5, "max_tokens": 7, "stop": "\n", "seed": 3}
     assert (await http.post(CHAT, json=ask)).status_code == 200
-    expected = Chat((Message("user", "Hi"),), 0, 0.5, 7, ("\n",), 3)
+    expected = Request(Conversation((Message("user", "Hi"),)), Sampling(0, 0.5, seed=3), 7, ("\n",))
     assert told.asked == [("assistant", expected)]
 
 

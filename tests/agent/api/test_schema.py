@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sprat_agent.api import schema
 from sprat_agent.api.faults import ApiError
-from sprat_agent.runtime.wire import Message
+from sprat_agent.runtime.wire import Conversation, Message, Sampling
 
 ASK: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -53,9 +53,6 @@ def test_any_value_in_any_field_is_taken_or_one_clear_error(value: Any) -> None:
         ("response_format", {"type": "json_object"}),
         ("logprobs", True),
         ("top_logprobs", 3),
-        ("logit_bias", {"5": 1}),
-        ("presence_penalty", 0.5),
-        ("frequency_penalty", -0.5),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "x"}),
         ("prediction", {"type": "content"}),
@@ -80,7 +77,7 @@ def test_what_would_change_the_answer_and_is_not_supported_is_refused(
     ],
 )
 def test_what_asks_for_nothing_is_accepted(given_fields: dict[str, Any]) -> None:
-    assert schema.chat(parse(**given_fields)).messages == (Message("user", "Hi"),)
+    assert schema.chat(parse(**given_fields)).prompt == Conversation((Message("user", "Hi"),))
 
 
 @pytest.mark.parametrize(
@@ -125,11 +122,21 @@ def test_a_message_that_is_not_text_is_refused_by_its_place(message: dict[str, A
 def test_text_parts_are_joined_and_developers_speak_as_the_system() -> None:
     parts = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there"}]
     messages = [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": parts}]
-    assert schema.chat(parse(messages=messages)).messages == (
-        Message("system", "Be kind."),
-        Message("user", "Hello there"),
+    assert schema.chat(parse(messages=messages)).prompt == Conversation(
+        (Message("system", "Be kind."), Message("user", "Hello there"))
     )
 
 
 def test_the_newer_name_of_the_limit_wins() -> None:
     assert schema.chat(parse(max_tokens=5, max_completion_tokens=9)).max_tokens == 9
+
+
+def test_penalties_and_biases_reach_the_sampler() -> None:
+    asked = parse(presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"5": 1})
+    expected = Sampling(presence_penalty=0.5, frequency_penalty=-0.5, logit_bias=((5, 1.0),))
+    assert schema.chat(asked).sampling == expected
+
+
+@pytest.mark.parametrize("bias", [{"x": 1}, {"-1": 1}, {"5": 101}, {str(1 << 31): 1}])
+def test_a_bias_on_what_is_no_token_or_beyond_its_range_is_refused(bias: dict[str, float]) -> None:
+    assert fault(logit_bias=bias).param == "logit_bias"

@@ -31,4 +31,4 @@ def test_what_was_found_travels_shortened() -> None:
 
 def test_a_golden_prompt_is_asked_greedily_and_with_nothing_reused() -> None:
     chat = question(GoldenPrompt("What?", "That.", max_tokens=7))
-    assert (chat.temperature, chat.max_tokens, chat.is_fresh) == (0, 7, True)
+    assert (chat.sampling.temperature, chat.max_tokens, chat.is_fresh) == (0, 7, True)

@@ -174,7 +174,7 @@ async def test_promotion_lets_the_previous_worker_finish_its_requests(
     await bench.supervisor.load_committed(one)
     previous = bench.pid()
     async with bench.supervisor.answering("assistant", say("hold")) as answer:
-        assert await anext(answer) == "held"
+        assert (await anext(answer)).text == "held"
         await bench.supervisor.load_candidate(two)
         await bench.supervisor.promote("assistant")
         assert await bench.ask("hello") == ("2.0.0", "hello")
@@ -283,7 +283,7 @@ async def test_an_engine_that_fails_at_a_request_goes_on(bench: Bench, one: Load
 async def test_leaving_an_answer_stops_the_generation(bench: Bench, one: Loadable) -> None:
     await bench.supervisor.load_committed(one)
     async with bench.supervisor.answering("assistant", say("hold")) as answer:
-        assert await anext(answer) == "held"
+        assert (await anext(answer)).text == "held"
     assert await bench.ask("hello") == ("1.0.0", "hello")
     assert bench.tags().count("application:inference:answered") == 1
 

@@ -20,7 +20,7 @@ from simulators.workbench import PLENTY, QUICK
 from sprat_agent.audit.journal import Journal
 from sprat_agent.runtime import faults
 from sprat_agent.runtime.supervisor import Supervisor
-from sprat_agent.runtime.wire import Chat, Message
+from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling
 from sprat_agent.state import State
 from sprat_agent.sync import plan
 from sprat_agent.sync.crashes import CrashRows
@@ -116,7 +116,7 @@ class Device:
         self.ledger.commit(execution, signed.release().manifest)
 
     async def ask(self, text: str) -> str:
-        chat = Chat((Message("user", text),), temperature=0)
+        chat = Request(Conversation((Message("user", text),)), Sampling(temperature=0))
         async with self.supervisor.answering("assistant", chat) as answer:
             async for _ in answer:
                 pass

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from simulators import models
 from simulators.models import TEMPLATE
-from sprat_agent.runtime.wire import Chat, Load, Message
-from sprat_agent.worker.engine import EngineError, Finished
+from sprat_agent.runtime.wire import Conversation, Load, Message, Request, Sampling, Text, Tokens
+from sprat_agent.worker.engine import EngineError
 from sprat_agent.worker.llama import LlamaModel
+from sprat_agent.worker.serial import Finished
 
 CONTEXT = 256
 
@@ -23,12 +24,14 @@ def llama(model_files: list[Path]) -> Iterator[LlamaModel]:
     model.close()
 
 
-def chat(text: str = "Hello", **how: object) -> Chat:
-    fixed = {"temperature": 0.0, "max_tokens": 16, "is_fresh": True}
-    return Chat((Message("user", text),), **{**fixed, **how})  # pyright: ignore[reportArgumentType] - a test's shorthand
+def chat(text: str = "Hello", **how: object) -> Request:
+    sampled = {name: how.pop(name) for name in Sampling.__struct_fields__ if name in how}
+    sampling = Sampling(**{"temperature": 0.0, **sampled})  # pyright: ignore[reportArgumentType] - a test's shorthand
+    fixed = {"sampling": sampling, "max_tokens": 16, "is_fresh": True}
+    return Request(Conversation((Message("user", text),)), **{**fixed, **how})  # pyright: ignore[reportArgumentType] - a test's shorthand
 
 
-def ask(model: LlamaModel, what: Chat) -> tuple[str, Finished]:
+def ask(model: LlamaModel, what: Request) -> tuple[str, Finished]:
     generation = model.generate(what)
     pieces: list[str] = []
     while True:
@@ -66,7 +69,7 @@ def test_an_answer_never_leaves_the_context(llama: LlamaModel) -> None:
 
 
 def test_messages_longer_than_the_context_are_refused(llama: LlamaModel) -> None:
-    with pytest.raises(EngineError, match="context is 256 tokens; the messages take") as caught:
+    with pytest.raises(EngineError, match="context is 256 tokens; the prompt takes") as caught:
         ask(llama, chat("x" * 300))
     assert caught.value.code == "context_length_exceeded"
     assert ask(llama, chat())[0]
@@ -186,3 +189,47 @@ def test_a_file_that_breaks_off_is_refused_with_llama_cpps_reason(
     broken.write_bytes(model_files[0].read_bytes()[:-1000])
     with pytest.raises(EngineError, match="not within the file bounds"):
         LlamaModel().load(Load(str(broken), CONTEXT, 1, TEMPLATE))
+
+
+def continued(prompt: Text | Tokens) -> Request:
+    return Request(prompt, Sampling(temperature=0), max_tokens=16, is_fresh=True)
+
+
+def test_a_text_is_gone_on_with_as_it_is(llama: LlamaModel) -> None:
+    text, finished = ask(llama, continued(Text("<user>Hello<assistant>")))
+    assert text == ask(llama, chat())[0]
+    assert finished.prompt_tokens == len("<user>Hello<assistant>")
+
+
+def test_tokens_are_gone_on_with_as_they_are(llama: LlamaModel) -> None:
+    text = "<user>Hello<assistant>"
+    tokens = Tokens(tuple(text.encode()))  # the vocabulary is one of bytes
+    assert ask(llama, continued(tokens))[0] == ask(llama, continued(Text(text)))[0]
+
+
+@pytest.mark.parametrize("token", [-1, 258, 1 << 40])
+def test_a_token_that_the_model_does_not_have_is_refused(llama: LlamaModel, token: int) -> None:
+    with pytest.raises(EngineError, match=f"expected tokens from 0 to 257, found {token}"):
+        ask(llama, continued(Tokens((1, token))))
+
+
+def test_a_bias_makes_a_token_likelier(llama: LlamaModel) -> None:
+    bias = ((ord("A"), 100.0), (1 << 40, 100.0))  # what the model does not have changes nothing
+    assert ask(llama, chat(max_tokens=5, logit_bias=bias))[0] == "AAAAA"
+
+
+def test_a_penalty_keeps_an_answer_from_repeating_tokens(llama: LlamaModel) -> None:
+    plain = ask(llama, chat(max_tokens=64))[0]
+    penalised = ask(llama, chat(max_tokens=64, frequency_penalty=2.0))[0]
+    assert len(set(penalised)) > len(set(plain))
+
+
+@pytest.mark.parametrize(
+    "more", [{"schema": {"type": "object"}}, {"logprobs": 1}, {"adapter": "a"}, {"is_echoed": True}]
+)
+def test_what_is_not_done_is_refused_and_not_ignored(
+    llama: LlamaModel, more: dict[str, object]
+) -> None:
+    with pytest.raises(EngineError, match="leave it out") as caught:
+        ask(llama, chat("Hello", **more))
+    assert caught.value.code == "not_supported"

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
-from sprat_agent.runtime.wire import Answer, Chat, Done, Failed, Load, Message, Piece
-from sprat_agent.worker.engine import EngineError, Finished, Generation
-from sprat_agent.worker.serial import SerialEngine
+from sprat_agent.runtime.wire import (
+    Answer,
+    Conversation,
+    Done,
+    Failed,
+    Load,
+    Loaded,
+    Message,
+    Piece,
+    Request,
+)
+from sprat_agent.worker.engine import EngineError
+from sprat_agent.worker.serial import Finished, Generation, SerialEngine
 
 
 class Steps:
@@ -22,8 +32,9 @@ class Steps:
     def load(self, source: Load) -> int:
         return source.context
 
-    def generate(self, chat: Chat) -> Generation:
-        text = chat.messages[0].content
+    def generate(self, request: Request) -> Generation:
+        assert isinstance(request.prompt, Conversation)
+        text = request.prompt.messages[0].content
         if text == "refuse":
             raise EngineError("messages_refused", "not this")
         for char in text:
@@ -41,11 +52,15 @@ class Rig:
     def __init__(self) -> None:
         self.model = Steps()
         self.engine = SerialEngine(self.model)
-        assert self.engine.load(Load("", 64, 1, "")) == 64
         self._answers: queue.Queue[Answer] = queue.Queue()
+        assert self.engine.load(Load("", 64, 1, ""), self._take) == Loaded(64, slots=1)
 
     def submit(self, request_id: int, text: str) -> None:
-        self.engine.submit(request_id, Chat((Message("user", text),)), self._answers.put)
+        self.engine.submit(request_id, Request(Conversation((Message("user", text),))))
+
+    def _take(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self._answers.put(answer)
 
     def next(self) -> Answer:
         return self._answers.get(timeout=20)

@@ -18,7 +18,7 @@ from simulators.waiting import until
 from simulators.workbench import PLENTY, QUICK, CountedCrashes, say
 from sprat_agent.runtime import faults
 from sprat_agent.runtime.supervisor import Supervisor
-from sprat_agent.runtime.wire import Chat, Message
+from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling
 from sprat_agent.sync.ports import Loadable
 from sprat_proto.manifest import Activation, GoldenPrompt
 
@@ -56,9 +56,9 @@ async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
     await made.close()
 
 
-async def answer(supervisor: Supervisor, chat: Chat) -> str:
+async def answer(supervisor: Supervisor, chat: Request) -> str:
     async with supervisor.answering("assistant", chat) as made:
-        return "".join([piece async for piece in made])
+        return "".join([piece.text async for piece in made])
 
 
 async def test_llama_cpp_answers_and_is_probed_with_what_it_answered(
@@ -138,5 +138,10 @@ def is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def short(text: str) -> Chat:
-    return Chat((Message("user", text),), temperature=0, max_tokens=8, is_fresh=True)
+def short(text: str) -> Request:
+    return Request(
+        Conversation((Message("user", text),)),
+        sampling=Sampling(temperature=0),
+        max_tokens=8,
+        is_fresh=True,
+    )
