@@ -16,7 +16,9 @@ from sprat_agent.api import faults, shapes
 from sprat_agent.api.completions import Completions
 from sprat_agent.api.faults import ApiError
 from sprat_agent.api.guard import LocalOnly
+from sprat_agent.api.metrics import Metrics
 from sprat_agent.api.models import Models
+from sprat_agent.api.recorder import Recorded, Recorder
 from sprat_agent.clock import Clock
 from sprat_agent.runtime.faults import AnswerError
 from sprat_agent.runtime.served import Status
@@ -42,6 +44,8 @@ def build_app(
         is_simulated: The device's profile was declared, not measured: said wherever it shows.
         status: What else GET /agent/v1/status tells: fields of the device besides `models`.
     """
+    recorder = Recorder()
+    models = Recorded(models, recorder)
     device = _Device(models, int(clock().timestamp()), is_simulated=is_simulated, status=status)
     completions = Completions(models, clock=clock, new_id=new_id)
     app = Starlette(
@@ -51,6 +55,7 @@ def build_app(
             Route("/v1/models/{name:path}", device.model),
             Route("/livez", device.livez),
             Route("/readyz", device.readyz),
+            Route("/metrics", Metrics(models, recorder).scrape),
             Route("/agent/v1/status", device.status),
         ],
         exception_handlers={
