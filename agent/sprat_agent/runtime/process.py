@@ -79,6 +79,7 @@ class WorkerProcess:
     ) -> None:
         self.name = name
         self.slots = 0  # none before it is loaded
+        self.figures = wire.Figures()  # of the last answer to a ping
         self.idle = asyncio.Event()
         self.idle.set()
         self.died: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -230,7 +231,8 @@ class WorkerProcess:
             case wire.Loaded() | wire.LoadFailed():
                 if not self._loaded.done():
                     self._loaded.set_result(message)
-            case wire.Pong(stalled_s=stalled_s):
+            case wire.Pong(stalled_s=stalled_s, figures=figures):
+                self.figures = figures
                 if stalled_s < self._limits.stall_timeout_s:
                     self._pong.set()
             case wire.Answers(items=answers):
