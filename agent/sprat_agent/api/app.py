@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,19 +13,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from sprat_agent.api import faults, shapes
-from sprat_agent.api.completions import Completions
+from sprat_agent.api import replies
+from sprat_agent.api.answering import Answering
+from sprat_agent.api.dialect import ErrorShape, Json
 from sprat_agent.api.faults import ApiError
 from sprat_agent.api.guard import LocalOnly
 from sprat_agent.api.metrics import Metrics
 from sprat_agent.api.models import Models
+from sprat_agent.api.openai import errors as openai_errors
+from sprat_agent.api.openai.routes import routes as openai_routes
 from sprat_agent.api.recorder import Recorded, Recorder
 from sprat_agent.clock import Clock
-from sprat_agent.runtime.faults import AnswerError
 from sprat_agent.runtime.served import Status
 from sprat_agent.sync.ports import Loadable
 
 _LOG = logging.getLogger(__name__)
+# The shape of errors below a path: the first that fits.
+_ERROR_SHAPES: Final[tuple[tuple[str, ErrorShape], ...]] = (("", openai_errors.shape),)
 
 
 def build_app(
@@ -46,13 +51,11 @@ def build_app(
     """
     recorder = Recorder()
     models = Recorded(models, recorder)
-    device = _Device(models, int(clock().timestamp()), is_simulated=is_simulated, status=status)
-    completions = Completions(models, clock=clock, new_id=new_id)
+    device = _Device(models, is_simulated=is_simulated, status=status)
+    answering = Answering(models, clock=clock, new_id=new_id)
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", completions, methods=["POST"]),
-            Route("/v1/models", device.models),
-            Route("/v1/models/{name:path}", device.model),
+            *openai_routes(models, answering, int(clock().timestamp())),
             Route("/livez", device.livez),
             Route("/readyz", device.readyz),
             Route("/metrics", Metrics(models, recorder).scrape),
@@ -64,7 +67,7 @@ def build_app(
             Exception: _unexpected,
         },
     )
-    return LocalOnly(app)
+    return LocalOnly(app, _respond)
 
 
 class _Device:
@@ -73,29 +76,13 @@ class _Device:
     def __init__(
         self,
         models: Models,
-        started: int,
         *,
         is_simulated: bool,
         status: Callable[[], Mapping[str, object]],
     ) -> None:
         self._models = models
-        self._started = started
         self._is_simulated = is_simulated
         self._status = status
-
-    async def models(self, _request: Request) -> Response:
-        """GET /v1/models: one entry for each alias that can be asked."""
-        entries = [self._entry(name, one) for name, one in self._models.offered()]
-        return JSONResponse({"object": "list", "data": entries})
-
-    async def model(self, request: Request) -> Response:
-        """GET /v1/models/{name}."""
-        name = str(request.path_params["name"])
-        try:
-            found = self._models.find(name)
-        except AnswerError as error:
-            raise faults.from_answer(error) from error
-        return JSONResponse(self._entry(name, found))
 
     async def livez(self, _request: Request) -> Response:
         """GET /livez: this process answers."""
@@ -115,11 +102,8 @@ class _Device:
         entries = [_alias_entry(one) for one in self._models.statuses()]
         return JSONResponse({**self._status(), "simulated": self._is_simulated, "models": entries})
 
-    def _entry(self, name: str, one: Loadable) -> shapes.Json:
-        return shapes.model_entry(name, one, self._started)
 
-
-def _alias_entry(status: Status) -> shapes.Json:
+def _alias_entry(status: Status) -> Json:
     """Return one alias of the device's status."""
     return {
         "alias": status.alias,
@@ -133,7 +117,7 @@ def _alias_entry(status: Status) -> shapes.Json:
     }
 
 
-def _variant(one: Loadable | None) -> shapes.Json | None:
+def _variant(one: Loadable | None) -> Json | None:
     if one is None:
         return None
     return {
@@ -145,10 +129,16 @@ def _variant(one: Loadable | None) -> shapes.Json | None:
     }
 
 
-async def _api_error(_request: Request, error: Exception) -> Response:
+def _respond(path: str, fault: ApiError) -> Response:
+    """Return an error in the shape of the dialect that a path belongs to."""
+    shape = next(shape for below, shape in _ERROR_SHAPES if path.startswith(below))
+    return replies.error(fault, shape)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    return error.response()
+    return _respond(request.url.path, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -158,11 +148,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     codes = {404: "not_found", 405: "method_not_allowed"}
     message = f"{request.method} {request.url.path[:100]} is nothing here: {error.detail}"
     code = codes.get(error.status_code, "invalid_request")
-    return ApiError(error.status_code, code, message).response()
+    return _respond(request.url.path, ApiError(error.status_code, code, message))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """A bug of ours: on record here, one sentence there."""
     _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
     message = "the agent failed at this request; its log says why"
-    return ApiError(500, "internal_error", message, kind="server_error").response()
+    fault = ApiError(500, "internal_error", message, kind="server_error")
+    return _respond(request.url.path, fault)

@@ -1,11 +1,9 @@
-"""Errors of the local API, in the shape that OpenAI clients read."""
+"""Errors of the local API; each dialect has its own shape for them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
-
-from starlette.responses import JSONResponse
 
 from sprat_agent.runtime.faults import AnswerError
 
@@ -44,21 +42,16 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
 
-    def body(self) -> dict[str, object]:
-        """Return the error as OpenAI's clients read it."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": error}
-
-    def response(self) -> JSONResponse:
-        """Return the whole answer."""
-        retry_after = self.retry_after_s
-        headers = {"retry-after": str(retry_after)} if retry_after is not None else {}
-        return JSONResponse(self.body(), self.status, headers)
-
 
 def invalid(message: str, *, param: str | None = None, code: str = "invalid_request") -> ApiError:
     """Return the error for a request that cannot be understood or is not supported."""
     return ApiError(400, code, message, param=param)
+
+
+def unsupported(param: str, asked: str) -> ApiError:
+    """Return the error for asking for something (`asked`, for people) that is not supported."""
+    message = f"{asked} is not supported by this device: leave {param!r} out"
+    return invalid(message, param=param, code="unsupported_parameter")
 
 
 def from_answer(error: AnswerError) -> ApiError:

@@ -6,8 +6,10 @@ when its name was pointed at 127.0.0.1 (DNS rebinding). The Unix socket has file
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sprat_agent.api.faults import ApiError
@@ -18,14 +20,16 @@ LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class LocalOnly:
     """ASGI middleware: requests over TCP must name this device, in `Host` and in `Origin`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, respond: Callable[[str, ApiError], Response]) -> None:
+        """Guard `app`; `respond` makes the response of a refusal, by path."""
         self._app = app
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403."""
         fault = refusal(scope) if scope["type"] == "http" else None
         if fault:
-            await fault.response()(scope, receive, send)
+            await self._respond(scope["path"], fault)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

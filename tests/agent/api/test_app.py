@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import httpx
 import pytest
 from simulators.told_models import LOADABLE, ToldModels
-from sprat_agent.api.schema import MAX_BODY_BYTES
+from sprat_agent.api.body import MAX_BODY_BYTES
 from sprat_agent.runtime import faults
 from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling
 
@@ -59,11 +59,18 @@ async def test_a_whole_answer_says_what_it_is_and_who_signed_it(http: httpx.Asyn
                 "finish_reason": "stop",
             }
         ],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
     }
     assert timings["decode_tps"] == 100
     assert timings["ttft_ms"] >= timings["queue_ms"] >= 0
     assert response.headers["x-sprat-model"] == "tiny@1.0.0+q4_0"
+    assert response.headers["x-sprat-version"] == "1.0.0"
+    assert response.headers["x-sprat-variant"] == "q4_0"
     assert response.headers["x-sprat-digest"] == LOADABLE.digest
     assert response.headers["x-sprat-signer"] == "?lesund (0123456789ab)"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_agent.api import schema
 from sprat_agent.api.faults import ApiError
+from sprat_agent.api.openai import chat_schema as schema
 from sprat_agent.runtime.wire import Conversation, Message, Sampling
 
 ASK: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": "Hi"}]}
@@ -21,7 +21,7 @@ def parse(**more: Any) -> schema.Request:
 
 def fault_of(body: bytes) -> int | None:
     try:
-        schema.chat(schema.parse(body))
+        schema.meaning(schema.parse(body))
     except ApiError as error:
         return error.status if error.message else None
     return None
@@ -29,7 +29,7 @@ def fault_of(body: bytes) -> int | None:
 
 def fault(**more: Any) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        schema.chat(parse(**more))
+        schema.meaning(parse(**more))
     return caught.value
 
 
@@ -77,7 +77,7 @@ def test_what_would_change_the_answer_and_is_not_supported_is_refused(
     ],
 )
 def test_what_asks_for_nothing_is_accepted(given_fields: dict[str, Any]) -> None:
-    assert schema.chat(parse(**given_fields)).prompt == Conversation((Message("user", "Hi"),))
+    assert schema.meaning(parse(**given_fields)).prompt == Conversation((Message("user", "Hi"),))
 
 
 @pytest.mark.parametrize(
@@ -122,19 +122,19 @@ def test_a_message_that_is_not_text_is_refused_by_its_place(message: dict[str, A
 def test_text_parts_are_joined_and_developers_speak_as_the_system() -> None:
     parts = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there"}]
     messages = [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": parts}]
-    assert schema.chat(parse(messages=messages)).prompt == Conversation(
+    assert schema.meaning(parse(messages=messages)).prompt == Conversation(
         (Message("system", "Be kind."), Message("user", "Hello there"))
     )
 
 
 def test_the_newer_name_of_the_limit_wins() -> None:
-    assert schema.chat(parse(max_tokens=5, max_completion_tokens=9)).max_tokens == 9
+    assert schema.meaning(parse(max_tokens=5, max_completion_tokens=9)).max_tokens == 9
 
 
 def test_penalties_and_biases_reach_the_sampler() -> None:
     asked = parse(presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"5": 1})
     expected = Sampling(presence_penalty=0.5, frequency_penalty=-0.5, logit_bias=((5, 1.0),))
-    assert schema.chat(asked).sampling == expected
+    assert schema.meaning(asked).sampling == expected
 
 
 @pytest.mark.parametrize("bias", [{"x": 1}, {"-1": 1}, {"5": 101}, {str(1 << 31): 1}])

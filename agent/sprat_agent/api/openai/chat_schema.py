@@ -7,19 +7,17 @@ silently ignored costs more than it saves.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from sprat_agent.api.faults import ApiError, invalid
+from sprat_agent.api.body import decode
+from sprat_agent.api.faults import invalid, unsupported
 from sprat_agent.runtime.wire import Conversation, Message, Sampling
 from sprat_agent.runtime.wire import Request as Asked
 
-MAX_BODY_BYTES: Final = 1 << 20
 _MAX_STOPS: Final = 4
-_PATH: Final = re.compile(r" - at (?:`(?:key|value)` in )?`\$\.([A-Za-z_]+)")
 
 _Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 _Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 24)]
@@ -98,19 +96,14 @@ def parse(body: bytes) -> Request:
     Raises:
         ApiError: Not JSON, a wrong or unknown field, or something unsupported: one sentence.
     """
-    try:
-        request = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _not_understood(str(error)) from error
-    unsupported = _unsupported(request)
-    if unsupported:
-        param, asked = unsupported
-        message = f"{asked} is not supported by this device: leave {param!r} out"
-        raise invalid(message, param=param, code="unsupported_parameter")
+    request = decode(_DECODER, body)
+    beyond = _unsupported(request)
+    if beyond:
+        raise unsupported(*beyond)
     return request
 
 
-def chat(request: Request) -> Asked:
+def meaning(request: Request) -> Asked:
     """Return what the engine is asked.
 
     Raises:
@@ -134,12 +127,6 @@ def chat(request: Request) -> Asked:
         max_tokens=request.max_tokens if limit is None else limit,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )
-
-
-def _not_understood(reason: str) -> ApiError:
-    found = _PATH.search(reason)
-    param = found[1] if found else None
-    return invalid(f"the request body is not understood: {reason}", param=param)
 
 
 def _unsupported(request: Request) -> tuple[str, str] | None:
