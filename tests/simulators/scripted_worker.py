@@ -74,4 +74,5 @@ class ScriptedModel:
 
 
 if __name__ == "__main__":
-    serve.run(lambda: SerialEngine(ScriptedModel(Path(sys.argv[1]))))
+    # Its controls are files, and it ends itself: nothing for a jail.
+    serve.run(lambda: SerialEngine(ScriptedModel(Path(sys.argv[1]))), jail=lambda _: ())

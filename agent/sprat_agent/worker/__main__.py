@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from sprat_agent.worker import serve
 from sprat_agent.worker.engine import Engine
 
 
 def _llama_engine() -> Engine:
+    # numpy's threads would be there before the jail, and nothing here computes with numpy's BLAS.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # Here: the worker ties its life to the agent's before it spends time on these imports.
     from sprat_agent.worker.llama import LlamaModel  # noqa: PLC0415
     from sprat_agent.worker.serial import SerialEngine  # noqa: PLC0415

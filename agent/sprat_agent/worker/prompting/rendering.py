@@ -1,8 +1,8 @@
 """Running a chat template within bounds: a signed one is a program all the same.
 
-jinja2's sandbox keeps it from the process; this keeps it from going on for ever. What it cannot
-stop is one long call into C, for example `10 ** 10 ** 9`: for that the agent ends a worker that
-makes no progress, and counts it as a crash.
+jinja2's sandbox keeps it from the process; this keeps it from going on for ever. Python cannot stop
+one long call into C, for example `10 ** 10 ** 9`: that, the kernel ends together with the worker,
+which the agent counts as a crash.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final, TypeVar
+
+from sprat_agent.worker.jail.address_space import address_space
+from sprat_agent.worker.prompting.last_resort import killed_after
 
 CPU_S: Final = 1.0
 MEMORY_BYTES: Final = 256 << 20  # beyond what the worker has
 MAX_PROMPT: Final = 4 << 20  # characters; the longest contexts in use take an eighth
+KILL_CPU_S: Final = 1.5  # of this thread; the whole worker goes
 _LOOK_S: Final = 0.1
 
 Result = TypeVar("Result")
@@ -39,7 +42,7 @@ def bounded(run: Callable[[], Result]) -> Result:
         OverrunError: It took more processor time or memory than it may.
     """
     try:
-        with _time(), _memory():
+        with killed_after(KILL_CPU_S), _time(), _memory():
             return run()
     except _OutOfTimeError as error:
         raise OverrunError(f"it took more than {CPU_S:.0f} s") from error
@@ -84,7 +87,7 @@ def _raise_in(thread: int, error: type[Exception] | None) -> None:
 def _memory() -> Generator[None]:
     """Let allocations fail that go beyond what the process has by more than it may."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    most = _address_space() + MEMORY_BYTES
+    most = address_space() + MEMORY_BYTES
     if limits[0] != resource.RLIM_INFINITY:
         most = min(most, limits[0])
     resource.setrlimit(resource.RLIMIT_AS, (most, limits[1]))
@@ -92,8 +95,3 @@ def _memory() -> Generator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-
-
-def _address_space() -> int:
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-    return int(pages) * resource.getpagesize()
