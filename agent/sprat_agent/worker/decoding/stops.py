@@ -11,17 +11,22 @@ class StopFilter:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.is_stopped = False
+        self.stopped_by = ""  # the stop string that was found
+
+    @property
+    def is_stopped(self) -> bool:
+        """A stop string was found."""
+        return bool(self.stopped_by)
 
     def feed(self, text: str) -> str:
         """Return what may be shown now; nothing once a stop string was found."""
         if self.is_stopped:
             return ""
         self._held += text
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            self.is_stopped = True
-            return self._release(min(found))
+            at, self.stopped_by = min(found, key=lambda one: one[0])
+            return self._release(at)
         return self._release(len(self._held) - self._doubtful())
 
     def flush(self) -> str:

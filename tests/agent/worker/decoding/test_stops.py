@@ -39,3 +39,9 @@ def test_text_is_held_back_only_while_it_may_become_a_stop_string() -> None:
         "",
         "",
     ]
+
+
+def test_the_stop_string_that_was_found_first_is_told() -> None:
+    stop_filter = StopFilter(["c", "b", ""])
+    assert stop_filter.feed("abc") == "a"
+    assert stop_filter.stopped_by == "b"

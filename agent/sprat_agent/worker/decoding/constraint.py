@@ -1,0 +1,145 @@
+# pyright: reportUnknownMemberType=false
+# llguidance's types are partly unknown.
+"""Holding an answer to a grammar: the only import of llguidance.
+
+The library is imported, and the vocabulary read, at the first request that needs it: most models
+never get one, and both take memory.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from sprat_agent.worker.decoding.decoding import Row
+from sprat_agent.worker.engine import EngineError
+from sprat_agent.worker.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import llguidance
+
+_SILENT: Final = 0  # log level
+
+
+class Grammars:
+    """Compiles grammars over one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
+    def constraint(self, lark: str) -> Constraint:
+        """Return a constraint in its first state.
+
+        Args:
+            lark: In llguidance's dialect of Lark, with JSON schemas as `%json {...}`.
+
+        Raises:
+            EngineError: not_supported: it asks for what cannot be held to.
+        """
+        import llguidance  # noqa: PLC0415 - at the first use, see above
+
+        grammar = llguidance.LLMatcher.grammar_from_lark(lark)
+        matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=_SILENT)
+        if matcher.is_error():
+            reason = _reason(matcher.get_error())
+            message = f"this engine cannot hold an answer to the JSON schema: {reason}"
+            raise EngineError("not_supported", message)
+        return Constraint(matcher)
+
+    def tokens(self, text: str) -> list[int]:
+        """Return tokens, of bytes only, that make the text; they need not be the likeliest cut."""
+        return self._tokenizer.greedy_tokenize(text)
+
+    @cached_property
+    def _tokenizer(self) -> llguidance.LLTokenizer:
+        import llguidance  # noqa: PLC0415 - at the first use, see above
+
+        tokens = _Tokens(self._vocabulary)
+        return llguidance.LLTokenizer(
+            llguidance.TokenizerWrapper(tokens),
+            eos_token=tokens.ends,
+            slices=llguidance.LLTokenizer.json_slices(),
+        )
+
+
+class Constraint:
+    """The state of a grammar in one answer."""
+
+    def __init__(self, matcher: llguidance.LLMatcher) -> None:
+        self._matcher = matcher
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing but an end may come."""
+        return self._matcher.is_stopped()
+
+    def mask(self, row: Row) -> None:
+        """Give minus infinity to the tokens that may not come next.
+
+        Raises:
+            EngineError: engine_error: the grammar became too large.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        self._check()
+        allowed = np.unpackbits(bits, count=len(row), bitorder="little")
+        row[allowed == 0] = -np.inf
+
+    def take(self, token: int) -> None:
+        """Go on by a token.
+
+        Raises:
+            EngineError: engine_error: it was not allowed, or the grammar became too large.
+        """
+        self._matcher.consume_token(token)
+        self._check()
+
+    def takes(self, tokens: list[int]) -> bool:
+        """Go on by all the tokens, if they are allowed; otherwise the state stays as it was."""
+        if self._matcher.validate_tokens(tokens) < len(tokens):
+            return False
+        for token in tokens:
+            self.take(token)
+        return True
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            reason = _reason(self._matcher.get_error())
+            raise EngineError("engine_error", f"the answer left its grammar: {reason}")
+
+
+class _Tokens:
+    """A vocabulary as llguidance asks for one.
+
+    A model without a token that ends an answer gets one that no row of logits reaches: its answers
+    end where the grammar leaves nothing else.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        numbers = range(vocabulary.size)
+        self.tokens = [vocabulary.name(token) for token in numbers]
+        self.special_token_ids = [
+            token
+            for token in numbers
+            if vocabulary.is_control(token) or vocabulary.is_end(token) or not self.tokens[token]
+        ]
+        self.ends = [token for token in numbers if vocabulary.is_end(token)]
+        if not self.ends:
+            self.ends = [vocabulary.size]
+            self.tokens.append(b"<end>")
+            self.special_token_ids.append(vocabulary.size)
+        self.eos_token_id = self.ends[0]
+        self.bos_token_id = None if vocabulary.bos < 0 else vocabulary.bos
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        return self._vocabulary.tokenize(text, has_special=False)
+
+
+def _reason(error: str) -> str:
+    """Return the sentence that matters: after it comes the grammar's source, before it a place."""
+    first = error.splitlines()[0] if error else "unknown"
+    return first.rpartition("failed to compile JSON schema: ")[2]

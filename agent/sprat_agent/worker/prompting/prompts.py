@@ -1,0 +1,85 @@
+"""From what a request asks to the tokens that the model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sprat_agent.runtime.wire import Conversation, Prompt, Text, Tokens
+from sprat_agent.worker.engine import EngineError
+from sprat_agent.worker.prompting.template import ChatTemplate
+from sprat_agent.worker.prompting.turns import described, turns
+from sprat_agent.worker.vocabulary import Vocabulary
+
+
+class Prompts:
+    """Makes prompts for one model, by the template that its release signs."""
+
+    def __init__(self, vocabulary: Vocabulary, template: str) -> None:
+        """Compile the template; an empty one means that the model takes no messages.
+
+        Raises:
+            EngineError: load_failed: it is not Jinja, or takes too much to compile.
+        """
+        self._vocabulary = vocabulary
+        self._template = ChatTemplate(template) if template else None
+
+    def tokens(self, prompt: Prompt, context: int) -> list[int]:
+        """Return the prompt's tokens, which leave room for one more in the context.
+
+        Raises:
+            EngineError: messages_refused, or context_length_exceeded.
+        """
+        match prompt:
+            case Conversation():
+                tokens = self._cut(self._render(prompt))
+            case Text(text=text):
+                tokens = self._cut(text)
+            case Tokens(tokens=given):
+                tokens = self._known(given)
+        return _fitting(tokens, context)
+
+    def _render(self, conversation: Conversation) -> str:
+        if self._template is None:
+            raise EngineError(
+                "messages_refused",
+                "expected a chat template in the release's manifest, found none: messages cannot be"
+                " put to this model; publish it with --chat-template",
+            )
+        variables: dict[str, Any] = {
+            **conversation.template_arguments,
+            "messages": turns(conversation.messages),
+            "add_generation_prompt": True,
+            "bos_token": self._name(self._vocabulary.bos),
+            "eos_token": self._name(self._vocabulary.eos),
+        }
+        if conversation.tools and conversation.tool_choice != "none":
+            variables["tools"] = described(conversation.tools)
+        return self._template.render(variables)
+
+    def _name(self, token: int) -> str:
+        return self._vocabulary.name(token).decode("utf-8", "replace")
+
+    def _cut(self, text: str) -> list[int]:
+        return self._vocabulary.tokenize(text, has_special=True)
+
+    def _known(self, tokens: Sequence[int]) -> list[int]:
+        """Return the tokens, if the model has them all: llama.cpp ends the process otherwise."""
+        size = self._vocabulary.size
+        for token in tokens:
+            if not 0 <= token < size:
+                message = f"expected tokens from 0 to {size - 1}, found {token}"
+                raise EngineError("messages_refused", message)
+        return list(tokens)
+
+
+def _fitting(tokens: list[int], context: int) -> list[int]:
+    if not tokens:
+        raise EngineError("messages_refused", "expected some text to answer, found none")
+    if len(tokens) >= context:
+        raise EngineError(
+            "context_length_exceeded",
+            f"this model's context is {context} tokens;"
+            f" the prompt takes {len(tokens)} and leaves none for an answer",
+        )
+    return tokens
