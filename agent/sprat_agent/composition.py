@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from sprat_agent.registry.remote import HttpRemote
 from sprat_agent.registry.store import Store
 from sprat_agent.registry.trust import Past
 from sprat_agent.runtime.supervisor import Supervisor
+from sprat_agent.sd_notify import ServiceManager
 from sprat_agent.state import State
 from sprat_agent.sync import freshness, phases
 from sprat_agent.sync.ageing import Ageing
@@ -156,6 +158,7 @@ class Agent:
         self._connect()
         self._world = world
         self._ready_file = ReadyFile(config.state_dir)
+        self._service_manager = ServiceManager(os.environ)
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Serve and follow the controller until `stopped` is set.
@@ -309,12 +312,15 @@ class Agent:
         api: LocalApi | None = None
         try:
             self._events.note(STARTED, self._subject, {"version": __version__})
+            self._service_manager.starting("loading models")
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._load_committed(), name="load")
                 api = await self._make_api()
             url = await _listen(api)
             self._ready_file.write(url, self._config.socket)
+            self._service_manager.ready(f"serving on {url}")
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._service_manager.run(), name="watchdog")
                 group.create_task(self._events.run(), name="audit")
                 group.create_task(self._executor.run(), name="executions")
                 group.create_task(self._intake.run(), name="plans")
@@ -324,6 +330,7 @@ class Agent:
                 group.create_task(self._conversation.run(), name="link")
         finally:
             self._ready_file.remove()
+            self._service_manager.stopping()
             if api:
                 await api.stop()
             await self._close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -92,6 +93,21 @@ async def test_it_says_how_it_is_and_goes_when_asked(
         await until(lambda: len(end.bodies) == 3)
     tags = [json.loads(body)["tag"] for body in end.bodies]
     assert tags == ["agent:process:started", "agent:process:stopped", "agent:process:started"]
+
+
+async def test_systemd_hears_when_it_is_ready_lives_and_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        end = ControllerEnd()
+        async with running(tmp_path, MemoryCarrier(end)):
+            await until(lambda: end.bodies)
+        heard = [listener.recv(4096).decode().splitlines()[0] for _ in range(4)]
+    assert heard == ["STATUS=loading models", "READY=1", "WATCHDOG=1", "STOPPING=1"]
 
 
 async def test_it_obeys_an_assignment_and_waits_for_blobs(tmp_path: Path) -> None:
