@@ -1,6 +1,6 @@
 """A real worker process with an engine that does as it is told, for the supervisor's tests.
 
-Run as `python scripted_worker.py FOLDER DESCRIPTOR PARENT`. The last message of a chat says what to
+`command` runs it. The last message of a chat says what to
 do; files in FOLDER, the *controls*, say what happens at load and when held requests go on.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 from sprat_agent.runtime.wire import Conversation, Load, Request
 from sprat_agent.worker import serve
 from sprat_agent.worker.engine import EngineError
-from sprat_agent.worker.serial import Finished, Generation, SerialEngine
+
+from simulators.serial_engine import Finished, Generation, SerialEngine
 
 FAIL_LOAD = "fail-load"  # contains: how many more loads fail
 CRASH_LOAD = "crash-load"
@@ -73,6 +74,17 @@ class ScriptedModel:
         """Nothing to free."""
 
 
-if __name__ == "__main__":
+def command(controls: Path) -> tuple[str, ...]:
+    """Return what runs this worker."""
+    tests = Path(__file__).resolve().parent.parent
+    code = (
+        f"import sys; sys.path.insert(0, {str(tests)!r});"
+        " from simulators import scripted_worker; scripted_worker.main()"
+    )
+    return (sys.executable, "-c", code, str(controls))
+
+
+def main() -> None:
+    """Be the worker."""
     # Its controls are files, and it ends itself: nothing for a jail.
     serve.run(lambda: SerialEngine(ScriptedModel(Path(sys.argv[1]))), jail=lambda _: ())

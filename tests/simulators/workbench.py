@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sprat_agent.runtime.limits import Limits
+from sprat_agent.runtime.served import Status
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling
 
@@ -57,6 +57,7 @@ class Bench:
     )
 
     crashes: CountedCrashes = field(default_factory=CountedCrashes)
+    most_bytes: int = 0  # in memory together, at any event
 
     def __post_init__(self) -> None:
         self.controls = self.folder / "controls"
@@ -68,14 +69,22 @@ class Bench:
             crashes=self.crashes,
             threads=1,
             limits=self.limits,
-            command=(sys.executable, scripted_worker.__file__, str(self.controls)),
+            command=scripted_worker.command(self.controls),
         )
 
     def _take(self, tag: str, subject: str, details: Mapping[str, object]) -> None:
         self.events.append((tag, subject, details))
+        self.most_bytes = max(self.most_bytes, self.memory_bytes())
+
+    def memory_bytes(self) -> int:
+        """Return what all models in memory take."""
+        return sum(one.memory_bytes for one in self.supervisor.statuses())
 
     def control(self, name: str, text: str = "") -> None:
         (self.controls / name).write_text(text)
+
+    def statuses(self) -> dict[str, Status]:
+        return {one.alias: one for one in self.supervisor.statuses()}
 
     def tags(self) -> list[str]:
         return [tag for tag, _, _ in self.events]

@@ -12,10 +12,10 @@ def _llama_engine() -> Engine:
     # numpy's threads would be there before the jail, and nothing here computes with numpy's BLAS.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # Here: the worker ties its life to the agent's before it spends time on these imports.
-    from sprat_agent.worker.llama import LlamaModel  # noqa: PLC0415
-    from sprat_agent.worker.serial import SerialEngine  # noqa: PLC0415
+    from sprat_agent.worker.batching.scheduler import Scheduler  # noqa: PLC0415
+    from sprat_agent.worker.llama import LlamaBackend  # noqa: PLC0415
 
-    return SerialEngine(LlamaModel())
+    return Scheduler(LlamaBackend())
 
 
 if __name__ == "__main__":

@@ -1,35 +1,31 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 # llama-cpp-python's low-level bindings are untyped ctypes.
-"""The only import of llama.cpp: `llama_cpp.Llama`, one request at a time."""
+"""The only import of llama.cpp: its C interface, as a `batching.backend.Backend`."""
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import secrets
-import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
 
-import jinja2
 import llama_cpp
-import llama_cpp.llama_chat_format as chat_format
+import numpy as np
+from numpy.typing import NDArray
 
-from sprat_agent.runtime.wire import Conversation, Load, Message, Request, Sampling, Text, Tokens
-from sprat_agent.worker.decoding.stops import StopFilter
+from sprat_agent.runtime.wire import Load, Sampling
+from sprat_agent.worker.batching.batch import Run
+from sprat_agent.worker.decoding.decoding import Row
 from sprat_agent.worker.engine import EngineError
-from sprat_agent.worker.prompting.rendering import MAX_PROMPT, bounded
-from sprat_agent.worker.serial import Finished, Generation
 
-PREFILL_CHUNK: Final = 256  # tokens between two moments at which a request can be cancelled
+STEP_TOKENS: Final = 512  # also llama.cpp's micro-batch, which `sprat_proto.fit` counts with
 _SEED_BITS: Final = 32
 _COMPLAINTS: Final = (3, 4)  # ggml_log_level: warning, error
-_TEMPLATE_KEY: Final = "tokenizer.chat_template"
-
-_Decoding: TypeAlias = Generator[str, None, tuple[int, bool]]
+_KV_TYPES: Final = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+_FLASH_ATTENTION: Final = 1  # llama_flash_attn_type: enabled; quantized values need it
+_PIECE_BYTES: Final = 256
 
 
 # The last warnings: the reason why a load failed is only there. One for the process, as the C
@@ -47,201 +43,289 @@ def _take_log(level: int, text: bytes, _user_data: Any) -> None:
 llama_cpp.llama_log_set(_take_log, ctypes.c_void_p(0))
 
 
-class _Llama(llama_cpp.Llama):
-    """Llama without the templates that are in the file: its constructor would compile them all.
+class LlamaVocabulary:
+    """A loaded model's tokens; see `vocabulary.Vocabulary`."""
 
-    A template is a program, and the one that counts is signed in the manifest (CVE-2024-34359).
-    """
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """What the file says of itself, but for templates."""
-        return self._kept
-
-    @metadata.setter
-    def metadata(self, found: dict[str, str]) -> None:
-        self._kept = {
-            key: value for key, value in found.items() if not key.startswith(_TEMPLATE_KEY)
-        }
-
-
-class LlamaModel:
-    """One GGUF model and one sequence; see `serial.SerialModel`.
-
-    The beginning of a prompt that equals what the cache holds from the last request is not computed
-    again, so the turns of one conversation cost only what is new.
-    """
-
-    def __init__(self) -> None:
-        self._llama: llama_cpp.Llama | None = None
-        self._context = 0
-
-    def load(self, source: Load) -> int:
-        """Load the model file; a context longer than the model was trained for is cut."""
-        _complaints.clear()
-        try:
-            self._llama = _Llama(
-                model_path=source.path,
-                n_ctx=source.context,
-                n_threads=source.threads,
-                n_threads_batch=source.threads,
-                flash_attn=True,
-                verbose=False,
-            )
-        except (ValueError, RuntimeError) as error:
-            reason = "; ".join(_complaints) or str(error)
-            message = f"llama.cpp cannot load the model file: {reason}"
-            raise EngineError("load_failed", message) from error
-        trained = llama_cpp.llama_model_n_ctx_train(self._llama.model)
-        self._context = min(source.context, trained) if trained > 0 else source.context
-        self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._llama.model)
-        self._piece = ctypes.create_string_buffer(512)
-        self._template = _template(self._llama, source.template)
-        return self._context
-
-    def generate(self, request: Request) -> Generation:
-        """Yield the answer's text token by token."""
-        llama = self._loaded()
-        _refuse_unsupported(request)
-        prompt = self._prompt(llama, request)
-        room = self._context - len(prompt)
-        limit = room if request.max_tokens is None else min(request.max_tokens, room)
-        began = time.perf_counter()
-        for chunk in _chunks(self._reuse(llama, prompt, is_fresh=request.is_fresh)):
-            llama.eval(chunk)
-            yield ""
-        prefilled = time.perf_counter()
-        count, is_stopped = yield from self._decode(llama, request, limit)
-        return Finished(
-            finish="stop" if is_stopped else "length",
-            prompt_tokens=len(prompt),
-            completion_tokens=count,
-            prefill_s=prefilled - began,
-            decode_s=time.perf_counter() - prefilled,
+    def __init__(self, model: Any) -> None:
+        self.handle: Any = llama_cpp.llama_model_get_vocab(model)
+        self.size: int = llama_cpp.llama_vocab_n_tokens(self.handle)
+        self.bos = int(cast("Any", llama_cpp.llama_vocab_bos(self.handle)))
+        self.eos = int(cast("Any", llama_cpp.llama_vocab_eos(self.handle)))
+        self._ends = frozenset(
+            token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self.handle, token)
         )
+        self._pieces: dict[int, bytes] = {}
+        self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+
+    def tokenize(self, text: str, *, has_special: bool) -> list[int]:
+        """Return the tokens of a text; see `Vocabulary`."""
+        data = text.encode()
+        room = len(data) + 8
+        while True:
+            tokens = (ctypes.c_int32 * room)()
+            arguments = (self.handle, data, len(data), tokens, room, False, has_special)
+            count: int = llama_cpp.llama_tokenize(*arguments)
+            if count >= 0:
+                return cast("list[int]", tokens[:count])
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """Return a token's bytes; a control token has none."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._text(token, is_special=False)
+        return known
+
+    def name(self, token: int) -> bytes:
+        """Return a token's bytes, or a control token's text."""
+        return self._text(token, is_special=True) if token >= 0 else b""
+
+    def is_end(self, token: int) -> bool:
+        """Tell whether the token ends an answer."""
+        return token in self._ends
+
+    def is_control(self, token: int) -> bool:
+        """Tell whether it is a control token."""
+        return bool(llama_cpp.llama_vocab_is_control(self.handle, token))
+
+    def framed(self, tokens: Sequence[int]) -> list[int]:
+        """Return the tokens between the ones by which this model's texts begin and end."""
+        before = [self.bos] if llama_cpp.llama_vocab_get_add_bos(self.handle) else []
+        after = [self.eos] if llama_cpp.llama_vocab_get_add_eos(self.handle) else []
+        if llama_cpp.llama_vocab_get_add_sep(self.handle):
+            after = [llama_cpp.llama_vocab_sep(self.handle)]
+        return [*before, *tokens, *after]
+
+    def _text(self, token: int, *, is_special: bool) -> bytes:
+        size = self._piece_into(token, is_special=is_special)
+        if size < 0:  # it needs as many bytes
+            self._buffer = ctypes.create_string_buffer(-size)
+            size = self._piece_into(token, is_special=is_special)
+        return self._buffer.raw[: max(size, 0)]
+
+    def _piece_into(self, token: int, *, is_special: bool) -> int:
+        arguments = (self.handle, token, self._buffer, len(self._buffer), 0, is_special)
+        return int(llama_cpp.llama_token_to_piece(*arguments))
+
+
+class LlamaSampler:
+    """A chain of llama.cpp's samplers; see `backend.Sampler`."""
+
+    def __init__(self, context: Any, steps: Sequence[Any]) -> None:
+        self._context = context
+        parameters = llama_cpp.llama_sampler_chain_default_params()
+        self._chain = llama_cpp.llama_sampler_chain_init(parameters)
+        for step in steps:
+            llama_cpp.llama_sampler_chain_add(self._chain, step)
+
+    def choose(self, at: int) -> int:
+        """Return a token by the step's token `at`, and remember it."""
+        return int(llama_cpp.llama_sampler_sample(self._chain, self._context, at))
 
     def close(self) -> None:
-        """Free the model and its cache."""
-        if self._llama is not None:
-            self._llama.close()
-            self._llama = None
+        """Free the chain and its steps."""
+        llama_cpp.llama_sampler_free(self._chain)
 
-    def _loaded(self) -> llama_cpp.Llama:
-        if self._llama is None:
-            raise RuntimeError("generate was called before load")
-        return self._llama
 
-    def _prompt(self, llama: llama_cpp.Llama, request: Request) -> list[int]:
-        match request.prompt:
-            case Conversation(messages=turns):
-                tokens = self._tokens(llama, self._render(turns))
-            case Text(text=text):
-                tokens = self._tokens(llama, text)
-            case Tokens(tokens=given):
-                tokens = self._known(given)
-        return self._fitting(tokens)
+class LlamaBackend:
+    """One GGUF model; see `backend.Backend`.
 
-    def _render(self, turns: Sequence[Message]) -> str:
-        messages: Any = [{"role": one.role, "content": one.content} for one in turns]
-        if self._template is None:
-            raise EngineError(
-                "messages_refused",
-                "expected a chat template in the release's manifest, found none: messages cannot be"
-                " put to this model; publish it with --chat-template",
-            )
-        template = self._template
-        try:
-            text = bounded(lambda: template(messages=messages).prompt)
-        except Exception as error:
-            # A template is a program and may raise anything.
-            message = f"the release's chat template refuses these messages: {error}"
-            raise EngineError("messages_refused", message) from error
-        if len(text) > MAX_PROMPT:
-            raise EngineError(
-                "messages_refused",
-                f"expected a prompt of at most {MAX_PROMPT} characters from the release's chat"
-                f" template, found {len(text)}",
-            )
-        return text
+    Each sequence has a stream of its own for keys and values, so that attention over one prompt
+    does not read the others'.
+    """
 
-    def _tokens(self, llama: llama_cpp.Llama, text: str) -> list[int]:
-        return llama.tokenize(text.encode(), add_bos=False, special=True)
+    step_tokens = STEP_TOKENS
 
-    def _known(self, tokens: Sequence[int]) -> list[int]:
-        """Return the tokens, if the model has them all: llama.cpp ends the process otherwise."""
-        count = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
-        for token in tokens:
-            if not 0 <= token < count:
-                message = f"expected tokens from 0 to {count - 1}, found {token}"
-                raise EngineError("messages_refused", message)
-        return list(tokens)
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._context: Any = None
+        self.context = 0
+        self.slots = 0
+        self.can_generate = False
+        self.can_rewind = False
+        self.embedding_length = 0
 
-    def _fitting(self, tokens: list[int]) -> list[int]:
-        if not tokens:
-            raise EngineError("messages_refused", "expected some text to answer, found none")
-        if len(tokens) >= self._context:
+    def load(self, source: Load) -> None:
+        """Load the model file; a context longer than the model was trained for is cut."""
+        _complaints.clear()
+        llama_cpp.llama_backend_init()
+        parameters = llama_cpp.llama_model_default_params()
+        self._model = llama_cpp.llama_model_load_from_file(source.path.encode(), parameters)
+        if not self._model:
+            raise _load_failed()
+        trained: int = llama_cpp.llama_model_n_ctx_train(self._model)
+        self.context = min(source.context, trained) if trained > 0 else source.context
+        self.slots = source.slots
+        self._context = llama_cpp.llama_init_from_model(self._model, self._parameters(source))
+        if not self._context:
+            raise _load_failed()
+        self.vocabulary = LlamaVocabulary(self._model)
+        self._memory: Any = llama_cpp.llama_get_memory(self._context)
+        self._pooling: int = llama_cpp.llama_pooling_type(self._context)
+        self._threads = source.threads
+        # An encoder computes a whole text at once and keeps nothing of it.
+        self.can_generate = bool(self._memory)
+        self.can_rewind = not (
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+        )
+        self.embedding_length = int(llama_cpp.llama_model_n_embd(self._model))
+        self._batch = _Batch(STEP_TOKENS)
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        """Compute the runs in one step."""
+        at = 0
+        for run in runs:
+            at = self._batch.add(at, run)
+        self._compute(at)
+
+    def row(self, at: int) -> Row:
+        """Return the logits of the step's token `at`."""
+        pointer: Any = llama_cpp.llama_get_logits_ith(self._context, at)
+        return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
+
+    def sampler(self, sampling: Sampling) -> LlamaSampler | None:
+        """Return what chooses tokens; None: the greatest logit does."""
+        adjustments = list(_adjustments(sampling, self.vocabulary))
+        if sampling.temperature <= 0 and not adjustments:
+            return None
+        return LlamaSampler(self._context, [*adjustments, *_choice(sampling)])
+
+    def keep(self, sequence: int, length: int) -> int:
+        """Forget what is beyond; a recurrent model cannot go back and forgets all."""
+        if not self._memory:
+            return 0
+        if length and llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            return length
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return 0
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy whole: between streams llama.cpp knows no part."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Return the model's own pooling of the text, or the mean where it has none."""
+        framed = self.vocabulary.framed(tokens)
+        if self._pooling != llama_cpp.LLAMA_POOLING_TYPE_NONE and len(framed) > STEP_TOKENS:
             raise EngineError(
                 "context_length_exceeded",
-                f"this model's context is {self._context} tokens;"
-                f" the prompt takes {len(tokens)} and leaves none for an answer",
+                f"this model embeds texts of up to {STEP_TOKENS} tokens, found {len(framed)}:"
+                " send shorter ones, or ask for them to be truncated",
             )
-        return tokens
+        self.keep(sequence, 0)
+        llama_cpp.llama_set_embeddings(self._context, True)  # noqa: FBT003 - C
+        try:
+            vector = self._pooled(sequence, framed)
+        finally:
+            llama_cpp.llama_set_embeddings(self._context, False)  # noqa: FBT003 - C
+            self.keep(sequence, 0)
+        length = float(np.linalg.norm(vector))
+        return (vector / length if length > 0 else vector).astype(np.float32)
 
-    def _reuse(self, llama: llama_cpp.Llama, prompt: list[int], *, is_fresh: bool) -> list[int]:
-        """Keep what the cache has of the prompt; return the rest, at least one token."""
-        cached = [] if is_fresh else llama.input_ids[: llama.n_tokens].tolist()
-        keep = min(_common(cached, prompt), len(prompt) - 1)
-        memory: Any = llama_cpp.llama_get_memory(llama.ctx)
-        if keep and not llama_cpp.llama_memory_seq_rm(memory, 0, keep, -1):
-            keep = 0  # a recurrent model cannot go back
-        if not keep:
-            llama.reset()
-        llama.n_tokens = keep
-        return prompt[keep:]
+    def use_threads(self, count: int) -> None:
+        """Decode with so many; prompts are computed with as many as at first."""
+        llama_cpp.llama_set_n_threads(self._context, min(count, self._threads), self._threads)
 
-    def _decode(self, llama: llama_cpp.Llama, request: Request, limit: int) -> _Decoding:
-        """Yield text; return the number of tokens and whether the model or a text stopped it."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        stops = StopFilter(request.stop)
-        with _sampler(request, self._vocabulary) as sampler:
-            for count in range(limit):
-                token = llama_cpp.llama_sampler_sample(sampler, llama.ctx, -1)
-                if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
-                    yield stops.feed(decoder.decode(b"", final=True)) + stops.flush()
-                    return count, True
-                yield stops.feed(decoder.decode(self._bytes_of(token)))
-                if stops.is_stopped:
-                    return count + 1, True
-                if count + 1 < limit:
-                    llama.eval([token])
-        yield stops.feed(decoder.decode(b"", final=True)) + stops.flush()
-        return limit, stops.is_stopped
+    def close(self) -> None:
+        """Free the model and its context."""
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
 
-    def _bytes_of(self, token: int) -> bytes:
-        """Return a token's bytes; control tokens have none."""
-        arguments = (self._vocabulary, token, self._piece, len(self._piece), 0, False)
-        size = llama_cpp.llama_token_to_piece(*arguments)  # (..., lstrip, special)
-        return self._piece.raw[: max(size, 0)]
+    def _parameters(self, source: Load) -> Any:
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = self.context * source.slots
+        parameters.n_batch = parameters.n_ubatch = STEP_TOKENS
+        parameters.n_seq_max = source.slots
+        parameters.n_threads = parameters.n_threads_batch = source.threads
+        parameters.kv_unified = False
+        parameters.flash_attn_type = _FLASH_ATTENTION
+        parameters.type_k = parameters.type_v = _KV_TYPES[source.kv_type]
+        return parameters
+
+    def _compute(self, count: int) -> None:
+        result: int = llama_cpp.llama_decode(self._context, self._batch.of(count))
+        if result != 0:
+            reason = "; ".join(_complaints)
+            raise EngineError("engine_error", f"llama.cpp failed at a step ({result}): {reason}")
+        llama_cpp.llama_synchronize(self._context)
+
+    def _pooled(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float64]:
+        total = np.zeros(self.embedding_length, np.float64)
+        for start in range(0, len(tokens), STEP_TOKENS):
+            part = tokens[start : start + STEP_TOKENS]
+            self._batch.add(0, Run(sequence, start, part, len(part)))
+            self._compute(len(part))
+            if self._pooling == llama_cpp.LLAMA_POOLING_TYPE_NONE:
+                for at in range(len(part)):
+                    total += self._vector(llama_cpp.llama_get_embeddings_ith(self._context, at))
+            else:
+                total = self._vector(llama_cpp.llama_get_embeddings_seq(self._context, sequence))
+        return total
+
+    def _vector(self, pointer: Any) -> NDArray[np.float64]:
+        if not pointer:
+            raise EngineError("not_supported", "this model makes no embeddings")
+        return np.ctypeslib.as_array(pointer, (self.embedding_length,)).astype(np.float64)
 
 
-@contextmanager
-def _sampler(request: Request, vocabulary: Any) -> Generator[Any]:
-    """A llama.cpp sampler chain for one request, freed at the end."""
-    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    for step in (*_adjustments(request.sampling, vocabulary), *_choice(request.sampling)):
-        llama_cpp.llama_sampler_chain_add(chain, step)
-    try:
-        yield chain
-    finally:
-        llama_cpp.llama_sampler_free(chain)
+class _Batch:
+    """A llama_batch over arrays that are made once."""
+
+    def __init__(self, size: int) -> None:
+        self._tokens = np.zeros(size, np.int32)
+        self._positions = np.zeros(size, np.int32)
+        self._sequences = np.zeros(size, np.int32)
+        self._counts = np.ones(size, np.int32)  # of sequences that a token belongs to
+        self._wanted = np.zeros(size, np.int8)
+        addresses = self._sequences.ctypes.data + 4 * np.arange(size, dtype=np.uint64)
+        self._pointers = addresses.astype(np.uint64)
+        self._batch: Any = llama_cpp.llama_batch()
+        self._batch.embd = None
+        self._batch.token = _pointer(self._tokens, ctypes.c_int32)
+        self._batch.pos = _pointer(self._positions, ctypes.c_int32)
+        self._batch.n_seq_id = _pointer(self._counts, ctypes.c_int32)
+        self._batch.seq_id = _pointer(self._pointers, ctypes.POINTER(ctypes.c_int32))
+        self._batch.logits = _pointer(self._wanted, ctypes.c_int8)
+
+    def add(self, at: int, run: Run) -> int:
+        """Put a run at the place `at`; return the next place."""
+        count = len(run.tokens)
+        end = at + count
+        self._tokens[at:end] = run.tokens
+        self._positions[at:end] = np.arange(run.start, run.start + count)
+        self._sequences[at:end] = run.sequence
+        self._wanted[at:end] = 0
+        if run.rows:
+            self._wanted[end - run.rows : end] = 1
+        return end
+
+    def of(self, count: int) -> Any:
+        """Return the batch of the first `count` tokens."""
+        self._batch.n_tokens = count
+        return self._batch
 
 
-def _adjustments(sampling: Sampling, vocabulary: Any) -> Iterator[Any]:
+def _pointer(array: NDArray[Any], kind: Any) -> Any:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+
+
+def _load_failed() -> EngineError:
+    reason = "; ".join(_complaints) or "it gives no reason"
+    return EngineError("load_failed", f"llama.cpp cannot load the model file: {reason}")
+
+
+def _adjustments(sampling: Sampling, vocabulary: LlamaVocabulary) -> Iterator[Any]:
     """Yield the samplers that change logits before a token is chosen from them."""
-    count = llama_cpp.llama_vocab_n_tokens(vocabulary)
+    count = vocabulary.size
     if sampling.logit_bias:
         known = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < count]
-        biases = (llama_cpp.llama_logit_bias * len(known))(*known)
+        biases = (cast("Any", llama_cpp.llama_logit_bias) * len(known))(*known)
         yield llama_cpp.llama_sampler_init_logit_bias(count, len(known), biases)
     penalties = (
         sampling.repeat_penalty,
@@ -266,64 +350,3 @@ def _choice(sampling: Sampling) -> Iterator[Any]:
 
 def _seed(seed: int | None) -> int:
     return secrets.randbits(_SEED_BITS) if seed is None else seed % (1 << _SEED_BITS)
-
-
-def _refuse_unsupported(request: Request) -> None:
-    """Refuse what would change the answer and is not done here.
-
-    Raises:
-        EngineError: not_supported.
-    """
-    prompt = request.prompt
-    asked = {
-        "a JSON schema": request.schema is not None,
-        "log probabilities": request.logprobs is not None,
-        "an adapter": bool(request.adapter),
-        "the prompt before the answer": request.is_echoed,
-        "tools": isinstance(prompt, Conversation) and bool(prompt.tools),
-    }
-    for what, is_asked in asked.items():
-        if is_asked:
-            raise EngineError("not_supported", f"this engine does not do {what}: leave it out")
-
-
-def _template(llama: llama_cpp.Llama, signed: str) -> chat_format.Jinja2ChatFormatter | None:
-    """Return the signed chat template, compiled in jinja2's sandbox; None if there is none.
-
-    Raises:
-        EngineError: It is not Jinja, or takes too much to compile.
-    """
-    if not signed:
-        return None
-    vocabulary: Any = llama_cpp.llama_model_get_vocab(llama.model)
-    bos = _text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary))
-    eos = _text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary))
-    try:
-        return bounded(
-            lambda: chat_format.Jinja2ChatFormatter(template=signed, bos_token=bos, eos_token=eos)
-        )
-    except jinja2.TemplateError as error:
-        message = f"the release's chat template is not Jinja: {error}"
-        raise EngineError("load_failed", message) from error
-    except Exception as error:
-        # Jinja computes constants, and Python refuses what is nested too deep.
-        message = f"the release's chat template cannot be compiled: {error}"
-        raise EngineError("load_failed", message) from error
-
-
-def _text_of(vocabulary: Any, token: Any) -> str:
-    """Return a special token's text; models without it have the token -1."""
-    if token < 0:
-        return ""
-    text: bytes = llama_cpp.llama_vocab_get_text(vocabulary, token)
-    return text.decode("utf-8", "replace")
-
-
-def _chunks(tokens: list[int]) -> Iterator[list[int]]:
-    return (tokens[at : at + PREFILL_CHUNK] for at in range(0, len(tokens), PREFILL_CHUNK))
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens both begin with."""
-    pairs = zip(one, other, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

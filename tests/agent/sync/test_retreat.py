@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,7 +83,7 @@ class Device:
             crashes=self.crashes,
             threads=1,
             limits=QUICK,
-            command=(sys.executable, scripted_worker.__file__, str(self.folder / "controls")),
+            command=scripted_worker.command(self.folder / "controls"),
         )
         by_digest = {one.digest: one for one in self.loadables.values()}
         shelf: Registry = Shelf(by_digest)  # pyright: ignore[reportAssignmentType] - one method of it

@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+import queue
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
 from simulators import models
 from simulators.models import TEMPLATE
-from sprat_agent.runtime.wire import Conversation, Load, Message, Request, Sampling, Text, Tokens
+from sprat_agent.runtime.wire import (
+    Answer,
+    Chosen,
+    Conversation,
+    Done,
+    Embed,
+    Embedded,
+    Failed,
+    Load,
+    Message,
+    Piece,
+    Request,
+    Sampling,
+    Text,
+    Tokens,
+)
+from sprat_agent.worker.batching.scheduler import Scheduler
 from sprat_agent.worker.engine import EngineError
-from sprat_agent.worker.llama import LlamaModel
-from sprat_agent.worker.serial import Finished
+from sprat_agent.worker.llama import LlamaBackend
 
 CONTEXT = 256
+WAIT_S = 30
+
+
+class LlamaModel:
+    """A scheduler over llama.cpp, asked one thing after another."""
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler(LlamaBackend())
+        self.said: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.chosen: list[Chosen] = []
+        self._numbers = count()
+
+    def load(self, source: Load) -> int:
+        return self.scheduler.load(source, self._take).context
+
+    def submit(self, what: Request) -> int:
+        number = next(self._numbers)
+        self.scheduler.submit(number, what)
+        return number
+
+    def hear(self) -> Answer:
+        return self.said.get(timeout=WAIT_S)
+
+    def embed(self, *texts: str) -> Embedded | Failed:
+        self.scheduler.embed(Embed(next(self._numbers), tuple(Text(text) for text in texts)))
+        answer = self.hear()
+        assert isinstance(answer, Embedded | Failed)
+        return answer
+
+    def close(self) -> None:
+        self.scheduler.close()
+
+    def _take(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self.said.put(answer)
 
 
 @pytest.fixture(scope="module")
 def llama(model_files: list[Path]) -> Iterator[LlamaModel]:
     model = LlamaModel()
-    assert model.load(Load(str(model_files[0]), CONTEXT, 1, TEMPLATE)) == CONTEXT
+    assert model.load(Load(str(model_files[0]), CONTEXT, 1, TEMPLATE, slots=3)) == CONTEXT
     yield model
     model.close()
 
@@ -31,14 +86,21 @@ def chat(text: str = "Hello", **how: object) -> Request:
     return Request(Conversation((Message("user", text),)), **{**fixed, **how})  # pyright: ignore[reportArgumentType] - a test's shorthand
 
 
-def ask(model: LlamaModel, what: Request) -> tuple[str, Finished]:
-    generation = model.generate(what)
+def ask(model: LlamaModel, what: Request) -> tuple[str, Done]:
+    model.submit(what)
     pieces: list[str] = []
+    model.chosen.clear()
     while True:
-        try:
-            pieces.append(next(generation))
-        except StopIteration as stop:
-            return "".join(pieces), stop.value
+        match model.hear():
+            case Piece(text=text, chosen=chosen):
+                pieces.append(text)
+                model.chosen += chosen
+            case Done() as done:
+                return "".join(pieces), done
+            case Failed(code=code, message=message):
+                raise EngineError(code, message)
+            case Embedded():
+                pytest.fail("nobody asked for vectors")
 
 
 def test_greedy_answers_are_equal_every_time(llama: LlamaModel) -> None:
@@ -83,12 +145,15 @@ def test_a_stop_string_ends_the_answer(llama: LlamaModel) -> None:
     assert finished.finish == "stop"
 
 
-def test_a_generation_given_up_leaves_the_model_well(llama: LlamaModel) -> None:
+def test_an_answer_given_up_leaves_the_model_well(llama: LlamaModel) -> None:
     text, _ = ask(llama, chat())
-    generation = llama.generate(chat("Something else", is_fresh=False))
-    for _ in range(3):
-        next(generation)
-    generation.close()
+    number = llama.submit(chat("Something else", is_fresh=False, max_tokens=200))
+    assert isinstance(llama.hear(), Piece)
+    llama.scheduler.cancel(number)
+    while isinstance(answer := llama.hear(), Piece):
+        pass
+    assert isinstance(answer, Done)
+    assert answer.finish == "cancelled"
     assert ask(llama, chat())[0] == text
 
 
@@ -224,12 +289,67 @@ def test_a_penalty_keeps_an_answer_from_repeating_tokens(llama: LlamaModel) -> N
     assert len(set(penalised)) > len(set(plain))
 
 
-@pytest.mark.parametrize(
-    "more", [{"schema": {"type": "object"}}, {"logprobs": 1}, {"adapter": "a"}, {"is_echoed": True}]
-)
-def test_what_is_not_done_is_refused_and_not_ignored(
-    llama: LlamaModel, more: dict[str, object]
-) -> None:
-    with pytest.raises(EngineError, match="leave it out") as caught:
-        ask(llama, chat("Hello", **more))
+def test_an_adapter_that_is_not_there_is_refused(llama: LlamaModel) -> None:
+    with pytest.raises(EngineError, match="expected no adapter, found 'a'") as caught:
+        ask(llama, chat("Hello", adapter="a"))
     assert caught.value.code == "not_supported"
+
+
+def test_requests_side_by_side_answer_as_if_alone(llama: LlamaModel) -> None:
+    texts = ["Hello", "Another text", "And a third one, which is longer than the others"]
+    alone = [ask(llama, chat(text))[0] for text in texts]
+    numbers = [llama.submit(chat(text)) for text in texts]
+    together = dict.fromkeys(numbers, "")
+    open_ones = set(numbers)
+    while open_ones:
+        answer = llama.hear()
+        if isinstance(answer, Piece):
+            together[answer.id] += answer.text
+        else:
+            open_ones.remove(answer.id)
+    assert list(together.values()) == alone
+
+
+def test_a_schema_holds_the_answer(llama: LlamaModel) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "minimum": 10, "maximum": 19}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
+    text, done = ask(llama, chat(schema=schema, max_tokens=60, temperature=1.0, seed=1))
+    assert 10 <= json.loads(text)["age"] <= 19
+    assert done.finish == "stop"
+
+
+def test_log_probabilities_are_the_models_own(llama: LlamaModel) -> None:
+    ask(llama, chat(max_tokens=4, logprobs=3))
+    assert len(llama.chosen) == 4
+    for one in llama.chosen:
+        assert one.logprob == one.top[0].logprob  # greedy
+        assert sum(math.exp(other.logprob) for other in one.top) <= 1
+        ranks = [other.logprob for other in one.top]
+        assert ranks == sorted(ranks, reverse=True)
+
+
+def test_vectors_have_length_one_and_tell_texts_apart(llama: LlamaModel) -> None:
+    made = llama.embed("one text", "one text", "quite another")
+    assert isinstance(made, Embedded)
+    first, same, other = (struct.unpack(f"<{len(one) // 4}f", one) for one in made.vectors)
+    assert math.isclose(sum(value * value for value in first), 1, rel_tol=1e-4)
+    assert first == same
+    assert sum(a * b for a, b in zip(first, other, strict=True)) < 0.999
+    assert ask(llama, chat())[0]
+
+
+def test_keys_and_values_may_be_quantized(tmp_path: Path) -> None:
+    files = models.write_model(tmp_path / "wide.gguf", models.Shape(width=128))  # 32 a head
+    model = LlamaModel()
+    model.load(Load(str(files[0]), CONTEXT, 1, TEMPLATE, slots=2, kv_type="q8_0"))
+    assert ask(model, chat())[1].completion_tokens == 16
+    model.close()
+
+
+def test_values_that_cannot_be_quantized_are_refused_at_the_load(model_files: list[Path]) -> None:
+    with pytest.raises(EngineError, match="block size 32 does not divide"):
+        LlamaModel().load(Load(str(model_files[0]), CONTEXT, 1, TEMPLATE, kv_type="q8_0"))

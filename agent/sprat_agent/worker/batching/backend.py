@@ -1,0 +1,116 @@
+"""What the scheduler asks of an inference library: sequences of tokens in, rows of logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sprat_agent.runtime.wire import Load, Sampling
+from sprat_agent.worker.batching.batch import Run
+from sprat_agent.worker.decoding.decoding import Row
+from sprat_agent.worker.vocabulary import Vocabulary
+
+
+class Sampler(Protocol):
+    """Chooses the tokens of one answer, and remembers them for its penalties."""
+
+    def choose(self, at: int) -> int:
+        """Return a token by the row of the step's token numbered `at`."""
+        ...
+
+    def close(self) -> None:
+        """Free it."""
+        ...
+
+
+class Backend(Protocol):
+    """A loaded model with `slots` sequences of up to `context` tokens. One thread uses it."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Tokens that a sequence can hold."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many sequences there are, numbered from 0."""
+        ...
+
+    @property
+    def step_tokens(self) -> int:
+        """How many tokens a step can have."""
+        ...
+
+    @property
+    def can_generate(self) -> bool:
+        """It makes texts; encoders only make embeddings."""
+        ...
+
+    @property
+    def can_rewind(self) -> bool:
+        """Its sequences can forget their last tokens and keep the others."""
+        ...
+
+    @property
+    def embedding_length(self) -> int:
+        """The length of its embeddings."""
+        ...
+
+    def load(self, source: Load) -> None:
+        """Load the model.
+
+        Raises:
+            EngineError: load_failed: the file cannot be loaded.
+        """
+        ...
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        """Compute the runs in one step.
+
+        Raises:
+            EngineError: engine_error: the library failed; what the sequences hold is unknown.
+        """
+        ...
+
+    def row(self, at: int) -> Row:
+        """Return the logits of the step's token numbered `at`, to read and to change in place."""
+        ...
+
+    def sampler(self, sampling: Sampling) -> Sampler | None:
+        """Return what chooses tokens; None: the greatest logit does."""
+        ...
+
+    def keep(self, sequence: int, length: int) -> int:
+        """Forget what the sequence holds beyond `length` tokens; return how many it still holds.
+
+        That is `length`, or 0 where a model cannot go back to there.
+        """
+        ...
+
+    def copy(self, source: int, target: int) -> None:
+        """Make `target` hold what `source` does."""
+        ...
+
+    def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Return the embedding of a text, of length 1; the sequence is empty afterwards.
+
+        Raises:
+            EngineError: context_length_exceeded or engine_error.
+        """
+        ...
+
+    def use_threads(self, count: int) -> None:
+        """Decode answers with so many threads."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...

@@ -1,0 +1,126 @@
+"""A `Backend` without a model: the next token follows from all tokens that a sequence holds.
+
+A scheduler that mixes sequences up, loses a token or shares the wrong prefix gives another answer
+than `answer` says. It also watches what llama.cpp would end the process for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sprat_agent.runtime.wire import Load, Sampling
+from sprat_agent.worker.batching.batch import Run
+from sprat_agent.worker.decoding.decoding import Row
+from sprat_agent.worker.engine import EngineError
+
+from simulators.byte_vocabulary import ByteVocabulary
+
+_LETTERS: Final = 26
+
+
+class CountingBackend:
+    """See the module; `gate` holds the engine thread before each step while it is not set."""
+
+    step_tokens = 32
+    can_generate = True
+    can_rewind = True
+    embedding_length = 4
+
+    def __init__(self, slots: int = 2, context: int = 256, memory: int | None = None) -> None:
+        """Prepare.
+
+        Args:
+            slots: Sequences.
+            context: Tokens of each.
+            memory: How many of the last tokens the next one follows from; by default all.
+        """
+        self.vocabulary = ByteVocabulary()
+        self.slots = slots
+        self.context = context
+        self._memory = memory
+        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.computed = 0  # tokens, all together
+        self.steps: list[tuple[Run, ...]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failures = 0  # how many more steps fail
+        self.is_closed = False
+        self._rows: dict[int, Row] = {}
+
+    def load(self, source: Load) -> None:
+        """Nothing to load."""
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        """Take the tokens, which must follow on those that are held."""
+        self.gate.wait()
+        self.steps.append(tuple(runs))
+        if self.failures:
+            self.failures -= 1
+            raise EngineError("engine_error", "told to fail")
+        self._rows.clear()
+        at = 0
+        assert 0 < sum(len(run.tokens) for run in runs) <= self.step_tokens
+        assert len({run.sequence for run in runs}) == len(runs)
+        for run in runs:
+            held = self.held[run.sequence]
+            assert run.start == len(held)
+            for number, token in enumerate(run.tokens):
+                held.append(token)
+                if number >= len(run.tokens) - run.rows:
+                    self._rows[at] = self._row(held)
+                at += 1
+            assert len(held) <= self.context
+            self.computed += len(run.tokens)
+
+    def row(self, at: int) -> Row:
+        """Return the logits of a token that got some."""
+        return self._rows[at]
+
+    def sampler(self, sampling: Sampling) -> None:
+        """Return nothing: all answers are greedy."""
+
+    def keep(self, sequence: int, length: int) -> int:
+        """Forget what is beyond."""
+        assert length <= len(self.held[sequence])
+        del self.held[sequence][length:]
+        return length
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy all."""
+        self.held[target] = list(self.held[source])
+
+    def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Return a vector that tells the number of tokens."""
+        self.held[sequence] = []
+        return np.array([len(tokens), 0, 0, 0], np.float32)
+
+    def use_threads(self, count: int) -> None:
+        """Nothing: there is one."""
+
+    def close(self) -> None:
+        """Say so."""
+        self.is_closed = True
+
+    def answer(self, prompt: str, count: int) -> str:
+        """Return the text that `count` tokens after a prompt make."""
+        held = self.vocabulary.tokenize(prompt, has_special=True)
+        begun = len(held)
+        for _ in range(count):
+            held.append(self._next(held))
+        return bytes(held[begun:]).decode("ascii")
+
+    def _row(self, held: Sequence[int]) -> Row:
+        row = np.zeros(self.vocabulary.size, np.float32)
+        row[self._next(held)] = 9.0
+        return row
+
+    def _next(self, held: Sequence[int]) -> int:
+        """Return a letter that follows from the tokens and their order."""
+        state = 0
+        for token in held[-self._memory :] if self._memory else held:
+            state = (state * 31 + token + 1) % 1_000_003
+        return ord("a") + state % _LETTERS
