@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from sprat_agent.api import replies
 from sprat_agent.api.answering import Answering
 from sprat_agent.api.dialect import ErrorShape, Json
+from sprat_agent.api.events import ModelEvents
 from sprat_agent.api.faults import ApiError
 from sprat_agent.api.guard import LocalOnly
 from sprat_agent.api.metrics import Metrics
@@ -60,6 +61,7 @@ def build_app(
             Route("/readyz", device.readyz),
             Route("/metrics", Metrics(models, recorder).scrape),
             Route("/agent/v1/status", device.status),
+            Route("/agent/v1/events", ModelEvents(models, _alias_entry)),
         ],
         exception_handlers={
             ApiError: _api_error,
