@@ -34,7 +34,9 @@ class ToldModels:
     """One alias, `assistant`; see `api.models.Models`."""
 
     def __init__(self) -> None:
-        self.script: Sequence[str | AnswerError | None] = ("Hello ", "there")  # None: never ends
+        # Text, or a whole piece; None: never ends.
+        self.script: Sequence[str | Piece | AnswerError | None] = ("Hello ", "there")
+        self.done = DONE
         self.refusal: AnswerError | None = None
         self.reason = ""  # why it cannot answer
         self.asked: list[tuple[str, Request]] = []
@@ -72,10 +74,10 @@ class ToldModels:
         for step in self.script:
             if step is None:
                 break
-            ask.take(step if isinstance(step, AnswerError) else Piece(1, step))
+            ask.take(Piece(1, step) if isinstance(step, str) else step)
         else:
             if not ask.is_over:
-                ask.take(DONE)
+                ask.take(self.done)
         answer = Answer(found, ask, monotonic())
         try:
             yield answer

@@ -57,7 +57,10 @@ class Answer:
         if self.ttft_ms is not None:
             timings["ttft_ms"] = self.ttft_ms
         if done:
+            computed = done.prompt_tokens - done.cached_tokens
+            timings["cached_tokens"] = done.cached_tokens
             timings["prefill_ms"] = done.prefill_ms
+            timings["prefill_tps"] = _rate(computed, done.prefill_ms)
             timings["decode_ms"] = done.decode_ms
             timings["decode_tps"] = _rate(done.completion_tokens, done.decode_ms)
             timings["total_ms"] = self._took_ms

@@ -11,8 +11,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from sprat_agent.runtime import wire
 from sprat_agent.runtime.faults import (
@@ -31,17 +32,32 @@ _LAST_WORDS_S: Final = 1.0  # how long we listen for them after its death
 WORKER_COMMAND: Final = (sys.executable, "-P", "-m", "sprat_agent.worker")
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Texts to be made into vectors."""
+
+    texts: tuple[wire.Text | wire.Tokens, ...]
+    is_truncated: bool = False  # cut one that is too long instead of refusing it
+
+
+Order: TypeAlias = wire.Request | Inputs
+_End: TypeAlias = wire.Done | wire.Embedded | AnswerError
+
+
 class Ask:
-    """One request that a worker is answering: iterate over its pieces, then the `Done`.
+    """What a worker is answering: iterate over its pieces, then the `Done`, or ask for `vectors`.
 
     Raises, while iterated:
         AnswerError: The worker died, was ended, or refused the request.
     """
 
-    def __init__(self, request_id: int, cancel: Callable[[int], None]) -> None:
+    def __init__(
+        self, request_id: int, cancel: Callable[[int], None], *, wants_vectors: bool = False
+    ) -> None:
         self.id = request_id
+        self.wants_vectors = wants_vectors
         self.is_over = False
-        self._answers: asyncio.Queue[wire.Piece | wire.Done | AnswerError] = asyncio.Queue()
+        self._answers: asyncio.Queue[wire.Piece | _End] = asyncio.Queue()
         self._cancel = cancel
 
     def __aiter__(self) -> Ask:
@@ -50,9 +66,20 @@ class Ask:
     async def __anext__(self) -> wire.Piece | wire.Done:
         if self.is_over and self._answers.empty():
             raise StopAsyncIteration
-        answer = await self._answers.get()
-        if isinstance(answer, AnswerError):
-            raise answer
+        answer = await self._next()
+        if isinstance(answer, wire.Embedded):
+            raise TypeError("a request for vectors is iterated over")
+        return answer
+
+    async def vectors(self) -> wire.Embedded:
+        """Return the vectors of an order of `Inputs`.
+
+        Raises:
+            AnswerError: The worker died, was ended, or refused the order.
+        """
+        answer = await self._next()
+        if not isinstance(answer, wire.Embedded):
+            raise TypeError("a request for a text is asked for vectors")
         return answer
 
     def cancel(self) -> None:
@@ -60,10 +87,16 @@ class Ask:
         if not self.is_over:
             self._cancel(self.id)
 
-    def take(self, answer: wire.Piece | wire.Done | AnswerError) -> None:
+    def take(self, answer: wire.Piece | _End) -> None:
         """Hand over what the worker sent."""
         self.is_over = not isinstance(answer, wire.Piece)
         self._answers.put_nowait(answer)
+
+    async def _next(self) -> wire.Piece | wire.Done | wire.Embedded:
+        answer = await self._answers.get()
+        if isinstance(answer, AnswerError):
+            raise answer
+        return answer
 
 
 class WorkerProcess:
@@ -185,13 +218,17 @@ class WorkerProcess:
         self._watching = self._task(self._watch(), "pings")
         return answer
 
-    def ask(self, request: wire.Request) -> Ask:
+    def ask(self, order: Order) -> Ask:
         """Send a request; the caller has seen that a slot is `free`."""
-        ask = Ask(self._next_id, self._cancel)
+        ask = Ask(self._next_id, self._cancel, wants_vectors=isinstance(order, Inputs))
         self._next_id += 1
         self._asks[ask.id] = ask
         self.idle.clear()
-        self._writer.write(wire.frame(wire.Generate(ask.id, request)))
+        if isinstance(order, Inputs):
+            message = wire.Embed(ask.id, order.texts, order.is_truncated)
+        else:
+            message = wire.Generate(ask.id, order)
+        self._writer.write(wire.frame(message))
         return ask
 
     async def end(self) -> None:
@@ -240,20 +277,24 @@ class WorkerProcess:
                     self._pass_on(answer)
 
     def _pass_on(self, answer: wire.Answer) -> None:
+        ask = self._asks.get(answer.id)
+        wants_vectors = ask is not None and ask.wants_vectors
         match answer:
-            case wire.Piece(id=request_id):
-                if ask := self._asks.get(request_id):
+            case wire.Embedded() if not wants_vectors:
+                self._kill("sent vectors that nobody asked for")
+            case wire.Piece() | wire.Done() if wants_vectors and not _is_cancelled(answer):
+                self._kill("sent a text where vectors were asked for")
+            case wire.Piece():
+                if ask:
                     ask.take(answer)
-            case wire.Done(id=request_id):
+            case wire.Done(id=request_id) | wire.Embedded(id=request_id):
                 self._finish(request_id, answer)
             case wire.Failed(id=request_id, code=code, message=text):
                 failed = code == "engine_error"
                 error = EngineFailedError(text) if failed else RequestRefusedError(code, text)
                 self._finish(request_id, error)
-            case wire.Embedded():
-                self._kill("sent vectors that nobody asked for")
 
-    def _finish(self, request_id: int, answer: wire.Done | AnswerError) -> None:
+    def _finish(self, request_id: int, answer: _End) -> None:
         if ask := self._asks.pop(request_id, None):
             ask.take(answer)
         if not self._asks:
@@ -307,3 +348,7 @@ class WorkerProcess:
                 if line.strip():
                     self._last_words.append(line.strip())
                     _LOG.info("worker of %s: %s", self.name, line.strip())
+
+
+def _is_cancelled(answer: wire.Piece | wire.Done) -> bool:
+    return isinstance(answer, wire.Done) and answer.finish == "cancelled"

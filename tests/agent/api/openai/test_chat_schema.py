@@ -10,13 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sprat_agent.api.faults import ApiError
 from sprat_agent.api.openai import chat_schema as schema
-from sprat_agent.runtime.wire import Conversation, Message, Sampling
+from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling, Tool, ToolCall
 
 ASK: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": "Hi"}]}
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "description": "of a place", "parameters": {"type": "object"}},
+}
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def parse(**more: Any) -> schema.Request:
     return schema.parse(json.dumps({**ASK, **more}).encode())
+
+
+def meaning(**more: Any) -> Request:
+    (asked,) = schema.meaning(parse(**more))
+    return asked
 
 
 def fault_of(body: bytes) -> int | None:
@@ -47,12 +57,7 @@ def test_any_value_in_any_field_is_taken_or_one_clear_error(value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 2),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("functions", [{"name": "f"}]),
-        ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
-        ("top_logprobs", 3),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "x"}),
         ("prediction", {"type": "content"}),
@@ -77,7 +82,7 @@ def test_what_would_change_the_answer_and_is_not_supported_is_refused(
     ],
 )
 def test_what_asks_for_nothing_is_accepted(given_fields: dict[str, Any]) -> None:
-    assert schema.meaning(parse(**given_fields)).prompt == Conversation((Message("user", "Hi"),))
+    assert meaning(**given_fields).prompt == Conversation((Message("user", "Hi"),))
 
 
 @pytest.mark.parametrize(
@@ -107,8 +112,9 @@ def test_a_misspelt_field_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        {"role": "tool", "content": "42", "tool_call_id": "1"},
-        {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]},
+        {"role": "tool", "content": "42"},
+        {"role": "function", "content": "42", "name": "f"},
+        {"role": "user", "content": "", "tool_calls": [CALL]},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
         {"role": "user", "content": None},
         {"role": "user", "content": []},
@@ -122,19 +128,117 @@ def test_a_message_that_is_not_text_is_refused_by_its_place(message: dict[str, A
 def test_text_parts_are_joined_and_developers_speak_as_the_system() -> None:
     parts = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there"}]
     messages = [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": parts}]
-    assert schema.meaning(parse(messages=messages)).prompt == Conversation(
+    assert meaning(messages=messages).prompt == Conversation(
         (Message("system", "Be kind."), Message("user", "Hello there"))
     )
 
 
 def test_the_newer_name_of_the_limit_wins() -> None:
-    assert schema.meaning(parse(max_tokens=5, max_completion_tokens=9)).max_tokens == 9
+    assert meaning(max_tokens=5, max_completion_tokens=9).max_tokens == 9
 
 
 def test_penalties_and_biases_reach_the_sampler() -> None:
-    asked = parse(presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"5": 1})
+    asked = meaning(presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"5": 1})
     expected = Sampling(presence_penalty=0.5, frequency_penalty=-0.5, logit_bias=((5, 1.0),))
-    assert schema.meaning(asked).sampling == expected
+    assert asked.sampling == expected
+
+
+def test_what_other_servers_understand_reaches_the_sampler_too() -> None:
+    asked = meaning(top_k=0, min_p=0.1, repetition_penalty=1.1)
+    assert asked.sampling == Sampling(top_k=0, min_p=0.1, repeat_penalty=1.1)
+
+
+def test_each_choice_is_a_request_with_a_seed_of_its_own() -> None:
+    asked = schema.meaning(parse(n=3, seed=(1 << 63) - 2))
+    seeds = [one.sampling.seed for one in asked]
+    assert seeds == [(1 << 63) - 2, (1 << 63) - 1, -(1 << 63)]
+    assert [one.sampling.seed for one in schema.meaning(parse(n=2))] == [None, None]
+
+
+def test_tools_and_their_use_reach_the_engine() -> None:
+    asked = meaning(tools=[WEATHER], parallel_tool_calls=False).prompt
+    assert isinstance(asked, Conversation)
+    assert asked.tools == (Tool("weather", "of a place", {"type": "object"}),)
+    assert (asked.tool_choice, asked.is_parallel) == ("auto", False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "choice"),
+    [
+        ("none", "none"),
+        ("required", "required"),
+        ({"type": "function", "function": {"name": "weather"}}, "weather"),
+    ],
+)
+def test_the_choice_of_a_tool_is_a_mode_or_a_name(wanted: object, choice: str) -> None:
+    asked = meaning(tools=[WEATHER], tool_choice=wanted).prompt
+    assert isinstance(asked, Conversation)
+    assert asked.tool_choice == choice
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"tools": [WEATHER, WEATHER]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "auto"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "no spaces"}}]}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+        ({"response_format": {"type": "grammar"}}, "response_format"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"n": 9}, "n"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_its_field(fields: dict[str, Any], param: str) -> None:
+    error = fault(**fields)
+    assert (error.status, error.param) == (400, param)
+
+
+def test_a_turn_with_calls_and_their_results_reaches_the_template() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "no"},
+    ]
+    assert meaning(messages=turns).prompt == Conversation(
+        (
+            Message("user", "Rain?"),
+            Message("assistant", "", (ToolCall("c1", "weather", "{}"),)),
+            Message("tool", "no", tool_call_id="c1"),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "array"}}},
+            {"type": "array"},
+        ),
+    ],
+)
+def test_a_response_format_is_a_schema(wanted: dict[str, Any], expected: object) -> None:
+    assert meaning(response_format=wanted).schema == expected
+
+
+def test_log_probabilities_are_asked_for_with_or_without_alternatives() -> None:
+    assert meaning().logprobs is None
+    assert meaning(logprobs=True).logprobs == 0
+    assert meaning(logprobs=True, top_logprobs=20).logprobs == 20
+
+
+def test_arguments_for_the_template_reach_it() -> None:
+    asked = meaning(chat_template_kwargs={"enable_thinking": False}).prompt
+    assert isinstance(asked, Conversation)
+    assert asked.template_arguments == {"enable_thinking": False}
 
 
 @pytest.mark.parametrize("bias", [{"x": 1}, {"-1": 1}, {"5": 101}, {str(1 << 31): 1}])
