@@ -2,7 +2,7 @@
 
 Memory of a running variant, in bytes:
 
-    weights + 2-byte keys and values x layers x context + compute buffers + the worker process
+    weights + keys and values x layers x context x slots + compute buffers + the worker process
 
 Weights count once: they are mapped from the file, and where llama.cpp repacks them for the CPU the
 mapped pages become evictable. The compute and process terms are upper estimates for llama.cpp
@@ -12,7 +12,7 @@ mapped pages become evictable. The compute and process terms are upper estimates
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,8 @@ from sprat_proto.states import ReasonCode
 from sprat_proto.trust import hardware_id
 
 MIB: Final = 1 << 20
-KV_ELEMENT_BYTES: Final = 2  # F16 keys and values
+# Bytes and elements of a block of keys and values; Q8_0 has a 2-byte scale for each 32 of them.
+KV_BLOCKS: Final[Mapping[str, tuple[int, int]]] = {"f16": (2, 1), "q8_0": (34, 32)}
 MICRO_BATCH: Final = 512  # tokens
 COMPUTE_ROWS: Final = 12  # activations of one layer that live at once, in embedding widths
 WORKER_BYTES: Final = 64 * MIB  # interpreter, numpy, libllama
@@ -96,15 +97,24 @@ class Choice:
     verdicts: tuple[Verdict, ...]
 
 
-def need(candidate: Candidate, context: int) -> Need:
-    """Return what the candidate takes with `context` tokens of context."""
+def need(candidate: Candidate, context: int, slots: int = 1, kv_type: str = "f16") -> Need:
+    """Return what the candidate takes.
+
+    Args:
+        candidate: The variant.
+        context: Tokens that one request may take.
+        slots: Requests answered at once, each with a context of its own.
+        kv_type: Of keys and values: a name in `KV_BLOCKS`.
+    """
     facts = candidate.facts
     tokens = min(context, facts.context_length) if facts.context_length else context
     per_token = facts.layers * facts.kv_heads * (facts.key_length + facts.value_length)
+    block_bytes, block_length = KV_BLOCKS[kv_type]
+    elements = tokens * per_token * slots
     compute = MICRO_BATCH * facts.embedding_length * COMPUTE_ROWS * 4 + facts.vocabulary * 4
     return Need(
         weights=facts.weights_bytes,
-        kv=tokens * per_token * KV_ELEMENT_BYTES,
+        kv=-(-elements // block_length) * block_bytes,
         compute=compute,
         worker=WORKER_BYTES,
         disk=candidate.disk_needed + DISK_RESERVE_BYTES,

@@ -87,6 +87,17 @@ def test_memory_is_weights_and_context_and_what_the_engine_takes() -> None:
     assert needed.disk == 340 * MIB + fit.DISK_RESERVE_BYTES
 
 
+def test_each_slot_has_a_context_of_its_own() -> None:
+    one, four = fit.need(Q4, 2048), fit.need(Q4, 2048, slots=4)
+    assert four.kv == 4 * one.kv
+    assert dataclasses.replace(four, kv=one.kv) == one
+
+
+def test_keys_and_values_of_eight_bits_take_a_scale_for_each_block() -> None:
+    elements = fit.need(Q4, 2048).kv // 2
+    assert fit.need(Q4, 2048, kv_type="q8_0").kv == elements * 34 // 32
+
+
 def test_no_more_context_is_counted_than_the_model_has() -> None:
     assert fit.need(Q4, 1 << 20).kv == fit.need(Q4, FACTS.context_length).kv
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 # A batch request yields to interactive ones that arrive up to so much later, and to no others: it
 # is never starved.
@@ -17,6 +17,8 @@ BATCH_YIELDS_S: Final = 60.0
 CHARACTERS_PER_TOKEN: Final = 4  # of English, in the vocabularies of the models in use
 RETRY_AFTER_S: Final = (1, 600)
 _WEIGHT: Final = 0.25  # of the newest measurement
+
+Rank: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Place:
     is_batch: bool = False
 
     @property
-    def rank(self) -> tuple[float, float]:
+    def rank(self) -> Rank:
         """The request of the lowest rank goes first."""
         return self.arrived + (BATCH_YIELDS_S if self.is_batch else 0.0), self.arrived
 

@@ -27,10 +27,12 @@ class Answer:
         self._took_ms = 0.0
 
     @classmethod
-    async def begin(cls, alias: ServedAlias, request: Request, *, pinned: str | None) -> Answer:
+    async def begin(
+        cls, alias: ServedAlias, request: Request, *, pinned: str | None, is_batch: bool = False
+    ) -> Answer:
         """Wait for a worker to take the request; see `ServedAlias.admit`."""
         began = monotonic()
-        admission = await alias.admit(request, pinned=pinned)
+        admission = await alias.admit(request, pinned=pinned, is_batch=is_batch)
         return cls(admission.hosted.loadable, admission.ask, began)
 
     def __aiter__(self) -> Answer:

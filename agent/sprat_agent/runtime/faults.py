@@ -1,13 +1,14 @@
 """Why a request was not answered; the local API turns each into a status.
 
 AnswerError
-├── ModelNotFoundError    no such model here
-├── QueueFullError        too many wait already: try again later
-├── ModelLoadingError     the model is not in memory now: try again later
-├── WorkerCrashedError    the engine died while answering
-├── ModelUnloadedError    the model was taken away while answering
-├── RequestRefusedError   the model cannot answer this request
-└── EngineFailedError     the engine failed at this request and goes on
+├── ModelNotFoundError       no such model here
+├── QueueFullError           too many wait already: try again later
+├── ModelLoadingError        the model is not in memory now: try again later
+├── InsufficientMemoryError  it does not fit the memory budget, whatever else is evicted
+├── WorkerCrashedError       the engine died while answering
+├── ModelUnloadedError       the model was taken away while answering
+├── RequestRefusedError      the model cannot answer this request
+└── EngineFailedError        the engine failed at this request and goes on
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ class ModelLoadingError(AnswerError):
     """The model is not in memory now."""
 
     code = "model_loading"
+
+
+class InsufficientMemoryError(AnswerError):
+    """The model does not fit the memory budget; the message says need, budget and holders."""
+
+    code = "insufficient_memory"
 
 
 class WorkerCrashedError(AnswerError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Final
 
 from sprat_proto import fit
 from sprat_proto.states import ReasonCode
@@ -16,9 +17,12 @@ from sprat_proto.states import ReasonCode
 from sprat_agent.runtime.faults import AnswerError, WorkerCrashedError
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.opened import OpenedFiles
-from sprat_agent.runtime.process import WorkerProcess
+from sprat_agent.runtime.process import Ask, Order, WorkerProcess
 from sprat_agent.runtime.wire import Load
 from sprat_agent.sync.ports import ExecutionError, Loadable
+
+# Of address space: a stack of 8 MiB, and the two heaps of 64 MiB that malloc maps to align one.
+_THREAD_BYTES: Final = 136 * fit.MIB
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class HostedModel:
         self.last_lived_s = 0.0  # how long the last worker was ready
         self.is_proved = False  # a candidate that passed its probe
         self.is_given_up = False  # nobody will start it again: it takes no memory
+        self.is_cold = False  # evicted, or never loaded: it is loaded when a request needs it
+        self.last_used = monotonic()  # when its last request began or ended
         self._workshop = workshop
         self._on_change = on_change
         self._ready_since = 0.0
@@ -70,11 +76,58 @@ class HostedModel:
         return self.worker.free if self.worker else 0
 
     @property
+    def slots(self) -> int:
+        """How many requests it answers at once."""
+        return self.worker.slots if self.worker and self.is_ready else 0
+
+    @property
+    def is_busy(self) -> bool:
+        """It answers a request."""
+        return self.worker is not None and not self.worker.idle.is_set()
+
+    @property
+    def is_pinned(self) -> bool:
+        """It is never evicted for another model."""
+        return self.loadable.serving.is_pinned
+
+    @property
+    def is_in_memory(self) -> bool:
+        """A process of it lives."""
+        return self.worker is not None and not self.worker.died.done()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What it takes of the budget: all of it while it is, or is to be, in memory."""
+        is_out = (self.is_cold or self.is_given_up) and not self.is_in_memory
+        return 0 if is_out else self.memory_bytes
+
+    @property
     def memory_bytes(self) -> int:
         """What it takes when it is loaded, by the rule of fit."""
-        one = self.loadable
+        return self._need.memory
+
+    @property
+    def address_bytes(self) -> int:
+        """How much address space its process may take beyond what it starts with.
+
+        More than its memory: weights that llama.cpp repacks stay mapped beside their copy, and each
+        thread reserves space that it does not use. A model file that makes the engine take more
+        than any model like this one can need is stopped by it.
+        """
+        return self._need.memory + self._need.weights + self._workshop.threads * _THREAD_BYTES
+
+    @property
+    def _need(self) -> fit.Need:
+        one, serving = self.loadable, self.loadable.serving
         candidate = fit.Candidate(one.variant, one.digest, "", (), 0, one.facts)
-        return fit.need(candidate, one.context).memory
+        return fit.need(candidate, one.context, serving.slots, serving.kv_type)
+
+    def ask(self, order: Order) -> Ask:
+        """Send a request; the caller has seen that it has a slot `free`."""
+        if self.worker is None:
+            raise RuntimeError(f"{self.loadable.name} is not in memory")
+        self.last_used = monotonic()
+        return self.worker.ask(order)
 
     async def start(self) -> None:
         """Verify the files and load them in a new worker.
@@ -121,6 +174,10 @@ class HostedModel:
         self.trouble = self.trouble or reason
         return reason
 
+    def _freed(self) -> None:
+        self.last_used = monotonic()
+        self._on_change()
+
     async def _start(self, folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
@@ -131,7 +188,7 @@ class HostedModel:
                 descriptors=files.descriptors,
                 folder=work,
                 limits=self._workshop.limits,
-                on_free=self._on_change,
+                on_free=self._freed,
             )
             self.worker = worker
             if self.is_given_up:  # meanwhile: `start` ends it
@@ -146,7 +203,15 @@ class HostedModel:
         context = min(one.context, trained) if trained else one.context
         try:
             loaded = await worker.load(
-                Load(path, context, self._workshop.threads, one.chat_template)
+                Load(
+                    path,
+                    context,
+                    self._workshop.threads,
+                    one.chat_template,
+                    slots=one.serving.slots,
+                    kv_type=one.serving.kv_type,
+                    memory_bytes=self.address_bytes,
+                )
             )
         except AnswerError as error:
             crashed = isinstance(error, WorkerCrashedError)

@@ -16,6 +16,7 @@ class Limits:
     # half a minute for a chunk.
     stall_timeout_s: float = 180.0
     max_queued: int = 32  # requests waiting per alias
+    max_wait_s: float = 600.0  # how long a request may have to wait, by prediction
     hold_s: float = 30.0  # how long a request waits for a model that is not in memory
     drain_timeout_s: float = 300.0  # how long a replaced worker may go on with its requests
     restart_first_s: float = 0.1

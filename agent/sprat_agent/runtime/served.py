@@ -8,20 +8,22 @@ so: on a device's first release, and where both do not fit the memory together.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from sprat_agent.runtime.faults import (
-    AnswerError,
-    ModelLoadingError,
-    ModelNotFoundError,
-    QueueFullError,
-)
+from sprat_agent.runtime.admission import Rank, retry_after_s
+from sprat_agent.runtime.faults import AnswerError, ModelLoadingError, ModelNotFoundError
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.limits import Limits, takes_share
-from sprat_agent.runtime.process import Ask
-from sprat_agent.runtime.wire import Request
+from sprat_agent.runtime.process import Order
+from sprat_agent.runtime.queue import Admission, RequestQueue, Waiting
+from sprat_agent.runtime.wire import Done, Figures
 from sprat_agent.sync.ports import Loadable
+
+_NO_FIGURES: Final = Figures()
+_FIRST_LOAD_S: Final = 5.0  # what a load may take, before one was measured
 
 
 class Condition(StrEnum):
@@ -30,6 +32,7 @@ class Condition(StrEnum):
     ABSENT = "ABSENT"  # nothing is committed yet
     READY = "READY"
     SET_ASIDE = "SET_ASIDE"  # its memory is lent to the candidate
+    COLD = "COLD"  # not in memory; loaded when a request needs it
     RESTARTING = "RESTARTING"
     BROKEN = "BROKEN"  # the last attempt to load it failed
 
@@ -47,28 +50,16 @@ class Status:
     queued: int
     worker_pid: int | None
     candidate_pid: int | None
-
-
-@dataclass(frozen=True)
-class Admission:
-    """A request that a worker has begun to answer."""
-
-    hosted: HostedModel
-    ask: Ask
-
-
-@dataclass(eq=False)
-class _Waiting:
-    request: Request
-    pinned: str | None  # the digest that alone may answer
-    is_for_candidate: bool
-    admitted: asyncio.Future[Admission]
+    memory_bytes: int = 0  # of all its models that are in memory now
+    slots: int = 0  # how many requests the committed model answers at once; 0: not in memory
+    busy: int = 0  # how many of these it answers now
+    figures: Figures = _NO_FIGURES  # what the committed model's engine did, at the last ping
 
 
 class ServedAlias:
     """The models under one alias and its queue; the supervisor changes it under `changing`."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits, on_change: Callable[[], None]) -> None:
         self.name = name
         self.changing = asyncio.Lock()
         self.committed: HostedModel | None = None
@@ -78,16 +69,19 @@ class ServedAlias:
         self.is_broken = False  # the last attempt to load the committed model failed
         self.share_percent = 0
         self._limits = limits
-        self._waiting: list[_Waiting] = []
+        self._on_change = on_change  # called when memory may be wanted, or had, that was not before
+        self._queue = RequestQueue(name, limits)
+        self._closed_after: Rank | None = None
         self._count = 0  # of requests since the share was set
 
     @property
     def memory_bytes(self) -> int:
         """What all models that are, or are about to be, in memory take."""
-        held = [one for one in self.all_hosted() if not one.is_given_up]
-        if self.is_set_aside and self.committed in held:
-            held.remove(self.committed)
-        return sum(one.memory_bytes for one in held)
+        total = sum(one.reserved_bytes for one in self.all_hosted())
+        committed = self.committed
+        if committed and self.is_set_aside and not committed.is_in_memory:
+            total -= committed.reserved_bytes
+        return total
 
     def all_hosted(self) -> list[HostedModel]:
         """Return the models under this alias, also those that only finish their requests."""
@@ -98,10 +92,8 @@ class ServedAlias:
         self.committed = self.candidate = None
         self.draining.clear()
         self.is_set_aside = self.is_broken = False
-        for one in self._waiting:
-            if not one.admitted.done():
-                message = f"the model {self.name!r} was unloaded"
-                one.admitted.set_exception(ModelNotFoundError(message))
+        for one in self._queue.in_order():
+            one.refuse(ModelNotFoundError(f"the model {self.name!r} was unloaded"))
 
     def set_share(self, percent: int) -> None:
         """Give the candidate this share of the requests from now on."""
@@ -118,7 +110,10 @@ class ServedAlias:
     def status(self) -> Status:
         """Return how it is doing."""
         serving = self._turn(is_for_candidate=False)
-        can_answer = serving is not None and serving.is_ready
+        is_here = serving is not None and serving.is_ready
+        can_answer = is_here or self._condition() is Condition.COLD
+        committed = self.committed
+        worker = committed.worker if committed else None
         return Status(
             alias=self.name,
             committed=self.committed.loadable if self.committed else None,
@@ -126,32 +121,39 @@ class ServedAlias:
             condition=self._condition(),
             can_answer=can_answer,
             reason="" if can_answer else self._reason(),
-            queued=len(self._waiting),
-            worker_pid=self.committed.pid if self.committed else None,
+            queued=len(self._queue),
+            worker_pid=committed.pid if committed else None,
             candidate_pid=self.candidate.pid if self.candidate else None,
+            memory_bytes=sum(one.memory_bytes for one in self.all_hosted() if one.is_in_memory),
+            slots=committed.slots if committed else 0,
+            busy=committed.slots - committed.free if committed else 0,
+            figures=worker.figures if worker else _NO_FIGURES,
         )
 
-    async def admit(self, request: Request, *, pinned: str | None) -> Admission:
+    async def admit(
+        self, request: Order, *, pinned: str | None, is_batch: bool = False
+    ) -> Admission:
         """Wait for a free slot and send the request.
 
         Args:
             request: What is asked.
             pinned: The digest of the release that it names, which alone may answer it; such a
                 request is no part of the candidate's share.
+            is_batch: It yields to requests that somebody waits for.
 
         Raises:
             QueueFullError: Too many wait already.
             ModelLoadingError: No model came into memory in time.
+            InsufficientMemoryError: The model cannot come into memory.
             ModelNotFoundError: The alias was unloaded meanwhile.
         """
-        if len(self._waiting) >= self._limits.max_queued:
-            raise QueueFullError(
-                f"{len(self._waiting)} requests wait for {self.name!r} already: try again later",
-                retry_after_s=1,
-            )
-        is_for_candidate = pinned is None and self._is_for_candidate()
-        mine = _Waiting(request, pinned, is_for_candidate, _new_future())
-        self._waiting.append(mine)
+        mine = self._queue.enter(
+            request,
+            pinned=pinned,
+            is_batch=is_batch,
+            is_for_candidate=pinned is None and self._is_for_candidate(),
+            slots=self.committed.slots if self.committed else 0,
+        )
         self.dispatch()
         try:
             return await self._admitted(mine)
@@ -160,19 +162,62 @@ class ServedAlias:
                 mine.admitted.result().ask.cancel()
             raise
         finally:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
+            if mine in self._queue:
+                self._queue.leave(mine)
+                self._on_change()  # nobody may want the memory any more that was to be had for it
 
     def dispatch(self) -> None:
-        """Send waiting requests, oldest first, to models that have a free slot."""
-        for one in list(self._waiting):
+        """Send waiting requests, in their order, to models that have a free slot."""
+        for one in self._queue.in_order():
             hosted = self._serving(one)
-            if hosted and hosted.worker and hosted.free > 0:
-                self._waiting.remove(one)
-                if not one.admitted.done():
-                    one.admitted.set_result(Admission(hosted, hosted.worker.ask(one.request)))
+            if hosted and hosted.free > 0 and not self._is_closed_to(one, hosted):
+                self._queue.begin(one, hosted)
+        self._on_change()
 
-    async def _admitted(self, mine: _Waiting) -> Admission:
+    def note(self, done: Done) -> None:
+        """Learn from an answer how fast this alias is."""
+        self._queue.note(done)
+
+    # What the memory asks and says
+
+    def cold_rank(self) -> Rank | None:
+        """Return the rank of the first request that the cold committed model is needed for."""
+        if self.committed is None or not self.committed.is_cold:
+            return None
+        return next(iter(self._ranks()), None)
+
+    def has_waiting_before(self, rank: Rank) -> bool:
+        """Tell whether the committed model is to answer a request of a lower rank first."""
+        return any(mine < rank for mine in self._ranks())
+
+    def close_after(self, rank: Rank | None) -> None:
+        """Have the committed model take no request of a rank above this one; None: it takes all."""
+        if self._closed_after != rank:
+            self._closed_after = rank
+            self.dispatch()
+
+    def refuse_cold(self, error: AnswerError) -> None:
+        """Refuse all requests that the cold committed model is needed for."""
+        for one in self._queue.in_order():
+            if self._serving(one) is self.committed:
+                one.refuse(error)
+
+    def _ranks(self) -> list[Rank]:
+        """Return the ranks of those who wait for the committed model, lowest first."""
+        waiting = self._queue.in_order()
+        return [
+            one.place.rank
+            for one in waiting
+            if self._serving(one) is self.committed and not one.admitted.done()
+        ]
+
+    def _is_closed_to(self, one: Waiting, hosted: HostedModel) -> bool:
+        if hosted is not self.committed:
+            return False
+        closed_after = self._closed_after
+        return hosted.is_cold or (closed_after is not None and one.place.rank > closed_after)
+
+    async def _admitted(self, mine: Waiting) -> Admission:
         while True:
             await asyncio.wait([mine.admitted], timeout=self._limits.hold_s)
             if mine.admitted.done():
@@ -183,8 +228,10 @@ class ServedAlias:
                 raise self._loading_error()
 
     def _loading_error(self) -> AnswerError:
+        took_ms = self.committed.load_ms if self.committed else 0.0
         return ModelLoadingError(
-            f"{self.name!r} cannot answer now: {self._reason()}", retry_after_s=5
+            f"{self.name!r} cannot answer now: {self._reason()}",
+            retry_after_s=retry_after_s(took_ms / 1000 or _FIRST_LOAD_S),
         )
 
     def _is_for_candidate(self) -> bool:
@@ -193,7 +240,7 @@ class ServedAlias:
         self._count += 1
         return takes_share(self._count - 1, self.share_percent)
 
-    def _serving(self, one: _Waiting) -> HostedModel | None:
+    def _serving(self, one: Waiting) -> HostedModel | None:
         """Return the model that may answer a request, ready or not."""
         hosted = self._turn(is_for_candidate=one.is_for_candidate)
         if hosted and one.pinned not in {None, hosted.loadable.digest}:
@@ -214,9 +261,11 @@ class ServedAlias:
             return Condition.ABSENT
         if self.is_set_aside:
             return Condition.SET_ASIDE
-        if self.committed.is_ready:
+        if self.committed.is_ready and not self.committed.is_cold:
             return Condition.READY
-        return Condition.BROKEN if self.is_broken else Condition.RESTARTING
+        if self.is_broken:
+            return Condition.BROKEN
+        return Condition.COLD if self.committed.is_cold else Condition.RESTARTING
 
     def _reason(self) -> str:
         candidate = self.candidate.loadable.name if self.candidate else ""
@@ -227,10 +276,8 @@ class ServedAlias:
                 return "nothing is committed"
             case Condition.SET_ASIDE:
                 return f"{candidate or 'another release'} is being proved in its memory"
+            case Condition.COLD:
+                return "it waits for memory that other models of this device use"
             case _:
                 trouble = self.committed.trouble if self.committed else ""
                 return trouble or "it is being loaded"
-
-
-def _new_future() -> asyncio.Future[Admission]:
-    return asyncio.get_running_loop().create_future()

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sprat_proto.fit import MIB
 from sprat_proto.manifest import Activation
 from sprat_proto.states import ModelState, ReasonCode
 
@@ -26,6 +25,7 @@ from sprat_agent.runtime.faults import ModelNotFoundError
 from sprat_agent.runtime.hosted import HostedModel, Workshop
 from sprat_agent.runtime.keeper import keep
 from sprat_agent.runtime.limits import Limits
+from sprat_agent.runtime.memory import Memory
 from sprat_agent.runtime.process import WORKER_COMMAND
 from sprat_agent.runtime.quarantine import (
     Crashes,
@@ -70,7 +70,6 @@ class Supervisor:
         run_dir.mkdir(parents=True, exist_ok=True)
         for left_over in run_dir.glob("worker-*"):
             shutil.rmtree(left_over)
-        self._budget_bytes = budget_bytes
         self._events = ModelEvents(on_event)
         self._crashes = crashes
         # Called with an alias whose committed model was put into quarantine.
@@ -78,6 +77,7 @@ class Supervisor:
         self._limits = limits or Limits()
         self._workshop = Workshop(command, run_dir, threads or usable_cores(), self._limits)
         self._aliases: dict[str, ServedAlias] = {}
+        self._memory = Memory(budget_bytes, self._aliases, load=self._load_cold, end=self._end)
         self._watchers = Background()
         self._drains = Background()
 
@@ -86,16 +86,17 @@ class Supervisor:
     async def load_committed(self, loadable: Loadable) -> None:
         """Make `loadable` what answers under its alias; see `Workers`.
 
-        If it cannot be loaded and nothing else answered, it stays there, broken, for `status`.
+        If it cannot be loaded and nothing else answered, it stays there, broken, for `status`. If
+        it does not fit beside the models in memory, it is cold until a request needs it.
         """
         alias = self._alias(loadable.alias)
-        async with alias.changing:
+        async with self._changing(alias):
             self._refuse_quarantined(alias, loadable)
             if _is_ready(alias.candidate, loadable):
                 self._promote(alias)
                 return
             await self._drop_candidate(alias)
-            if _is_ready(alias.committed, loadable):
+            if _is_ready(alias.committed, loadable) or _is_cold(alias, loadable):
                 return
             if alias.committed and _is_replaced(alias.committed, loadable):
                 await self._end(alias.committed)
@@ -110,7 +111,7 @@ class Supervisor:
         """Load `loadable` to be proved; see `Workers`."""
         refuse_quarantined(loadable.name, loadable.digest, self._crashes)
         alias = self._alias(loadable.alias)
-        async with alias.changing:
+        async with self._changing(alias):
             if _is_ready(alias.candidate, loadable):
                 return
             await self._drop_candidate(alias)
@@ -143,7 +144,7 @@ class Supervisor:
             ExecutionError: WORKER_CRASHED: there is none, or it died.
         """
         served = self._alias(alias)
-        async with served.changing:
+        async with self._changing(served):
             candidate = _candidate_of(served)
             if not candidate.is_ready:
                 raise ExecutionError(ReasonCode.WORKER_CRASHED, await candidate.died())
@@ -152,13 +153,13 @@ class Supervisor:
     async def drop_candidate(self, alias: str) -> None:
         """End the candidate, if any; see `Workers`."""
         served = self._alias(alias)
-        async with served.changing:
+        async with self._changing(served):
             await self._drop_candidate(served)
 
     async def unload(self, alias: str) -> None:
         """End everything under the alias."""
         served = self._alias(alias)
-        async with served.changing:
+        async with self._changing(served):
             for hosted in served.all_hosted():
                 await self._end(hosted)
             served.clear()
@@ -206,27 +207,32 @@ class Supervisor:
         return found
 
     @asynccontextmanager
-    async def answering(self, name: str, request: Request) -> AsyncGenerator[Answer]:
+    async def answering(
+        self, name: str, request: Request, *, is_batch: bool = False
+    ) -> AsyncGenerator[Answer]:
         """Have a request answered; leaving the context stops the generation.
 
         Args:
             name: An alias, a model, `model@release` or `model@release+variant`.
             request: What is asked.
+            is_batch: It yields to requests that somebody waits for.
 
         Raises:
             AnswerError: It was not admitted; later errors come while the answer is iterated.
         """
         alias, pinned = self._resolve(name)
-        answer = await Answer.begin(alias, request, pinned=pinned)
+        answer = await Answer.begin(alias, request, pinned=pinned, is_batch=is_batch)
         try:
             yield answer
         finally:
             answer.stop()
             if answer.done:
+                alias.note(answer.done)
                 self._events.answered(answer)
 
     async def close(self) -> None:
         """End all workers, whatever else is going on."""
+        await self._memory.close()
         for alias in self._aliases.values():
             for hosted in alias.all_hosted():
                 hosted.is_given_up = True
@@ -247,11 +253,16 @@ class Supervisor:
             raise
 
     async def _load_first(self, alias: ServedAlias, loadable: Loadable) -> None:
-        """Load where nothing is committed."""
+        """Load where nothing is committed, or leave it cold when it does not fit now."""
         hosted = self._host(alias, loadable)
+        hosted.is_cold = hosted.memory_bytes > self._memory.room()
         alias.committed = hosted
+        alias.is_broken = False
         try:
-            self._require_room(loadable.name, needed=0)
+            if hosted.is_cold:
+                await self._find_room(alias, hosted)
+            if hosted.is_cold:
+                return
             await hosted.start()
         except ExecutionError as error:
             self._events.refused(hosted, error)
@@ -259,8 +270,8 @@ class Supervisor:
             hosted.trouble = error.message
             if error.code in PASSING and self._may_try_again(alias, hosted, error):
                 self._keep(alias, hosted)
-            else:
-                hosted.is_given_up = True
+            else:  # what is cold may fit later, when a pinned model is gone
+                hosted.is_given_up = not hosted.is_cold
             raise
         except asyncio.CancelledError:
             alias.committed = None
@@ -269,18 +280,37 @@ class Supervisor:
         self._events.loaded(hosted)
         self._keep(alias, hosted)
 
+    async def _find_room(self, alias: ServedAlias, hosted: HostedModel) -> None:
+        """Evict others for a pinned model; see that any other may come to fit."""
+        needed = hosted.memory_bytes
+        if message := self._memory.refusal(alias, needed):
+            raise self._memory.error(message, needed)
+        if hosted.is_pinned:
+
+            def grant() -> None:
+                hosted.is_cold = False
+
+            await self._memory.claim(alias, (needed, needed), grant, self._limits.drain_timeout_s)
+
     async def _load_candidate(self, alias: ServedAlias, loadable: Loadable) -> None:
-        """Load beside what answers, or in its place when both do not fit."""
+        """Load beside what answers, or in its place when both do not fit; others may give way."""
         candidate = self._host(alias, loadable)
         needed = candidate.memory_bytes
-        if needed > self._room() and alias.draining:
+        if needed > self._memory.room() and alias.draining:
             await self._drains.wait(alias.draining)
-        committed = alias.committed if needed > self._room() else None
-        lent = committed.memory_bytes if committed and not committed.is_given_up else 0
-        self._require_room(loadable.name, needed=needed - lent)
-        alias.candidate = candidate
-        alias.set_share(0)
+        committed = self._to_set_aside(alias, needed)
+        lent = committed.reserved_bytes if committed else 0
+
+        def grant() -> None:
+            alias.candidate = candidate
+            alias.set_share(0)
+
         try:
+            if needed - lent <= self._memory.room():
+                grant()
+            else:
+                timeout_s = self._limits.drain_timeout_s
+                await self._memory.claim(alias, (needed - lent, needed), grant, timeout_s)
             if committed:
                 alias.is_set_aside = True
                 await self._end(committed)
@@ -310,11 +340,23 @@ class Supervisor:
             await attempted.wait()
 
     def _bring_back(self, alias: ServedAlias) -> asyncio.Event | None:
-        """Load the committed model again if it had made room; the event tells of the attempt."""
-        if not alias.is_set_aside or alias.committed is None:
+        """Load the committed model again if it had made room; the event tells of the attempt.
+
+        If others took that room meanwhile, it is cold.
+        """
+        committed = alias.committed
+        if not alias.is_set_aside or committed is None:
             return None
+        committed.is_cold = committed.memory_bytes > self._memory.room()
         alias.is_set_aside = False
-        return self._keep(alias, alias.committed, at_once=True)
+        return None if committed.is_cold else self._keep(alias, committed, at_once=True)
+
+    def _load_cold(self, alias: ServedAlias) -> None:
+        """Begin to load the cold committed model, for whose memory there is room."""
+        if alias.committed is None:
+            raise RuntimeError(f"nothing is committed under {alias.name!r}")
+        alias.committed.is_cold = False
+        self._keep(alias, alias.committed, at_once=True)
 
     def _promote(self, alias: ServedAlias) -> None:
         previous, alias.committed = alias.committed, alias.candidate
@@ -336,6 +378,7 @@ class Supervisor:
                 await asyncio.wait_for(hosted.worker.idle.wait(), self._limits.drain_timeout_s)
         await self._end_worker(hosted)
         alias.draining.remove(hosted)  # only now is its memory back
+        self._memory.poke()
 
     def _keep(
         self, alias: ServedAlias, hosted: HostedModel, *, at_once: bool = False
@@ -356,7 +399,13 @@ class Supervisor:
             self._events.crashed(hosted, reason)
             return self._may_go_on(alias, hosted)
 
-        self._watchers.run(hosted, keep(hosted, self._limits, on_crash, on_start, at_once=at_once))
+        async def keeping() -> None:
+            try:
+                await keep(hosted, self._limits, on_crash, on_start, at_once=at_once)
+            finally:
+                self._memory.poke()  # a model that is given up takes no memory
+
+        self._watchers.run(hosted, keeping())
         return attempted
 
     def _may_try_again(
@@ -399,26 +448,29 @@ class Supervisor:
     # What is known
 
     def _alias(self, name: str) -> ServedAlias:
-        return self._aliases.setdefault(name, ServedAlias(name, self._limits))
+        if name not in self._aliases:
+            self._aliases[name] = ServedAlias(name, self._limits, self._memory.poke)
+        return self._aliases[name]
+
+    @asynccontextmanager
+    async def _changing(self, alias: ServedAlias) -> AsyncGenerator[None]:
+        """Hold the alias's lock: meanwhile nobody evicts its model, nor loads it on demand."""
+        try:
+            async with alias.changing:
+                yield
+        finally:
+            self._memory.poke()
 
     def _host(self, alias: ServedAlias, loadable: Loadable) -> HostedModel:
         return HostedModel(loadable, self._workshop, alias.dispatch)
 
-    def _room(self) -> int:
-        """Return how many bytes of the budget are not spoken for."""
-        return self._budget_bytes - sum(one.memory_bytes for one in self._aliases.values())
-
-    def _require_room(self, name: str, *, needed: int) -> None:
-        room = self._room()
-        if needed <= room:
-            return
-        raise ExecutionError(
-            ReasonCode.INSUFFICIENT_MEMORY,
-            f"{name} does not fit the memory budget of {self._budget_bytes // MIB} MiB beside the"
-            f" other models of this device: {(needed - room) // MIB + 1} MiB are missing",
-            expected=f"{room} bytes",
-            found=f"{needed} bytes",
-        )
+    def _to_set_aside(self, alias: ServedAlias, needed: int) -> HostedModel | None:
+        """Return the committed model if it cannot be in memory beside `needed` bytes."""
+        committed = alias.committed
+        if committed is None or committed.is_given_up:
+            return None
+        both = needed + committed.memory_bytes - committed.reserved_bytes
+        return committed if both > self._memory.room() else None
 
     def _resolve(self, name: str) -> tuple[ServedAlias, str | None]:
         """Return the alias that a name stands for, and the digest if it names a release."""
@@ -440,6 +492,14 @@ def _nothing(_alias: str) -> None:
 
 def _is_ready(hosted: HostedModel | None, loadable: Loadable) -> bool:
     return hosted is not None and hosted.is_ready and hosted.loadable.digest == loadable.digest
+
+
+def _is_cold(alias: ServedAlias, loadable: Loadable) -> bool:
+    """Tell whether `loadable` is what a request would have loaded."""
+    hosted = alias.committed
+    if hosted is None or hosted.loadable.digest != loadable.digest:
+        return False
+    return hosted.is_cold and not (alias.is_broken or alias.is_set_aside)
 
 
 def _is_replaced(committed: HostedModel, loadable: Loadable) -> bool:

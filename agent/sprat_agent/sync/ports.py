@@ -42,6 +42,15 @@ class ShardFile:
 
 
 @dataclass(frozen=True)
+class Serving:
+    """How a model is served."""
+
+    slots: int = 1  # requests answered at once
+    kv_type: str = "f16"  # of keys and values: f16 or q8_0
+    is_pinned: bool = False  # never evicted for another model
+
+
+@dataclass(frozen=True)
 class Loadable:
     """A verified variant on this device's disk, ready to be loaded under an alias."""
 
@@ -55,6 +64,7 @@ class Loadable:
     facts: Facts
     context: int  # tokens
     chat_template: str  # Jinja, from the signed manifest; empty: messages cannot be chatted
+    serving: Serving = Serving()
 
     @property
     def name(self) -> str:

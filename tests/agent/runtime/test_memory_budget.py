@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 from simulators import scripted_worker
 from simulators.waiting import until
-from simulators.workbench import QUICK, Bench
+from simulators.workbench import QUICK, Bench, say
 from sprat_agent.runtime import faults
 from sprat_agent.runtime.served import Condition
 from sprat_agent.sync.ports import ExecutionError, Loadable
@@ -114,7 +114,7 @@ async def test_what_fits_in_no_way_is_refused_before_anything_is_ended(
 ) -> None:
     await tight.supervisor.load_committed(one)
     too_heavy = replace(two, facts=structs.replace(two.facts, weights_bytes=ONE_FITS))
-    for needy in (too_heavy, replace(two, alias="other")):
+    for needy in (too_heavy, replace(too_heavy, alias="other")):
         with pytest.raises(ExecutionError, match="memory budget of 100 MiB") as caught:
             await tight.supervisor.load_candidate(needy)
         assert caught.value.code is ReasonCode.INSUFFICIENT_MEMORY
@@ -122,13 +122,47 @@ async def test_what_fits_in_no_way_is_refused_before_anything_is_ended(
     assert tight.tags().count("agent:model:loaded") == 1
 
 
-async def test_the_budget_is_for_all_aliases_together(
+async def test_a_candidate_has_idle_models_of_other_aliases_give_way(
     tight: Bench, one: Loadable, two: Loadable
 ) -> None:
     await tight.supervisor.load_committed(one)
-    with pytest.raises(ExecutionError):
-        await tight.supervisor.load_committed(replace(two, alias="other"))
-    assert len(tight.pids()) == 1
-    await tight.supervisor.unload("assistant")
-    await tight.supervisor.load_committed(replace(two, alias="other"))
-    assert await tight.ask("hello", "other") == ("2.0.0", "hello")
+    await tight.supervisor.load_candidate(replace(two, alias="other"))
+    assert tight.statuses()["assistant"].condition is Condition.COLD
+    held = asyncio.create_task(tight.ask("hello"))
+    await until(lambda: tight.statuses()["assistant"].queued == 1)
+    await tight.supervisor.drop_candidate("other")
+    assert await held == ("1.0.0", "hello")
+    assert tight.most_bytes <= ONE_FITS
+
+
+async def test_a_candidate_waits_only_so_long_for_a_busy_model_of_another_alias(
+    tmp_path: Path, one: Loadable, two: Loadable
+) -> None:
+    limits = replace(QUICK, drain_timeout_s=0.05)
+    bench = Bench(tmp_path, budget_bytes=ONE_FITS, limits=limits)
+    await bench.supervisor.load_committed(one)
+    async with bench.supervisor.answering("assistant", say("hold")) as answer:
+        await anext(answer)
+        with pytest.raises(ExecutionError, match="did not give way") as caught:
+            await bench.supervisor.load_candidate(replace(two, alias="other"))
+        assert caught.value.code is ReasonCode.INSUFFICIENT_MEMORY
+        bench.control(scripted_worker.GO_ON)
+        assert [piece async for piece in answer] == []
+    assert await bench.ask("hello") == ("1.0.0", "hello")
+    await bench.supervisor.close()
+
+
+async def test_room_that_others_took_meanwhile_is_not_taken_back(
+    tmp_path: Path, one: Loadable, two: Loadable
+) -> None:
+    big = replace(one, facts=structs.replace(one.facts, weights_bytes=80 * MIB))
+    bench = Bench(tmp_path, budget_bytes=160 * MIB)
+    await bench.supervisor.load_committed(big)
+    await bench.supervisor.load_candidate(two)  # in the place of the big one
+    await bench.supervisor.load_committed(replace(two, alias="other"))
+    await bench.supervisor.drop_candidate("assistant")
+    assert bench.statuses()["assistant"].condition is Condition.COLD
+    assert await bench.ask("hello") == ("1.0.0", "hello")
+    assert bench.statuses()["other"].condition is Condition.COLD
+    assert bench.most_bytes <= 160 * MIB
+    await bench.supervisor.close()
