@@ -7,11 +7,11 @@ the interface (ABI) and what it added; what is missing is told, not refused. See
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -61,9 +61,9 @@ def lacking(abi: int) -> tuple[str, ...]:
 def restrict(abi: int, *, readable: Sequence[Path], written: Sequence[Path] = ()) -> None:
     """Leave this thread nothing but reading what is named, and rewriting what is `written`.
 
-    Paths that are not there are left out. A file is known by itself and not by its name, so the
-    link to an open descriptor below /proc/self/fd stands for that file. The process must have
-    given up new privileges before.
+    Paths that are not there, or out of this user's reach, are left out. A file is known by itself
+    and not by its name, so the link to an open descriptor below /proc/self/fd stands for that file.
+    The process must have given up new privileges before.
 
     Raises:
         OSError: The kernel refuses.
@@ -97,12 +97,17 @@ def _create(abi: int) -> int:
 
 
 def _allow(rules: int, path: Path, access: int) -> None:
-    with suppress(FileNotFoundError):
+    try:
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISDIR(os.fstat(opened).st_mode):
-                access &= ~_READ_DIR
-            rule = struct.pack("=Qi", access, opened)  # struct landlock_path_beneath_attr
-            kernel.syscall(_ADD_RULE, rules, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
-        finally:
-            os.close(opened)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    try:
+        if not stat.S_ISDIR(os.fstat(opened).st_mode):
+            access &= ~_READ_DIR
+        rule = struct.pack("=Qi", access, opened)  # struct landlock_path_beneath_attr
+        kernel.syscall(_ADD_RULE, rules, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
+    except OSError as error:
+        if error.errno != errno.EBADFD:  # a memfd, say: in no file system, so never judged
+            raise
+    finally:
+        os.close(opened)

@@ -1,7 +1,7 @@
 """Running a chat template within bounds: a signed one is a program all the same.
 
 jinja2's sandbox keeps it from the process; this keeps it from going on for ever. Python cannot stop
-one long call into C, for example `10 ** 10 ** 9`: that, the kernel ends together with the worker,
+one long call into C, for example `10 ** (10 ** 9)`: that, the kernel ends together with the worker,
 which the agent counts as a crash.
 """
 

@@ -1,6 +1,6 @@
 """A process that goes into the jail and tries one thing: `inmate.py WALLS ATTEMPT FOLDER`.
 
-It says `done`, or the name of the error that it got.
+It says `done`, or the name of the error that it got; and what the jail lacks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from sprat_agent.worker.jail.enter import enter
 MEMORY_BYTES: Final = 1 << 30
 WRITTEN_BYTES: Final = 4096
 _NO_NEW_PRIVS: Final = 38
-_FOREIGN_ROOM: Final = 2 << 30
+LANDLOCK: Final = 444
+_TOO_MUCH: Final = 2 << 30
 
 NUMBERS: Final = {
     "x86_64": {"ptrace": 101, "io_uring_setup": 425, "clone": 56, "clone3": 435, "bpf": 321},
@@ -41,6 +42,8 @@ class Inmate:
         self.folder = folder
         self.model = os.open(folder / "model.gguf", os.O_RDONLY)
         self.prefixes = os.open(folder / "prefixes", os.O_RDWR)
+        self.memory = os.memfd_create("prefixes")
+        os.write(self.memory, b"kept")
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.tcp = socket.socket()
@@ -48,29 +51,43 @@ class Inmate:
 
     def go_in(self, walls: str) -> tuple[str, ...]:
         """Raise these walls around the process."""
+        lacking: tuple[str, ...] = ()
         match walls:
             case "none":
-                return ()
+                pass
             case "landlock":
                 kernel.prctl(_NO_NEW_PRIVS, 1)
                 landlock.restrict(landlock.version(), readable=self._readable())
-                return ()
             case "seccomp":
                 kernel.prctl(_NO_NEW_PRIVS, 1)
                 seccomp.restrict()
-                return ()
             case "jail":
-                return enter(
-                    readable=[*self._readable(), *(Path(one) for one in sys.path if one)],
-                    memory_bytes=MEMORY_BYTES,
-                    written=[Path(f"/proc/self/fd/{self.prefixes}")],
-                    written_bytes=WRITTEN_BYTES,
-                )
+                lacking = self._enter()
+            case "jail of a kernel without landlock":
+                _take_away(LANDLOCK)
+                lacking = self._enter()
+            case "jail of a kernel without seccomp":
+                _take_away(seccomp.ARCHITECTURES[os.uname().machine].seccomp)
+                lacking = self._enter()
+            case "jail with an earlier thread":
+                threading.Thread(target=threading.Event().wait, daemon=True).start()
+                lacking = self._enter()
             case _:
                 raise ValueError(walls)
+        return lacking
+
+    def _enter(self) -> tuple[str, ...]:
+        return enter(
+            readable=[*self._readable(), *(Path(one) for one in sys.path if one)],
+            memory_bytes=MEMORY_BYTES,
+            written=[Path(f"/proc/self/fd/{self.prefixes}")],
+            written_bytes=WRITTEN_BYTES,
+        )
 
     def _readable(self) -> list[Path]:
-        return [Path(f"/proc/self/fd/{self.model}"), self.folder / "was never there"]
+        descriptors = (self.model, self.memory)
+        open_files = [Path(f"/proc/self/fd/{one}") for one in descriptors]
+        return [*open_files, self.folder / "was never there", Path(__file__) / "no folder"]
 
     def map_the_model(self) -> None:
         with mmap.mmap(self.model, 0, prot=mmap.PROT_READ) as mapped:
@@ -79,6 +96,10 @@ class Inmate:
     def open_the_model_again(self) -> None:
         again = os.open(f"/proc/self/fd/{self.model}", os.O_RDONLY)
         assert os.read(again, 4) == b"GGUF"
+
+    def open_memory_again(self) -> None:
+        again = os.open(f"/proc/self/fd/{self.memory}", os.O_RDONLY)
+        assert os.read(again, 4) == b"kept"
 
     def start_threads(self) -> None:
         threads = [threading.Thread(target=self.map_the_model) for _ in range(8)]
@@ -134,13 +155,13 @@ class Inmate:
         socket.socket(socket.AF_UNIX)
 
     def run_a_program(self) -> None:
-        os.execv("/bin/echo", ["echo", '"done"'])  # noqa: S606 - no shell is the point
+        os.execv("/bin/echo", ["echo", '["done", []]'])  # noqa: S606 - no shell is the point
 
     def signal_the_agent(self) -> None:
         os.kill(os.getppid(), 0)
 
     def take_two_gigabytes(self) -> None:
-        mmap.mmap(-1, _FOREIGN_ROOM).close()
+        mmap.mmap(-1, _TOO_MUCH).close()
 
     def trace_the_agent(self) -> None:
         seize = 0x4206
@@ -211,17 +232,27 @@ class Inmate:
             os.dup(self.model)
 
 
+def _take_away(call: int) -> None:
+    """Have the kernel not know a system call, as an old one does not."""
+    kernel.prctl(_NO_NEW_PRIVS, 1)
+    steps: list[seccomp.Step] = [
+        *((0x20, 0, 0, 0), (0x15, 0, 1, call)),  # is it the number?
+        *((0x06, 0, 0, seccomp.ERROR | errno.ENOSYS), (0x06, 0, 0, seccomp.ALLOW)),
+    ]
+    seccomp.install(seccomp.ARCHITECTURES[os.uname().machine], steps)
+
+
 def main() -> None:
     walls, attempt, folder = sys.argv[1:]
     inmate = Inmate(Path(folder))
     doing: Callable[[], None] = getattr(inmate, attempt)
-    inmate.go_in(walls)
+    lacking = inmate.go_in(walls)
     said = "done"
     try:
         doing()
     except OSError as error:
         said = errno.errorcode[error.errno or 0]
-    print(json.dumps(said), flush=True)  # noqa: T201 - that is its answer
+    print(json.dumps([said, lacking]), flush=True)  # noqa: T201 - that is its answer
     os._exit(0)
 
 

@@ -51,6 +51,7 @@ MORE = {
 NEEDED = [
     "map_the_model",
     "open_the_model_again",
+    "open_memory_again",
     "start_threads",
     "speak_to_the_agent",
     "import_late",
@@ -81,15 +82,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def tried(walls: str, attempt: str, folder: Path, user: int | None = None) -> str:
+def tried(walls: str, attempt: str, folder: Path) -> str:
+    return tried_in(walls, attempt, folder)[0]
+
+
+def tried_in(walls: str, attempt: str, folder: Path) -> tuple[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-P", INMATE, walls, attempt, folder],
         stdout=subprocess.PIPE,
         check=True,
         timeout=30,
-        user=user,
     )
-    said: str = json.loads(done.stdout)
+    said: tuple[str, list[str]] = json.loads(done.stdout)
     return said
 
 
@@ -117,3 +121,21 @@ def test_what_a_worker_needs_works_in_the_jail(attempt: str, folder: Path) -> No
 @pytest.mark.parametrize(("walls", "attempt", "said"), ALONE)
 def test_each_wall_holds_alone(walls: str, attempt: str, said: str, folder: Path) -> None:
     assert tried(walls, attempt, folder) == said
+
+
+def test_a_kernel_without_landlock_still_has_the_rest_and_it_is_told(folder: Path) -> None:
+    walls = "jail of a kernel without landlock"
+    assert tried_in(walls, "make_a_tcp_socket", folder) == ["EPERM", ["landlock"]]
+    assert tried(walls, "take_two_gigabytes", folder) == "ENOMEM"
+    assert tried(walls, "read_passwords", folder) == "done"
+
+
+def test_a_kernel_without_seccomp_still_has_the_rest_and_it_is_told(folder: Path) -> None:
+    walls = "jail of a kernel without seccomp"
+    assert tried_in(walls, "read_passwords", folder) == ["EACCES", ["seccomp"]]
+    assert tried(walls, "make_a_udp_socket", folder) == "done"
+
+
+def test_a_thread_from_before_is_told_of(folder: Path) -> None:
+    _, lacking = tried_in("jail with an earlier thread", "fork", folder)
+    assert lacking == ["landlock.threads"]
