@@ -8,6 +8,7 @@ never get one, and both take memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -46,11 +47,7 @@ class Grammars:
             reason = _reason(matcher.get_error())
             message = f"this engine cannot hold an answer to the JSON schema: {reason}"
             raise EngineError("not_supported", message)
-        return Constraint(matcher)
-
-    def tokens(self, text: str) -> list[int]:
-        """Return tokens, of bytes only, that make the text; they need not be the likeliest cut."""
-        return self._tokenizer.greedy_tokenize(text)
+        return Constraint(matcher, self._tokenizer)
 
     @cached_property
     def _tokenizer(self) -> llguidance.LLTokenizer:
@@ -67,8 +64,9 @@ class Grammars:
 class Constraint:
     """The state of a grammar in one answer."""
 
-    def __init__(self, matcher: llguidance.LLMatcher) -> None:
+    def __init__(self, matcher: llguidance.LLMatcher, tokenizer: llguidance.LLTokenizer) -> None:
         self._matcher = matcher
+        self._tokenizer = tokenizer
 
     @property
     def is_over(self) -> bool:
@@ -95,11 +93,15 @@ class Constraint:
         self._matcher.consume_token(token)
         self._check()
 
-    def takes(self, tokens: list[int]) -> bool:
-        """Go on by all the tokens, if they are allowed; otherwise the state stays as it was."""
-        if self._matcher.validate_tokens(tokens) < len(tokens):
+    def takes(self, tokens: Sequence[int], text: str) -> bool:
+        """Go on by tokens and then a text, if they are allowed; otherwise stay.
+
+        The text is cut into whichever tokens make it: a grammar asks for bytes.
+        """
+        every = [*tokens, *self._tokenizer.greedy_tokenize(text)]
+        if self._matcher.validate_tokens(every) < len(every):
             return False
-        for token in tokens:
+        for token in every:
             self.take(token)
         return True
 

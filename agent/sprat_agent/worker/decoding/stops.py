@@ -18,6 +18,11 @@ class StopFilter:
         """A stop string was found."""
         return bool(self.stopped_by)
 
+    @property
+    def held(self) -> str:
+        """What was not let through: what is doubtful, or all from the stop string on."""
+        return self._held
+
     def feed(self, text: str) -> str:
         """Return what may be shown now; nothing once a stop string was found."""
         if self.is_stopped:

@@ -22,6 +22,11 @@ class Characters:
         """Return the characters that are whole now."""
         return self._decoder.decode(data)
 
+    @property
+    def is_broken(self) -> bool:
+        """The last character is not whole yet."""
+        return bool(self._decoder.getstate()[0])
+
     def flush(self) -> str:
         """Return what an unfinished character becomes."""
         return self._decoder.decode(b"", final=True)

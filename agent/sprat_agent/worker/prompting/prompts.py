@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sprat_agent.runtime.wire import Conversation, Prompt, Text, Tokens
+from sprat_agent.runtime.wire import Conversation, Message, Prompt, Text, Tokens
 from sprat_agent.worker.engine import EngineError
+from sprat_agent.worker.prompting.formats import format_of
+from sprat_agent.worker.prompting.teaching import taught
 from sprat_agent.worker.prompting.template import ChatTemplate
 from sprat_agent.worker.prompting.turns import described, turns
 from sprat_agent.worker.vocabulary import Vocabulary
@@ -23,6 +25,7 @@ class Prompts:
         """
         self._vocabulary = vocabulary
         self._template = ChatTemplate(template) if template else None
+        self._format = format_of(template)
 
     def tokens(self, prompt: Prompt, context: int) -> list[int]:
         """Return the prompt's tokens, which leave room for one more in the context.
@@ -46,15 +49,19 @@ class Prompts:
                 "expected a chat template in the release's manifest, found none: messages cannot be"
                 " put to this model; publish it with --chat-template",
             )
+        tools = () if conversation.tool_choice == "none" else conversation.tools
+        messages: Sequence[Message] = conversation.messages
+        if self._format.is_taught:
+            messages, tools = taught(messages, tools), ()
         variables: dict[str, Any] = {
             **conversation.template_arguments,
-            "messages": turns(conversation.messages),
+            "messages": turns(messages, self._format.id_length),
             "add_generation_prompt": True,
             "bos_token": self._name(self._vocabulary.bos),
             "eos_token": self._name(self._vocabulary.eos),
         }
-        if conversation.tools and conversation.tool_choice != "none":
-            variables["tools"] = described(conversation.tools)
+        if tools:
+            variables["tools"] = described(tools)
         return self._template.render(variables)
 
     def _name(self, token: int) -> str:

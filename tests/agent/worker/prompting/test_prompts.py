@@ -11,7 +11,8 @@ from sprat_agent.worker.prompting.prompts import Prompts
 TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}<assistant>"
 )
-CONTEXT = 1024
+CONTEXT = 2048
+KNOWS_TOOLS = "{# <tool_call> #}"  # in a comment: what the format is told by
 VOCABULARY = ByteVocabulary(controls=["<|im_start|>"])
 TOOL = Tool("weather", "Tells <the> weather", {"type": "object"})
 HELLO = (Message("user", "Hello"),)
@@ -130,7 +131,7 @@ def test_template_arguments_are_variables_that_hide_no_others() -> None:
 
 
 def test_tools_are_described_as_openai_does() -> None:
-    assert prompt_of("{{ tools | tojson }}", Conversation(HELLO, (TOOL,))) == (
+    assert prompt_of(KNOWS_TOOLS + "{{ tools | tojson }}", Conversation(HELLO, (TOOL,))) == (
         '[{"type": "function", "function": {"name": "weather",'
         ' "description": "Tells <the> weather", "parameters": {"type": "object"}}}]'
     )
@@ -138,7 +139,7 @@ def test_tools_are_described_as_openai_does() -> None:
 
 def test_tools_that_may_not_be_called_are_not_told() -> None:
     conversation = Conversation(HELLO, (TOOL,), tool_choice="none")
-    assert prompt_of("{{ tools is defined }}", conversation) == "False"
+    assert prompt_of(KNOWS_TOOLS + "{{ tools is defined }}", conversation) == "False"
 
 
 def test_calls_of_earlier_turns_have_their_arguments_parsed() -> None:
@@ -146,7 +147,7 @@ def test_calls_of_earlier_turns_have_their_arguments_parsed() -> None:
         Message("assistant", "", (ToolCall("call_1", "weather", '{"days": 2}'),)),
         Message("tool", "sunny", tool_call_id="call_1", name="weather"),
     )
-    template = (
+    template = KNOWS_TOOLS + (
         "{% for call in messages[0].tool_calls %}"
         "{{ call.id }} {{ call.type }} {{ call.function.name }} {{ call.function.arguments.days }}"
         "{% endfor %} {{ messages[1].tool_call_id }} {{ messages[1].name }} {{ tools is defined }}"
@@ -158,5 +159,54 @@ def test_calls_of_earlier_turns_have_their_arguments_parsed() -> None:
 
 def test_arguments_that_break_off_stay_text() -> None:
     messages = (Message("assistant", "", (ToolCall("call_1", "weather", '{"days'),)),)
-    template = "{{ messages[0].tool_calls[0].function.arguments }}"
+    template = KNOWS_TOOLS + "{{ messages[0].tool_calls[0].function.arguments }}"
     assert prompt_of(template, Conversation(messages)) == '{"days'
+
+
+def test_ids_of_calls_are_cut_to_what_mistrals_templates_take() -> None:
+    messages = (
+        Message("assistant", "", (ToolCall("call_1", "a", "{}"), ToolCall("abcdefgh9", "a", "{}"))),
+        Message("tool", "sunny", tool_call_id="call_1"),
+    )
+    template = (
+        "{# [TOOL_CALLS] #}{{ messages[0].tool_calls[0].id }} {{ messages[1].tool_call_id }}"
+        " {{ messages[0].tool_calls[1].id }}"
+    )
+    called, answered, kept = prompt_of(template, Conversation(messages)).split()
+    assert called == answered
+    assert len(called) == 9
+    assert called.isalnum()
+    assert kept == "abcdefgh9"
+
+
+@pytest.mark.parametrize(
+    ("messages", "begins"),
+    [
+        (HELLO, "<system>You may call functions."),
+        ((Message("system", "Be kind."), *HELLO), "<system>Be kind.\n\nYou may call functions."),
+    ],
+)
+def test_a_template_that_knows_no_tools_is_helped_by_a_system_message(
+    messages: tuple[Message, ...], begins: str
+) -> None:
+    prompt = prompt_of(TEMPLATE, Conversation(messages, (TOOL,)))
+    assert prompt.startswith(begins)
+    assert '{"name": "weather", "description": "Tells <the> weather"' in prompt
+    assert prompt.count("<system>") == 1
+    assert prompt.endswith("<user>Hello<assistant>")
+
+
+def test_without_tools_no_system_message_is_added() -> None:
+    conversation = Conversation(HELLO, (TOOL,), tool_choice="none")
+    assert prompt_of(TEMPLATE, conversation) == "<user>Hello<assistant>"
+
+
+def test_a_template_that_knows_no_tools_has_earlier_calls_as_text() -> None:
+    messages = (
+        Message("assistant", "Let me see.", (ToolCall("call_1", "weather", '{"days": 2}'),)),
+        Message("tool", "sunny", tool_call_id="call_1"),
+    )
+    assert prompt_of(TEMPLATE, Conversation(messages)) == (
+        '<assistant>Let me see.\n<tool_call>\n{"name": "weather", "arguments": {"days": 2}}\n'
+        "</tool_call><user><tool_response>\nsunny\n</tool_response><assistant>"
+    )
