@@ -21,6 +21,8 @@ from sprat_agent.api.faults import ApiError
 from sprat_agent.api.guard import LocalOnly
 from sprat_agent.api.metrics import Metrics
 from sprat_agent.api.models import Models
+from sprat_agent.api.ollama import errors as ollama_errors
+from sprat_agent.api.ollama.routes import routes as ollama_routes
 from sprat_agent.api.openai import errors as openai_errors
 from sprat_agent.api.openai.routes import routes as openai_routes
 from sprat_agent.api.recorder import Recorded, Recorder
@@ -30,7 +32,10 @@ from sprat_agent.sync.ports import Loadable
 
 _LOG = logging.getLogger(__name__)
 # The shape of errors below a path: the first that fits.
-_ERROR_SHAPES: Final[tuple[tuple[str, ErrorShape], ...]] = (("", openai_errors.shape),)
+_ERROR_SHAPES: Final[tuple[tuple[str, ErrorShape], ...]] = (
+    ("/api/", ollama_errors.shape),
+    ("", openai_errors.shape),
+)
 
 
 def build_app(
@@ -57,6 +62,7 @@ def build_app(
     app = Starlette(
         routes=[
             *openai_routes(models, answering, int(clock().timestamp())),
+            *ollama_routes(models, answering, clock, status),
             Route("/livez", device.livez),
             Route("/readyz", device.readyz),
             Route("/metrics", Metrics(models, recorder).scrape),

@@ -1,0 +1,119 @@
+"""POST /api/generate. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sprat_agent.api.body import decode
+from sprat_agent.api.dialect import Call, End, Json, Origin, Whole
+from sprat_agent.api.faults import ApiError, unsupported
+from sprat_agent.api.ollama import errors, options, shapes
+from sprat_agent.runtime.wire import Conversation, Message, Piece, Prompt, Request, Text
+
+EMPTY: Final[Json] = {"response": ""}
+
+
+class Asked(options.Generating, forbid_unknown_fields=True, kw_only=True):
+    """The body, as it comes."""
+
+    prompt: str | None = None
+    system: str | None = None
+    raw: bool | None = None  # the prompt goes to the model as it is, without its template
+    # Supported only where they ask for nothing.
+    suffix: str | None = None
+    template: str | None = None
+    context: list[int] | None = None
+    images: list[Any] | None = None
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether nothing is asked but that the model is there."""
+        return not self.prompt
+
+
+_DECODER: Final = msgspec.json.Decoder(Asked)
+
+
+def parse(body: bytes) -> Asked:
+    """Understand a body.
+
+    Raises:
+        ApiError: It cannot be understood.
+    """
+    return decode(_DECODER, body)
+
+
+class Generate:
+    """The dialect."""
+
+    stream_type = shapes.STREAM_TYPE
+
+    def __init__(self, context_of: options.ContextOf) -> None:
+        self._context_of = context_of
+
+    def read(self, body: bytes) -> Call:
+        """Understand a request; see `Dialect`."""
+        asked = parse(body)
+        beyond = _unsupported(asked)
+        if beyond:
+            raise unsupported(*beyond)
+        request = options.applied(asked, Request(_prompt(asked)), self._context_of)
+        return Call(asked.model, (request,), asked.is_streamed, _Form())
+
+    def error_event(self, error: ApiError) -> bytes:
+        """Return the line of an error in mid-stream."""
+        return shapes.line(errors.shape(error))
+
+
+def _prompt(asked: Asked) -> Prompt:
+    prompt = asked.prompt or ""
+    if asked.raw:
+        return Text(prompt)
+    system = (Message("system", asked.system),) if asked.system else ()
+    return Conversation((*system, Message("user", prompt)))
+
+
+def _unsupported(asked: Asked) -> tuple[str, str] | None:
+    """Return the first thing asked for that is not supported: the field and its name for people."""
+    found = [
+        ("suffix", asked.suffix, "filling in the middle of a text"),
+        ("template", asked.template, "another template than the release's"),
+        (
+            "context",
+            asked.context,
+            "going on with earlier tokens (/api/chat takes whole conversations)",
+        ),
+        ("images", asked.images, "looking at pictures"),
+    ]
+    return next(((param, name) for param, is_asked, name in found if is_asked), None)
+
+
+class _Form:
+    def whole(self, origin: Origin, answers: Sequence[Whole]) -> Json:
+        (answer,) = answers
+        return {**shapes.frame(origin), "response": answer.text, **shapes.end(answer.end)}
+
+    def events(self, origin: Origin) -> _Events:
+        return _Events(origin)
+
+
+class _Events:
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+
+    def first(self) -> Iterable[bytes]:
+        return ()
+
+    def piece(self, index: int, piece: Piece) -> Iterable[bytes]:  # noqa: ARG002 - there is one
+        if piece.text:
+            told = {"response": piece.text, "done": False}
+            yield shapes.line({**shapes.frame(self._origin), **told})
+
+    def over(self, index: int, end: End) -> Iterable[bytes]:  # noqa: ARG002 - `last` tells
+        return ()
+
+    def last(self, ends: Sequence[End]) -> Iterable[bytes]:
+        yield shapes.line({**shapes.frame(self._origin), **EMPTY, **shapes.end(ends[0])})

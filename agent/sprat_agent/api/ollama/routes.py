@@ -1,0 +1,149 @@
+"""Ollama's paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, Protocol
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sprat_agent import __version__
+from sprat_agent.api import faults, names, replies
+from sprat_agent.api.answering import Answering
+from sprat_agent.api.body import decode, read_body
+from sprat_agent.api.dialect import Json
+from sprat_agent.api.models import Models
+from sprat_agent.api.ollama import chat, generate, managed, shapes
+from sprat_agent.clock import Clock
+from sprat_agent.runtime.faults import AnswerError
+from sprat_agent.sync.ports import Loadable
+
+# The release of Ollama whose API this speaks: clients look at it before they use a feature.
+API_VERSION: Final = "0.12.6"
+
+
+def routes(
+    models: Models,
+    answering: Answering,
+    clock: Clock,
+    status: Callable[[], Mapping[str, object]],
+) -> list[BaseRoute]:
+    """Return Ollama's endpoints; `status` is what the device says of itself."""
+    listing = _Listing(models, clock)
+
+    def context_of(name: str) -> int:
+        return _found(models, name).context
+
+    chatting = answering.endpoint(chat.Chat(context_of))
+    generating = answering.endpoint(generate.Generate(context_of))
+    chatting = _Probed(chatting, chat.parse, chat.EMPTY, models, clock)
+    generating = _Probed(generating, generate.parse, generate.EMPTY, models, clock)
+    return [
+        Route("/api/chat", chatting, methods=["POST"]),
+        Route("/api/generate", generating, methods=["POST"]),
+        Route("/api/tags", listing.tags),
+        Route("/api/ps", listing.running),
+        Route("/api/show", listing.show, methods=["POST"]),
+        Route("/api/version", listing.version),
+        *managed.routes(status),
+    ]
+
+
+class _Asked(Protocol):
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def is_probe(self) -> bool: ...
+
+
+class _Probed:
+    """An endpoint that also answers requests without a prompt, by which clients load a model."""
+
+    def __init__(
+        self,
+        endpoint: ASGIApp,
+        parse: Callable[[bytes], _Asked],
+        empty: Json,
+        models: Models,
+        clock: Clock,
+    ) -> None:
+        self._endpoint = endpoint
+        self._parse = parse
+        self._empty = empty
+        self._models = models
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        body = await read_body(Request(scope, receive))
+        asked = self._parse(body)
+        if not asked.is_probe:
+            await self._endpoint(scope, _again(body, receive), send)
+            return
+        found = _found(self._models, asked.model)
+        told = shapes.loaded(asked.model, self._clock(), self._empty)
+        response = replies.json(told, headers=replies.of_model(found))
+        await response(scope, receive, send)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body once more and then goes on."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+class _Show(Struct):
+    model: Annotated[str, Meta(max_length=256)] = ""
+    name: Annotated[str, Meta(max_length=256)] = ""  # what older clients say
+
+
+_SHOW: Final = msgspec.json.Decoder(_Show)
+
+
+class _Listing:
+    """The endpoints that tell of models; looking loads none."""
+
+    def __init__(self, models: Models, clock: Clock) -> None:
+        self._models = models
+        self._started = clock()
+
+    async def tags(self, _request: Request) -> Response:
+        """GET /api/tags: each alias that can be asked."""
+        offered = self._models.offered()
+        return replies.json({"models": [shapes.listed(*one, self._started) for one in offered]})
+
+    async def running(self, _request: Request) -> Response:
+        """GET /api/ps: each alias whose committed model is in memory."""
+        found = [
+            shapes.running(one.alias, one.committed, self._started)
+            for one in self._models.statuses()
+            if one.committed and one.worker_pid is not None
+        ]
+        return replies.json({"models": found})
+
+    async def show(self, request: Request) -> Response:
+        """POST /api/show: what a model is."""
+        asked = decode(_SHOW, await read_body(request))
+        found = _found(self._models, asked.model or asked.name)
+        return replies.json(shapes.shown(found, self._started), headers=replies.of_model(found))
+
+    async def version(self, _request: Request) -> Response:
+        """GET /api/version."""
+        return replies.json({"version": API_VERSION, "sprat": __version__})
+
+
+def _found(models: Models, name: str) -> Loadable:
+    try:
+        return models.find(names.split(name)[0])
+    except AnswerError as error:
+        raise faults.from_answer(error) from error
