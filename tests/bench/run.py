@@ -11,13 +11,14 @@ import json
 import sys
 from pathlib import Path
 
-AREAS = ("spine", "trust")
+AREAS = ("spine", "trust", "inference", "memory")
 
 
 def main(wanted: list[str]) -> int:
     """Run the areas and print their figures; return the exit status."""
     here = Path(__file__).resolve().parent
-    sys.path[:0] = [str(here), str(here.parent), str(here.parents[1] / "deploy" / "demo")]
+    deploy = here.parents[1] / "deploy"
+    sys.path[:0] = [str(here), str(here.parent), str(deploy), str(deploy / "demo")]
     unknown = [area for area in wanted if area not in AREAS]
     if unknown:
         print(f"bench: there is no area {unknown[0]!r}; there are: {', '.join(AREAS)}")

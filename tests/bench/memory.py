@@ -1,0 +1,78 @@
+"""How well the rule of fit tells what a model takes, over shapes, quantizations and contexts."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import bootstrap
+import load
+import qwen_shape
+import serve_model
+from figure import Figure
+from qwen_shape import QWEN3_06B, Shape
+from sprat_agent.runtime.supervisor import Supervisor
+from sprat_agent.runtime.wire import Request, Sampling, Text
+from sprat_agent.sync.ports import Loadable
+from sprat_proto import fit
+
+BOUND: Final = 0.10
+SMALL: Final = Shape("small", 12, 512, 1536, 8, 4, 64, 32_000)
+MIDDLE: Final = Shape("middle", 20, 1024, 2816, 16, 16, 64, 65_024)
+SHAPES: Final = (SMALL, MIDDLE, QWEN3_06B)
+QUANTIZATIONS: Final = ("Q4_0", "Q8_0")
+CONTEXTS: Final = (512, 2048, 4096)
+
+
+def figures() -> Iterator[Figure]:
+    """Yield the worst cell's error, with all cells beside it."""
+    folder = bootstrap.wheel_cache().parents[1] / "bench"
+    errors: dict[str, float] = {}
+    cells: dict[str, object] = {}
+    for shape, quantization, context in product(SHAPES, QUANTIZATIONS, CONTEXTS):
+        path = qwen_shape.write(folder, quantization, shape)
+        loadable = serve_model.loadable(path, 1, context)
+        needed = fit.need(
+            fit.Candidate(loadable.variant, loadable.digest, "", (), 0, loadable.facts), context
+        )
+        peak = asyncio.run(_peak_bytes(loadable))
+        name = f"{shape.name} {quantization} {context}"
+        errors[name] = needed.memory / peak - 1
+        cells[name] = {
+            "estimate_mib": round(needed.memory / fit.MIB),
+            "measured_mib": round(peak / fit.MIB),
+            "error": round(errors[name], 3),
+        }
+    worst = max(abs(error) for error in errors.values())
+    yield Figure("memory_estimate_worst_error", worst, "ratio", BOUND, detail=cells)
+    typical = statistics.median(abs(error) for error in errors.values())
+    yield Figure("memory_estimate_median_error", typical, "ratio", BOUND)
+
+
+async def _peak_bytes(loadable: Loadable) -> int:
+    """Return the most that the worker had in memory, its context full."""
+    with tempfile.TemporaryDirectory(prefix="sprat-bench-") as folder:
+        supervisor = Supervisor(
+            1 << 40, Path(folder), serve_model.nobody, crashes=serve_model.NoCrashes()
+        )
+        await supervisor.load_committed(loadable)
+        (text,) = load.prompts(1, loadable.context - 16, 0, seed=1)
+        request = Request(Text(text), Sampling(temperature=0))
+        async with supervisor.answering(serve_model.ALIAS, request) as answer:
+            async for _ in answer:
+                pass
+        (status,) = supervisor.statuses()
+        peak = _high_water_bytes(status.worker_pid or 0)
+        await supervisor.close()
+        return peak
+
+
+def _high_water_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    (found,) = (line for line in lines if line.startswith("VmHWM:"))
+    return int(found.split()[1]) * 1024
