@@ -11,15 +11,22 @@ BOS, EOS = BYTES, BYTES + 1
 class ByteVocabulary:
     """Bytes are their own numbers; then come `<s>`, `</s>`, other control tokens and words.
 
+    A spaced one puts a space before each text, as those of llama 2 do.
     Words need not be whole characters: `"é".encode()[:1] + b"x"` is one too.
     """
 
     def __init__(
-        self, *, controls: Sequence[str] = (), words: Sequence[bytes] = (), has_end: bool = True
+        self,
+        *,
+        controls: Sequence[str] = (),
+        words: Sequence[bytes] = (),
+        has_end: bool = True,
+        is_spaced: bool = False,
     ) -> None:
         self._controls = [text.encode() for text in ("<s>", "</s>", *controls)]
         self._words = list(words)
         self._has_end = has_end
+        self._is_spaced = is_spaced
 
     @property
     def size(self) -> int:
@@ -36,6 +43,8 @@ class ByteVocabulary:
     def tokenize(self, text: str, *, has_special: bool) -> list[int]:
         """Cut at the longest token of each place."""
         data = text.encode()
+        if self._is_spaced and not any(data.startswith(name) for name in self._controls):
+            data = b" " + data
         first = BYTES + len(self._controls)
         known = {word: first + at for at, word in enumerate(self._words)}
         if has_special:

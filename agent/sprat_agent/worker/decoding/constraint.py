@@ -136,9 +136,47 @@ class _Tokens:
         self.bos_token_id = None if vocabulary.bos < 0 else vocabulary.bos
 
     def __call__(self, text: str | bytes) -> list[int]:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
-        return self._vocabulary.tokenize(text, has_special=False)
+        """Return the tokens that make just this text, which the library relies on.
+
+        Some vocabularies put a space before a text; behind a line break they leave the rest alone.
+        """
+        data = text.encode() if isinstance(text, str) else text
+        for before in ("", "\n"):
+            whole = before + data.decode("utf-8", "replace")
+            cut = self._end_that_makes(data, self._vocabulary.tokenize(whole, has_special=False))
+            if cut is not None:
+                return cut
+        return self._longest_first(data)
+
+    def _end_that_makes(self, data: bytes, tokens: list[int]) -> list[int] | None:
+        """Return the last tokens, as many as make the bytes; None if they do not."""
+        left = len(data)
+        at = len(tokens)
+        while left > 0 and at > 0:
+            at -= 1
+            left -= len(self.tokens[tokens[at]])
+        made = b"".join(self.tokens[token] for token in tokens[at:])
+        return tokens[at:] if made == data else None
+
+    def _longest_first(self, data: bytes) -> list[int]:
+        tokens: list[int] = []
+        at = 0
+        while at < len(data):
+            ends = range(min(len(data), at + self._longest), at, -1)
+            end = next((end for end in ends if data[at:end] in self._numbers), None)
+            if end is not None:
+                tokens.append(self._numbers[data[at:end]])
+            at = end or at + 1  # a byte that the model cannot say
+        return tokens
+
+    @cached_property
+    def _numbers(self) -> dict[bytes, int]:
+        special = set(self.special_token_ids)
+        return {data: at for at, data in enumerate(self.tokens) if at not in special}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._numbers), default=0)
 
 
 def _reason(error: str) -> str:

@@ -168,3 +168,14 @@ def test_a_row_longer_than_the_vocabulary_has_nothing_beyond_it() -> None:
     row = np.zeros(VOCABULARY.size + 64, np.float32)
     begin({"type": "object"}).mask(row)
     assert row[BYTES + 64 :].max() == -np.inf
+
+
+@pytest.mark.parametrize("words", [[b" C"], [b"\n" + bytes([byte]) for byte in range(BYTES)]])
+def test_a_vocabulary_that_puts_a_space_before_texts_writes_the_same(words: list[bytes]) -> None:
+    spaced = ByteVocabulary(words=[b"Const", b" value", *words], is_spaced=True)
+    schema = {"enum": ["Constant value one", "Constant value two", "é"]}
+    decodings = Decodings(spaced, "")
+    for seed in range(20):
+        parts = walk(decodings.begin(Request(Text("x"), schema=schema)), spaced, seed)
+        assert parts is not None
+        assert json.loads("".join(part.text for part in parts)) in schema["enum"]
