@@ -1,0 +1,103 @@
+"""Ollama's official client and LangChain's, over a real connection."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false
+# The clients' own annotations are partial, and LangChain's has no way to be closed.
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import httpx
+import ollama
+import pytest
+from langchain_ollama import ChatOllama
+from simulators.told_models import ToldModels
+from simulators.waiting import until
+from sprat_agent.runtime.faults import WorkerCrashedError
+from sprat_agent.runtime.wire import Piece, ToolCallPart
+
+
+@pytest.fixture
+async def client(http: httpx.AsyncClient) -> AsyncIterator[ollama.AsyncClient]:
+    async with ollama.AsyncClient(host=str(http.base_url)) as made:
+        yield made
+
+
+async def test_it_chats_whole_and_in_a_stream(client: ollama.AsyncClient) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    whole = await client.chat("assistant", messages, options={"temperature": 0})
+    assert whole.message.content == "Hello there"
+    assert (whole.done_reason, whole.eval_count, whole.eval_duration) == ("stop", 2, 20_000_000)
+    parts = [part async for part in await client.chat("assistant", messages, stream=True)]
+    assert "".join(part.message.content or "" for part in parts) == "Hello there"
+    assert [part.done for part in parts] == [False, False, True]
+
+
+async def test_it_generates(client: ollama.AsyncClient) -> None:
+    whole = await client.generate("assistant", "Once", format="json", keep_alive="5m")
+    assert whole.response == "Hello there"
+    parts = [part async for part in await client.generate("assistant", "Once", stream=True)]
+    assert "".join(part.response or "" for part in parts) == "Hello there"
+
+
+async def test_it_calls_python_functions(client: ollama.AsyncClient, told: ToldModels) -> None:
+    def weather(city: str) -> str:
+        """Tell the weather.
+
+        Args:
+            city: Where.
+        """
+        return city
+
+    told.script = [Piece(1, "", (ToolCallPart(0, "call_1", "weather", '{"city": "Oslo"}'),))]
+    messages = [{"role": "user", "content": "Hello"}]
+    answer = await client.chat("assistant", messages, tools=[weather])
+    assert answer.message.tool_calls
+    call = answer.message.tool_calls[0]
+    assert weather(**call.function.arguments) == "Oslo"
+    messages = [*messages, answer.message, {"role": "tool", "content": "x", "tool_name": "weather"}]
+    await client.chat("assistant", messages, tools=[weather])
+
+
+async def test_it_lists_and_shows_models(client: ollama.AsyncClient) -> None:
+    assert [one.model for one in (await client.list()).models] == ["assistant:latest"]
+    assert [one.model for one in (await client.ps()).models] == ["assistant:latest"]
+    shown = await client.show("assistant")
+    assert shown.details
+    assert shown.details.family == "llama"
+    assert "completion" in (shown.capabilities or [])
+
+
+async def test_its_errors_are_typed(client: ollama.AsyncClient, told: ToldModels) -> None:
+    with pytest.raises(ollama.ResponseError, match="is not here") as missing:
+        await client.chat("gpt-4", [{"role": "user", "content": "Hello"}])
+    assert missing.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match="decided by its fleet") as managed:
+        await client.pull("llama3")
+    assert managed.value.status_code == 403
+    told.script = ["Hel", WorkerCrashedError("the engine died")]
+    with pytest.raises(ollama.ResponseError, match="the engine died"):
+        async for _ in await client.generate("assistant", "Once", stream=True):
+            pass
+
+
+async def test_the_generation_stops_when_it_goes_away(
+    client: ollama.AsyncClient, told: ToldModels
+) -> None:
+    told.script = ["Hel", None]
+    stream = await client.generate("assistant", "Once", stream=True)
+    assert isinstance(stream, AsyncGenerator)
+    await anext(stream)
+    await stream.aclose()
+    await until(told.cancelled.is_set)
+
+
+async def test_langchain_chats(http: httpx.AsyncClient) -> None:
+    model = ChatOllama(model="assistant", base_url=str(http.base_url), temperature=0)
+    answer = await model.ainvoke("Hello")
+    await model._async_client._client.aclose()
+    model._client._client.close()
+    assert answer.content == "Hello there"
+    assert answer.usage_metadata
+    assert answer.usage_metadata["output_tokens"] == 2
