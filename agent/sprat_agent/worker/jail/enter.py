@@ -41,6 +41,7 @@ def enter(
     _limit(memory_bytes, written_bytes)
     lacking: list[str] = []
     _without(lacking, "no new privileges", lambda: kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1))
+    _without(lacking, "no capabilities", kernel.drop_capabilities)
     _without(lacking, "not dumpable", lambda: kernel.prctl(_PR_SET_DUMPABLE, 0))
     _without(lacking, "landlock", lambda: lacking.extend(_wall(readable, written)))
     _without(lacking, "seccomp", seccomp.restrict)

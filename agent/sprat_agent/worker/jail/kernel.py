@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from typing import Any, Final
+
+_CAPABILITY_VERSION: Final = 0x20080522  # the third, linux/capability.h
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -27,6 +30,17 @@ def prctl(option: int, value: int) -> None:
         OSError: The kernel refuses.
     """
     _checked(_libc.prctl(option, *(ctypes.c_ulong(word) for word in (value, 0, 0, 0))))
+
+
+def drop_capabilities() -> None:
+    """Give up what root may do beyond others, for the thread that asks; see capset(2).
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION, 0), 8)
+    nothing = ctypes.create_string_buffer(24)  # effective, permitted, inheritable: twice 32 bits
+    _checked(_libc.capset(header, nothing))
 
 
 def _checked(result: int) -> int:

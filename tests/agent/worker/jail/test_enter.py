@@ -46,6 +46,7 @@ MORE = {
     "read_its_own_memory_map": "EACCES",
     "write_too_much": "EFBIG",
     "limit_the_agent": "EPERM",
+    "lift_its_limits": "EPERM",
     "open_many_files": "EMFILE",
 }
 NEEDED = [
