@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.answer import Answer, Vectors
 from sprat_agent.runtime.faults import AnswerError, ModelNotFoundError
 from sprat_agent.runtime.process import Ask
 from sprat_agent.runtime.served import Condition, Status
-from sprat_agent.runtime.wire import Done, Piece, Request
+from sprat_agent.runtime.wire import Done, Piece, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 from sprat_proto.manifest import Facts
 
@@ -40,6 +41,7 @@ class ToldModels:
         self.refusal: AnswerError | None = None
         self.reason = ""  # why it cannot answer
         self.asked: list[tuple[str, Request]] = []
+        self.embedded: list[tuple[str, tuple[Text | Tokens, ...], bool]] = []
         self.has_begun = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -83,6 +85,17 @@ class ToldModels:
             yield answer
         finally:
             answer.stop()
+
+    async def embedding(
+        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+    ) -> Vectors:
+        """Return a vector of two numbers for each text: its place in this order, and 0.5."""
+        found = self.find(name)
+        if self.refusal:
+            raise self.refusal
+        self.embedded.append((name, inputs, is_truncated))
+        vectors = tuple(struct.pack("<2f", at, 0.5) for at in range(len(inputs)))
+        return Vectors(found, vectors, len(inputs) * 2)
 
     def _cancel(self, request_id: int) -> None:
         assert request_id == 1

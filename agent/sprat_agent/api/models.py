@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.answer import Answer, Vectors
 from sprat_agent.runtime.served import Status
-from sprat_agent.runtime.wire import Request
+from sprat_agent.runtime.wire import Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 
 
@@ -35,5 +35,15 @@ class Models(Protocol):
 
         Raises:
             AnswerError: It was not admitted; later errors come while the answer is iterated.
+        """
+        ...
+
+    async def embedding(
+        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+    ) -> Vectors:
+        """Have texts made into vectors; one that is too long is cut or refused.
+
+        Raises:
+            AnswerError: They were not admitted, or the model cannot do this.
         """
         ...

@@ -13,10 +13,10 @@ from typing import Final
 
 from sprat_agent.api import genai
 from sprat_agent.api.models import Models
-from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.answer import Answer, Vectors
 from sprat_agent.runtime.faults import AnswerError
 from sprat_agent.runtime.served import Status
-from sprat_agent.runtime.wire import Conversation, Request
+from sprat_agent.runtime.wire import Conversation, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 
 NO_MODEL: Final = "none"  # names that clients make up are no labels: there is no end to them
@@ -80,6 +80,13 @@ class Recorder:
         if answer and not code:
             self._measure(kind, answer, duration_s)
 
+    def embedded(self, kind: Kind, code: str, vectors: Vectors | None, duration_s: float) -> None:
+        """Count one request for vectors; `code` tells why there are none."""
+        self.requests[kind, "" if vectors else code] += 1
+        if vectors:
+            self.tokens[kind.model, "input"] += vectors.prompt_tokens
+            self.times.setdefault(kind, Times()).duration.observe(duration_s)
+
     def _measure(self, kind: Kind, answer: Answer, duration_s: float) -> None:
         times = self.times.setdefault(kind, Times())
         times.duration.observe(duration_s)
@@ -138,6 +145,26 @@ class Recorded:
         finally:
             kind = Kind(model, operation_of(request))
             self._recorder.ended(kind, code, answer, monotonic() - began)
+
+    async def embedding(
+        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+    ) -> Vectors:
+        """Have texts made into vectors, and count how that ended."""
+        began = monotonic()
+        code, vectors = FAILED, None
+        try:
+            vectors = await self._models.embedding(name, inputs, is_truncated=is_truncated)
+        except AnswerError as error:
+            code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = CANCELLED
+            raise
+        else:
+            return vectors
+        finally:
+            kind = Kind(self._alias_of(name), genai.EMBEDDINGS)
+            self._recorder.embedded(kind, code, vectors, monotonic() - began)
 
     def _alias_of(self, name: str) -> str:
         try:

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import monotonic
 
-from sprat_agent.runtime.process import Ask
+from sprat_agent.runtime.process import Ask, Inputs
 from sprat_agent.runtime.served import ServedAlias
 from sprat_agent.runtime.wire import Done, Piece, Request
 from sprat_agent.sync.ports import Loadable
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a model made of texts."""
+
+    loadable: Loadable
+    vectors: tuple[bytes, ...]  # in order; little-endian 32-bit floats, each of length 1
+    prompt_tokens: int
+    ms: float = 0.0  # from arrival to the last vector
+
+    def audit_details(self) -> dict[str, object]:
+        """Return what the journal is to know: never the texts."""
+        return _audit_details(self.loadable, self.prompt_tokens, 0, self.ms)
+
+
+async def embed(
+    alias: ServedAlias, inputs: Inputs, *, pinned: str | None, is_batch: bool = False
+) -> Vectors:
+    """Wait for a worker to take the texts, and for what it makes of them.
+
+    Raises:
+        AnswerError: They were not admitted or not answered; see `ServedAlias.admit`.
+    """
+    began = monotonic()
+    admission = await alias.admit(inputs, pinned=pinned, is_batch=is_batch)
+    try:
+        made = await admission.ask.vectors()
+    finally:
+        admission.ask.cancel()
+    took_ms = (monotonic() - began) * 1000
+    return Vectors(admission.hosted.loadable, made.vectors, made.prompt_tokens, took_ms)
 
 
 class Answer:
@@ -71,12 +104,19 @@ class Answer:
     def audit_details(self) -> dict[str, object]:
         """Return what the journal is to know: never the text."""
         done = self.done
-        return {
-            "digest": self.loadable.digest,
-            "tokens_in": done.prompt_tokens if done else 0,
-            "tokens_out": done.completion_tokens if done else 0,
-            "ms": round(self._took_ms),
-        }
+        tokens_in, tokens_out = (done.prompt_tokens, done.completion_tokens) if done else (0, 0)
+        return _audit_details(self.loadable, tokens_in, tokens_out, self._took_ms)
+
+
+def _audit_details(
+    loadable: Loadable, tokens_in: int, tokens_out: int, milliseconds: float
+) -> dict[str, object]:
+    return {
+        "digest": loadable.digest,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "ms": round(milliseconds),
+    }
 
 
 def _rate(tokens: int, milliseconds: float) -> float:

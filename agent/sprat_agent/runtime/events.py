@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.answer import Answer, Vectors
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.sync.ports import ExecutionError
 
@@ -47,7 +47,7 @@ class ModelEvents:
         """The model crashed too often: it is not started here any more."""
         self._say(QUARANTINED, hosted, {"crashes": crashes})
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: Answer | Vectors) -> None:
         """An application has its whole answer."""
         self._on_event(ANSWERED, answer.loadable.name, answer.audit_details())
 

@@ -18,7 +18,7 @@ from sprat_proto.states import ModelState, ReasonCode
 
 from sprat_agent.profile.cpu import usable_cores
 from sprat_agent.runtime import golden
-from sprat_agent.runtime.answer import Answer
+from sprat_agent.runtime.answer import Answer, Vectors, embed
 from sprat_agent.runtime.background import Background
 from sprat_agent.runtime.events import ModelEvents, OnEvent
 from sprat_agent.runtime.faults import ModelNotFoundError
@@ -26,7 +26,7 @@ from sprat_agent.runtime.hosted import HostedModel, Workshop
 from sprat_agent.runtime.keeper import keep
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.memory import Memory
-from sprat_agent.runtime.process import WORKER_COMMAND
+from sprat_agent.runtime.process import WORKER_COMMAND, Inputs
 from sprat_agent.runtime.quarantine import (
     Crashes,
     is_quarantined,
@@ -34,7 +34,7 @@ from sprat_agent.runtime.quarantine import (
     refuse_quarantined,
 )
 from sprat_agent.runtime.served import Condition, ServedAlias, Status
-from sprat_agent.runtime.wire import Request
+from sprat_agent.runtime.wire import Request, Text, Tokens
 from sprat_agent.sync.ports import ExecutionError, Loadable, Running
 
 # What may be otherwise at the next attempt; wrong files and too little memory will not be.
@@ -229,6 +229,24 @@ class Supervisor:
             if answer.done:
                 alias.note(answer.done)
                 self._events.answered(answer)
+
+    async def embedding(
+        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+    ) -> Vectors:
+        """Have texts made into vectors, admitted as requests for an answer are.
+
+        Args:
+            name: See `answering`.
+            inputs: The texts.
+            is_truncated: One that is too long is cut instead of refused.
+
+        Raises:
+            AnswerError: They were not admitted, or the model cannot do this.
+        """
+        alias, pinned = self._resolve(name)
+        vectors = await embed(alias, Inputs(inputs, is_truncated), pinned=pinned)
+        self._events.answered(vectors)
+        return vectors
 
     async def close(self) -> None:
         """End all workers, whatever else is going on."""

@@ -42,7 +42,7 @@ class _ChatForm:
         return {
             **shapes.frame(origin, "chat.completion", _PREFIX),
             "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
-            "usage": shapes.usage([answer.end for answer in answers]),
+            "usage": shapes.usage([answer.end for answer in answers], self._choices),
             "timings": answers[0].end.timings,
         }
 
@@ -73,7 +73,8 @@ class _ChatEvents:
 
     def last(self, ends: Sequence[End]) -> Iterable[bytes]:
         if self._with_usage:
-            yield sse.event({**self._frame(), "choices": [], "usage": shapes.usage(ends)})
+            usage = shapes.usage(ends, self._choices)
+            yield sse.event({**self._frame(), "choices": [], "usage": usage})
         yield shapes.END_OF_STREAM
 
     def _chunk(

@@ -11,6 +11,8 @@ from sprat_agent.api.answering import Answering
 from sprat_agent.api.models import Models
 from sprat_agent.api.openai import shapes
 from sprat_agent.api.openai.chat import Chat
+from sprat_agent.api.openai.completion import Completion
+from sprat_agent.api.openai.embeddings import Embeddings
 from sprat_agent.runtime.faults import AnswerError
 
 
@@ -19,6 +21,8 @@ def routes(models: Models, answering: Answering, started: int) -> list[BaseRoute
     listing = _Listing(models, started)
     return [
         Route("/v1/chat/completions", answering.endpoint(Chat()), methods=["POST"]),
+        Route("/v1/completions", answering.endpoint(Completion()), methods=["POST"]),
+        Route("/v1/embeddings", Embeddings(models), methods=["POST"]),
         Route("/v1/models", listing.models),
         Route("/v1/models/{name:path}", listing.model),
     ]

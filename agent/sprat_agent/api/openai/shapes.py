@@ -22,15 +22,16 @@ def frame(origin: Origin, kind: str, prefix: str) -> Json:
     }
 
 
-def usage(ends: Sequence[End]) -> Json:
-    """Return the token counts of answers to one prompt, which counts once."""
-    prompt = ends[0].done
+def usage(ends: Sequence[End], choices: int) -> Json:
+    """Return the token counts; a prompt counts once, however many choices it has."""
+    prompts = [end.done for end in ends[::choices]]
+    prompt_tokens = sum(one.prompt_tokens for one in prompts)
     completion = sum(end.done.completion_tokens for end in ends)
     return {
-        "prompt_tokens": prompt.prompt_tokens,
+        "prompt_tokens": prompt_tokens,
         "completion_tokens": completion,
-        "total_tokens": prompt.prompt_tokens + completion,
-        "prompt_tokens_details": {"cached_tokens": prompt.cached_tokens},
+        "total_tokens": prompt_tokens + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(one.cached_tokens for one in prompts)},
     }
 
 

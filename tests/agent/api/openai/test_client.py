@@ -118,3 +118,24 @@ async def test_choices_are_told_by_index(client: openai.AsyncOpenAI) -> None:
         choice.index async for chunk in stream for choice in chunk.choices if choice.finish_reason
     }
     assert finished == {0, 1}
+
+
+async def test_a_text_is_gone_on_with(client: openai.AsyncOpenAI) -> None:
+    whole = await client.completions.create(
+        model="assistant", prompt="Once", temperature=0, max_tokens=8
+    )
+    stream = await client.completions.create(
+        model="assistant", prompt="Once", temperature=0, max_tokens=8, stream=True
+    )
+    text = "".join([chunk.choices[0].text async for chunk in stream])
+    assert whole.choices[0].text == text
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 8
+
+
+async def test_texts_become_vectors_of_length_1(client: openai.AsyncOpenAI) -> None:
+    made = await client.embeddings.create(model="assistant", input=["Hello", "Hello", "Bye"])
+    first, second, third = (one.embedding for one in made.data)
+    assert sum(value * value for value in first) == pytest.approx(1, abs=1e-3)
+    assert first == pytest.approx(second, abs=1e-4)
+    assert first != pytest.approx(third, abs=1e-4)
