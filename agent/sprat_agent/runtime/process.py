@@ -24,6 +24,7 @@ from sprat_agent.runtime.faults import (
     WorkerCrashedError,
 )
 from sprat_agent.runtime.limits import Limits
+from sprat_agent.runtime.neighbours import Neighbours
 
 _LOG = logging.getLogger(__name__)
 _LAST_WORDS_LENGTH: Final = 200
@@ -215,7 +216,8 @@ class WorkerProcess:
         if isinstance(answer, wire.LoadFailed):
             raise EngineFailedError(answer.message)
         self.slots = answer.slots
-        self._watching = self._task(self._watch(), "pings")
+        neighbours = Neighbours(self.pid, source.threads)
+        self._watching = self._task(self._watch(neighbours), "pings")
         return answer
 
     def ask(self, order: Order) -> Ask:
@@ -324,14 +326,14 @@ class WorkerProcess:
         words = "; ".join(self._last_words)[-_LAST_WORDS_LENGTH:]
         return f"the worker of {self.name} {how}" + (f" (it said: {words})" if words else "")
 
-    async def _watch(self) -> None:
+    async def _watch(self, neighbours: Neighbours) -> None:
         """Kill the worker when it does not answer a ping, or answers that its engine hangs."""
         number = 0
         while True:
             await asyncio.sleep(self._limits.ping_interval_s)
             number += 1
             self._pong.clear()
-            self._writer.write(wire.frame(wire.Ping(number)))
+            self._writer.write(wire.frame(wire.Ping(number, neighbours.decode_threads())))
             try:
                 await asyncio.wait_for(self._pong.wait(), self._limits.ping_timeout_s)
             except TimeoutError:
