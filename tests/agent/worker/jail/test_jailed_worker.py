@@ -102,6 +102,23 @@ serve.run(lambda: engine)
 """,
 )
 
+# On a kernel that does not know Landlock's first call.
+ON_AN_OLD_KERNEL = (
+    "-P",
+    "-c",
+    """
+import os
+from sprat_agent.worker import __main__, serve
+from sprat_agent.worker.jail import kernel, seccomp
+
+kernel.prctl(38, 1)  # no new privileges
+refuse = (0x06, 0, 0, seccomp.ERROR | 38)  # ENOSYS
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), refuse, (0x06, 0, 0, seccomp.ALLOW)]
+seccomp.install(seccomp.ARCHITECTURES[os.uname().machine], steps)
+serve.run(__main__._llama_engine)
+""",
+)
+
 
 @contextmanager
 def started(
@@ -155,6 +172,18 @@ def test_a_model_loads_and_answers_in_the_jail(
         assert isinstance(worker.answer("Hello"), str)
         status = worker.status()
         assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+        assert int(status["CapPrm"], 16) == 0
+
+
+def test_an_old_kernel_is_reported_and_does_not_keep_a_model_from_answering(
+    model: int, tmp_path: Path
+) -> None:
+    with started(tmp_path, [model], ON_AN_OLD_KERNEL) as worker:
+        loaded = worker.ask(loading(model))
+        assert isinstance(loaded, Loaded)
+        assert loaded.unjailed == ("landlock",)
+        assert isinstance(worker.answer("Hello"), str)
+        assert worker.status()["Seccomp"] == "2"
 
 
 @pytest.mark.parametrize(("given", "fits"), [(0, True), (1 << 30, True), (128 << 20, False)])
