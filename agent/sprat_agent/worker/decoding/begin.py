@@ -47,7 +47,7 @@ class Decodings:
                 return self._callable(request, prompt)
         if request.schema is None:
             return TextDecoding(self._vocabulary, request.stop)
-        constraint = self._grammars.constraint(grammar.answer(request.schema))
+        constraint = self._grammars.constraint(grammar.answer(request.schema), "the JSON schema")
         return TextDecoding(self._vocabulary, request.stop, constraint)
 
     def _called(self, request: Request, prompt: Conversation) -> Decoding:
@@ -73,7 +73,7 @@ class Decodings:
         return ToolDecoding(
             self._vocabulary,
             request.stop,
-            self._grammars.constraint(lark),
+            self._grammars.constraint(lark, "the schemas of the tools' arguments"),
             marks=self._marks(),
             trigger=trigger,
             is_constrained=is_constrained,

@@ -30,11 +30,12 @@ class Grammars:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
 
-    def constraint(self, lark: str) -> Constraint:
+    def constraint(self, lark: str, asked: str) -> Constraint:
         """Return a constraint in its first state.
 
         Args:
             lark: In llguidance's dialect of Lark, with JSON schemas as `%json {...}`.
+            asked: What it was made of, for people.
 
         Raises:
             EngineError: not_supported: it asks for what cannot be held to.
@@ -45,7 +46,7 @@ class Grammars:
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=_SILENT)
         if matcher.is_error():
             reason = _reason(matcher.get_error())
-            message = f"this engine cannot hold an answer to the JSON schema: {reason}"
+            message = f"this engine cannot hold an answer to {asked}: {reason}"
             raise EngineError("not_supported", message)
         return Constraint(matcher, self._tokenizer)
 
@@ -180,6 +181,7 @@ class _Tokens:
 
 
 def _reason(error: str) -> str:
-    """Return the sentence that matters: after it comes the grammar's source, before it a place."""
-    first = error.splitlines()[0] if error else "unknown"
-    return first.rpartition("failed to compile JSON schema: ")[2]
+    """Return what matters: before it is a place in the grammar, after it the grammar's text."""
+    first, *others = error.splitlines() or ["unknown"]
+    why = next((f" {line}" for line in others if line.startswith("error: ")), "")
+    return first.rpartition("failed to compile JSON schema: ")[2] + why

@@ -32,14 +32,18 @@ def held_to(schema: Schema) -> str:
     """Return the expression of JSON that satisfies a schema.
 
     Raises:
-        EngineError: not_supported: nothing satisfies it.
+        EngineError: not_supported: nothing satisfies it, or it is nested too deep.
     """
     if schema is False:
         message = "expected a JSON schema that some answer satisfies, found false"
         raise EngineError("not_supported", message)
     asked = _OBJECT if schema is True or not schema else schema
     kept = {key: value for key, value in asked.items() if key not in _NO_REFERENCE}
-    return "%json " + json.dumps({**kept, "x-guidance": {"whitespace_pattern": _SPACE}})
+    try:
+        return "%json " + json.dumps({**kept, "x-guidance": {"whitespace_pattern": _SPACE}})
+    except RecursionError as error:
+        message = "expected a JSON schema, found one that is nested too deep"
+        raise EngineError("not_supported", message) from error
 
 
 @dataclass(frozen=True)

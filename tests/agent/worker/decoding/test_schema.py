@@ -97,7 +97,10 @@ def test_a_schema_of_anything_means_any_object(schema: Schema) -> None:
         ({"type": "array", "uniqueItems": True}, "uniqueItems"),
         ({"not": {"type": "string"}}, "not"),
         ({"$ref": "https://example.org/schema"}, "https://example.org/schema"),
-        ({"type": "string", "pattern": r"(a)\1"}, "JSON schema: regex parse error"),
+        (
+            {"type": "string", "pattern": r"(a)\1"},
+            "JSON schema: regex parse error: error: backreferences are not",
+        ),
         ({"type": "number!"}, "Invalid type: number!"),
         ({"uniqueItems": True, "x-guidance": {"lenient": True}}, "uniqueItems"),
     ],
@@ -108,6 +111,16 @@ def test_a_schema_that_cannot_be_held_to_is_refused(schema: Schema, why: str) ->
     assert caught.value.code == "not_supported"
     assert why in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("depth", [500, 5000])
+def test_a_schema_that_is_nested_too_deep_is_refused(depth: int) -> None:
+    schema: Schema = {"type": "null"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    with pytest.raises(EngineError) as caught:
+        begin(schema)
+    assert caught.value.code == "not_supported"
 
 
 def test_an_answer_that_can_only_end_is_over() -> None:
