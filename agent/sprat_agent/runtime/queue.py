@@ -35,9 +35,9 @@ class Waiting:
 
     request: Order
     pinned: str | None  # the digest that alone may answer
-    is_for_candidate: bool
     place: Place
     admitted: asyncio.Future[Admission]
+    is_for_candidate: bool = False
 
     def refuse(self, error: AnswerError) -> None:
         """Let it wait no longer."""
@@ -71,7 +71,6 @@ class RequestQueue:
         *,
         pinned: str | None,
         is_batch: bool,
-        is_for_candidate: bool,
         slots: int,
     ) -> Waiting:
         """Put a request into the queue.
@@ -97,7 +96,7 @@ class RequestQueue:
                 retry_after_s=full.retry_after_s,
             )
         future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-        one = Waiting(request, pinned, is_for_candidate, place, future)
+        one = Waiting(request, pinned, place, future)
         self._waiting.append(one)
         return one
 

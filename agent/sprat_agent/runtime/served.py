@@ -151,9 +151,9 @@ class ServedAlias:
             request,
             pinned=pinned,
             is_batch=is_batch,
-            is_for_candidate=pinned is None and self._is_for_candidate(),
             slots=self.committed.slots if self.committed else 0,
         )
+        mine.is_for_candidate = pinned is None and self._is_for_candidate()
         self.dispatch()
         try:
             return await self._admitted(mine)

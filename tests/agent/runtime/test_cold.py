@@ -8,8 +8,10 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
+from msgspec import structs
 from simulators import scripted_worker
 from simulators.waiting import until
 from simulators.workbench import QUICK, Bench, say
@@ -174,6 +176,24 @@ async def test_a_model_is_open_again_when_nobody_wants_its_memory_any_more(
     await bench.supervisor.close()
 
 
+async def test_an_idle_model_answers_at_once_when_its_memory_is_not_wanted_any_more(
+    tmp_path: Path, two: Loadable
+) -> None:
+    bench = Bench(tmp_path, budget_bytes=TWO_FIT, limits=MANY)
+    big = replace(two, facts=structs.replace(two.facts, weights_bytes=80 * MIB))
+    await load(bench, *(replace(two, alias=name) for name in "ab"), replace(big, alias="big"))
+    async with bench.supervisor.answering("a", say("hold")) as answer:
+        await anext(answer)
+        wanting = asyncio.create_task(bench.ask("hello", "big"))  # needs the memory of both
+        await until(lambda: bench.statuses()["big"].queued == 1)
+        held = asyncio.create_task(bench.ask("hello", "b"))
+        await until(lambda: bench.statuses()["b"].queued == 1)
+        wanting.cancel()
+        assert await held == ("2.0.0", "hello")
+        assert bench.statuses()["a"].busy == 1
+    await bench.supervisor.close()
+
+
 async def test_the_least_recently_used_model_gives_way_and_looking_is_no_use(
     tmp_path: Path, two: Loadable
 ) -> None:
@@ -218,6 +238,22 @@ async def test_a_pinned_model_stays_and_what_does_not_fit_beside_it_is_refused(
     await tight.supervisor.unload("assistant")
     assert await tight.ask("hello", "other") == ("2.0.0", "hello")
     assert conditions(tight) == {"other": Condition.READY}
+
+
+async def test_another_gives_way_before_a_pinned_model_that_was_used_longer_ago(
+    tmp_path: Path, two: Loadable
+) -> None:
+    bench = Bench(tmp_path, budget_bytes=TWO_FIT, limits=MANY)
+    await load(bench, replace(two, alias="a", serving=PINNED))
+    await load(bench, *(replace(two, alias=name) for name in "bc"))
+    await bench.ask("hello", "b")
+    await bench.ask("hello", "c")
+    assert conditions(bench) == {
+        "a": Condition.READY,
+        "b": Condition.COLD,
+        "c": Condition.READY,
+    }
+    await bench.supervisor.close()
 
 
 async def test_a_pinned_model_has_another_give_way_at_once(
@@ -284,6 +320,37 @@ async def test_status_tells_slots_and_how_many_are_busy(tight: Bench, one: Loada
         assert (status.slots, status.busy) == (1, 1)
         assert 65 * MIB < status.memory_bytes < 67 * MIB
     await until(lambda: tight.statuses()["assistant"].busy == 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_whatever_happens_to_requests_and_workers_the_others_are_answered(
+    tight: Bench, two: Loadable, seed: int
+) -> None:
+    random = Random(seed)  # noqa: S311 - no secret
+    await load(tight, *(replace(two, alias=name) for name in "abc"))
+
+    async def ask(order: str, name: str) -> None:
+        if order == "crash":
+            with pytest.raises(faults.WorkerCrashedError):
+                await tight.ask(order, name)
+        else:
+            assert await tight.ask(order, name) == ("2.0.0", order)
+
+    asked: list[asyncio.Task[None]] = []
+    given_up: list[asyncio.Task[None]] = []
+    for at in range(16):
+        order = random.choice(["crash", f"no {at}", f"no {at}", f"no {at}"])
+        asked.append(asyncio.create_task(ask(order, random.choice("abc"))))
+        for _ in range(random.randrange(30)):
+            await asyncio.sleep(0)
+        if random.random() < 0.2:
+            given_up.append(asked.pop())
+            given_up[-1].cancel()
+    await asyncio.gather(*asked)
+    await asyncio.wait(given_up)
+    for name in "abc":
+        await ask("in the end", name)
+    assert len(tight.pids()) == 1
 
 
 @pytest.mark.parametrize("steps", range(6))
