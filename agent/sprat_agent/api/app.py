@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 
 from sprat_agent.api import replies
 from sprat_agent.api.answering import Answering
+from sprat_agent.api.anthropic import errors as anthropic_errors
+from sprat_agent.api.anthropic.messages import routes as anthropic_routes
 from sprat_agent.api.dialect import ErrorShape, Json
 from sprat_agent.api.events import ModelEvents
 from sprat_agent.api.faults import ApiError
@@ -34,6 +36,7 @@ _LOG = logging.getLogger(__name__)
 # The shape of errors below a path: the first that fits.
 _ERROR_SHAPES: Final[tuple[tuple[str, ErrorShape], ...]] = (
     ("/api/", ollama_errors.shape),
+    ("/v1/messages", anthropic_errors.shape),
     ("", openai_errors.shape),
 )
 
@@ -62,6 +65,7 @@ def build_app(
     app = Starlette(
         routes=[
             *openai_routes(models, answering, int(clock().timestamp())),
+            *anthropic_routes(answering),
             *ollama_routes(models, answering, clock, status),
             Route("/livez", device.livez),
             Route("/readyz", device.readyz),

@@ -1,0 +1,1 @@
+"""The path and shapes of Anthropic's messages."""

@@ -1,0 +1,124 @@
+"""What a request for a message may say, and what it means to an engine. Pure.
+
+Fields that Anthropic has and that change nothing here are accepted and ignored; fields that are not
+known are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sprat_agent.api.anthropic import content
+from sprat_agent.api.body import decode
+from sprat_agent.api.faults import invalid, unsupported
+from sprat_agent.api.openai.tools import FunctionName, check_choice, check_names
+from sprat_agent.runtime import wire
+
+_Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+_MODES: Final = {"auto": "auto", "any": "required", "none": "none"}
+
+
+class Tool(Struct):
+    """A function that the model may call."""
+
+    name: FunctionName
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    type: str | None = None  # of Anthropic's own tools; here there are none of these
+
+
+class Choice(Struct):
+    """Whether and which tool is to be called."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str = ""
+    disable_parallel_tool_use: bool = False
+
+
+class Request(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of POST /v1/messages, as it comes."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    max_tokens: Annotated[int, Meta(ge=1, le=1 << 24)]
+    messages: Annotated[list[content.Message], Meta(min_length=1, max_length=4096)]
+    system: str | list[content.Block] | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+    stop_sequences: Annotated[list[_Stop], Meta(max_length=16)] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: Choice | None = None
+    # Supported only where they ask for nothing.
+    mcp_servers: list[Any] | None = None
+    # Accepted and ignored.
+    metadata: Any = None
+    service_tier: Any = None
+    thinking: Any = None
+    container: Any = None
+    context_management: Any = None
+    cache_control: Any = None
+    output_config: Any = None
+    inference_geo: Any = None
+
+
+_DECODER: Final = msgspec.json.Decoder(Request)
+
+
+def parse(body: bytes) -> Request:
+    """Read a request.
+
+    Raises:
+        ApiError: It cannot be understood, or asks for something unsupported: one sentence.
+    """
+    request = decode(_DECODER, body)
+    if request.mcp_servers:
+        raise unsupported("mcp_servers", "calling servers of tools")
+    return request
+
+
+def meaning(request: Request) -> wire.Request:
+    """Return what the engine is asked.
+
+    Raises:
+        ApiError: A message holds something other than text, or tools and their use do not match.
+    """
+    tools = _offered(request.tools or [])
+    wanted = request.tool_choice or Choice("auto")
+    if wanted.type == "tool" and wanted.name not in {one.name for one in tools}:
+        message = f"tool_choice names {wanted.name[:64]!r}, which is not among the tools"
+        raise invalid(message, param="tool_choice")
+    defaults = wire.Sampling()
+    return wire.Request(
+        wire.Conversation(
+            content.meaning(request.system, request.messages),
+            tools,
+            check_choice(_MODES.get(wanted.type, wanted.name), tools),
+            not wanted.disable_parallel_tool_use,
+        ),
+        wire.Sampling(
+            temperature=_or(request.temperature, defaults.temperature),
+            top_p=_or(request.top_p, defaults.top_p),
+            top_k=defaults.top_k if request.top_k is None else request.top_k,
+        ),
+        max_tokens=request.max_tokens,
+        stop=tuple(request.stop_sequences or ()),
+    )
+
+
+def _offered(tools: list[Tool]) -> tuple[wire.Tool, ...]:
+    for one in tools:
+        if one.type not in {None, "custom"}:
+            raise unsupported("tools", f"the tool {str(one.type)[:40]!r}")
+    found = tuple(
+        wire.Tool(one.name, one.description or "", one.input_schema or {}) for one in tools
+    )
+    check_names(found)
+    return found
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
