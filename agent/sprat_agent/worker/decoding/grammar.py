@@ -91,7 +91,9 @@ def _calls(calls: Calls, tokens: Mapping[str, int], *, is_marked: bool) -> str:
     if form.is_bare and not is_marked:
         opens = f"({opens})?"
     more = f"(SPACE? {text(form.between)} SPACE? call)*" if calls.is_parallel else ""
-    closes = f"SPACE? {text(form.closes)}" if form.closes else ""
+    # A line break after a call must not oblige to another one.
+    loose = "SPACE?" if calls.is_parallel else ""
+    closes = f"SPACE? {text(form.closes)}" if form.closes else loose
     names = " | ".join(f"call_{at}" for at in range(len(calls.tools)))
     ends = f"SPACE? {text(form.ends)}" if form.ends else ""
     rules = [

@@ -9,10 +9,11 @@ from itertools import count, pairwise
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulators.byte_vocabulary import BYTES, ByteVocabulary
+from simulators.byte_vocabulary import BYTES, EOS, ByteVocabulary
 from simulators.schemas import objects
 from simulators.walking import walk
 from sprat_agent.runtime.wire import Conversation, Request, Tool
@@ -154,6 +155,17 @@ def test_what_begins_like_a_call_in_one_token_and_is_none_is_text() -> None:
     tokens = [vocabulary.size - 2, ord(" "), vocabulary.size - 1, 0xA9]
     assert answered(decoding, tokens) == Answered("<tool_call>s are <tool_call>é", (), "stop")
     assert not decoding.is_constrained
+
+
+@pytest.mark.parametrize("template", FORMS)
+def test_an_answer_may_end_after_a_call_and_a_line_break(template: str) -> None:
+    decoding = begin(template)
+    after = "" if template == "[TOOL_CALLS]" else "\n"
+    assert said(decoding, FORMS[template] + after).calls == TWO
+    row = np.zeros(VOCABULARY.size, np.float32)
+    decoding.mask(row)
+    assert row[EOS] == 0
+    assert row[ord("x")] == -np.inf
 
 
 @pytest.mark.parametrize("template", FORMS)
