@@ -18,7 +18,7 @@ from sprat_agent.api.answering import Answering
 from sprat_agent.api.body import decode, read_body
 from sprat_agent.api.dialect import Json
 from sprat_agent.api.models import Models
-from sprat_agent.api.ollama import chat, generate, managed, shapes
+from sprat_agent.api.ollama import chat, embed, generate, managed, shapes
 from sprat_agent.clock import Clock
 from sprat_agent.runtime.faults import AnswerError
 from sprat_agent.sync.ports import Loadable
@@ -46,6 +46,7 @@ def routes(
     return [
         Route("/api/chat", chatting, methods=["POST"]),
         Route("/api/generate", generating, methods=["POST"]),
+        *embed.routes(models),
         Route("/api/tags", listing.tags),
         Route("/api/ps", listing.running),
         Route("/api/show", listing.show, methods=["POST"]),

@@ -60,6 +60,12 @@ async def test_it_calls_python_functions(client: ollama.AsyncClient, told: ToldM
     await client.chat("assistant", messages, tools=[weather])
 
 
+async def test_it_makes_vectors(client: ollama.AsyncClient) -> None:
+    assert (await client.embed("assistant", "a")).embeddings == [[0.0, 0.5]]
+    assert (await client.embed("assistant", ["a", "b"])).embeddings == [[0.0, 0.5], [1.0, 0.5]]
+    assert (await client.embeddings("assistant", "a")).embedding == [0.0, 0.5]
+
+
 async def test_it_lists_and_shows_models(client: ollama.AsyncClient) -> None:
     assert [one.model for one in (await client.list()).models] == ["assistant:latest"]
     assert [one.model for one in (await client.ps()).models] == ["assistant:latest"]
