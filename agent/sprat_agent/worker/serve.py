@@ -43,8 +43,10 @@ _LOG = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _OOM_SCORE: Final = 800  # of 1000: before the agent, and before most of the device
-# What libraries ask of the machine: llama.cpp its cores, templates the time of day.
+# What libraries ask of the machine: llama.cpp its cores, templates the time of day, and a module
+# that is imported at its first use the system's libraries.
 _MACHINE: Final = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"),
     *("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/devices/system/node"),
     *("/etc/localtime", "/dev/null", "/dev/urandom"),
 )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -60,10 +61,10 @@ class Worker:
         header = self.stream.read(4)
         return read_worker_message(self.stream.read(body_length(header))) if header else None
 
-    def answer(self, text: str) -> str | Failed | None:
+    def answer(self, text: str, schema: dict[str, Any] | None = None) -> str | Failed | None:
         """Return the text that follows, or what went wrong; None if the worker died."""
         prompt = Conversation((Message("user", text),))
-        request = Request(prompt, Sampling(temperature=0), max_tokens=8)
+        request = Request(prompt, Sampling(temperature=0), max_tokens=8, schema=schema)
         self.end.sendall(frame(Generate(1, request)))
         said = ""
         while isinstance(message := self.receive(), Answers):
@@ -173,6 +174,13 @@ def test_a_model_loads_and_answers_in_the_jail(
         status = worker.status()
         assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
         assert int(status["CapPrm"], 16) == 0
+
+
+def test_what_is_imported_at_its_first_use_is_there_in_the_jail(model: int, tmp_path: Path) -> None:
+    schema = {"type": "boolean"}  # held to by a library that has libraries of its own
+    with started(tmp_path, [model]) as worker:
+        assert isinstance(worker.ask(loading(model)), Loaded)
+        assert worker.answer("Hello", schema) in {"true", "false"}
 
 
 def test_an_old_kernel_is_reported_and_does_not_keep_a_model_from_answering(
