@@ -13,6 +13,7 @@ from sprat_agent.api.openai import shapes
 from sprat_agent.api.openai.chat import Chat
 from sprat_agent.api.openai.completion import Completion
 from sprat_agent.api.openai.embeddings import Embeddings
+from sprat_agent.api.openai.response import Response as ResponseDialect
 from sprat_agent.runtime.faults import AnswerError
 
 
@@ -22,6 +23,7 @@ def routes(models: Models, answering: Answering, started: int) -> list[BaseRoute
     return [
         Route("/v1/chat/completions", answering.endpoint(Chat()), methods=["POST"]),
         Route("/v1/completions", answering.endpoint(Completion()), methods=["POST"]),
+        Route("/v1/responses", answering.endpoint(ResponseDialect()), methods=["POST"]),
         Route("/v1/embeddings", Embeddings(models), methods=["POST"]),
         Route("/v1/models", listing.models),
         Route("/v1/models/{name:path}", listing.model),

@@ -139,3 +139,17 @@ async def test_texts_become_vectors_of_length_1(client: openai.AsyncOpenAI) -> N
     assert sum(value * value for value in first) == pytest.approx(1, abs=1e-3)
     assert first == pytest.approx(second, abs=1e-4)
     assert first != pytest.approx(third, abs=1e-4)
+
+
+async def test_a_response_and_its_stream_are_the_same(client: openai.AsyncOpenAI) -> None:
+    whole = await client.responses.create(
+        model="assistant", input="Hello", temperature=0, max_output_tokens=8
+    )
+    stream = await client.responses.create(
+        model="assistant", input="Hello", temperature=0, max_output_tokens=8, stream=True
+    )
+    events = [event async for event in stream]
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert whole.output_text == "".join(deltas)
+    assert whole.status == "incomplete"
+    assert events[-1].type == "response.incomplete"
