@@ -17,6 +17,7 @@ _KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "queue_full": (429, "rate_limit_error"),
     "model_loading": (503, "server_error"),
     "model_unloaded": (503, "server_error"),
+    "insufficient_memory": (503, "server_error"),
 }
 _SERVER_FAULT: Final = (500, "server_error")
 

@@ -116,6 +116,7 @@ async def test_an_empty_answer_is_an_answer(http: httpx.AsyncClient, told: ToldM
         (faults.WorkerCrashedError("crashed"), 500, "worker_crashed"),
         (faults.ModelUnloadedError("unloaded"), 503, "model_unloaded"),
         (faults.EngineFailedError("failed"), 500, "engine_error"),
+        (faults.InsufficientMemoryError("too big"), 503, "insufficient_memory"),
         (
             faults.RequestRefusedError("context_length_exceeded", "too long"),
             400,
@@ -155,12 +156,13 @@ async def test_what_goes_wrong_in_mid_stream_is_an_event_and_no_done(
     assert "[DONE]" not in events
 
 
+@pytest.mark.parametrize("choices", [1, 2])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_goes_away_stops_the_generation(
-    http: httpx.AsyncClient, told: ToldModels, *, stream: bool
+    http: httpx.AsyncClient, told: ToldModels, *, stream: bool, choices: int
 ) -> None:
     told.script = ("Hello ", None)
-    asking = asyncio.create_task(http.post(CHAT, json={**ASK, "stream": stream}))
+    asking = asyncio.create_task(http.post(CHAT, json={**ASK, "stream": stream, "n": choices}))
     async with asyncio.timeout(20):
         await told.has_begun.wait()
         asking.cancel()

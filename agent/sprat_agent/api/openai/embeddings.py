@@ -16,7 +16,7 @@ from sprat_agent.api import faults, names, replies
 from sprat_agent.api.answering import unless_gone
 from sprat_agent.api.body import decode, read_body
 from sprat_agent.api.dialect import Json
-from sprat_agent.api.faults import unsupported
+from sprat_agent.api.faults import invalid, unsupported
 from sprat_agent.api.models import Models
 from sprat_agent.api.openai import inputs, schema
 from sprat_agent.runtime.answer import Vectors
@@ -57,7 +57,10 @@ class Embeddings:
 
     async def _answer(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         texts = inputs.meaning(request.input, "input", MAX_INPUTS)
-        name, _ = names.split(request.model)
+        name, adapter = names.split(request.model)
+        if adapter:
+            message = f"embeddings know no adapters: ask for {name[:100]!r} without its tag"
+            raise invalid(message, param="model")
         try:
             made = [
                 await self._models.embedding(name, texts[at : at + _BATCH])

@@ -23,7 +23,7 @@ class Response:
         return Call(asked.model, (response_schema.meaning(asked),), bool(asked.stream), form)
 
     def error_event(self, error: ApiError) -> bytes:
-        """Return the event of an error in mid-stream; nothing follows that its number tells from."""
+        """Return the event of an error in mid-stream; as the last one it needs no number."""
         told = {"code": error.code, "message": error.message, "param": error.param}
         return sse.event({"type": "error", **told, "sequence_number": 0}, "error")
 

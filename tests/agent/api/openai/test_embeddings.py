@@ -55,6 +55,7 @@ async def test_many_texts_go_to_the_worker_in_batches(
     ("fields", "param"),
     [
         ({"dimensions": 2}, "dimensions"),
+        ({"model": "assistant:pirate"}, "model"),
         ({"input": []}, "input"),
         ({"input": ["a"] * 2049}, "input"),
         ({"encoding_format": "int8"}, "encoding_format"),
