@@ -38,6 +38,20 @@ class Choice(Struct):
     disable_parallel_tool_use: bool = False
 
 
+class Format(Struct, forbid_unknown_fields=True):
+    """What the answer's text is to satisfy."""
+
+    type: Literal["json_schema"]
+    schema: dict[str, Any]
+
+
+class OutputConfig(Struct, forbid_unknown_fields=True):
+    """What is asked of the answer beyond its content."""
+
+    format: Format | None = None
+    effort: Any = None  # accepted and ignored
+
+
 class Request(Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of POST /v1/messages, as it comes."""
 
@@ -52,6 +66,7 @@ class Request(Struct, forbid_unknown_fields=True, kw_only=True):
     stop_sequences: Annotated[list[_Stop], Meta(max_length=16)] | None = None
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     tool_choice: Choice | None = None
+    output_config: OutputConfig | None = None
     # Supported only where they ask for nothing.
     mcp_servers: list[Any] | None = None
     # Accepted and ignored.
@@ -61,8 +76,11 @@ class Request(Struct, forbid_unknown_fields=True, kw_only=True):
     container: Any = None
     context_management: Any = None
     cache_control: Any = None
-    output_config: Any = None
+    diagnostics: Any = None
     inference_geo: Any = None
+    speed: Any = None
+    user_profile_id: Any = None
+    workspace_id: Any = None
 
 
 _DECODER: Final = msgspec.json.Decoder(Request)
@@ -92,6 +110,7 @@ def meaning(request: Request) -> wire.Request:
         message = f"tool_choice names {wanted.name[:64]!r}, which is not among the tools"
         raise invalid(message, param="tool_choice")
     defaults = wire.Sampling()
+    wanted_format = request.output_config and request.output_config.format
     return wire.Request(
         wire.Conversation(
             content.meaning(request.system, request.messages),
@@ -106,6 +125,7 @@ def meaning(request: Request) -> wire.Request:
         ),
         max_tokens=request.max_tokens,
         stop=tuple(request.stop_sequences or ()),
+        schema=wanted_format.schema if wanted_format else None,
     )
 
 

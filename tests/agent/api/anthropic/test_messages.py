@@ -141,10 +141,15 @@ async def test_everything_asked_reaches_the_model(
         "top_k": 7,
         "top_p": 0.5,
         "metadata": {"user_id": "someone"},
+        "output_config": {
+            "effort": "low",
+            "format": {"type": "json_schema", "schema": {"type": "object"}},
+        },
     }
     assert (await http.post(PATH, json=asked)).status_code == 200
     ((_, request),) = told.asked
     assert (request.max_tokens, request.stop) == (16, ("END",))
+    assert request.schema == {"type": "object"}
     sampling = request.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0, 7, 0.5)
     prompt = request.prompt
@@ -186,6 +191,7 @@ def turn(role: str, **block: object) -> dict[str, Any]:
         {"temperature": 1.5},
         {"messages": []},
         {"stop_sequence": ["END"]},
+        {"output_config": {"format": {"type": "regex"}}},
         {"mcp_servers": [{"url": "https://x"}]},
         {"tools": [{"name": "web_search", "type": "web_search_20250305"}]},
         {"tools": [TOOL, TOOL]},
