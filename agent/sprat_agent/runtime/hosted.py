@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sprat_agent.runtime.process import Ask, Order, WorkerProcess
 from sprat_agent.runtime.wire import Load
 from sprat_agent.sync.ports import ExecutionError, Loadable
 
+_LOG = logging.getLogger(__name__)
 # Of address space: a stack of 8 MiB, and the two heaps of 64 MiB that malloc maps to align one.
 _THREAD_BYTES: Final = 136 * fit.MIB
 
@@ -33,6 +35,8 @@ class Workshop:
     run_dir: Path
     threads: int
     limits: Limits
+    # Returns how many slots a model that is about to be loaded gets beyond what it must have.
+    extra_slots: Callable[[HostedModel], int]
 
 
 class HostedModel:
@@ -51,6 +55,7 @@ class HostedModel:
         self.is_given_up = False  # nobody will start it again: it takes no memory
         self.is_cold = False  # evicted, or never loaded: it is loaded when a request needs it
         self.last_used = monotonic()  # when its last request ended
+        self.extra_slots = 0  # while it is in memory, by the room that there was
         self._workshop = workshop
         self._on_change = on_change
         self._ready_since = 0.0
@@ -117,10 +122,24 @@ class HostedModel:
         return self._need.memory + self._need.weights + self._workshop.threads * _THREAD_BYTES
 
     @property
+    def least_bytes(self) -> int:
+        """What it takes with the slots that it must have."""
+        return self._need_with(self.loadable.serving.slots).memory
+
+    @property
+    def slot_bytes(self) -> int:
+        """What one more slot takes."""
+        slots = self.loadable.serving.slots
+        return self._need_with(slots + 1).memory - self._need_with(slots).memory
+
+    @property
     def _need(self) -> fit.Need:
-        one, serving = self.loadable, self.loadable.serving
+        return self._need_with(self.loadable.serving.slots + self.extra_slots)
+
+    def _need_with(self, slots: int) -> fit.Need:
+        one = self.loadable
         candidate = fit.Candidate(one.variant, one.digest, "", (), 0, one.facts)
-        return fit.need(candidate, one.context, serving.slots, serving.kv_type)
+        return fit.need(candidate, one.context, slots, one.serving.kv_type)
 
     def ask(self, order: Order) -> Ask:
         """Send a request; the caller has seen that it has a slot `free`."""
@@ -137,6 +156,7 @@ class HostedModel:
         """
         began = monotonic()
         self.trouble = ""
+        self.extra_slots = self._workshop.extra_slots(self)
         try:
             with TemporaryDirectory(dir=self._workshop.run_dir, prefix="worker-") as folder:
                 await self._start(Path(folder))
@@ -162,6 +182,7 @@ class HostedModel:
         is_first = self.worker is worker
         if is_first:
             self.worker = None
+            self.extra_slots = 0
         return is_first
 
     async def died(self) -> str:
@@ -207,7 +228,7 @@ class HostedModel:
                     context,
                     self._workshop.threads,
                     one.chat_template,
-                    slots=one.serving.slots,
+                    slots=one.serving.slots + self.extra_slots,
                     kv_type=one.serving.kv_type,
                     memory_bytes=self.address_bytes,
                 )
@@ -218,6 +239,9 @@ class HostedModel:
             message = f"{one.name} could not be loaded: {error.message}"
             raise ExecutionError(code, message) from error
         self.context = loaded.context
+        if loaded.unjailed:
+            lacking = ", ".join(loaded.unjailed)
+            _LOG.warning("%s runs without parts of its jail: %s", one.name, lacking)
         if not worker.is_ready:
             raise ExecutionError(ReasonCode.WORKER_CRASHED, await asyncio.shield(worker.died))
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ from sprat_agent.runtime.neighbours import Neighbours
 _LOG = logging.getLogger(__name__)
 _LAST_WORDS_LENGTH: Final = 200
 _LAST_WORDS_S: Final = 1.0  # how long we listen for them after its death
+
+# What a worker learns of our environment. Others steer its libraries: LD_*, PYTHON*, GGML_*.
+_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ")
 
 WORKER_COMMAND: Final = (sys.executable, "-P", "-m", "sprat_agent.worker")
 
@@ -169,6 +172,7 @@ class WorkerProcess:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=folder,
+                env=_environment(os.environ),
                 start_new_session=True,
             )
             on_failure.pop_all()
@@ -354,3 +358,8 @@ class WorkerProcess:
 
 def _is_cancelled(answer: wire.Piece | wire.Done) -> bool:
     return isinstance(answer, wire.Done) and answer.finish == "cancelled"
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a worker."""
+    return {name: ours[name] for name in _PASSED_ON if name in ours}

@@ -14,7 +14,8 @@ def extra_slots(free_bytes: int, slot_bytes: int, most: int = MOST) -> int:
     A model has them only while it is in memory, and gets as many anew when it comes back.
 
     Args:
-        free_bytes: Of the budget, once every model of this device is in memory with one slot.
+        free_bytes: Of the budget, once every model of this device is in memory with its first slot,
+            and a new release beside this one.
         slot_bytes: What the context of one more slot takes.
         most: Slots that a model may have.
     """

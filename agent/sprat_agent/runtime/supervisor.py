@@ -34,6 +34,7 @@ from sprat_agent.runtime.quarantine import (
     refuse_quarantined,
 )
 from sprat_agent.runtime.served import Condition, ServedAlias, Status
+from sprat_agent.runtime.slots import MOST, extra_slots
 from sprat_agent.runtime.wire import Request, Text, Tokens
 from sprat_agent.sync.ports import ExecutionError, Loadable, Running
 
@@ -75,7 +76,9 @@ class Supervisor:
         # Called with an alias whose committed model was put into quarantine.
         self.on_quarantine: Callable[[str], None] = _nothing
         self._limits = limits or Limits()
-        self._workshop = Workshop(command, run_dir, threads or usable_cores(), self._limits)
+        self._workshop = Workshop(
+            command, run_dir, threads or usable_cores(), self._limits, self._extra_slots
+        )
         self._aliases: dict[str, ServedAlias] = {}
         self._memory = Memory(budget_bytes, self._aliases, load=self._load_cold, end=self._end)
         self._watchers = Background()
@@ -478,6 +481,21 @@ class Supervisor:
                 yield
         finally:
             self._memory.poke()
+
+    def _extra_slots(self, hosted: HostedModel) -> int:
+        """Return the slots that a model gets of what is free.
+
+        Free is what is left when all others are in memory too, and a new release beside this one.
+        """
+        cold = sum(
+            one.least_bytes
+            for alias in self._aliases.values()
+            for one in alias.all_hosted()
+            if one is not hosted and not one.reserved_bytes and not one.is_given_up
+        )
+        slots = hosted.loadable.serving.slots
+        free = self._memory.room() - cold - hosted.least_bytes
+        return extra_slots(free, hosted.slot_bytes, MOST - slots + 1)
 
     def _host(self, alias: ServedAlias, loadable: Loadable) -> HostedModel:
         return HostedModel(loadable, self._workshop, alias.dispatch)

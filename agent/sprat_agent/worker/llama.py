@@ -93,7 +93,7 @@ class LlamaVocabulary:
         before = [self.bos] if llama_cpp.llama_vocab_get_add_bos(self.handle) else []
         after = [self.eos] if llama_cpp.llama_vocab_get_add_eos(self.handle) else []
         if llama_cpp.llama_vocab_get_add_sep(self.handle):
-            after = [llama_cpp.llama_vocab_sep(self.handle)]
+            after = [int(cast("Any", llama_cpp.llama_vocab_sep(self.handle)))]
         return [*before, *tokens, *after]
 
     def _text(self, token: int, *, is_special: bool) -> bytes:
