@@ -41,6 +41,7 @@ class ToldModels:
         self.refusal: AnswerError | None = None
         self.reason = ""  # why it cannot answer
         self.asked: list[tuple[str, Request]] = []
+        self.batches: list[bool] = []  # for each asked: whether nobody waits for it
         self.embedded: list[tuple[str, tuple[Text | Tokens, ...], bool]] = []
         self.has_begun = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -65,12 +66,15 @@ class ToldModels:
         return LOADABLE
 
     @asynccontextmanager
-    async def answering(self, name: str, request: Request) -> AsyncGenerator[Answer]:
+    async def answering(
+        self, name: str, request: Request, *, is_batch: bool = False
+    ) -> AsyncGenerator[Answer]:
         """Answer as told."""
         found = self.find(name)
         if self.refusal:
             raise self.refusal
         self.asked.append((name, request))
+        self.batches.append(is_batch)
         self.has_begun.set()
         ask = Ask(1, self._cancel)
         for step in self.script:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sprat_agent.api import faults, names
+from sprat_agent.api import faults, names, priority
 from sprat_agent.api.body import read_body
 from sprat_agent.api.dialect import Call, Dialect, Origin
 from sprat_agent.api.models import Models
@@ -37,7 +38,9 @@ class Answering:
         """
         return _Endpoint(self._answer, dialect)
 
-    async def _answer(self, call: Call, dialect: Dialect, connection: Connection) -> None:
+    async def _answer(
+        self, call: Call, dialect: Dialect, connection: Connection, *, is_batch: bool
+    ) -> None:
         def origin(loadable: Loadable) -> Origin:
             return Origin(self._new_id(), self._clock(), call.model, loadable)
 
@@ -48,11 +51,17 @@ class Answering:
         model, adapter = names.split(call.model)
         requests = [msgspec.structs.replace(one, adapter=adapter) for one in call.requests]
         try:
-            await answer_all(self._models, model, requests, reply.take)
+            await answer_all(self._models, model, requests, reply.take, is_batch=is_batch)
         except AnswerError as error:
             await reply.fail(faults.from_answer(error))
         else:
             await reply.finish()
+
+
+class _Answer(Protocol):
+    def __call__(
+        self, call: Call, dialect: Dialect, connection: Connection, *, is_batch: bool
+    ) -> Coroutine[None, None, None]: ...
 
 
 class _Endpoint:
@@ -60,7 +69,7 @@ class _Endpoint:
 
     def __init__(
         self,
-        answer: Callable[[Call, Dialect, Connection], Coroutine[None, None, None]],
+        answer: _Answer,
         dialect: Dialect,
     ) -> None:
         self._answer = answer
@@ -68,8 +77,11 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        call = self._dialect.read(await read_body(Request(scope, receive)))
-        answer = self._answer(call, self._dialect, Connection(scope, receive, send))
+        request = Request(scope, receive)
+        is_batch = priority.is_batch(request.headers)
+        call = self._dialect.read(await read_body(request))
+        connection = Connection(scope, receive, send)
+        answer = self._answer(call, self._dialect, connection, is_batch=is_batch)
         await unless_gone(receive, answer)
 
 

@@ -30,8 +30,15 @@ class Models(Protocol):
         """
         ...
 
-    def answering(self, name: str, request: Request) -> AbstractAsyncContextManager[Answer]:
+    def answering(
+        self, name: str, request: Request, *, is_batch: bool = False
+    ) -> AbstractAsyncContextManager[Answer]:
         """Have a request answered; leaving the context stops the generation.
+
+        Args:
+            name: What is asked.
+            request: And for what.
+            is_batch: Nobody waits for it: others go first.
 
         Raises:
             AnswerError: It was not admitted; later errors come while the answer is iterated.

@@ -122,12 +122,14 @@ class Recorded:
         return self._models.find(name)
 
     @asynccontextmanager
-    async def answering(self, name: str, request: Request) -> AsyncGenerator[Answer]:
+    async def answering(
+        self, name: str, request: Request, *, is_batch: bool = False
+    ) -> AsyncGenerator[Answer]:
         """Have a request answered, and count how that ended."""
         began = monotonic()
         model, code, answer = NO_MODEL, FAILED, None
         try:
-            async with self._models.answering(name, request) as answer:
+            async with self._models.answering(name, request, is_batch=is_batch) as answer:
                 model = answer.loadable.alias
                 self._recorder.running[model] += 1
                 try:

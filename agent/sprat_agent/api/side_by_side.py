@@ -26,7 +26,9 @@ class Step:
 Take: TypeAlias = Callable[[Step], Awaitable[None]]
 
 
-async def answer_all(models: Models, name: str, requests: Sequence[Request], take: Take) -> None:
+async def answer_all(
+    models: Models, name: str, requests: Sequence[Request], take: Take, *, is_batch: bool = False
+) -> None:
     """Answer all requests; `take` gets the steps of each in order, one step at a time.
 
     Each waits for a worker of its own, so the first pieces do not wait for the last request to be
@@ -40,7 +42,7 @@ async def answer_all(models: Models, name: str, requests: Sequence[Request], tak
     turn = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def answer_one(index: int, request: Request) -> None:
-        async with turn, models.answering(name, request) as answer:
+        async with turn, models.answering(name, request, is_batch=is_batch) as answer:
             async for piece in answer:
                 async with taking:
                     await take(Step(index, answer, piece))
