@@ -150,6 +150,9 @@ class LlamaBackend:
         _complaints.clear()
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
+        # Of a mapped file, pages of weights that are repacked for the processor would stay in
+        # memory beside their copies; read into buffers, weights are there once.
+        parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
         self._model = llama_cpp.llama_model_load_from_file(source.path.encode(), parameters)
         if not self._model:
             raise _load_failed()
