@@ -4,8 +4,8 @@ Memory of a running variant, in bytes:
 
     weights + keys and values x layers x context x slots + compute buffers + the worker process
 
-Weights count once: they are mapped from the file, and where llama.cpp repacks them for the CPU the
-mapped pages become evictable. The compute and process terms are upper estimates for llama.cpp
+Weights count once: workers read them into buffers, repacked for the processor where llama.cpp does
+so, and map no file. The compute and process terms are upper estimates for llama.cpp
 0.3.36 on a CPU with a micro-batch of 512 tokens (measured November 2026: 41 MiB of worker for a
 30 M-parameter model, 44 MiB beyond weights and KV for a 0.6 B one).
 """

@@ -115,8 +115,8 @@ class HostedModel:
     def address_bytes(self) -> int:
         """How much address space its process may take beyond what it starts with.
 
-        More than its memory: weights that llama.cpp repacks stay mapped beside their copy, and each
-        thread reserves space that it does not use. A model file that makes the engine take more
+        More than its memory: weights are there twice while llama.cpp repacks them, and each thread
+        reserves space that it does not use. A model file that makes the engine take more
         than any model like this one can need is stopped by it.
         """
         return self._need.memory + self._need.weights + self._workshop.threads * _THREAD_BYTES
