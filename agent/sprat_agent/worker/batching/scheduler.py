@@ -36,6 +36,7 @@ from sprat_agent.runtime.wire import (
 from sprat_agent.worker.batching import likelihood
 from sprat_agent.worker.batching.backend import Backend
 from sprat_agent.worker.batching.batch import Run, compose
+from sprat_agent.worker.batching.counts import Counts
 from sprat_agent.worker.batching.prefixes import Place, place
 from sprat_agent.worker.batching.slot import Asked, Finish, Making, Slot
 from sprat_agent.worker.decoding.begin import Decodings
@@ -65,7 +66,7 @@ class Scheduler:
         self._slots: list[Slot] = []
         self._out: list[Answer] = []
         self._uses = 0
-        self._counts = _Counts()
+        self._counts = Counts()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def load(self, source: Load, sink: Sink) -> Loaded:
@@ -381,41 +382,6 @@ class Scheduler:
             count += len(tokens)
             self._progress = self._clock()
         return Embedded(order.id, tuple(vectors), count)
-
-
-class _Counts:
-    """What was done since the model was loaded; see `wire.Figures`."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.decode_s = 0.0
-        self.schedule_s = 0.0
-        self.prefill_tokens = 0
-        self.decode_tokens = 0
-        self.cached_tokens = 0
-        self.drafted_tokens = 0
-        self.accepted_tokens = 0
-
-    def add(self, slot: Slot, count: int) -> None:
-        """Count tokens that were computed."""
-        if slot.making and slot.making.first is not None:
-            self.decode_tokens += count
-        else:
-            self.prefill_tokens += count
-
-    def figures(self, busy: int) -> Figures:
-        """Return them."""
-        return Figures(
-            steps=self.steps,
-            decode_s=self.decode_s,
-            schedule_s=self.schedule_s,
-            prefill_tokens=self.prefill_tokens,
-            decode_tokens=self.decode_tokens,
-            cached_tokens=self.cached_tokens,
-            drafted_tokens=self.drafted_tokens,
-            accepted_tokens=self.accepted_tokens,
-            busy_slots=busy,
-        )
 
 
 def _refuse_unsupported(request: Request, *, can_generate: bool) -> None:
