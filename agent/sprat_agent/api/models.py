@@ -1,4 +1,4 @@
-"""What the local API asks of the models; `runtime.supervisor.Supervisor` is one."""
+"""What the local API asks of the models; `runtime.models.ServedModels` is them."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from sprat_agent.runtime.budget import Drain, Evict, Held, Load, Refuse, decide
 from sprat_agent.runtime.faults import InsufficientMemoryError
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.served import ServedAlias
+from sprat_agent.runtime.slots import MOST, extra_slots
 from sprat_agent.sync.ports import ExecutionError
 
 
@@ -73,6 +74,21 @@ class Memory:
     def room(self) -> int:
         """Return how many bytes of the budget are not spoken for."""
         return self._budget_bytes - sum(one.memory_bytes for one in self._aliases.values())
+
+    def extra_slots(self, hosted: HostedModel) -> int:
+        """Return the slots that a model gets of what is free.
+
+        Free is what is left when all others are in memory too, and a new release beside this one.
+        """
+        cold = sum(
+            one.least_bytes
+            for alias in self._aliases.values()
+            for one in alias.all_hosted()
+            if one is not hosted and not one.reserved_bytes and not one.is_given_up
+        )
+        slots = hosted.loadable.serving.slots
+        free = self.room() - cold - hosted.least_bytes
+        return extra_slots(free, hosted.slot_bytes, MOST - slots + 1)
 
     def poke(self) -> None:
         """Look soon whether a demand can be met: something changed."""

@@ -174,6 +174,10 @@ class ServedAlias:
                 self._queue.begin(one, hosted)
         self._on_change()
 
+    def poke(self) -> None:
+        """Say that memory may be wanted, or had, that was not before."""
+        self._on_change()
+
     def note(self, done: Done) -> None:
         """Learn from an answer how fast this alias is."""
         self._queue.note(done)

@@ -1,0 +1,106 @@
+"""What the local API asks of the models: which there are, and their answers.
+
+Nothing here but asking for an answer loads a model, or makes one look used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from sprat_agent.runtime.answer import Answer, Vectors, embed
+from sprat_agent.runtime.events import ModelEvents
+from sprat_agent.runtime.faults import ModelNotFoundError
+from sprat_agent.runtime.process import Inputs
+from sprat_agent.runtime.served import ServedAlias, Status
+from sprat_agent.runtime.wire import Request, Text, Tokens
+from sprat_agent.sync.ports import Loadable
+
+
+class ServedModels:
+    """The models of this device as applications see them; see `api.models.Models`."""
+
+    def __init__(self, aliases: Mapping[str, ServedAlias], events: ModelEvents) -> None:
+        self._aliases = aliases
+        self._events = events
+
+    def statuses(self) -> tuple[Status, ...]:
+        """Return how each alias is doing, in order of alias."""
+        return tuple(
+            self._aliases[name].status()
+            for name in sorted(self._aliases)
+            if self._aliases[name].all_hosted()
+        )
+
+    def offered(self) -> tuple[tuple[str, Loadable], ...]:
+        """Return each alias that applications may ask and the model it stands for, in order."""
+        aliases = sorted(self._aliases.items())
+        return tuple((name, one) for name, alias in aliases if (one := alias.offered()))
+
+    def find(self, name: str) -> Loadable:
+        """Return the model that a name stands for; see `answering` for the names.
+
+        Raises:
+            ModelNotFoundError: There is none, or it is not proved yet.
+        """
+        found = self._resolve(name)[0].offered()
+        if found is None:
+            raise ModelNotFoundError(
+                f"the model {name[:100]!r} is being proved and not offered yet"
+            )
+        return found
+
+    @asynccontextmanager
+    async def answering(
+        self, name: str, request: Request, *, is_batch: bool = False
+    ) -> AsyncGenerator[Answer]:
+        """Have a request answered; leaving the context stops the generation.
+
+        Args:
+            name: An alias, a model, `model@release` or `model@release+variant`.
+            request: What is asked.
+            is_batch: It yields to requests that somebody waits for.
+
+        Raises:
+            AnswerError: It was not admitted; later errors come while the answer is iterated.
+        """
+        alias, pinned = self._resolve(name)
+        answer = await Answer.begin(alias, request, pinned=pinned, is_batch=is_batch)
+        try:
+            yield answer
+        finally:
+            answer.stop()
+            if answer.done:
+                alias.note(answer.done)
+                self._events.answered(answer)
+
+    async def embedding(
+        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+    ) -> Vectors:
+        """Have texts made into vectors, admitted as requests for an answer are.
+
+        Args:
+            name: See `answering`.
+            inputs: The texts.
+            is_truncated: One that is too long is cut instead of refused.
+
+        Raises:
+            AnswerError: They were not admitted, or the model cannot do this.
+        """
+        alias, pinned = self._resolve(name)
+        vectors = await embed(alias, Inputs(inputs, is_truncated), pinned=pinned)
+        self._events.answered(vectors)
+        return vectors
+
+    def _resolve(self, name: str) -> tuple[ServedAlias, str | None]:
+        """Return the alias that a name stands for, and the digest if it names a release."""
+        alias = self._aliases.get(name)
+        if alias and alias.all_hosted():
+            return alias, None
+        for found, one in self.offered():
+            if name == one.model:
+                return self._aliases[found], None
+            if name in (one.name, f"{one.model}@{one.release}"):
+                return self._aliases[found], one.digest
+        here = ", ".join(alias for alias, _ in self.offered()) or "none"
+        raise ModelNotFoundError(f"the model {name[:100]!r} is not here; there are: {here}")
