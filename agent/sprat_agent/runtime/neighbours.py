@@ -14,15 +14,19 @@ _LOG = logging.getLogger(__name__)
 class Neighbours:
     """Looks at the machine now and then; other workers of ours count as neighbours too."""
 
-    def __init__(self, pid: int, threads: int, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self, pid: int, threads: int, *, proc: Path = Path("/proc"), processors: int | None = None
+    ) -> None:
         """Look for the first time.
 
         Args:
             pid: The worker's process id.
             threads: How many it has.
             proc: Where the proc file system is.
+            processors: Of the machine; by default, what it says itself.
         """
         self._threads = threads
+        self._processors = processors or os.cpu_count() or threads
         self._machine = proc / "stat"
         self._worker = proc / str(pid) / "stat"
         self._before = self._look()
@@ -35,8 +39,8 @@ class Neighbours:
         before, self._before = self._before, self._look()
         if before is None or self._before is None:
             return self._threads
-        others = others_share(before, self._before, os.cpu_count() or 1)
-        return decode_threads(self._threads, others)
+        others = others_share(before, self._before, self._processors)
+        return decode_threads(self._threads, self._processors, others)
 
     def _look(self) -> Ticks | None:
         try:

@@ -38,6 +38,20 @@ def test_two_looks_at_the_same_moment_tell_nothing() -> None:
     assert others_share(Ticks(1, 1, 0), Ticks(1, 1, 0), processors=2) == 0
 
 
-def test_a_busy_device_decodes_with_one_thread() -> None:
-    assert decode_threads(4, 0.1) == 4
-    assert decode_threads(4, 0.5) == 1
+@pytest.mark.parametrize(
+    ("most", "processors", "others", "expected"),
+    [
+        (2, 2, 0.0, 2),
+        (2, 2, 0.5, 2),  # 21.9 tokens a second against 19.1
+        (2, 2, 0.6, 1),
+        (2, 2, 1.0, 1),  # 17.1 tokens a second against 9.9
+        (2, 2, 2.0, 1),
+        (4, 4, 1.0, 3),
+        (2, 4, 1.0, 2),
+        (1, 1, 0.0, 1),
+    ],
+)
+def test_a_thread_is_used_for_each_processor_that_is_more_than_half_free(
+    most: int, processors: int, others: float, expected: int
+) -> None:
+    assert decode_threads(most, processors, others) == expected
