@@ -1,7 +1,8 @@
 """A `Backend` without a model: the next token follows from all tokens that a sequence holds.
 
-A scheduler that mixes sequences up, loses a token or shares the wrong prefix gives another answer
-than `answer` says. It also watches what llama.cpp would end the process for.
+It follows also from the adapter that each was computed with. A scheduler that mixes sequences or
+adapters up, loses a token or shares the wrong prefix gives another answer than `answer` says. It
+also watches what llama.cpp would end the process for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class CountingBackend:
     can_generate = True
     can_rewind = True
     embedding_length = 4
+    adapters = ("a", "b")
 
     def __init__(self, slots: int = 2, context: int = 256, memory: int | None = None) -> None:
         """Prepare.
@@ -43,6 +45,8 @@ class CountingBackend:
         self.context = context
         self._memory = memory
         self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.adapter = ""
+        self.adapters_of_steps: list[str] = []
         self.computed = 0  # tokens, all together
         self.steps: list[tuple[Run, ...]] = []
         self.gate = threading.Event()
@@ -58,6 +62,7 @@ class CountingBackend:
         """Take the tokens, which must follow on those that are held."""
         self.gate.wait()
         self.steps.append(tuple(runs))
+        self.adapters_of_steps.append(self.adapter)
         if self.failures:
             self.failures -= 1
             raise EngineError("engine_error", "told to fail")
@@ -69,12 +74,17 @@ class CountingBackend:
             held = self.held[run.sequence]
             assert run.start == len(held)
             for number, token in enumerate(run.tokens):
-                held.append(token)
+                held.append(token + self._mark(self.adapter))
                 if number >= len(run.tokens) - run.rows:
                     self._rows[at] = self._row(held)
                 at += 1
             assert len(held) <= self.context
             self.computed += len(run.tokens)
+
+    def use_adapter(self, name: str) -> None:
+        """Mark the tokens of the next steps with it."""
+        assert not name or name in self.adapters
+        self.adapter = name
 
     def row(self, at: int) -> Row:
         """Return the logits of a token that got some."""
@@ -95,6 +105,7 @@ class CountingBackend:
 
     def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Return a vector that tells the number of tokens."""
+        assert not self.adapter
         self.held[sequence] = []
         return np.array([len(tokens), 0, 0, 0], np.float32)
 
@@ -105,13 +116,17 @@ class CountingBackend:
         """Say so."""
         self.is_closed = True
 
-    def answer(self, prompt: str, count: int) -> str:
+    def answer(self, prompt: str, count: int, adapter: str = "") -> str:
         """Return the text that `count` tokens after a prompt make."""
-        held = self.vocabulary.tokenize(prompt, has_special=True)
+        mark = self._mark(adapter)
+        held = [mark + token for token in self.vocabulary.tokenize(prompt, has_special=True)]
         begun = len(held)
         for _ in range(count):
-            held.append(self._next(held))
-        return bytes(held[begun:]).decode("ascii")
+            held.append(mark + self._next(held))
+        return bytes(token - mark for token in held[begun:]).decode("ascii")
+
+    def _mark(self, adapter: str) -> int:
+        return 1000 * (self.adapters.index(adapter) + 1) if adapter else 0
 
     def _row(self, held: Sequence[int]) -> Row:
         row = np.zeros(self.vocabulary.size, np.float32)

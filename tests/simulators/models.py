@@ -15,8 +15,8 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from sprat_agent.sync.ports import Loadable, ShardFile
-from sprat_proto.gguf import facts
+from sprat_agent.sync.ports import AdapterFile, Loadable, ShardFile
+from sprat_proto.gguf import facts, read
 from sprat_proto.manifest import Facts
 
 TEMPLATE = (
@@ -52,6 +52,28 @@ def write_model(path: Path, shape: Shape | None = None) -> list[Path]:
     return sorted(path.parent.glob(f"{path.stem}*.gguf"))
 
 
+def write_adapter(path: Path, base: Path, seed: int, *, rank: int = 4, strength: float = 1) -> Path:
+    """Write a LoRA that changes what the model in `base` answers."""
+    random = np.random.default_rng(1000 + seed)
+    model = read(base)
+    writer = gguf.GGUFWriter(path, model.architecture)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 2.0 * rank)
+    for tensor in model.tensors:
+        if not tensor.name.endswith(("attn_q.weight", "ffn_down.weight")):
+            continue
+        width, height = tensor.dims
+        for suffix, size in (("lora_a", (rank, width)), ("lora_b", (height, rank))):
+            drawn = random.standard_normal(size) * 0.3 * strength
+            writer.add_tensor(f"{tensor.name}.{suffix}", drawn.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def loadable(
     files: list[Path],
     *,
@@ -77,6 +99,15 @@ def loadable(
         context=context,
         chat_template=TEMPLATE,
     )
+
+
+def with_adapters(one: Loadable, folder: Path, *names: str) -> Loadable:
+    """Return it with a LoRA for each name, written into a folder."""
+    made: list[AdapterFile] = []
+    for seed, name in enumerate(names):
+        path = write_adapter(folder / f"{name}.gguf", one.files[0].path, seed)
+        made.append(AdapterFile(name, ShardFile(path, _sha256(path), path.stat().st_size)))
+    return replace(one, adapters=tuple(made))
 
 
 def with_release(one: Loadable, release: str) -> Loadable:

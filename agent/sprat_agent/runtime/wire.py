@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 import threading
+from collections.abc import Collection
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -112,6 +113,11 @@ class AdapterFile(Struct, frozen=True):
 
     name: str
     path: str  # below /proc/self/fd
+
+
+def no_adapter(name: str, known: Collection[str]) -> str:
+    """Return the sentence for a request with an adapter that is not there."""
+    return f"the adapter {name[:100]!r} is not here; there are: {', '.join(known) or 'none'}"
 
 
 class Load(Struct, frozen=True, tag="load"):

@@ -42,6 +42,14 @@ class ShardFile:
 
 
 @dataclass(frozen=True)
+class AdapterFile:
+    """A LoRA of a variant, which requests ask for by its name."""
+
+    name: str
+    file: ShardFile
+
+
+@dataclass(frozen=True)
 class Serving:
     """How a model is served."""
 
@@ -65,11 +73,22 @@ class Loadable:
     context: int  # tokens
     chat_template: str  # Jinja, from the signed manifest; empty: messages cannot be chatted
     serving: Serving = Serving()
+    adapters: tuple[AdapterFile, ...] = ()
 
     @property
     def name(self) -> str:
         """`model@release+variant`."""
         return f"{self.model}@{self.release}+{self.variant}"
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """What requests may ask for, in order."""
+        return tuple(sorted(one.name for one in self.adapters))
+
+    @property
+    def adapters_bytes(self) -> int:
+        """What all adapters take of memory, beside the weights."""
+        return sum(one.file.size for one in self.adapters)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from sprat_agent.runtime.wire import Load, Sampling
+from sprat_agent.runtime.wire import AdapterFile, Load, Sampling
 from sprat_agent.worker.batching.batch import Run
 from sprat_agent.worker.decoding.decoding import Row
 from sprat_agent.worker.engine import EngineError
@@ -144,6 +144,13 @@ class LlamaBackend:
         self.can_generate = False
         self.can_rewind = False
         self.embedding_length = 0
+        self._adapters: dict[str, Any] = {}
+        self._adapter = ""  # that steps are computed with now
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """The names of the LoRAs that were loaded."""
+        return tuple(self._adapters)
 
     def load(self, source: Load) -> None:
         """Load the model file; a context longer than the model was trained for is cut."""
@@ -159,6 +166,9 @@ class LlamaBackend:
         trained: int = llama_cpp.llama_model_n_ctx_train(self._model)
         self.context = min(source.context, trained) if trained > 0 else source.context
         self.slots = source.slots
+        # Before the context: its graphs have room for those that the model has then.
+        for one in source.adapters:
+            self._adapters[one.name] = self._loaded_adapter(one)
         self._context = llama_cpp.llama_init_from_model(self._model, self._parameters(source))
         if not self._context:
             raise _load_failed()
@@ -181,6 +191,18 @@ class LlamaBackend:
         for run in runs:
             at = self._batch.add(at, run)
         self._compute(at)
+
+    def use_adapter(self, name: str) -> None:
+        """Compute with this adapter; empty: with the model alone."""
+        if name == self._adapter:
+            return
+        handles = [self._adapters[name]] if name else []
+        chosen = (llama_cpp.llama_adapter_lora_p_ctypes * len(handles))(*handles)
+        scales = (ctypes.c_float * len(handles))(*[1.0] * len(handles))
+        result: int = llama_cpp.llama_set_adapters_lora(self._context, chosen, len(handles), scales)
+        if result != 0:
+            raise EngineError("engine_error", f"llama.cpp cannot use the adapter {name!r}")
+        self._adapter = name
 
     def row(self, at: int) -> Row:
         """Return the logits of the step's token `at`."""
@@ -251,6 +273,13 @@ class LlamaBackend:
         parameters.type_k = parameters.type_v = _KV_TYPES[source.kv_type]
         return parameters
 
+    def _loaded_adapter(self, source: AdapterFile) -> Any:
+        _complaints.clear()
+        handle = llama_cpp.llama_adapter_lora_init(self._model, source.path.encode())
+        if not handle:
+            raise _load_failed(f"the adapter {source.name!r}")
+        return handle
+
     def _compute(self, count: int) -> None:
         result: int = llama_cpp.llama_decode(self._context, self._batch.of(count))
         if result != 0:
@@ -318,9 +347,9 @@ def _pointer(array: NDArray[Any], kind: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
 
 
-def _load_failed() -> EngineError:
+def _load_failed(what: str = "the model file") -> EngineError:
     reason = "; ".join(_complaints) or "it gives no reason"
-    return EngineError("load_failed", f"llama.cpp cannot load the model file: {reason}")
+    return EngineError("load_failed", f"llama.cpp cannot load {what}: {reason}")
 
 
 def _adjustments(sampling: Sampling, vocabulary: LlamaVocabulary) -> Iterator[Any]:

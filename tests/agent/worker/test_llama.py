@@ -4,71 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import queue
 import struct
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from simulators import models
+from simulators.asked_llama import CONTEXT, LlamaModel, ask, ask_together, chat
 from simulators.models import TEMPLATE
-from sprat_agent.runtime.wire import (
-    Answer,
-    Chosen,
-    Conversation,
-    Done,
-    Embed,
-    Embedded,
-    Failed,
-    Load,
-    Message,
-    Piece,
-    Request,
-    Sampling,
-    Text,
-    Tokens,
-)
-from sprat_agent.worker.batching.scheduler import Scheduler
+from sprat_agent.runtime.wire import Done, Embedded, Load, Piece, Request, Sampling, Text, Tokens
 from sprat_agent.worker.engine import EngineError
-from sprat_agent.worker.llama import LlamaBackend
-
-CONTEXT = 256
-WAIT_S = 30
-
-
-class LlamaModel:
-    """A scheduler over llama.cpp, asked one thing after another."""
-
-    def __init__(self) -> None:
-        self.scheduler = Scheduler(LlamaBackend())
-        self.said: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self.chosen: list[Chosen] = []
-        self._numbers = count()
-
-    def load(self, source: Load) -> int:
-        return self.scheduler.load(source, self._take).context
-
-    def submit(self, what: Request) -> int:
-        number = next(self._numbers)
-        self.scheduler.submit(number, what)
-        return number
-
-    def hear(self) -> Answer:
-        return self.said.get(timeout=WAIT_S)
-
-    def embed(self, *texts: str) -> Embedded | Failed:
-        self.scheduler.embed(Embed(next(self._numbers), tuple(Text(text) for text in texts)))
-        answer = self.hear()
-        assert isinstance(answer, Embedded | Failed)
-        return answer
-
-    def close(self) -> None:
-        self.scheduler.close()
-
-    def _take(self, answers: Sequence[Answer]) -> None:
-        for answer in answers:
-            self.said.put(answer)
 
 
 @pytest.fixture(scope="module")
@@ -77,30 +22,6 @@ def llama(model_files: list[Path]) -> Iterator[LlamaModel]:
     assert model.load(Load(str(model_files[0]), CONTEXT, 1, TEMPLATE, slots=3)) == CONTEXT
     yield model
     model.close()
-
-
-def chat(text: str = "Hello", **how: object) -> Request:
-    sampled = {name: how.pop(name) for name in Sampling.__struct_fields__ if name in how}
-    sampling = Sampling(**{"temperature": 0.0, **sampled})  # pyright: ignore[reportArgumentType] - a test's shorthand
-    fixed = {"sampling": sampling, "max_tokens": 16, "is_fresh": True}
-    return Request(Conversation((Message("user", text),)), **{**fixed, **how})  # pyright: ignore[reportArgumentType] - a test's shorthand
-
-
-def ask(model: LlamaModel, what: Request) -> tuple[str, Done]:
-    model.submit(what)
-    pieces: list[str] = []
-    model.chosen.clear()
-    while True:
-        match model.hear():
-            case Piece(text=text, chosen=chosen):
-                pieces.append(text)
-                model.chosen += chosen
-            case Done() as done:
-                return "".join(pieces), done
-            case Failed(code=code, message=message):
-                raise EngineError(code, message)
-            case Embedded():
-                pytest.fail("nobody asked for vectors")
 
 
 def test_greedy_answers_are_equal_every_time(llama: LlamaModel) -> None:
@@ -289,25 +210,10 @@ def test_a_penalty_keeps_an_answer_from_repeating_tokens(llama: LlamaModel) -> N
     assert len(set(penalised)) > len(set(plain))
 
 
-def test_an_adapter_that_is_not_there_is_refused(llama: LlamaModel) -> None:
-    with pytest.raises(EngineError, match="expected no adapter, found 'a'") as caught:
-        ask(llama, chat("Hello", adapter="a"))
-    assert caught.value.code == "not_supported"
-
-
 def test_requests_side_by_side_answer_as_if_alone(llama: LlamaModel) -> None:
     texts = ["Hello", "Another text", "And a third one, which is longer than the others"]
     alone = [ask(llama, chat(text))[0] for text in texts]
-    numbers = [llama.submit(chat(text)) for text in texts]
-    together = dict.fromkeys(numbers, "")
-    open_ones = set(numbers)
-    while open_ones:
-        answer = llama.hear()
-        if isinstance(answer, Piece):
-            together[answer.id] += answer.text
-        else:
-            open_ones.remove(answer.id)
-    assert list(together.values()) == alone
+    assert ask_together(llama, [chat(text) for text in texts]) == alone
 
 
 def test_a_schema_holds_the_answer(llama: LlamaModel) -> None:

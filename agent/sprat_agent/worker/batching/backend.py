@@ -60,6 +60,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def adapters(self) -> Sequence[str]:
+        """The names of the LoRAs that it can compute with."""
+        ...
+
+    @property
     def embedding_length(self) -> int:
         """The length of its embeddings."""
         ...
@@ -78,6 +83,10 @@ class Backend(Protocol):
         Raises:
             EngineError: engine_error: the library failed; what the sequences hold is unknown.
         """
+        ...
+
+    def use_adapter(self, name: str) -> None:
+        """Compute with this adapter from now on; empty: with the model alone."""
         ...
 
     def row(self, at: int) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -14,6 +14,7 @@ class Pending:
     start: int  # position of the first token
     tokens: Sequence[int]
     is_prompt: bool  # else tokens of the answer: the one chosen last, and guesses after it
+    adapter: str = ""  # what computes them; empty: the model alone
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,22 @@ class Run:
     rows: int
 
 
-def compose(pending: Sequence[Pending], room: int, chunk: int) -> tuple[Run, ...]:
+def turn(adapters: Collection[str], last: str) -> str:
+    """Return the adapter of the next step: the next by name of those that have something to do.
+
+    A step computes with one adapter, so they take turns: between two steps of one, each other has
+    one at most, and an answer gets as many tokens as any other's, whoever shares its adapter.
+
+    Args:
+        adapters: At least one.
+        last: The one of the step before.
+    """
+    return min(adapters, key=lambda one: (one <= last, one))
+
+
+def compose(
+    pending: Sequence[Pending], room: int, chunk: int, adapter: str = ""
+) -> tuple[Run, ...]:
     """Return the runs of the next step, each sequence in one at most.
 
     Answers first, whole, so that none waits for a prompt; then prompts in the order given.
@@ -34,18 +50,20 @@ def compose(pending: Sequence[Pending], room: int, chunk: int) -> tuple[Run, ...
     Args:
         pending: What there is to do.
         room: Tokens that a step can have.
-        chunk: Tokens of prompts that a step with answers in it may have: it bounds how long an
-            answer pauses when another request arrives.
+        chunk: Tokens of prompts that a step may have while there are answers, in this step or in
+            that of another adapter: it bounds how long an answer pauses when a request arrives.
+        adapter: Whose turn it is.
     """
+    mine = [one for one in pending if one.adapter == adapter]
     runs = [
         Run(one.sequence, one.start, one.tokens, len(one.tokens))
-        for one in pending
+        for one in mine
         if not one.is_prompt
     ]
     left = room - sum(len(run.tokens) for run in runs)
-    if runs:
+    if not all(one.is_prompt for one in pending):
         left = min(left, chunk)
-    for one in pending:
+    for one in mine:
         if not one.is_prompt or left <= 0:
             continue
         part = one.tokens[:left]

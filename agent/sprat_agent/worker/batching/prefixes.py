@@ -21,6 +21,7 @@ class Kept:
     computed: int
     is_busy: bool
     used: int  # rises with every use
+    adapter: str = ""  # that computed them: with another they would be other keys and values
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def common(one: Sequence[int], other: Sequence[int], most: int) -> int:
     return low
 
 
-def place(prompt: Sequence[int], kept: Sequence[Kept], *, is_fresh: bool) -> Place | None:
+def place(
+    prompt: Sequence[int], kept: Sequence[Kept], *, is_fresh: bool, adapter: str = ""
+) -> Place | None:
     """Return where to compute a prompt; None: not now.
 
     Not now is when no sequence is free, or when another request is computing a prefix of this
@@ -55,14 +58,16 @@ def place(prompt: Sequence[int], kept: Sequence[Kept], *, is_fresh: bool) -> Pla
         prompt: All its tokens. The last one is never shared: its logits are wanted.
         kept: All sequences.
         is_fresh: Share nothing.
+        adapter: What computes the prompt; only what the same one computed is shared.
     """
     free = sorted((one for one in kept if not one.is_busy), key=lambda one: one.used)
     if not free:
         return None
     oldest = free[0].sequence
-    if is_fresh:
+    usable = () if is_fresh else [one for one in kept if one.adapter == adapter]
+    if not usable:
         return Place(oldest, oldest, 0)
-    alike = [(common(one.tokens, prompt, len(prompt) - 1), one) for one in kept]
+    alike = [(common(one.tokens, prompt, len(prompt) - 1), one) for one in usable]
     shared, best = max(
         ((min(length, one.computed), one) for length, one in alike),
         key=lambda pair: (pair[0], not pair[1].is_busy),

@@ -32,10 +32,11 @@ from sprat_agent.runtime.wire import (
     Piece,
     Request,
     Text,
+    no_adapter,
 )
 from sprat_agent.worker.batching import likelihood
 from sprat_agent.worker.batching.backend import Backend
-from sprat_agent.worker.batching.batch import Run, compose
+from sprat_agent.worker.batching.batch import Run, compose, turn
 from sprat_agent.worker.batching.counts import Counts
 from sprat_agent.worker.batching.prefixes import Place, place
 from sprat_agent.worker.batching.slot import Asked, Finish, Making, Slot
@@ -66,6 +67,7 @@ class Scheduler:
         self._slots: list[Slot] = []
         self._out: list[Answer] = []
         self._uses = 0
+        self._adapter = ""  # of the last step
         self._counts = Counts()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -142,12 +144,7 @@ class Scheduler:
         self._make_vectors()
         self._admit()
         busy = [slot for slot in self._in_order() if slot.making]
-        self._guess(busy)
-        runs = compose(
-            [slot.pending() for slot in busy],
-            self._backend.step_tokens,
-            PROMPT_CHUNK,
-        )
+        runs = self._runs(busy) if busy else ()
         if runs:
             self._step(runs)
         self._say()
@@ -155,6 +152,13 @@ class Scheduler:
             took_s = self._clock() - began
             self._counts.schedule_s += took_s - (self._counts.decode_s - computing_s)
         return bool(runs or self._waiting or self._embeds)
+
+    def _runs(self, busy: Sequence[Slot]) -> tuple[Run, ...]:
+        """Return the next step, which is of one adapter."""
+        self._adapter = turn({slot.adapter for slot in busy}, self._adapter)
+        self._guess([slot for slot in busy if slot.adapter == self._adapter])
+        pending = [slot.pending() for slot in busy]
+        return compose(pending, self._backend.step_tokens, PROMPT_CHUNK, self._adapter)
 
     def _guess(self, busy: Sequence[Slot]) -> None:
         """Guess tokens while few answers share a step: with many, each guess costs as much."""
@@ -184,7 +188,7 @@ class Scheduler:
             self._out.append(_failed(request_id, error))
 
     def _asked(self, request_id: int, request: Request) -> Asked:
-        _refuse_unsupported(request, can_generate=self._backend.can_generate)
+        _refuse_unsupported(request, self._backend)
         context = self._backend.context
         prompt = self._prompts.tokens(request.prompt, context)
         room = context - len(prompt)
@@ -216,6 +220,7 @@ class Scheduler:
                 asked.prompt,
                 [slot.kept() for slot in self._slots],
                 is_fresh=asked.request.is_fresh,
+                adapter=asked.request.adapter,
             )
             if found is None:
                 continue
@@ -237,6 +242,7 @@ class Scheduler:
         slot.used = self._uses
         slot.tokens = list(asked.prompt)
         slot.computed = cached
+        slot.adapter = asked.request.adapter
         sampler = self._backend.sampler(asked.request.sampling)
         slot.making = Making(asked, decoding, sampler, cached, began=self._clock())
         self._counts.cached_tokens += cached
@@ -254,6 +260,7 @@ class Scheduler:
     def _step(self, runs: Sequence[Run]) -> None:
         began = self._clock()
         try:
+            self._backend.use_adapter(self._adapter)
             self._backend.decode(runs)
         except EngineError as error:
             self._fail_all(error)
@@ -372,6 +379,7 @@ class Scheduler:
     def _embedded(self, order: Embed, sequence: int) -> Embedded:
         if not self._backend.embedding_length:
             raise EngineError("not_supported", "this model makes no embeddings")
+        self._backend.use_adapter("")
         context = self._backend.context
         most = sys.maxsize if order.is_truncated else context + 1
         vectors: list[bytes] = []
@@ -384,17 +392,16 @@ class Scheduler:
         return Embedded(order.id, tuple(vectors), count)
 
 
-def _refuse_unsupported(request: Request, *, can_generate: bool) -> None:
+def _refuse_unsupported(request: Request, backend: Backend) -> None:
     """Refuse what would change the answer and is not done here.
 
     Raises:
-        EngineError: not_supported.
+        EngineError: not_supported, model_not_found.
     """
-    if not can_generate:
+    if not backend.can_generate:
         raise EngineError("not_supported", "this model makes embeddings and no texts: ask for them")
-    if request.adapter:
-        message = f"expected no adapter, found {request.adapter[:100]!r}: this model has none"
-        raise EngineError("not_supported", message)
+    if request.adapter and request.adapter not in backend.adapters:
+        raise EngineError("model_not_found", no_adapter(request.adapter, backend.adapters))
     if request.is_echoed and isinstance(request.prompt, Conversation):
         raise EngineError("not_supported", "messages cannot be echoed: only a text prompt can")
 

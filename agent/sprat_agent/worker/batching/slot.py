@@ -64,16 +64,18 @@ class Slot:
     used: int = 0
     making: Making | None = None
     guesses: list[int] = field(default_factory=list[int])  # after `tokens`, for one step
+    adapter: str = ""  # that computes, and computed, what it holds
 
     def kept(self) -> Kept:
         """Return it as `prefixes.place` sees it."""
-        return Kept(self.sequence, self.tokens, self.computed, self.making is not None, self.used)
+        is_busy = self.making is not None
+        return Kept(self.sequence, self.tokens, self.computed, is_busy, self.used, self.adapter)
 
     def pending(self) -> Pending:
         """Return what it has to compute."""
         is_prompt = self.making is not None and self.making.first is None
         tokens = self.tokens[self.computed :] + self.guesses
-        return Pending(self.sequence, self.computed, tokens, is_prompt)
+        return Pending(self.sequence, self.computed, tokens, is_prompt, self.adapter)
 
     def guess(self, context: int) -> None:
         """Guess what comes after the token that was chosen last."""

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_agent.worker.batching.prefixes import MIN_SHARED, Kept, Place, common, place
 
 tokens = st.lists(st.integers(0, 2), max_size=80)
+adapters = st.sampled_from(["", "a", "b"])
 
 
 @given(tokens, tokens, st.integers(0, 90))
@@ -26,18 +29,20 @@ def some_kept(draw: st.DrawFn) -> list[Kept]:
             draw(st.integers(0, len(held))),
             draw(st.booleans()),
             draw(st.integers(0, 9)),
+            draw(adapters),
         )
         for number in range(count)
     ]
 
 
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=80), some_kept(), st.booleans())
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=80), some_kept(), st.booleans(), adapters)
 def test_a_place_is_free_and_shares_only_what_is_computed_and_equal(
     prompt: list[int],
     kept: list[Kept],
     is_fresh: bool,  # noqa: FBT001 - drawn
+    adapter: str,
 ) -> None:
-    found = place(prompt, kept, is_fresh=is_fresh)
+    found = place(prompt, kept, is_fresh=is_fresh, adapter=adapter)
     if found is None:
         assert any(one.is_busy for one in kept)
         return
@@ -46,6 +51,7 @@ def test_a_place_is_free_and_shares_only_what_is_computed_and_equal(
     assert found.shared <= min(source.computed, len(prompt) - 1)
     assert list(source.tokens[: found.shared]) == prompt[: found.shared]
     assert found.shared == 0 or found.shared >= MIN_SHARED
+    assert found.shared == 0 or source.adapter == adapter
     assert not (is_fresh and found.shared)
 
 
@@ -53,8 +59,10 @@ def test_a_place_is_free_and_shares_only_what_is_computed_and_equal(
 def test_a_prompt_waits_only_for_one_who_computes_its_prefix(
     prompt: list[int], kept: list[Kept]
 ) -> None:
-    idle = [Kept(one.sequence, one.tokens, one.computed, False, one.used) for one in kept]  # noqa: FBT003 - a row
+    idle = [replace(one, is_busy=False) for one in kept]
     assert place(prompt, idle, is_fresh=False) is not None
+    others = [replace(one, is_busy=one.sequence > 0, adapter="other") for one in kept]
+    assert place(prompt, others, is_fresh=False) is not None
 
 
 LONG = list(range(100))
@@ -88,3 +96,12 @@ def test_a_prompt_that_shares_little_takes_the_oldest_sequence() -> None:
 def test_a_fresh_prompt_shares_nothing() -> None:
     first = Kept(0, LONG, 100, is_busy=False, used=2)
     assert place([*LONG, 7], [first], is_fresh=True) == Place(0, 0, 0)
+
+
+def test_what_another_adapter_computed_is_neither_shared_nor_waited_for() -> None:
+    made = Kept(0, LONG, 100, is_busy=False, used=2, adapter="a")
+    making = Kept(1, LONG, 20, is_busy=True, used=3, adapter="b")
+    empty = Kept(2, [], 0, is_busy=False, used=1)
+    assert place([*LONG, 7], [made, making, empty], is_fresh=False) == Place(2, 2, 0)
+    assert place([*LONG, 7], [made, making, empty], is_fresh=False, adapter="a") == Place(0, 0, 100)
+    assert place([*LONG, 7], [made, making, empty], is_fresh=False, adapter="b") is None

@@ -270,30 +270,72 @@ def test_a_right_guess_never_leads_beyond_a_stop_nor_the_context() -> None:
     desk.scheduler.close()
 
 
+def test_adapters_take_turns_and_never_share_a_step() -> None:
+    desk = desk_of(4)
+    desk.backend.gate.clear()
+    adapters = ["", "a", "b", "a"]
+    for number, adapter in enumerate(adapters):
+        desk.ask(number, f"request {number}", 12, adapter=adapter)
+    desk.backend.gate.set()
+    desk.until_ended(*range(4))
+    for number, adapter in enumerate(adapters):
+        assert desk.texts[number] == desk.backend.answer(f"request {number}", 12, adapter)
+    steps = desk.backend.adapters_of_steps[4:28]  # all have come, and none is over
+    assert all(len(set(steps[at : at + 3])) == 3 for at in range(22))
+    desk.scheduler.close()
+
+
+def test_a_prefix_serves_the_adapter_that_computed_it_and_no_other() -> None:
+    desk = desk_of(4)
+    text = "a question that is long enough to be worth keeping"
+    for number, adapter in enumerate(["", "a", "b", "a", ""]):
+        desk.ask(number, text, adapter=adapter)
+        desk.until_ended(number)
+        assert desk.texts[number] == desk.backend.answer(text, 8, adapter)
+    cached = [desk.done(number).cached_tokens for number in range(5)]
+    assert cached == [0, 0, 0, len(text) - 1, len(text) - 1]
+    desk.scheduler.close()
+
+
+def test_vectors_are_the_models_own_between_answers_with_an_adapter(desk: Desk) -> None:
+    desk.ask(1, "words", 40, adapter="a")
+    desk.scheduler.embed(Embed(2, (Text("four"),)))  # the backend watches
+    desk.until_ended(1, 2)
+    assert isinstance(desk.ended[2], Embedded)
+    assert desk.texts[1] == desk.backend.answer("words", 40, "a")
+
+
+def test_an_adapter_that_is_not_there_is_refused_by_name(desk: Desk) -> None:
+    desk.ask(1, "words", adapter="c")
+    desk.until_ended(1)
+    message = "the adapter 'c' is not here; there are: a, b"
+    assert desk.ended[1] == Failed(1, "model_not_found", message)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_1000_random_cancels_and_long_prompts_leave_no_slot_and_no_wrong_answer(seed: int) -> None:
     draw = random.Random(seed)  # noqa: S311 - a test's choices
     desk = desk_of(4)
     prefixes = ["a system prompt that many share " * 3, "another one, as long as it " * 3, ""]
-    asked: dict[int, tuple[str, int]] = {}
+    asked: dict[int, tuple[str, int, str]] = {}
     for number in range(250):
         text = draw.choice(prefixes) + "".join(draw.choices("xyz ", k=draw.randint(1, 60)))
         if draw.random() < 0.1:
             text = "z" * draw.randint(256, 400)
-        asked[number] = (text, draw.randint(1, 30))
-        desk.ask(number, *asked[number])
+        asked[number] = (text, draw.randint(1, 30), draw.choice(["", "", "a", "b"]))
+        desk.ask(number, *asked[number][:2], adapter=asked[number][2])
         if draw.random() < 0.4:
             desk.scheduler.cancel(draw.randrange(number + 1))
         while draw.random() < 0.3 and not desk.said.empty():
             desk.hear()
     desk.until_ended(*asked)
-    for number, (text, count) in asked.items():
+    for number, (text, count, adapter) in asked.items():
         end, said = desk.ended[number], desk.texts.get(number, "")
         if len(text) >= 256:
             assert isinstance(end, Failed) or (isinstance(end, Done) and end.finish == "cancelled")
             continue
         assert isinstance(end, Done)
-        expected = desk.backend.answer(text, count)
+        expected = desk.backend.answer(text, count, adapter)
         assert expected.startswith(said)
         assert end.finish == "cancelled" or said == expected
     assert desk.scheduler.figures().busy_slots == 0
