@@ -18,15 +18,18 @@ from sprat_proto.trust import hardware_id
 from sprat_proto.v1.link_pb2 import Welcome
 
 from sprat_agent import __version__
+from sprat_agent.api.device import DeviceFigures
+from sprat_agent.api.tally import Tally
 from sprat_agent.audit.journal import EventWriter, Journal
 from sprat_agent.clock import BUILT_AT, Clock
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
 from sprat_agent.identity.identity import Identity
 from sprat_agent.identity.renewal import Renewal
+from sprat_agent.kept import Kept, kept_blocking
 from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.link.carrier import Carrier
-from sprat_agent.profile import probe
+from sprat_agent.profile import probe, thermal
 from sprat_agent.ready_file import ReadyFile
 from sprat_agent.registry.device_trust import trust_of
 from sprat_agent.registry.fetch import Access, Fetcher, Sources
@@ -99,11 +102,13 @@ class Agent:
         self._events = EventWriter(self._state, self._journal, world.clock)
         self._outbox = Outbox(self._state)
         self._ledger = Ledger(self._state, self._journal, self._outbox, world.clock)
+        self._tally = Tally()
+        self._ledger.on_failed = self._tally.failed
         crashes = CrashRows(self._state)
         self._workers = Supervisor(
             profile.memory_budget_bytes,
             config.state_dir / "run",
-            self._events.note,
+            self._note,
             crashes=crashes,
         )
         self._access = Access()
@@ -207,6 +212,26 @@ class Agent:
             },
         }
 
+    def _figures_blocking(self) -> DeviceFigures:
+        """Return the device's own figures; those that the disk does not give now are left out."""
+        kept: Mapping[str, Kept] = {}
+        try:
+            kept = kept_blocking(self._state)
+        except StateError as error:
+            _LOG.warning("what waits for the controller is not counted: %s", error)
+        return DeviceFigures(
+            memory_budget_bytes=self._profile.memory_budget_bytes,
+            sync_age_s=self._conversation.silence_s,
+            kept=kept,
+            throttle_ratio=None if self._profile.simulated else thermal.throttle_ratio(),
+            tally=self._tally,
+        )
+
+    def _note(self, tag: str, subject: str, details: Mapping[str, object]) -> None:
+        """Take what happened with models."""
+        self._tally.note(tag, details)
+        self._events.note(tag, subject, details)
+
     @property
     def _subject(self) -> str:
         return f"device/{self._identity.device_id}"
@@ -288,7 +313,7 @@ class Agent:
                 installed = await self._registry.open_installed(wanted, committed.context)
             except ExecutionError as error:
                 _LOG.error("%s does not answer: %s", wanted.alias, error.message)
-                self._events.note(
+                self._note(
                     REFUSED,
                     f"{wanted.model}@{wanted.release}+{wanted.variant}",
                     {
@@ -344,6 +369,7 @@ class Agent:
             new_id=self._world.new_id,
             is_simulated=self._profile.simulated,
             status=self.status,
+            read_device=self._figures_blocking,
         )
         return make(app, self._config.listen, self._config.socket)
 

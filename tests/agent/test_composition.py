@@ -15,6 +15,7 @@ import certifi
 import httpx
 import pytest
 from simulators.controller_end import ControllerEnd, MemoryCarrier
+from simulators.scraping import Samples, samples
 from simulators.signed import assigned, release
 from simulators.trusting import identity as enrolled
 from simulators.trusting import trusting
@@ -74,6 +75,12 @@ async def status(folder: Path) -> dict[str, Any]:
         return (await http.get(f"{url}/agent/v1/status")).json()
 
 
+async def figures(folder: Path) -> Samples:
+    url = json.loads((folder / "agent.json").read_text())["http"]
+    async with httpx.AsyncClient() as http:
+        return samples((await http.get(f"{url}/metrics")).text)
+
+
 async def test_it_says_how_it_is_and_goes_when_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +100,24 @@ async def test_it_says_how_it_is_and_goes_when_asked(
         await until(lambda: len(end.bodies) == 3)
     tags = [json.loads(body)["tag"] for body in end.bodies]
     assert tags == ["agent:process:started", "agent:process:stopped", "agent:process:started"]
+
+
+async def test_its_figures_follow_the_link_and_what_is_kept(tmp_path: Path) -> None:
+    verify_image(tmp_path)
+    end = ControllerEnd(welcomes=False)
+    async with running(tmp_path, carrier := MemoryCarrier(end)):
+        before = await figures(tmp_path)
+        assert before["sprat_memory_budget_bytes",] == PROFILE.memory_budget_bytes
+        assert before["sprat_outbox_records", ("kind", "audit")] == 1
+        assert before["sprat_outbox_records", ("kind", "report")] == 0
+        assert 0 < before["sprat_sync_age_seconds",] < 60
+        end.welcomes, end.assignment = True, WORLD.plan("gw-1", 1, [RELEASE.wanted("e1")])
+        carrier.cut()
+        await until(lambda: "IN_PROGRESS" in end.states)
+        after = await figures(tmp_path)
+    for name in ("sprat_outbox_records", "sprat_outbox_bytes"):
+        assert after[name, ("kind", "audit")] > before[name, ("kind", "audit")]
+    assert 0 < after["sprat_sync_age_seconds",] < 60
 
 
 async def test_systemd_hears_when_it_is_ready_lives_and_stops(

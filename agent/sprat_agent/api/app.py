@@ -17,6 +17,7 @@ from sprat_agent.api import replies
 from sprat_agent.api.answering import Answering
 from sprat_agent.api.anthropic import errors as anthropic_errors
 from sprat_agent.api.anthropic.messages import routes as anthropic_routes
+from sprat_agent.api.device import ReadDevice
 from sprat_agent.api.dialect import ErrorShape, Json
 from sprat_agent.api.events import ModelEvents
 from sprat_agent.api.faults import ApiError
@@ -48,6 +49,7 @@ def build_app(
     new_id: Callable[[], str],
     is_simulated: bool,
     status: Callable[[], Mapping[str, object]],
+    read_device: ReadDevice | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
 
@@ -57,6 +59,7 @@ def build_app(
         new_id: For their ids.
         is_simulated: The device's profile was declared, not measured: said wherever it shows.
         status: What else GET /agent/v1/status tells: fields of the device besides `models`.
+        read_device: Figures of the device for GET /metrics; None: it tells of models alone.
     """
     recorder = Recorder()
     models = Recorded(models, recorder)
@@ -69,7 +72,7 @@ def build_app(
             *ollama_routes(models, answering, clock, status),
             Route("/livez", device.livez),
             Route("/readyz", device.readyz),
-            Route("/metrics", Metrics(models, recorder).scrape),
+            Route("/metrics", Metrics(models, recorder, read_device).scrape),
             Route("/agent/v1/status", device.status),
             Route("/agent/v1/events", ModelEvents(models, _alias_entry)),
         ],

@@ -7,20 +7,16 @@ codes of ours, never what a client sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from sprat_agent import __version__
-from sprat_agent.api import genai
+from sprat_agent.api import exposed_device, exposed_models, genai
+from sprat_agent.api.device import DeviceFigures
+from sprat_agent.api.families import counter, gauge, histogram
 from sprat_agent.api.recorder import Histogram, Kind, Recorder
 from sprat_agent.runtime.served import Status
 
@@ -31,10 +27,17 @@ _ERROR: Final = genai.label(genai.ERROR_TYPE)
 _TOKEN: Final = genai.label(genai.TOKEN_TYPE)
 
 
-def render(statuses: Sequence[Status], recorder: Recorder) -> bytes:
+def render(statuses: Sequence[Status], recorder: Recorder, device: DeviceFigures | None) -> bytes:
     """Return everything, as it is now."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Now([*_device(), *_models(statuses), *_requests(recorder)]))
+    everything = [
+        _build(),
+        *(exposed_device.metrics(device) if device else ()),
+        *exposed_models.metrics(statuses),
+        *_requests(recorder),
+        *_times(recorder),
+    ]
+    registry.register(_Now(everything))
     return generate_latest(registry)
 
 
@@ -48,56 +51,35 @@ class _Now(Collector):
         return self._metrics
 
 
-def _device() -> Iterator[Metric]:
-    build = GaugeMetricFamily("sprat_build_info", "The agent's version.", labels=["version"])
+def _build() -> Metric:
+    build = gauge("sprat_build_info", "The agent's version.", ["version"])
     build.add_metric([__version__], 1)
-    yield build
-
-
-def _models(statuses: Sequence[Status]) -> Iterator[Metric]:
-    labels = [_MODEL, "release", "variant"]
-    loaded = GaugeMetricFamily(
-        "sprat_model_loaded", "Whether the committed model of an alias is in memory.", labels=labels
-    )
-    able = GaugeMetricFamily(
-        "sprat_model_can_answer", "Whether an alias answers requests now.", labels=[_MODEL]
-    )
-    queued = GaugeMetricFamily(
-        "sprat_requests_queued", "Requests that wait for a model.", labels=[_MODEL]
-    )
-    for one in statuses:
-        if one.committed:
-            names = [one.alias, f"{one.committed.model}@{one.committed.release}"]
-            loaded.add_metric([*names, one.committed.variant], one.worker_pid is not None)
-        able.add_metric([one.alias], one.can_answer)
-        queued.add_metric([one.alias], one.queued)
-    yield from (loaded, able, queued)
+    return build
 
 
 def _requests(recorder: Recorder) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "sprat_requests", "Requests by how they ended.", labels=[_MODEL, _OPERATION, _ERROR]
+    requests = counter(
+        "sprat_requests", "Requests by how they ended.", [_MODEL, _OPERATION, _ERROR]
     )
     for (kind, code), count in recorder.requests.items():
         requests.add_metric([kind.model, kind.operation, code], count)
-    rejected = CounterMetricFamily(
-        "sprat_requests_rejected", "Requests that no model took.", labels=["reason"]
-    )
+    rejected = counter("sprat_requests_rejected", "Requests that no model took.", ["reason"])
     for reason, count in recorder.rejected.items():
         rejected.add_metric([reason], count)
-    tokens = CounterMetricFamily(
+    tokens = counter(
         "sprat_tokens",
         "Tokens of answered requests; those of type cached are among the input.",
-        labels=[_MODEL, _TOKEN],
+        [_MODEL, _TOKEN],
     )
     for (model, kind), count in recorder.tokens.items():
         tokens.add_metric([model, kind], count)
-    running = GaugeMetricFamily(
-        "sprat_requests_running", "Requests that are being answered.", labels=[_MODEL]
-    )
+    running = gauge("sprat_requests_running", "Requests that are being answered.", [_MODEL])
     for model, count in recorder.running.items():
         running.add_metric([model], count)
     yield from (requests, rejected, tokens, running)
+
+
+def _times(recorder: Recorder) -> Iterator[Metric]:
     times = recorder.times.items()
     yield _histogram(
         "sprat_request_duration_seconds",
@@ -116,12 +98,6 @@ def _requests(recorder: Recorder) -> Iterator[Metric]:
     )
 
 
-def _histogram(
-    name: str, convention: str, found: Iterable[tuple[Kind, Histogram]]
-) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(name, f"{convention} of answers.", labels=[_MODEL, _OPERATION])
-    for kind, one in found:
-        bounds = [*map(str, one.bounds), "+Inf"]
-        buckets = list(zip(bounds, accumulate(one.counts), strict=True))
-        family.add_metric([kind.model, kind.operation], buckets, one.sum)
-    return family
+def _histogram(name: str, convention: str, found: Iterable[tuple[Kind, Histogram]]) -> Metric:
+    samples = (([kind.model, kind.operation], one) for kind, one in found)
+    return histogram(name, f"{convention} of answers.", [_MODEL, _OPERATION], samples)

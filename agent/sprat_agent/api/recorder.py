@@ -14,7 +14,13 @@ from typing import Final
 from sprat_agent.api import genai
 from sprat_agent.api.models import Models
 from sprat_agent.runtime.answer import Answer, Vectors
-from sprat_agent.runtime.faults import AnswerError
+from sprat_agent.runtime.faults import (
+    AnswerError,
+    InsufficientMemoryError,
+    ModelLoadingError,
+    ModelNotFoundError,
+    QueueFullError,
+)
 from sprat_agent.runtime.served import Status
 from sprat_agent.runtime.wire import Conversation, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
@@ -22,6 +28,11 @@ from sprat_agent.sync.ports import Loadable
 NO_MODEL: Final = "none"  # names that clients make up are no labels: there is no end to them
 CANCELLED: Final = "cancelled"  # the client went away
 FAILED: Final = "internal_error"
+# Codes of a request that was not admitted; the others come from a model that took it.
+_NOT_TAKEN: Final = frozenset(
+    error.code
+    for error in (ModelNotFoundError, QueueFullError, ModelLoadingError, InsufficientMemoryError)
+)
 
 
 class Histogram:
@@ -83,6 +94,8 @@ class Recorder:
     def embedded(self, kind: Kind, code: str, vectors: Vectors | None, duration_s: float) -> None:
         """Count one request for vectors; `code` tells why there are none."""
         self.requests[kind, "" if vectors else code] += 1
+        if code in _NOT_TAKEN:
+            self.rejected[code] += 1
         if vectors:
             self.tokens[kind.model, "input"] += vectors.prompt_tokens
             self.times.setdefault(kind, Times()).duration.observe(duration_s)

@@ -109,7 +109,7 @@ class HostedModel:
     @property
     def memory_bytes(self) -> int:
         """What it takes when it is loaded, by the rule of fit."""
-        return self._need.memory
+        return self.need.memory
 
     @property
     def address_bytes(self) -> int:
@@ -119,7 +119,7 @@ class HostedModel:
         reserves space that it does not use. A model file that makes the engine take more
         than any model like this one can need is stopped by it.
         """
-        return self._need.memory + self._need.weights + self._workshop.threads * _THREAD_BYTES
+        return self.need.memory + self.need.weights + self._workshop.threads * _THREAD_BYTES
 
     @property
     def least_bytes(self) -> int:
@@ -133,7 +133,8 @@ class HostedModel:
         return self._need_with(slots + 1).memory - self._need_with(slots).memory
 
     @property
-    def _need(self) -> fit.Need:
+    def need(self) -> fit.Need:
+        """What it takes when it is loaded, part by part."""
         return self._need_with(self.loadable.serving.slots + self.extra_slots)
 
     def _need_with(self, slots: int) -> fit.Need:

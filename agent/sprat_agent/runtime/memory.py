@@ -40,6 +40,7 @@ class _Demand:
     rank: Rank
     grant: Callable[[], None]
     refuse: Callable[[str], None]  # it can never fit: one sentence
+    cause: str  # for which others are evicted, see `ServedAlias.evictions`
 
 
 class Memory:
@@ -144,7 +145,7 @@ class Memory:
             if not granted.done():
                 granted.set_exception(self.error(message, needs[1]))
 
-        demand = _Demand(alias, *needs, Place(monotonic()).rank, take, refuse)
+        demand = _Demand(alias, *needs, Place(monotonic()).rank, take, refuse, "release")
         self._claims.append(demand)
         self.poke()
         try:
@@ -193,7 +194,7 @@ class Memory:
                     demand.grant()
                 case Evict(names):
                     for name in names:
-                        self._evict(self._aliases[name])
+                        self._evict(self._aliases[name], demand.cause)
                     break
                 case Drain(busy, idle):
                     closed = dict.fromkeys((*busy, *idle), demand.rank)
@@ -211,7 +212,7 @@ class Memory:
                 needed = cold.memory_bytes
                 grant = partial(self._load, alias)
                 refuse = partial(_refuse_waiting, alias)
-                yield _Demand(alias, needed, needed, rank, grant, refuse)
+                yield _Demand(alias, needed, needed, rank, grant, refuse, "request")
 
     def _held(self, demand: _Demand) -> list[Held]:
         """Return everything that memory is spoken for; what may be evicted has its alias's name."""
@@ -230,11 +231,12 @@ class Memory:
                 held.append(Held(name, given, is_busy=is_busy, last_used=committed.last_used))
         return held
 
-    def _evict(self, alias: ServedAlias) -> None:
+    def _evict(self, alias: ServedAlias, cause: str) -> None:
         hosted = alias.committed
         if hosted is None:
             raise RuntimeError(f"nothing under {alias.name!r} can be evicted")
         hosted.is_cold = True  # from now on it takes no request
+        alias.evictions[cause] += 1
         self._leaving.add(hosted)
         self._evictions.run(hosted, self._leave(hosted))
 

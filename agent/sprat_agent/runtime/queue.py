@@ -61,6 +61,11 @@ class RequestQueue:
     def __contains__(self, one: Waiting) -> bool:
         return one in self._waiting
 
+    @property
+    def prompt_tokens(self) -> int:
+        """About how many tokens the prompts have that wait."""
+        return sum(work_of(one.request).prompt_tokens for one in self._waiting)
+
     def in_order(self) -> list[Waiting]:
         """Return what waits; what is served next comes first."""
         return in_order((one.place, one) for one in self._waiting)

@@ -8,10 +8,13 @@ so: on a device's first release, and where both do not fit the memory together.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from sprat_proto.fit import Need
 
 from sprat_agent.runtime.admission import Rank, retry_after_s
 from sprat_agent.runtime.faults import AnswerError, ModelLoadingError, ModelNotFoundError
@@ -54,6 +57,9 @@ class Status:
     slots: int = 0  # how many requests the committed model answers at once; 0: not in memory
     busy: int = 0  # how many of these it answers now
     figures: Figures = _NO_FIGURES  # what the committed model's engine did, at the last ping
+    queued_prompt_tokens: int = 0  # an estimate: the worker counts them when it begins
+    needs: tuple[Need, ...] = ()  # of each of its models that is in memory now
+    evictions: tuple[tuple[str, int], ...] = ()  # how often, by what for: `ServedAlias.evictions`
 
 
 class ServedAlias:
@@ -68,6 +74,9 @@ class ServedAlias:
         self.is_set_aside = False  # the committed model made room for the candidate
         self.is_broken = False  # the last attempt to load the committed model failed
         self.share_percent = 0
+        # How often its committed model was evicted since the agent started: for a `request` to
+        # another model, or for a `release` that was to come into memory.
+        self.evictions: Counter[str] = Counter()
         self._limits = limits
         self._on_change = on_change  # called when memory may be wanted, or had, that was not before
         self._queue = RequestQueue(name, limits)
@@ -114,6 +123,7 @@ class ServedAlias:
         can_answer = is_here or self._condition() is Condition.COLD
         committed = self.committed
         worker = committed.worker if committed else None
+        in_memory = [one for one in self.all_hosted() if one.is_in_memory]
         return Status(
             alias=self.name,
             committed=self.committed.loadable if self.committed else None,
@@ -124,10 +134,13 @@ class ServedAlias:
             queued=len(self._queue),
             worker_pid=committed.pid if committed else None,
             candidate_pid=self.candidate.pid if self.candidate else None,
-            memory_bytes=sum(one.memory_bytes for one in self.all_hosted() if one.is_in_memory),
+            memory_bytes=sum(one.memory_bytes for one in in_memory),
             slots=committed.slots if committed else 0,
             busy=committed.slots - committed.free if committed else 0,
             figures=worker.figures if worker else _NO_FIGURES,
+            queued_prompt_tokens=self._queue.prompt_tokens,
+            needs=tuple(one.need for one in in_memory),
+            evictions=tuple(sorted(self.evictions.items())),
         )
 
     async def admit(

@@ -7,7 +7,7 @@ last step also what the alias stands for from now on.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -43,6 +43,8 @@ class Ledger:
         self._journal = journal
         self._outbox = outbox
         self._clock = clock
+        # Called with an execution in the phase that it could not complete, and why.
+        self.on_failed: Callable[[Execution, Reason], None] = _nothing
 
     # Reading
 
@@ -145,6 +147,8 @@ class Ledger:
         with self._state.transaction() as connection:
             following = self._step(connection, execution, event, reason)
         self._told()
+        if reason:
+            self.on_failed(execution, reason)
         return following
 
     def commit(self, execution: Execution, manifest: Manifest) -> Execution:
@@ -265,6 +269,10 @@ class Ledger:
     def _told(self) -> None:
         self._journal.on_append()
         self._outbox.on_ready()
+
+
+def _nothing(_execution: Execution, _reason: Reason) -> None:
+    """Nobody listens yet."""
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from sprat_proto.link import MessageTooLargeError
 from sprat_proto.v1.link_pb2 import Assignment, AuditAck, ControllerMessage, Welcome
@@ -64,6 +65,12 @@ class Conversation:
         self._carrier = ""
         self._spread_s = 0
         self._is_to_end = False
+        self._heard_at = monotonic()
+
+    @property
+    def silence_s(self) -> float:
+        """Since the controller last said anything; before that, since this was made."""
+        return monotonic() - self._heard_at
 
     @property
     def carrier(self) -> str:
@@ -169,6 +176,7 @@ class Conversation:
 
     async def _listen(self, connection: Connection, dialogue: Dialogue) -> None:
         async for message in connection:
+            self._heard_at = monotonic()
             self._hear(message, dialogue)
             self._woken.set()
         raise LinkLostError("the controller ended the conversation")

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
+from simulators.scraping import samples
 from simulators.told_models import ToldModels
 from sprat_agent.api import genai
 from sprat_agent.api.recorder import Histogram
-from sprat_agent.runtime.faults import QueueFullError, WorkerCrashedError
+from sprat_agent.runtime.faults import (
+    InsufficientMemoryError,
+    QueueFullError,
+    WorkerCrashedError,
+)
 
 ASSISTANT = (("gen_ai_request_model", "assistant"),)
 CHAT = (("gen_ai_operation_name", "chat"), *ASSISTANT)
 QUESTION = {"model": "tiny@1.0.0", "messages": [{"role": "user", "content": "a secret"}]}
 
 
-async def scraped(http: httpx.AsyncClient) -> dict[tuple[object, ...], float]:
-    """Return each sample by its name and labels."""
+async def scraped(http: httpx.AsyncClient) -> Mapping[tuple[object, ...], float]:
     response = await http.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     assert "secret" not in response.text
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
+    return samples(response.text)
 
 
 async def test_answers_are_counted_by_alias(http: httpx.AsyncClient) -> None:
@@ -64,6 +64,18 @@ async def test_what_was_not_answered_is_counted_by_its_code(
     assert ("sprat_tokens_total", *ASSISTANT, ("gen_ai_token_type", "input")) not in found
 
 
+async def test_texts_that_no_model_took_are_counted_as_rejected(
+    http: httpx.AsyncClient, told: ToldModels
+) -> None:
+    told.refusal = InsufficientMemoryError("too large")
+    await http.post("/v1/embeddings", json={"model": "assistant", "input": "a secret"})
+    told.refusal = WorkerCrashedError("died")
+    await http.post("/v1/embeddings", json={"model": "assistant", "input": "a secret"})
+    found = await scraped(http)
+    assert found["sprat_requests_rejected_total", ("reason", "insufficient_memory")] == 1
+    assert ("sprat_requests_rejected_total", ("reason", "worker_crashed")) not in found
+
+
 async def test_an_application_that_goes_away_is_counted_and_no_longer_runs(
     http: httpx.AsyncClient, told: ToldModels
 ) -> None:
@@ -82,7 +94,8 @@ async def test_an_application_that_goes_away_is_counted_and_no_longer_runs(
 async def test_models_are_told_without_asking_them(
     http: httpx.AsyncClient, told: ToldModels
 ) -> None:
-    loaded = ("sprat_model_loaded", *ASSISTANT, ("release", "tiny@1.0.0"), ("variant", "q4_0"))
+    names = (("model", "tiny"), ("variant", "q4_0"), ("version", "1.0.0"))
+    loaded = ("sprat_model_loaded", *ASSISTANT, *names)
     assert (await scraped(http))[loaded] == 1
     told.reason = "it is being loaded"
     found = await scraped(http)

@@ -15,7 +15,7 @@ from simulators.trusting import intake as make_intake
 from simulators.trusting import trusting
 from simulators.tuf_world import TufWorld
 from simulators.waiting import until
-from sprat_agent.sync import dialogue
+from sprat_agent.sync import dialogue, loop
 from sprat_agent.sync.dialogue import Voice
 from sprat_agent.sync.loop import Conversation
 from sprat_agent.sync.voice import Speaker, Trust
@@ -160,6 +160,21 @@ async def test_a_message_of_a_newer_controller_does_no_harm(tmp_path: Path) -> N
         conversation.beat_now()
         await until(lambda: end.heartbeats)
         assert carrier.connects == 1
+
+
+async def test_silence_lasts_until_the_controller_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(loop, "monotonic", lambda: now[0])
+    device = Device(tmp_path, Disk())
+    carrier = MemoryCarrier(ControllerEnd())
+    async with conversing(device, [carrier]) as conversation:
+        await until(lambda: conversation.carrier)
+        now[0] = 160.0
+        assert conversation.silence_s == 60
+        carrier.say(ControllerMessage())
+        await until(lambda: conversation.silence_s == 0)
 
 
 async def test_a_new_certificate_has_the_connection_made_anew_and_nothing_is_lost(
