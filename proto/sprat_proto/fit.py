@@ -55,6 +55,7 @@ class Candidate:
     hardware_ids: tuple[str, ...]
     disk_needed: int
     facts: Facts
+    adapters_bytes: int = 0  # of all its LoRAs, which are in memory as long as it is
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def need(candidate: Candidate, context: int, slots: int = 1, kv_type: str = "f16
     elements = tokens * per_token * slots
     compute = MICRO_BATCH * facts.embedding_length * COMPUTE_ROWS * 4 + facts.vocabulary * 4
     return Need(
-        weights=facts.weights_bytes,
+        weights=facts.weights_bytes + candidate.adapters_bytes,
         kv=-(-elements // block_length) * block_bytes,
         compute=compute,
         worker=WORKER_BYTES,

@@ -84,7 +84,11 @@ TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
 }
 _ALIGNMENTS: Final = (8, 16, 32, 64, 128, 256, 4096)
 # What the native loader takes for granted: the types of these values, and of arrays' elements.
-_KINDS: Final[Mapping[str, int]] = {"general.alignment": _U32, "general.architecture": _STRING}
+_KINDS: Final[Mapping[str, int]] = {
+    "general.alignment": _U32,
+    "general.architecture": _STRING,
+    "adapter.lora.alpha": _F32,
+}
 _TOKENS: Final = "tokenizer.ggml.tokens"
 _TYPES: Final = "tokenizer.ggml.token_type"
 _SUPPRESSED: Final = "tokenizer.ggml.suppress_tokens"

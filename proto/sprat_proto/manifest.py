@@ -21,6 +21,7 @@ from sprat_proto import canonical
 
 SCHEMA: Final = 2
 PIECE_SIZE: Final = 1 << 20  # bytes; a resumed or damaged download re-fetches one piece
+MAX_ADAPTERS: Final = 64  # each is an open file in the worker
 # Leaves room: a 64 GiB model in 1 MiB pieces needs 4.4 MB.
 MAX_MANIFEST_BYTES: Final = 8 << 20
 
@@ -67,7 +68,7 @@ class Shard(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
-    """A LoRA as its own small artifact, tied to this variant."""
+    """A LoRA as its own small artifact, tied to this variant; in pieces of `PIECE_SIZE` bytes."""
 
     name: Name
     sha256: Sha256
@@ -145,7 +146,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     slots: list[Slot]
     shards: list[Shard]
     deltas: list[Delta]
-    adapters: list[Adapter]
+    adapters: Annotated[list[Adapter], Meta(max_length=MAX_ADAPTERS)]
     encodings: list[Name]
     facts: Facts
     # Jinja; what the model file says of itself is never used. Empty: messages cannot be chatted.
@@ -215,6 +216,18 @@ def check(manifest: Manifest) -> None:
             raise ManifestError(
                 f"manifest {manifest.name}: shard {shard.sha256[:12]} is in slot {shard.slot},"
                 " which the slot table does not have"
+            )
+    _check_adapters(manifest)
+
+
+def _check_adapters(manifest: Manifest) -> None:
+    names = [adapter.name for adapter in manifest.adapters]
+    for adapter in manifest.adapters:
+        # What clients append to a name without a tag: no adapter could be asked for by it.
+        if adapter.name == "latest" or names.count(adapter.name) > 1:
+            raise ManifestError(
+                f"manifest {manifest.name}: expected different names of adapters, none of them"
+                f" 'latest', found {adapter.name!r}"
             )
 
 

@@ -77,7 +77,19 @@ def test_it_names_every_blob_that_it_needs() -> None:
     assert with_adapter.blobs() == [(SHA, 5000), ("d" * 64, 7)]
 
 
+def adapters(*names: str) -> bytes:
+    return altered(adapters=[msgspec.to_builtins(Adapter(one, "d" * 64, 7, [])) for one in names])
+
+
+def test_it_may_have_adapters_of_different_names() -> None:
+    assert len(manifest.decode(adapters("polite", "rude")).adapters) == 2
+
+
 BAD: dict[str, bytes] = {
+    "two adapters of one name": adapters("polite", "rude", "polite"),
+    "an adapter that cannot be asked for": adapters("latest"),
+    "an adapter with a path in its name": adapters("../x"),
+    "more adapters than a worker opens": adapters(*(f"a{n}" for n in range(65))),
     "nothing": b"",
     "no JSON": b"{",
     "not UTF-8": b'{"schema":"\xff"}',

@@ -38,6 +38,7 @@ class ToldModels:
         # Text, or a whole piece; None: never ends.
         self.script: Sequence[str | Piece | AnswerError | None] = ("Hello ", "there")
         self.done = DONE
+        self.loadable = LOADABLE
         self.refusal: AnswerError | None = None
         self.reason = ""  # why it cannot answer
         self.asked: list[tuple[str, Request]] = []
@@ -51,19 +52,19 @@ class ToldModels:
         condition = Condition.RESTARTING if self.reason else Condition.READY
         can_answer = not self.reason
         status = Status(
-            "assistant", LOADABLE, None, condition, can_answer, self.reason, 0, 4711, None
+            "assistant", self.loadable, None, condition, can_answer, self.reason, 0, 4711, None
         )
         return (status,)
 
     def offered(self) -> tuple[tuple[str, Loadable], ...]:
         """Return the one alias."""
-        return (("assistant", LOADABLE),)
+        return (("assistant", self.loadable),)
 
     def find(self, name: str) -> Loadable:
         """Return the one model."""
         if name not in {"assistant", "tiny", "tiny@1.0.0"}:
             raise ModelNotFoundError(f"the model {name!r} is not here; there are: assistant")
-        return LOADABLE
+        return self.loadable
 
     @asynccontextmanager
     async def answering(

@@ -41,14 +41,15 @@ class Answering:
     async def _answer(
         self, call: Call, dialect: Dialect, connection: Connection, *, is_batch: bool
     ) -> None:
+        model, adapter = names.split(call.model)
+
         def origin(loadable: Loadable) -> Origin:
-            return Origin(self._new_id(), self._clock(), call.model, loadable)
+            return Origin(self._new_id(), self._clock(), call.model, loadable, adapter)
 
         if call.is_streamed:
             reply: Reply = StreamedReply(call.form, dialect, origin, connection)
         else:
             reply = WholeReply(call.form, origin, connection)
-        model, adapter = names.split(call.model)
         requests = [msgspec.structs.replace(one, adapter=adapter) for one in call.requests]
         try:
             await answer_all(self._models, model, requests, reply.take, is_batch=is_batch)

@@ -27,6 +27,7 @@ class Origin:
     created: datetime
     asked_model: str  # the name as the application gave it
     loadable: Loadable
+    adapter: str = ""  # that it answered with
 
 
 @dataclass(frozen=True)

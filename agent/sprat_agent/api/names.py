@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
+
+from sprat_agent.api.models import Models
+from sprat_agent.runtime.faults import ModelNotFoundError
+from sprat_agent.runtime.wire import no_adapter
+from sprat_agent.sync.ports import Loadable
 
 LATEST: Final = "latest"  # what Ollama's clients append to a name without a tag
 
@@ -15,3 +21,24 @@ def split(name: str) -> tuple[str, str]:
     """
     model, _, tag = name.partition(":")
     return model, "" if tag == LATEST else tag
+
+
+def find(models: Models, name: str) -> Loadable:
+    """Return the model that a name stands for, with an adapter or without.
+
+    Raises:
+        AnswerError: There is no such model or no such adapter of it, or it cannot be asked yet.
+    """
+    model, adapter = split(name)
+    found = models.find(model)
+    if adapter and adapter not in found.adapter_names:
+        raise ModelNotFoundError(no_adapter(adapter, found.adapter_names))
+    return found
+
+
+def listed(offered: Iterable[tuple[str, Loadable]]) -> Iterator[tuple[str, Loadable]]:
+    """Yield each alias, and after it what to ask for to have one of its adapters."""
+    for alias, one in offered:
+        yield alias, one
+        for adapter in one.adapter_names:
+            yield f"{alias}:{adapter}", one

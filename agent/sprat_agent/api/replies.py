@@ -148,7 +148,8 @@ def error(fault: ApiError, shape: ErrorShape) -> Response:
 
 def headers(origin: Origin) -> dict[str, str]:
     """Return who answered, for people and programs that care."""
-    return {"x-request-id": origin.id, **of_model(origin.loadable)}
+    adapter = {"x-sprat-adapter": origin.adapter} if origin.adapter else {}
+    return {"x-request-id": origin.id, **of_model(origin.loadable), **adapter}
 
 
 def of_model(loadable: Loadable) -> dict[str, str]:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from sprat_proto import canonical, gguf
+from sprat_proto import canonical, gguf, gguf_adapter
 from sprat_proto.assignment import AssignedModel
 from sprat_proto.manifest import MAX_MANIFEST_BYTES, PIECE_SIZE, Adapter, Manifest
 from sprat_proto.states import ReasonCode
@@ -21,7 +21,7 @@ from sprat_agent.registry.partial import NO_SPACE, Blob
 from sprat_agent.registry.store import Store
 from sprat_agent.registry.trust import check_manifest, check_released, check_same
 from sprat_agent.registry.tuf_client import Anchor
-from sprat_agent.sync.ports import ExecutionError, Installed, Loadable, ShardFile
+from sprat_agent.sync.ports import AdapterFile, ExecutionError, Installed, Loadable, ShardFile
 
 RESERVE_BYTES: Final = 16 << 20  # stays free for the state file and the device's own needs
 _READ_BYTES: Final = 1 << 20
@@ -174,9 +174,11 @@ class LocalRegistry:
             self._verify_blob(blob, stop)
         paths = [self._store.blob(shard.sha256) for shard in signed.shards]
         try:
-            gguf.check(paths[0])
-            for path in paths[1:]:
-                gguf.read(path)  # only the first part describes the model
+            parts = [gguf.check(paths[0])]
+            # Only the first part describes the model.
+            parts.extend(gguf.read(path) for path in paths[1:])
+            for adapter in signed.adapters:
+                gguf_adapter.check(self._store.blob(adapter.sha256), parts, adapter.name)
         except gguf.ModelFileError as error:
             raise ExecutionError(
                 ReasonCode.MODEL_FILE_INVALID, f"{signed.name} cannot be loaded: {error}"
@@ -216,7 +218,7 @@ class LocalRegistry:
             return
         parts = zip(_part_names(decoded), decoded.shards, strict=True)
         links = {name: shard.sha256 for name, shard in parts}
-        links |= {f"adapter-{one.name}.gguf": one.sha256 for one in decoded.adapters}
+        links |= {_adapter_file(one): one.sha256 for one in decoded.adapters}
         self._store.install(wanted.digest, data, permission.evidence, links)
 
     def _is_installed(self, wanted: AssignedModel) -> bool:
@@ -256,6 +258,13 @@ class LocalRegistry:
             facts=proved.facts,
             context=context,
             chat_template=proved.chat_template,
+            adapters=tuple(
+                AdapterFile(
+                    one.name,
+                    ShardFile(place(wanted.digest, _adapter_file(one)), one.sha256, one.size),
+                )
+                for one in proved.adapters
+            ),
         )
         return Installed(proved, loadable)
 
@@ -316,6 +325,10 @@ def _part_names(signed: Manifest) -> list[str]:
     """Return the file names of the parts: llama.cpp finds the others by the first."""
     count = len(signed.shards)
     return [f"model-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+
+
+def _adapter_file(adapter: Adapter) -> str:
+    return f"adapter-{adapter.name}.gguf"
 
 
 def _hash(path: Path, stop: Stop) -> tuple[int, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import monotonic
 
+from sprat_agent.runtime.faults import ModelNotFoundError
 from sprat_agent.runtime.process import Ask, Inputs
 from sprat_agent.runtime.served import ServedAlias
-from sprat_agent.runtime.wire import Done, Piece, Request
+from sprat_agent.runtime.wire import Done, Piece, Request, no_adapter
 from sprat_agent.sync.ports import Loadable
 
 
@@ -63,8 +64,16 @@ class Answer:
     async def begin(
         cls, alias: ServedAlias, request: Request, *, pinned: str | None, is_batch: bool = False
     ) -> Answer:
-        """Wait for a worker to take the request; see `ServedAlias.admit`."""
+        """Wait for a worker to take the request; see `ServedAlias.admit`.
+
+        An adapter that no model under the alias has is refused before one is loaded for it; which
+        of them answers, and whether that one has it, is known only then.
+        """
         began = monotonic()
+        models = [one.loadable for one in alias.all_hosted()]
+        known = sorted({name for one in models for name in one.adapter_names})
+        if request.adapter and request.adapter not in known:
+            raise ModelNotFoundError(no_adapter(request.adapter, known))
         admission = await alias.admit(request, pinned=pinned, is_batch=is_batch)
         return cls(admission.hosted.loadable, admission.ask, began)
 

@@ -19,7 +19,7 @@ from sprat_agent.runtime.faults import AnswerError, WorkerCrashedError
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.opened import OpenedFiles
 from sprat_agent.runtime.process import Ask, Order, WorkerProcess
-from sprat_agent.runtime.wire import Load
+from sprat_agent.runtime.wire import AdapterFile, Load
 from sprat_agent.sync.ports import ExecutionError, Loadable
 
 _LOG = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class HostedModel:
 
     def _need_with(self, slots: int) -> fit.Need:
         one = self.loadable
-        candidate = fit.Candidate(one.variant, one.digest, "", (), 0, one.facts)
+        candidate = fit.Candidate(one.variant, one.digest, "", (), 0, one.facts, one.adapters_bytes)
         return fit.need(candidate, one.context, slots, one.serving.kv_type)
 
     def ask(self, order: Order) -> Ask:
@@ -216,9 +216,12 @@ class HostedModel:
                 message = f"{self.loadable.name} is not to be loaded any more"
                 raise ExecutionError(ReasonCode.LOAD_FAILED, message)
             await _verify(files)  # while the worker imports its libraries
-            await self._load(worker, files.path_for_engine(folder))
+            path = files.path_for_engine(folder)
+            await self._load(worker, path, files.adapters_for_engine())
 
-    async def _load(self, worker: WorkerProcess, path: str) -> None:
+    async def _load(
+        self, worker: WorkerProcess, path: str, adapters: tuple[AdapterFile, ...]
+    ) -> None:
         one = self.loadable
         trained = one.facts.context_length
         context = min(one.context, trained) if trained else one.context
@@ -231,6 +234,7 @@ class HostedModel:
                     one.chat_template,
                     slots=one.serving.slots + self.extra_slots,
                     kv_type=one.serving.kv_type,
+                    adapters=adapters,
                     memory_bytes=self.address_bytes,
                 )
             )

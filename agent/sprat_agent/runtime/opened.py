@@ -10,15 +10,16 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from sprat_proto import gguf
+from sprat_proto import gguf, gguf_adapter
 from sprat_proto.gguf_header import read
 from sprat_proto.states import ReasonCode
 
+from sprat_agent.runtime.wire import AdapterFile
 from sprat_agent.sync.ports import ExecutionError, Loadable, ShardFile
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -34,10 +35,11 @@ class OpenedFiles:
             ExecutionError: LOAD_FAILED when one cannot be opened or is no regular file.
         """
         self._loadable = loadable
+        self._files = (*loadable.files, *(one.file for one in loadable.adapters))
         self._descriptors: list[int] = []
         self._abandoned = threading.Event()
         try:
-            for shard in loadable.files:
+            for shard in self._files:
                 self._descriptors.append(_open(loadable, shard))
         except ExecutionError:
             self.close()
@@ -54,13 +56,18 @@ class OpenedFiles:
         llama.cpp finds the further files of a split model by the name of the first, so those get
         links in `folder`, each to the inherited descriptor.
         """
-        if len(self._descriptors) == 1:
-            return f"/proc/self/fd/{self._descriptors[0]}"
-        count = len(self._descriptors)
+        parts = self._parts()
+        if len(parts) == 1:
+            return str(parts[0])
+        count = len(parts)
         links = [folder / f"model-{at + 1:05}-of-{count:05}.gguf" for at in range(count)]
-        for link, descriptor in zip(links, self._descriptors, strict=True):
-            link.symlink_to(f"/proc/self/fd/{descriptor}")
+        for link, part in zip(links, parts, strict=True):
+            link.symlink_to(part)
         return str(links[0])
+
+    def adapters_for_engine(self) -> tuple[AdapterFile, ...]:
+        """Return the adapters as the worker opens them."""
+        return tuple(AdapterFile(name, str(path)) for name, path in self._adapters())
 
     def verify_blocking(self) -> None:
         """Compare size and SHA-256 of each file with the manifest, and check the header.
@@ -71,20 +78,21 @@ class OpenedFiles:
         Raises:
             ExecutionError: SIZE_MISMATCH, DIGEST_MISMATCH, MODEL_FILE_INVALID.
         """
-        for shard, descriptor in zip(self._loadable.files, self._descriptors, strict=True):
+        for shard, descriptor in zip(self._files, self._descriptors, strict=True):
             self._verify_size(shard, descriptor)
         with ThreadPoolExecutor(1, thread_name_prefix="header") as pool:
             header = pool.submit(self._verify_header)
-            for shard, descriptor in zip(self._loadable.files, self._descriptors, strict=True):
+            for shard, descriptor in zip(self._files, self._descriptors, strict=True):
                 self._verify_digest(shard, descriptor)
             header.result()
 
     def _verify_header(self) -> None:
         # The whole check wants a whole model; of a split one, only each header can be read.
-        inspect = gguf.check if len(self._descriptors) == 1 else read
+        inspect = gguf.check if len(self._loadable.files) == 1 else read
         try:
-            for descriptor in self._descriptors:
-                inspect(Path(f"/proc/self/fd/{descriptor}"))
+            base = [inspect(part) for part in self._parts()]
+            for name, path in self._adapters():
+                gguf_adapter.check(path, base, name)
         except gguf.ModelFileError as error:
             message = f"{self._loadable.name}: {error}"
             raise ExecutionError(ReasonCode.MODEL_FILE_INVALID, message) from error
@@ -97,6 +105,16 @@ class OpenedFiles:
         """Close all descriptors; the worker has its own."""
         while self._descriptors:
             os.close(self._descriptors.pop())
+
+    def _parts(self) -> list[Path]:
+        """Return where the model's own files are open."""
+        return [_place(one) for one in self._descriptors[: len(self._loadable.files)]]
+
+    def _adapters(self) -> Iterator[tuple[str, Path]]:
+        """Yield the adapters' names and where they are open."""
+        descriptors = self._descriptors[len(self._loadable.files) :]
+        for one, descriptor in zip(self._loadable.adapters, descriptors, strict=True):
+            yield one.name, _place(descriptor)
 
     def _verify_size(self, shard: ShardFile, descriptor: int) -> None:
         size = os.fstat(descriptor).st_size
@@ -127,6 +145,10 @@ class OpenedFiles:
                 expected=shard.sha256,
                 found=found,
             )
+
+
+def _place(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}")
 
 
 def _open(loadable: Loadable, shard: ShardFile) -> int:

@@ -202,4 +202,5 @@ def _candidate(digest: str, read: manifest.Manifest) -> fit.Candidate:
         hardware_ids=tuple(read.hardware_ids),
         disk_needed=read.disk_needed,
         facts=read.facts,
+        adapters_bytes=sum(one.size for one in read.adapters),
     )

@@ -119,8 +119,8 @@ class _Listing:
         self._started = clock()
 
     async def tags(self, _request: Request) -> Response:
-        """GET /api/tags: each alias that can be asked."""
-        offered = self._models.offered()
+        """GET /api/tags: each alias that can be asked, and each adapter."""
+        offered = names.listed(self._models.offered())
         return replies.json({"models": [shapes.listed(*one, self._started) for one in offered]})
 
     async def running(self, _request: Request) -> Response:
@@ -145,6 +145,6 @@ class _Listing:
 
 def _found(models: Models, name: str) -> Loadable:
     try:
-        return models.find(names.split(name)[0])
+        return names.find(models, name)
     except AnswerError as error:
         raise faults.from_answer(error) from error

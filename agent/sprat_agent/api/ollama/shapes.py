@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from sprat_agent.api.dialect import End, Json, Origin
+from sprat_agent.api.names import LATEST
 from sprat_agent.runtime.wire import ToolCall
 from sprat_agent.sync.ports import Loadable
 
@@ -69,9 +70,10 @@ def calls(made: Sequence[ToolCall]) -> list[Json]:
 
 def listed(name: str, one: Loadable, since: datetime) -> Json:
     """Return one model of /api/tags; Ollama's names have a tag."""
+    tagged = name if ":" in name else f"{name}:{LATEST}"
     return {
-        "name": f"{name}:latest",
-        "model": f"{name}:latest",
+        "name": tagged,
+        "model": tagged,
         "modified_at": time(since),
         "size": one.facts.weights_bytes,
         "digest": one.digest,

@@ -38,8 +38,8 @@ class _Listing:
         self._started = started
 
     async def models(self, _request: Request) -> Response:
-        """GET /v1/models: one entry for each alias that can be asked."""
-        offered = self._models.offered()
+        """GET /v1/models: one entry for each alias that can be asked, and for each adapter."""
+        offered = names.listed(self._models.offered())
         entries = [shapes.model_entry(name, one, self._started) for name, one in offered]
         return replies.json({"object": "list", "data": entries})
 
@@ -47,7 +47,7 @@ class _Listing:
         """GET /v1/models/{name}."""
         name = str(request.path_params["name"])
         try:
-            found = self._models.find(names.split(name)[0])
+            found = names.find(self._models, name)
         except AnswerError as error:
             raise faults.from_answer(error) from error
         return replies.json(shapes.model_entry(name, found, self._started))

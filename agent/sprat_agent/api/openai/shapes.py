@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from sprat_agent.api import names
 from sprat_agent.api.dialect import End, Json, Origin
 from sprat_agent.sync.ports import Loadable
 
@@ -36,7 +37,8 @@ def usage(ends: Sequence[End], choices: int) -> Json:
 
 
 def model_entry(name: str, loadable: Loadable, created: int) -> Json:
-    """Return one model of GET /v1/models; `sprat` says what the alias stands for."""
+    """Return one model of GET /v1/models; `sprat` says what the name stands for."""
+    _, adapter = names.split(name)
     return {
         "id": name,
         "object": "model",
@@ -48,5 +50,6 @@ def model_entry(name: str, loadable: Loadable, created: int) -> Json:
             "variant": loadable.variant,
             "digest": loadable.digest,
             "context": loadable.context,
+            **({"adapter": adapter} if adapter else {}),
         },
     }
