@@ -53,6 +53,11 @@ class CountingBackend:
         self.gate.set()
         self.failures = 0  # how many more steps fail
         self.is_closed = False
+        self.is_settled = True  # nothing was copied since the last step
+        self.restored = 0  # tokens, all together
+        self.state_kind = "counting"
+        self.token_bytes = 8  # of a state, at least 8
+        self.is_choosy = False  # refuses every state
         self._rows: dict[int, Row] = {}
 
     def load(self, source: Load) -> None:
@@ -67,6 +72,7 @@ class CountingBackend:
             self.failures -= 1
             raise EngineError("engine_error", "told to fail")
         self._rows.clear()
+        self.is_settled = True
         at = 0
         assert 0 < sum(len(run.tokens) for run in runs) <= self.step_tokens
         assert len({run.sequence for run in runs}) == len(runs)
@@ -100,8 +106,34 @@ class CountingBackend:
         return length
 
     def copy(self, source: int, target: int) -> None:
-        """Copy all."""
+        """Copy all, with the next step."""
         self.held[target] = list(self.held[source])
+        self.is_settled = False
+
+    def state_size(self, sequence: int) -> int:
+        """Return the size of its tokens."""
+        return len(self.held[sequence]) * self.token_bytes
+
+    def save(self, sequence: int, size: int) -> memoryview:
+        """Return its tokens."""
+        assert self.is_settled
+        assert size == self.state_size(sequence)
+        held = self.held[sequence]
+        state = b"".join(token.to_bytes(self.token_bytes, "little") for token in held)
+        return memoryview(state)
+
+    def restore(self, sequence: int, state: memoryview, length: int) -> bool:
+        """Hold the tokens that were saved."""
+        assert self.is_settled
+        assert not self.held[sequence]
+        width = self.token_bytes
+        parts = [state[at : at + width] for at in range(0, len(state), width)]
+        tokens = [int.from_bytes(part, "little") for part in parts]
+        if self.is_choosy or len(tokens) != length:
+            return False
+        self.held[sequence] = tokens
+        self.restored += length
+        return True
 
     def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Return a vector that tells the number of tokens."""

@@ -133,6 +133,7 @@ class Load(Struct, frozen=True, tag="load"):
     memory_bytes: int = 0  # what this process may take beyond what it has; 0: unbounded
     prefix_file: int = -1  # a descriptor to keep prefixes of prompts in; -1: none
     prefix_bytes: int = 0  # how long that file may become
+    prefix_key: str = ""  # of which model's files they are
 
 
 class Generate(Struct, frozen=True, tag="generate"):

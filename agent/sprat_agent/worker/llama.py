@@ -19,6 +19,7 @@ from sprat_agent.runtime.wire import AdapterFile, Load, Sampling
 from sprat_agent.worker.batching.batch import Run
 from sprat_agent.worker.decoding.decoding import Row
 from sprat_agent.worker.engine import EngineError
+from sprat_agent.worker.spilling import streams
 
 STEP_TOKENS: Final = 512  # also llama.cpp's micro-batch, which `sprat_proto.fit` counts with
 _SEED_BITS: Final = 32
@@ -166,6 +167,7 @@ class LlamaBackend:
         trained: int = llama_cpp.llama_model_n_ctx_train(self._model)
         self.context = min(source.context, trained) if trained > 0 else source.context
         self.slots = source.slots
+        self._kv_type = source.kv_type
         # Before the context: its graphs have room for those that the model has then.
         for one in source.adapters:
             self._adapters[one.name] = self._loaded_adapter(one)
@@ -184,6 +186,9 @@ class LlamaBackend:
         )
         self.embedding_length = int(llama_cpp.llama_model_n_embd(self._model))
         self._batch = _Batch(STEP_TOKENS)
+        self._is_plain = False
+        if self.can_generate:
+            self._is_plain = streams.is_plain(self.save(0, self.state_size(0)), self.slots)
 
     def decode(self, runs: Sequence[Run]) -> None:
         """Compute the runs in one step."""
@@ -229,6 +234,39 @@ class LlamaBackend:
         """Copy whole: between streams llama.cpp knows no part."""
         llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    @property
+    def state_kind(self) -> str:
+        """Name the library, and how it was told to lay keys and values out."""
+        kind = f"llama-cpp-python {llama_cpp.__version__} {self._kv_type}"
+        return kind if self._is_plain else f"{kind} streams={self.slots}"
+
+    def state_size(self, sequence: int) -> int:
+        """Return how many bytes the state of a sequence takes."""
+        number: Any = sequence
+        return int(llama_cpp.llama_state_seq_get_size(self._context, number))
+
+    def save(self, sequence: int, size: int) -> memoryview:
+        """Return a copy of the keys and values of a sequence, of this size or a little less."""
+        state = np.empty(size, np.uint8)
+        pointer, number = _pointer(state, ctypes.c_uint8), cast("Any", sequence)
+        count = llama_cpp.llama_state_seq_get_data(self._context, pointer, size, number)
+        saved = state.data[: int(count)]
+        return streams.cut(saved, sequence, self.slots) if saved and self._is_plain else saved
+
+    def restore(self, sequence: int, state: memoryview, length: int) -> bool:
+        """Put keys and values back; llama.cpp looks at their types and shapes itself."""
+        whole = streams.joined(state, sequence, self.slots) if self._is_plain else state
+        data = np.frombuffer(whole, np.uint8)
+        pointer, number = _pointer(data, ctypes.c_uint8), cast("Any", sequence)
+        self.keep(sequence, 0)
+        count = llama_cpp.llama_state_seq_set_data(self._context, pointer, len(data), number)
+        first = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
+        last = llama_cpp.llama_memory_seq_pos_max(self._memory, sequence)
+        if count == len(data) and (first, last) == (0, length - 1):
+            return True
+        self.keep(sequence, 0)
+        return False
 
     def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Return the model's own pooling of the text, or the mean where it has none."""

@@ -108,6 +108,29 @@ class Backend(Protocol):
         """Make `target` hold what `source` does."""
         ...
 
+    @property
+    def state_kind(self) -> str:
+        """What a saved state depends upon besides the model's file and the tokens."""
+        ...
+
+    def state_size(self, sequence: int) -> int:
+        """Return how many bytes the state of a sequence takes; 0: it cannot be saved."""
+        ...
+
+    def save(self, sequence: int, size: int) -> memoryview:
+        """Return the state of a sequence, of this size at most.
+
+        No sequence was copied since the last step.
+        """
+        ...
+
+    def restore(self, sequence: int, state: memoryview, length: int) -> bool:
+        """Make an empty sequence hold the `length` tokens whose state was saved; tell whether.
+
+        If not, it is empty. No sequence was copied since the last step.
+        """
+        ...
+
     def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Return the embedding of a text, of length 1; the sequence is empty afterwards.
 

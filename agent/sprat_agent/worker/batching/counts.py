@@ -18,6 +18,8 @@ class Counts:
         self.cached_tokens = 0
         self.drafted_tokens = 0
         self.accepted_tokens = 0
+        self.spilled_bytes = 0
+        self.restored_tokens = 0
 
     def add(self, slot: Slot, count: int) -> None:
         """Count tokens that were computed."""
@@ -37,5 +39,7 @@ class Counts:
             cached_tokens=self.cached_tokens,
             drafted_tokens=self.drafted_tokens,
             accepted_tokens=self.accepted_tokens,
+            spilled_bytes=self.spilled_bytes,
+            restored_tokens=self.restored_tokens,
             busy_slots=busy,
         )

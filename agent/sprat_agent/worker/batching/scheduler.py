@@ -43,6 +43,7 @@ from sprat_agent.worker.batching.slot import Asked, Finish, Making, Slot
 from sprat_agent.worker.decoding.begin import Decodings
 from sprat_agent.worker.engine import EngineError, Sink
 from sprat_agent.worker.prompting.prompts import Prompts
+from sprat_agent.worker.spilling.spiller import Spiller, open_shelf
 
 _LOG = logging.getLogger(__name__)
 PROMPT_CHUNK: Final = 256  # tokens of prompts in a step beside answers
@@ -78,6 +79,9 @@ class Scheduler:
         self._prompts = Prompts(backend.vocabulary, source.template)
         self._decodings = Decodings(backend.vocabulary, source.template)
         self._slots = [Slot(number) for number in range(backend.slots)]
+        self._spiller = Spiller(
+            backend, self._slots, open_shelf(source, backend), self._counts, self._clock
+        )
         self._sink = sink
         self._thread.start()
         return Loaded(
@@ -145,13 +149,15 @@ class Scheduler:
         self._admit()
         busy = [slot for slot in self._in_order() if slot.making]
         runs = self._runs(busy) if busy else ()
-        if runs:
-            self._step(runs)
+        is_made = bool(runs) and self._step(runs)
         self._say()
         if runs:
-            took_s = self._clock() - began
-            self._counts.schedule_s += took_s - (self._counts.decode_s - computing_s)
-        return bool(runs or self._waiting or self._embeds)
+            took_s, decode_s = self._clock() - began, self._counts.decode_s - computing_s
+            self._counts.schedule_s += took_s - decode_s
+            if is_made:
+                self._spiller.stepped(runs, decode_s)
+        is_busy = bool(runs or self._waiting or self._embeds)
+        return self._spiller.work(is_busy=is_busy) or is_busy
 
     def _runs(self, busy: Sequence[Slot]) -> tuple[Run, ...]:
         """Return the next step, which is of one adapter."""
@@ -216,6 +222,7 @@ class Scheduler:
     def _admit(self) -> None:
         """Give waiting requests a sequence, oldest first; one that waits for a prefix lets pass."""
         for asked in list(self._waiting):
+            self._spiller.find(asked)
             found = place(
                 asked.prompt,
                 [slot.kept() for slot in self._slots],
@@ -235,8 +242,11 @@ class Scheduler:
     def _begin(self, asked: Asked, where: Place) -> None:
         decoding = self._decodings.begin(asked.request)
         slot = self._slots[where.sequence]
-        if where.source != where.sequence:
+        is_in_place = where.source == where.sequence
+        self._spiller.lose(slot, where.shared if is_in_place else 0)
+        if not is_in_place:
             self._backend.copy(where.source, where.sequence)
+            self._spiller.copied()
         cached = self._backend.keep(where.sequence, where.shared)
         self._uses += 1
         slot.used = self._uses
@@ -245,6 +255,7 @@ class Scheduler:
         slot.adapter = asked.request.adapter
         sampler = self._backend.sampler(asked.request.sampling)
         slot.making = Making(asked, decoding, sampler, cached, began=self._clock())
+        self._spiller.began(slot, is_in_place=is_in_place)
         self._counts.cached_tokens += cached
         if asked.request.is_echoed:
             self._out.append(Piece(asked.id, self._text_of(asked)))
@@ -257,14 +268,15 @@ class Scheduler:
         pieces = (self._backend.vocabulary.piece(token) for token in asked.prompt)
         return b"".join(pieces).decode("utf-8", "replace")
 
-    def _step(self, runs: Sequence[Run]) -> None:
+    def _step(self, runs: Sequence[Run]) -> bool:
+        """Compute the runs and choose what follows; tell whether it went well."""
         began = self._clock()
         try:
             self._backend.use_adapter(self._adapter)
             self._backend.decode(runs)
         except EngineError as error:
             self._fail_all(error)
-            return
+            return False
         finally:
             self._counts.decode_s += self._clock() - began
             self._counts.steps += 1
@@ -276,6 +288,7 @@ class Scheduler:
             slot.computed += len(run.tokens)
             if run.rows:
                 self._choose_all(slot, run, end - run.rows)
+        return True
 
     def _choose_all(self, slot: Slot, run: Run, first: int) -> None:
         """Choose a token by each row of a run, from the step's token `first` on.
@@ -355,6 +368,7 @@ class Scheduler:
 
     def _fail_all(self, error: EngineError) -> None:
         """End all answers, and forget what the sequences held."""
+        self._spiller.forget()
         for slot in self._slots:
             if slot.making:
                 self._give_up(slot, Failed(slot.making.asked.id, error.code, error.message))
@@ -363,9 +377,10 @@ class Scheduler:
 
     def _make_vectors(self) -> None:
         """Make the vectors of one order, where a sequence is free."""
-        slot = next((slot for slot in self._in_order() if slot.making is None), None)
+        slot = next((slot for slot in self._in_order() if not slot.is_busy), None)
         if not self._embeds or slot is None:
             return
+        self._spiller.lose(slot)
         order = self._embeds.popleft()
         slot.tokens.clear()
         slot.computed = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -64,12 +65,20 @@ class Slot:
     used: int = 0
     making: Making | None = None
     guesses: list[int] = field(default_factory=list[int])  # after `tokens`, for one step
+    unsaved: int = 0  # tokens of the prompt that are not in the file of prefixes
+    is_restoring: bool = False  # `tokens` are being read from there
     adapter: str = ""  # that computes, and computed, what it holds
+
+    @property
+    def is_busy(self) -> bool:
+        """It is not free for a prompt."""
+        return self.making is not None or self.is_restoring
 
     def kept(self) -> Kept:
         """Return it as `prefixes.place` sees it."""
-        is_busy = self.making is not None
-        return Kept(self.sequence, self.tokens, self.computed, is_busy, self.used, self.adapter)
+        return Kept(
+            self.sequence, self.tokens, self.computed, self.is_busy, self.used, self.adapter
+        )
 
     def pending(self) -> Pending:
         """Return what it has to compute."""
@@ -94,3 +103,17 @@ class Slot:
         self.making = None
         self.guesses = []
         del self.tokens[self.computed :]
+
+    def restore(self, tokens: Sequence[int]) -> None:
+        """Be there for tokens that are being read; nothing is held meanwhile."""
+        self.tokens = list(tokens)
+        self.computed = 0
+        self.unsaved = 0
+        self.adapter = ""
+        self.is_restoring = True
+
+    def end_restoring(self, computed: int) -> None:
+        """Hold what was read: all tokens or none."""
+        self.is_restoring = False
+        self.computed = computed
+        del self.tokens[computed:]
