@@ -18,6 +18,7 @@ from sprat_proto.trust import hardware_id
 from sprat_proto.v1.link_pb2 import Welcome
 
 from sprat_agent import __version__
+from sprat_agent.api import network
 from sprat_agent.api.device import DeviceFigures
 from sprat_agent.api.tally import Tally
 from sprat_agent.audit.journal import EventWriter, Journal
@@ -91,9 +92,11 @@ class Agent:
         """Open the state and connect the parts; nothing runs yet.
 
         Raises:
-            StartupError: The state folder is in use or cannot be opened.
+            StartupError: The state folder is in use or cannot be opened, or the local API is to
+                listen beyond loopback without what that needs.
         """
         self._config = config
+        self._network = network.prepare(config.network)
         self._identity = identity
         self._profile = profile
         self._boot_id = world.new_id()
@@ -341,7 +344,7 @@ class Agent:
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._load_committed(), name="load")
                 api = await self._make_api()
-            url = await _listen(api)
+            url = await api.start()
             self._ready_file.write(url, self._config.socket)
             self._service_manager.ready(f"serving on {url}")
             async with asyncio.TaskGroup() as group:
@@ -369,9 +372,10 @@ class Agent:
             new_id=self._world.new_id,
             is_simulated=self._profile.simulated,
             status=self.status,
+            network=self._network,
             read_device=self._figures_blocking,
         )
-        return make(app, self._config.listen, self._config.socket)
+        return make(app, self._config.listen, self._config.socket, self._network)
 
     async def _close(self) -> None:
         await self._workers.close()
@@ -388,15 +392,6 @@ def _import_api() -> tuple[Callable[..., ASGIApp], type[LocalApi]]:
     from sprat_agent.api.server import LocalApi  # noqa: PLC0415
 
     return build_app, LocalApi
-
-
-async def _listen(api: LocalApi) -> str:
-    from sprat_agent.api.server import ListenError  # noqa: PLC0415 - see `_make_api`
-
-    try:
-        return await api.start()
-    except ListenError as error:
-        raise StartupError(str(error)) from error
 
 
 def profile_of(declared: Path | None, state_dir: Path) -> Profile:

@@ -16,6 +16,17 @@ Carrier: TypeAlias = Literal["auto", "grpc", "mqtt"]
 
 
 @dataclass(frozen=True)
+class NetworkConfig:
+    """Where `sprat-agent run` listens beyond loopback, and what it needs there; all, or none."""
+
+    listen: str = ""  # host:port
+    certificate: Path | None = None  # PEM, the issuers' after it
+    private_key: Path | None = None  # PEM
+    api_keys: Path | None = None  # one a line
+    names: tuple[str, ...] = ()  # by which applications reach this device
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """`sprat-agent run`."""
 
@@ -24,6 +35,7 @@ class RunConfig:
     socket: Path
     declared_profile: Path | None
     carrier: Carrier
+    network: NetworkConfig = NetworkConfig()
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,18 @@ def parse(arguments: Sequence[str]) -> Config:
         case "run":
             socket = found.socket or found.state / "sprat.sock"
             return RunConfig(
-                found.state, found.listen, socket, found.declare_profile, found.carrier
+                found.state,
+                found.listen,
+                socket,
+                found.declare_profile,
+                found.carrier,
+                NetworkConfig(
+                    found.network,
+                    found.tls_certificate,
+                    found.tls_key,
+                    found.api_keys,
+                    tuple(found.host_name),
+                ),
             )
         case _:
             return StatusConfig(found.state)
@@ -142,6 +165,24 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_state(parser)
     parser.add_argument(
         "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="loopback; port 0 is any"
+    )
+    parser.add_argument(
+        "--network",
+        default="",
+        metavar="HOST:PORT",
+        help="listen beyond loopback too, which takes the next four options",
+    )
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM, with its chain")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM, mode 0600, unencrypted")
+    parser.add_argument(
+        "--api-keys", type=Path, metavar="FILE", help="mode 0600; one key of 32 or more a line"
+    )
+    parser.add_argument(
+        "--host-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address that applications reach this device by; may be repeated",
     )
     parser.add_argument(
         "--socket", type=Path, metavar="PATH", help="Unix socket (default DIR/sprat.sock)"

@@ -21,9 +21,10 @@ from sprat_agent.api.device import ReadDevice
 from sprat_agent.api.dialect import ErrorShape, Json
 from sprat_agent.api.events import ModelEvents
 from sprat_agent.api.faults import ApiError
-from sprat_agent.api.guard import LocalOnly
+from sprat_agent.api.guard import Guard
 from sprat_agent.api.metrics import Metrics
 from sprat_agent.api.models import Models
+from sprat_agent.api.network import Network
 from sprat_agent.api.ollama import errors as ollama_errors
 from sprat_agent.api.ollama.routes import routes as ollama_routes
 from sprat_agent.api.openai import errors as openai_errors
@@ -49,6 +50,7 @@ def build_app(
     new_id: Callable[[], str],
     is_simulated: bool,
     status: Callable[[], Mapping[str, object]],
+    network: Network | None = None,
     read_device: ReadDevice | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
@@ -59,6 +61,7 @@ def build_app(
         new_id: For their ids.
         is_simulated: The device's profile was declared, not measured: said wherever it shows.
         status: What else GET /agent/v1/status tells: fields of the device besides `models`.
+        network: What is asked of requests from beyond loopback.
         read_device: Figures of the device for GET /metrics; None: it tells of models alone.
     """
     recorder = Recorder()
@@ -82,7 +85,7 @@ def build_app(
             Exception: _unexpected,
         },
     )
-    return LocalOnly(app, _respond)
+    return Guard(app, _respond, network)
 
 
 class _Device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
@@ -143,6 +144,8 @@ def error(fault: ApiError, shape: ErrorShape) -> Response:
     """Return an error in a dialect's shape."""
     retry_after = fault.retry_after_s
     named = {"retry-after": str(retry_after)} if retry_after is not None else {}
+    if fault.status == HTTPStatus.UNAUTHORIZED:
+        named["www-authenticate"] = "Bearer"
     return json(shape(fault), fault.status, named)
 
 

@@ -1,12 +1,15 @@
-"""Listens for applications: on a Unix socket and on loopback, in the agent's event loop."""
+"""Listens for applications, in the agent's event loop: on a Unix socket and over TCP.
+
+On loopback TCP is plain; beyond it there is TLS. What requests must show is `guard`'s business.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Generator
 from pathlib import Path
@@ -14,31 +17,35 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from sprat_agent.api.addresses import Address, ListenError, parse
+from sprat_agent.api.network import Network
+
 _BACKLOG = 128
 _MODE = 0o660
 _SHUTDOWN_S = 5  # how long answers may go on after the stop
 
 
-class ListenError(ValueError):
-    """An address cannot be listened on: one sentence."""
-
-
 class LocalApi:
     """The listening server; `start`, then `stop`."""
 
-    def __init__(self, app: ASGIApp, listen: str, socket_path: Path) -> None:
+    def __init__(
+        self, app: ASGIApp, listen: str, socket_path: Path, network: Network | None = None
+    ) -> None:
         """Prepare to listen.
 
         Args:
             app: What answers.
             listen: `host:port` on loopback; port 0 takes any free one.
             socket_path: Of the Unix socket, readable and writable for owner and group.
+            network: Where to listen beyond loopback, if anywhere.
         """
         self._app = app
         self._listen = listen
         self._socket_path = socket_path
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self.network_port = 0  # beyond loopback, once it listens there
+        self._network = network
+        self._servers: list[_Server] = []
+        self._serving: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
         """Listen; return the URL on loopback.
@@ -46,34 +53,48 @@ class LocalApi:
         Raises:
             ListenError: An address is taken, not on loopback, or not understood.
         """
+        network = self._network
         with contextlib.ExitStack() as on_failure:
             tcp = on_failure.enter_context(listen_on_loopback(self._listen))
             unix = on_failure.enter_context(listen_on_path(self._socket_path))
+            far = on_failure.enter_context(listen_on(network.address)) if network else None
             on_failure.pop_all()
-        url = "http://{}:{}".format(*_host_and_port(tcp))
-        config = uvicorn.Config(
-            self._app,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
-        )
-        self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve([tcp, unix]), name="local API")
-        return url
+        self._serve([tcp, unix])
+        if network and far:
+            self._serve([far], network.tls)
+            self.network_port = far.getsockname()[1]
+        return "http://{}:{}".format(*_host_and_port(tcp))
 
     async def stop(self) -> None:
         """Stop listening; answers in progress have a few seconds."""
-        if self._server and self._serving:
-            self._server.leave()
-            await self._serving
+        for server in self._servers:
+            server.leave()
+        await asyncio.gather(*self._serving)
+        if self._serving:
             self._socket_path.unlink(missing_ok=True)
+
+    def _serve(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        server = _Server(_config(self._app, tls))
+        self._servers.append(server)
+        serving = server.serve(sockets)
+        self._serving.append(asyncio.create_task(serving, name="local API"))
+
+
+def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+        ssl_context_factory=(lambda _config, _default: tls) if tls else None,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -107,17 +128,31 @@ def listen_on_loopback(listen: str) -> socket.socket:
     Raises:
         ListenError: Not `host:port`, not loopback, or taken.
     """
-    host, port = _parse(listen)
-    address = ipaddress.ip_address(host)
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    address = parse(listen)
+    if not address.is_loopback:
+        raise ListenError(
+            f"expected a loopback address for --listen, found {address}: where others than this"
+            " device reach it, the local API listens by --network, with TLS and API keys"
+        )
+    return listen_on(address)
+
+
+def listen_on(address: Address) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        ListenError: The address is taken or not this device's.
+    """
+    listener = socket.socket(
+        socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM
+    )
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        listener.bind((address.host, address.port))
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise ListenError(f"cannot listen on {listen}: {error.strerror}") from error
+        raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
     return listener
 
 
@@ -154,24 +189,6 @@ def _clear(path: Path) -> None:
         if visitor.connect_ex(str(path)) == 0:
             raise ListenError(f"cannot listen on {path}: another agent listens there")
     path.unlink()
-
-
-def _parse(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    try:
-        address, number = ipaddress.ip_address(host), int(port)
-    except ValueError as error:
-        message = f"expected an address such as 127.0.0.1:7772, found {listen!r}"
-        raise ListenError(message) from error
-    if not colon or not 0 <= number < 1 << 16:
-        raise ListenError(f"expected a port from 0 to 65535 in {listen!r}, found {port!r}")
-    if not address.is_loopback:
-        raise ListenError(
-            f"expected a loopback address, found {host}: the local API has no authentication and"
-            " is for applications on this device only"
-        )
-    return host, number
 
 
 def _host_and_port(listener: socket.socket) -> tuple[str, int]:

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from sprat_agent.api.server import ListenError, listen_on_loopback, listen_on_path
+from sprat_agent.api.addresses import ListenError
+from sprat_agent.api.server import listen_on_loopback, listen_on_path
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "192.168.1.2:7772", "[::]:0"])

@@ -10,6 +10,7 @@ from sprat_agent.api.faults import ApiError
 
 _KINDS: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
+    401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
