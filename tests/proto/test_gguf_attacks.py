@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from simulators.headers import (
     tensor,
     text,
 )
+from simulators.mutants import changed_bytes
 from sprat_proto import gguf
 from sprat_proto.gguf_header import MAX_ARRAY, MAX_KEYS, MAX_STRING_BYTES, MAX_TENSORS, MAX_TOKENS
 
@@ -306,7 +307,8 @@ def judge_mutants(path: Path, count: int, *, seed: int) -> None:
     originals = [build(), sentencepiece(SPM, SPM_TYPES)]
     outcomes = {True: 0, False: 0}
     for number in range(count):
-        path.write_bytes(mutant(originals[number % len(originals)], randomly))
+        original = originals[number % len(originals)]
+        path.write_bytes(changed_bytes(original, randomly, keep=DATA))
         with within_bounds():
             outcomes[is_accepted(path)] += 1
     assert outcomes[True] > count // 100
@@ -330,60 +332,6 @@ def outcome_of(path: Path) -> gguf.GgufFile | str:
         return gguf.check(path)
     except gguf.ModelFileError as error:
         return str(error)
-
-
-def mutant(original: bytes, randomly: random.Random) -> bytes:
-    """Return the original with one to four changes to its header."""
-    data = bytearray(original)
-    for _ in range(randomly.randint(1, 4)):
-        # Numbers are short: a change anywhere is mostly one of text, so half hit what looks small.
-        at = randomly.randrange(max(1, len(data) - DATA))
-        if randomly.random() < 0.5:
-            at = data.find(0, at) if data.find(0, at) >= 0 else at
-        randomly.choice(CHANGES)(data, at, randomly)
-    return bytes(data)
-
-
-def set_byte(data: bytearray, at: int, randomly: random.Random) -> None:
-    data[at : at + 1] = bytes([randomly.randrange(256)])
-
-
-def flip_bit(data: bytearray, at: int, randomly: random.Random) -> None:
-    if at < len(data):
-        data[at] ^= 1 << randomly.randrange(8)
-
-
-def set_number(data: bytearray, at: int, randomly: random.Random) -> None:
-    edge = randomly.choice([0, 1, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1])
-    data[at : at + 4] = struct.pack("<I", edge)
-
-
-def set_long_number(data: bytearray, at: int, randomly: random.Random) -> None:
-    edge = randomly.choice([0, 1 << 20, 1 << 31, 1 << 40, 1 << 61, 1 << 63, (1 << 64) - 1])
-    data[at : at + 8] = struct.pack("<Q", edge)
-
-
-def remove(data: bytearray, at: int, randomly: random.Random) -> None:
-    del data[at : at + randomly.randint(1, 40)]
-
-
-def repeat(data: bytearray, at: int, randomly: random.Random) -> None:
-    data[at:at] = data[at : at + randomly.randint(1, 40)]
-
-
-def cut(data: bytearray, at: int, _randomly: random.Random) -> None:
-    del data[max(at, 1) :]
-
-
-CHANGES: list[Callable[[bytearray, int, random.Random], None]] = [
-    set_byte,
-    flip_bit,
-    set_number,
-    set_long_number,
-    remove,
-    repeat,
-    cut,
-]
 
 
 @contextmanager

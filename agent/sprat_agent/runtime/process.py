@@ -25,6 +25,7 @@ from sprat_agent.runtime.faults import (
 )
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.neighbours import Neighbours
+from sprat_agent.runtime.said import line
 
 _LOG = logging.getLogger(__name__)
 _LAST_WORDS_LENGTH: Final = 200
@@ -218,7 +219,7 @@ class WorkerProcess:
             raise WorkerCrashedError(await asyncio.shield(self.died))
         answer = self._loaded.result()
         if isinstance(answer, wire.LoadFailed):
-            raise EngineFailedError(answer.message)
+            raise EngineFailedError(line(answer.message))
         self.slots = answer.slots
         neighbours = Neighbours(self.pid, source.threads)
         self._watching = self._task(self._watch(neighbours), "pings")
@@ -262,7 +263,7 @@ class WorkerProcess:
             while (message := await wire.receive_from_worker(self._reader)) is not None:
                 self._take(message)
         except wire.WireError as error:
-            self._kill(f"broke the contract: {error}")
+            self._kill(f"broke the contract: {line(str(error))}")
         finally:
             self._kill("")  # if it only closed its end: it is of no use any more
             await self._process.wait()
@@ -297,7 +298,8 @@ class WorkerProcess:
                 self._finish(request_id, answer)
             case wire.Failed(id=request_id, code=code, message=text):
                 failed = code == "engine_error"
-                error = EngineFailedError(text) if failed else RequestRefusedError(code, text)
+                why = line(text)
+                error = EngineFailedError(why) if failed else RequestRefusedError(code, why)
                 self._finish(request_id, error)
 
     def _finish(self, request_id: int, answer: _End) -> None:
@@ -350,10 +352,10 @@ class WorkerProcess:
         if stream is None:
             raise RuntimeError("the worker was started without a pipe for its standard error")
         while data := await stream.read(1 << 12):
-            for line in data.decode("utf-8", "replace").splitlines():
-                if line.strip():
-                    self._last_words.append(line.strip())
-                    _LOG.info("worker of %s: %s", self.name, line.strip())
+            for words in map(line, data.decode("utf-8", "replace").splitlines()):
+                if words.strip():
+                    self._last_words.append(words.strip())
+                    _LOG.info("worker of %s: %s", self.name, words.strip())
 
 
 def _is_cancelled(answer: wire.Piece | wire.Done) -> bool:
