@@ -69,6 +69,8 @@ def release(
     pieces: list[str] | None = None,
     publisher: str = "acme",
     hardware_ids: Sequence[str] = ("cpu-x86_64",),
+    facts: Facts = FACTS,
+    template: str = "",
 ) -> Release:
     """Return a release whose shards hold `data`."""
     shards = [
@@ -98,8 +100,8 @@ def release(
         deltas=[],
         adapters=[],
         encodings=["raw"],
-        facts=FACTS,
-        chat_template="",
+        facts=facts,
+        chat_template=template,
         activation=activation or Activation(),
         disk_needed=sum(len(one) for one in data),
     )
