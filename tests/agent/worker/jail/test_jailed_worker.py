@@ -41,7 +41,8 @@ from sprat_agent.worker.jail import landlock
 
 TEMPLATE = "{% for one in messages %}{{ one.content }}{% endfor %}"
 CONTEXT = 128
-DEADLINE_S = 2.0  # of T45, as processor time: what a machine that is free takes
+DEADLINE_S = 2.0  # of T45
+PRESSURE = Path("/proc/pressure/cpu")
 
 
 class Worker:
@@ -234,9 +235,10 @@ def test_t45_a_template_that_cannot_be_interrupted_is_killed_before_two_seconds(
 ) -> None:
     reaped_s = children_s()
     with started(tmp_path, [model]) as worker:
-        before_s = imported(worker)
+        before_s, clock = imported(worker), Stopwatch()
         assert told(worker, template, model) is None
         assert worker.process.wait() == -signal.SIGKILL
+        assert clock.s() < DEADLINE_S
         assert children_s() - reaped_s - before_s < DEADLINE_S
 
 
@@ -245,9 +247,33 @@ def test_t45_a_template_that_breaks_out_or_grows_is_refused_before_two_seconds(
     template: str, model: int, tmp_path: Path
 ) -> None:
     with started(tmp_path, [model]) as worker:
-        before_s = imported(worker)
+        before_s, clock = imported(worker), Stopwatch()
         assert isinstance(told(worker, template, model), Failed)
+        assert clock.s() < DEADLINE_S
         assert worker.cpu_s() - before_s < DEADLINE_S
+
+
+class Stopwatch:
+    """Measures the time in which nobody on this machine had to wait for a processor.
+
+    Where nothing else runs, that is the time of the clock; a worker's own limits are processor
+    time, of which a busy machine gives it less.
+    """
+
+    def __init__(self) -> None:
+        self._began_s, self._waited_s = time.monotonic(), waited_s()
+
+    def s(self) -> float:
+        return time.monotonic() - self._began_s - (waited_s() - self._waited_s)
+
+
+def waited_s() -> float:
+    """Return how long, since the start of the machine, something waited for a processor."""
+    try:
+        some = PRESSURE.read_text(encoding="ascii").splitlines()[0]
+    except OSError:  # this kernel does not count it: then the clock alone has to do
+        return 0.0
+    return int(some.rpartition("total=")[2]) / 1e6
 
 
 def imported(worker: Worker) -> float:
