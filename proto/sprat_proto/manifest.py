@@ -21,6 +21,8 @@ from sprat_proto import canonical
 
 SCHEMA: Final = 2
 PIECE_SIZE: Final = 1 << 20  # bytes; a resumed or damaged download re-fetches one piece
+# The tag of a model's name that asks for the model alone; clients append it to a name without one.
+NO_ADAPTER: Final = "latest"
 MAX_ADAPTERS: Final = 64  # each is an open file in the worker
 # Leaves room: a 64 GiB model in 1 MiB pieces needs 4.4 MB.
 MAX_MANIFEST_BYTES: Final = 8 << 20
@@ -223,11 +225,10 @@ def check(manifest: Manifest) -> None:
 def _check_adapters(manifest: Manifest) -> None:
     names = [adapter.name for adapter in manifest.adapters]
     for adapter in manifest.adapters:
-        # What clients append to a name without a tag: no adapter could be asked for by it.
-        if adapter.name == "latest" or names.count(adapter.name) > 1:
+        if adapter.name == NO_ADAPTER or names.count(adapter.name) > 1:
             raise ManifestError(
                 f"manifest {manifest.name}: expected different names of adapters, none of them"
-                f" 'latest', found {adapter.name!r}"
+                f" {NO_ADAPTER!r}, found {adapter.name!r}"
             )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+
+from sprat_proto.manifest import NO_ADAPTER
 
 from sprat_agent.api.models import Models
 from sprat_agent.runtime.faults import ModelNotFoundError
 from sprat_agent.runtime.wire import no_adapter
 from sprat_agent.sync.ports import Loadable
-
-LATEST: Final = "latest"  # what Ollama's clients append to a name without a tag
 
 
 def split(name: str) -> tuple[str, str]:
@@ -20,7 +19,7 @@ def split(name: str) -> tuple[str, str]:
     models, releases and variants have no colon (`sprat_proto.manifest`).
     """
     model, _, tag = name.partition(":")
-    return model, "" if tag == LATEST else tag
+    return model, "" if tag == NO_ADAPTER else tag
 
 
 def find(models: Models, name: str) -> Loadable:

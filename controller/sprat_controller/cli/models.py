@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 # The name below is the library's documented API; it re-exports it without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Signer
-from sprat_proto import canonical, gguf
-from sprat_proto.manifest import Activation
+from sprat_proto import canonical
+from sprat_proto.manifest import NO_ADAPTER, Activation
 from sprat_proto.trust import HARDWARE_IDS
 
 from sprat_controller.cli import words
@@ -30,8 +30,10 @@ from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.registry.push import Report, make_variants, upload
 from sprat_controller.registry.quantize import FILE_TYPES
 from sprat_controller.registry.signing import (
+    AdapterSource,
     BuiltVariant,
     ReleaseTerms,
+    check_adapters,
     release_prefix,
     without_release,
 )
@@ -83,6 +85,12 @@ def push(
     counter: Annotated[
         int | None, typer.Option(min=1, max=1 << 53, help="Default: one more than the last.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE.gguf", help="A LoRA that requests may ask for; repeatable."
+        ),
+    ] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Quantize a GGUF, sign each variant here, upload them and publish the release."""
@@ -90,7 +98,8 @@ def push(
     words.name(name, "a model name")
     words.version(release)
     activation = Activation(probe=[words.golden(text) for text in golden or []], soak_s=soak)
-    gguf.check(file)
+    adapters = _adapters(adapter or [])
+    check_adapters(file, adapters)
     template = read_text(chat_template, "chat template") if chat_template else None
     signer = open_signer(key, passphrase(session, passphrase_file))
     following = _next_counter(session.api, name, release)
@@ -104,6 +113,7 @@ def push(
         publisher=_publisher(session.api, signer, publisher),
         hardware_ids=tuple(hardware_ids(hardware) or HARDWARE_IDS),
         chat_template=template,
+        adapters=adapters,
     )
     with tempfile.TemporaryDirectory(prefix="sprat-push-") as folder, _progress() as report:
         made = make_variants(file, kinds, terms, folder=Path(folder), report=report)
@@ -183,6 +193,20 @@ def _publisher(api: Api, signer: Signer, name: str | None) -> str:
             " choose with --publisher"
         )
     return str(found[0])
+
+
+def _adapters(texts: Sequence[str]) -> tuple[AdapterSource, ...]:
+    found: dict[str, AdapterSource] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise words.wrong(f"expected an adapter of the form NAME=FILE.gguf, found {text!r}")
+        if name in found or name == NO_ADAPTER:
+            raise words.wrong(
+                f"expected different names of adapters, none of them {NO_ADAPTER!r}, found {name!r}"
+            )
+        found[name] = AdapterSource(words.name(name, "an adapter's name"), Path(path))
+    return tuple(found.values())
 
 
 def _kinds(text: str) -> list[str]:

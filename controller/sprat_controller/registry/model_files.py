@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from sprat_proto import gguf
+from sprat_proto import gguf, gguf_adapter
 from sprat_proto.manifest import PIECE_SIZE, Manifest
 
 from sprat_controller.errors import NotFoundError
@@ -29,7 +29,7 @@ def faults(manifest: Manifest, blobs: BlobStore) -> Iterator[str]:
             continue
         yield from _faults_of_file(path, piece_size, pieces)
     if len(manifest.shards) == 1:
-        yield from _faults_of_model(manifest, blobs.path(manifest.shards[0].sha256))
+        yield from _faults_of_model(manifest, blobs)
 
 
 def _faults_of_file(path: Path, piece_size: int, pieces: Sequence[str]) -> Iterator[str]:
@@ -56,10 +56,13 @@ def _faults_of_file(path: Path, piece_size: int, pieces: Sequence[str]) -> Itera
             )
 
 
-def _faults_of_model(manifest: Manifest, path: Path) -> Iterator[str]:
-    """A model in one file is read as strictly as a device does it."""
+def _faults_of_model(manifest: Manifest, blobs: BlobStore) -> Iterator[str]:
+    """A model in one file, with its adapters, is read as strictly as a device does it."""
+    path = blobs.path(manifest.shards[0].sha256)
     try:
         facts = gguf.facts(path, manifest.facts.quantization)
+        for adapter in manifest.adapters:
+            gguf_adapter.check(blobs.path(adapter.sha256), [gguf.check(path)], adapter.name)
     except gguf.ModelFileError as error:
         yield str(error)
         return

@@ -7,6 +7,7 @@ sent again, so a push that broke off is simply run again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -14,6 +15,7 @@ from typing import Protocol, TypeAlias
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Signer
 from sprat_proto import canonical
+from sprat_proto.manifest import Adapter, Shard
 
 from sprat_controller.registry.quantize import quantize
 from sprat_controller.registry.signing import (
@@ -88,7 +90,12 @@ def upload(
         MetadataError: The destination's metadata of this publisher was not signed by this key.
     """
     for variant in variants:
-        _upload_file(variant, destination, report)
+        shard = variant.manifest.shards[0]
+        what = f"uploading {variant.manifest.variant}"
+        _upload_file(shard, variant.path, destination, partial(report, what))
+        for source, adapter in zip(terms.adapters, variant.manifest.adapters, strict=True):
+            what = f"uploading adapter {adapter.name}"
+            _upload_file(adapter, source.path, destination, partial(report, what))
         _upload_bytes(variant.payload, destination)
     newest = destination.role_metadata(terms.publisher)
     metadata = with_release(newest, variants, key, terms.created)
@@ -102,12 +109,13 @@ def _upload_bytes(data: bytes, destination: Destination) -> str:
     return sha256
 
 
-def _upload_file(variant: BuiltVariant, destination: Destination, report: Report) -> None:
-    shard = variant.manifest.shards[0]
-    what = f"uploading {variant.manifest.variant}"
-    report(what, 0, shard.size)
-    if not destination.has_blob(shard.sha256):
-        destination.put_file(
-            shard.sha256, variant.path, lambda sent: report(what, sent, shard.size)
-        )
-    report(what, shard.size, shard.size)
+def _upload_file(
+    stated: Shard | Adapter,
+    path: Path,
+    destination: Destination,
+    report: Callable[[int, int], None],
+) -> None:
+    report(0, stated.size)
+    if not destination.has_blob(stated.sha256):
+        destination.put_file(stated.sha256, path, lambda sent: report(sent, stated.size))
+    report(stated.size, stated.size)

@@ -20,11 +20,12 @@ import msgspec
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Signer
-from sprat_proto import canonical, gguf
+from sprat_proto import canonical, gguf, gguf_adapter
 from sprat_proto.manifest import (
     PIECE_SIZE,
     SCHEMA,
     Activation,
+    Adapter,
     Manifest,
     Shard,
     Slot,
@@ -50,6 +51,14 @@ MAX_KEY_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True)
+class AdapterSource:
+    """A LoRA that comes with each variant of a release."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
 class ReleaseTerms:
     """What is the same for all variants of a release."""
 
@@ -62,6 +71,7 @@ class ReleaseTerms:
     publisher: str
     hardware_ids: tuple[str, ...] = HARDWARE_IDS
     chat_template: str | None = None  # None: what the model file says
+    adapters: tuple[AdapterSource, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,9 +212,11 @@ def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:
     """Read a model file once and return its manifest: one slot, one shard.
 
     Raises:
-        gguf.ModelFileError: The file is no model that Sprat runs.
+        gguf.ModelFileError: The file is no model that Sprat runs, or an adapter does not fit it.
         ManifestError: The terms do not make a valid manifest.
     """
+    check_adapters(path, terms.adapters)
+    adapters = [_adapter(source) for source in terms.adapters]
     facts = gguf.facts(path, variant)
     template = gguf.check(path).metadata.get("tokenizer.chat_template", CHATML)
     sha256, pieces, size = _hash(path)
@@ -223,14 +235,30 @@ def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:
         slots=[Slot(0, ["*"])],
         shards=[Shard(0, sha256, size, PIECE_SIZE, pieces)],
         deltas=[],
-        adapters=[],
+        adapters=adapters,
         encodings=["raw"],
         facts=msgspec.structs.replace(facts, licence=terms.licence or facts.licence),
         chat_template=str(template) if terms.chat_template is None else terms.chat_template,
         activation=terms.activation,
-        disk_needed=size,
+        disk_needed=size + sum(one.size for one in adapters),
     )
     return decode(encode(manifest))  # what a device would not read is not signed
+
+
+def check_adapters(model: Path, adapters: Sequence[AdapterSource]) -> None:
+    """Check that all adapters fit the model.
+
+    Raises:
+        gguf.ModelFileError: The first thing that is wrong, with the adapter's name.
+    """
+    base = gguf.check(model)
+    for one in adapters:
+        gguf_adapter.check(one.path, [base], one.name)
+
+
+def _adapter(source: AdapterSource) -> Adapter:
+    sha256, pieces, size = _hash(source.path)
+    return Adapter(source.name, sha256, size, pieces)
 
 
 def _hash(path: Path) -> tuple[str, list[str], int]:

@@ -9,6 +9,7 @@ import pytest
 
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner
+from simulators.models import write_adapter, write_model
 from simulators.operator_api import OperatorApi, RefusalError
 from simulators.sprat_command import NOW, Said, Sprat
 from sprat_controller.signer.keys import tuf_key
@@ -70,6 +71,48 @@ def test_a_push_uploads_a_signed_release_that_a_device_can_check(
     digest = hashlib.sha256(manifest.encode(stated)).hexdigest()
     assert said.json["variants"][0]["digest"] == digest
     assert api.models["fish"][0]["variants"][0]["digest"] == digest
+
+
+def test_a_push_takes_adapters_that_fit(
+    sprat: Sprat, api: OperatorApi, files: Files, tmp_path: Path
+) -> None:
+    path = write_adapter(tmp_path / "any.gguf", files["gguf"], 1)
+    said = push(sprat, files, "--adapter", f"polite={path}", "-o", "json")
+    assert said.status == 0, said
+    stated = opened(api, files, said.json)
+    (adapter,) = stated.adapters
+    assert adapter.name == "polite"
+    assert api.blobs[adapter.sha256] == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "why"),
+    [
+        ("polite", 64, "expected an adapter of the form NAME=FILE.gguf, found 'polite'"),
+        ("Polite={}", 64, "expected an adapter's name of a-z"),
+        ("polite={}", 6, "adapter polite: expected blk.0.attn_q.weight.lora_a and .lora_b of dim"),
+        ("latest={}", 64, "none of them 'latest'"),
+        ("rude={}", 64, "expected different names of adapters"),
+        ("polite=/nowhere", 6, "expected a readable file"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_told_before_the_work(
+    sprat: Sprat,
+    api: OperatorApi,
+    files: Files,
+    tmp_path: Path,
+    *,
+    word: str,
+    status: int,
+    why: str,
+) -> None:
+    (other,) = write_model(tmp_path / "other.gguf")
+    good = write_adapter(tmp_path / "good.gguf", files["gguf"], 1)
+    path = write_adapter(tmp_path / "any.gguf", other, 1)
+    said = push(sprat, files, "--adapter", f"rude={good}", "--adapter", word.format(path))
+    said.assert_one_sentence(status)
+    assert why in said.errors
+    assert not api.blobs
 
 
 def test_a_push_prints_a_line_per_variant_and_its_progress_elsewhere(

@@ -15,7 +15,7 @@ import pytest
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner, Signer
 from simulators.image_keys import ImageKeys, ImageSigner, targets_file
-from simulators.models import Shape, write_model
+from simulators.models import Shape, write_adapter, write_model
 from sprat_controller.errors import (
     ConflictError,
     NotFoundError,
@@ -42,7 +42,7 @@ from sprat_controller.trust.dry_run import dry_run
 from sprat_controller.trust.repository import Upload
 from sprat_controller.trust.words import read, seal
 from sprat_proto import canonical
-from sprat_proto.manifest import Activation, Manifest, encode
+from sprat_proto.manifest import Activation, Adapter, Manifest, encode
 from sprat_proto.trust import DIRECTOR, IMAGE, custom_of, path_of
 from sqlmodel import select
 from tuf.api.metadata import TargetFile, Targets
@@ -394,6 +394,31 @@ def test_a_file_that_is_no_model_is_refused(desk: Desk) -> None:
     check, message = desk.refused([desk.sign(msgspec.structs.replace(manifest, shards=[shard]))])
     assert check == "model_files"
     assert "GGUF" in message
+
+
+def adapter_of(desk: Desk, base: Path, tmp_path: Path) -> Adapter:
+    """Upload an adapter of a model and return what a manifest says of it."""
+    data = write_adapter(tmp_path / "adapter.gguf", base, 1).read_bytes()
+    sha256 = desk.upload(data)
+    return Adapter("polite", sha256, len(data), [sha256])
+
+
+def test_adapters_that_fit_their_model_are_published_and_count_in_its_memory(
+    desk: Desk, tmp_path: Path
+) -> None:
+    adapter = adapter_of(desk, model_file(), tmp_path)
+    desk.publish([desk.sign(msgspec.structs.replace(desk.manifest(), adapters=[adapter]))])
+    with desk.database.reading() as session:
+        (candidate,) = rollout_targets.candidates(session, MODEL, "1.0.0")
+    assert candidate.adapters_bytes == adapter.size
+
+
+def test_an_adapter_of_another_model_is_refused(desk: Desk, tmp_path: Path) -> None:
+    (wide,) = write_model(tmp_path / "wide.gguf", Shape(width=128))
+    stated = msgspec.structs.replace(desk.manifest(), adapters=[adapter_of(desk, wide, tmp_path)])
+    check, message = desk.refused([desk.sign(stated)])
+    assert check == "model_files"
+    assert "adapter polite: expected" in message
 
 
 def test_a_model_file_that_was_damaged_on_the_disk_is_refused(desk: Desk) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ import pytest
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
+from simulators.models import write_adapter
 from sprat_controller.registry.push import make_variants, upload
-from sprat_controller.registry.signing import BuiltVariant, ReleaseTerms
+from sprat_controller.registry.signing import AdapterSource, BuiltVariant, ReleaseTerms
 from sprat_controller.trust.words import MetadataError, is_signed_by, read
 from sprat_proto.manifest import Activation
 from sprat_proto.trust import path_of
@@ -135,3 +137,16 @@ def test_progress_ends_at_all_of_it(variants: list[BuiltVariant]) -> None:
     upload(variants, TERMS, KEY, Shelf(), report)
     assert set(last) == {"uploading q8_0", "uploading q4_0"}
     assert all(done == total for done, total in last.values())
+
+
+def test_adapters_are_sent_once_for_all_variants(tmp_path: Path) -> None:
+    model = demo_model.make(tmp_path / "source.gguf")
+    source = AdapterSource("polite", write_adapter(tmp_path / "polite.gguf", model, 1))
+    terms = dataclasses.replace(TERMS, adapters=(source,))
+    made = make_variants(model, ["q8_0", "q4_0"], terms, folder=tmp_path, report=silent)
+    shelf = Shelf()
+    upload(made, terms, KEY, shelf, silent)
+    (adapter,) = made[0].manifest.adapters
+    assert made[1].manifest.adapters == [adapter]
+    assert shelf.blobs[adapter.sha256] == source.path.read_bytes()
+    assert shelf.order.count(adapter.sha256) == 1

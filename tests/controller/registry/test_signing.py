@@ -11,7 +11,9 @@ import pytest
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
+from simulators.models import write_adapter, write_model
 from sprat_controller.registry.signing import (
+    AdapterSource,
     BuiltVariant,
     ReleaseTerms,
     build_manifest,
@@ -137,3 +139,31 @@ def test_a_locked_key_needs_its_own_passphrase(tmp_path: Path) -> None:
         load_key(private, None)
     with pytest.raises(KeyFileError, match=r"me\.pem"):
         load_key(private, b"wrong")
+
+
+def test_adapters_are_parts_of_each_variant(model: Path, tmp_path: Path) -> None:
+    sources = tuple(
+        AdapterSource(name, write_adapter(tmp_path / f"{name}.gguf", model, seed))
+        for seed, name in enumerate(("polite", "rude"))
+    )
+    stated = build_manifest(model, "f16", dataclasses.replace(TERMS, adapters=sources))
+    assert [one.name for one in stated.adapters] == ["polite", "rude"]
+    for one, source in zip(stated.adapters, sources, strict=True):
+        data = source.path.read_bytes()
+        pieces = [data[at : at + PIECE_SIZE] for at in range(0, len(data), PIECE_SIZE)]
+        assert (one.size, one.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert one.pieces == [hashlib.sha256(piece).hexdigest() for piece in pieces]
+    assert stated.disk_needed == sum(size for _, size in stated.blobs())
+
+
+def test_an_adapter_of_another_model_is_not_signed(model: Path, tmp_path: Path) -> None:
+    (other,) = write_model(tmp_path / "other.gguf")
+    source = AdapterSource("broad", write_adapter(tmp_path / "adapter.gguf", other, 1))
+    with pytest.raises(gguf.ModelFileError, match="adapter broad: expected"):
+        build_manifest(model, "f16", dataclasses.replace(TERMS, adapters=(source,)))
+
+
+def test_two_adapters_of_one_name_are_not_signed(model: Path, tmp_path: Path) -> None:
+    source = AdapterSource("polite", write_adapter(tmp_path / "adapter.gguf", model, 1))
+    with pytest.raises(manifest.ManifestError, match="different names of adapters"):
+        build_manifest(model, "f16", dataclasses.replace(TERMS, adapters=(source, source)))

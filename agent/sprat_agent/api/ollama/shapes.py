@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from sprat_proto.manifest import NO_ADAPTER
 
 from sprat_agent.api.dialect import End, Json, Origin
-from sprat_agent.api.names import LATEST
 from sprat_agent.runtime.wire import ToolCall
 from sprat_agent.sync.ports import Loadable
 
@@ -70,7 +70,7 @@ def calls(made: Sequence[ToolCall]) -> list[Json]:
 
 def listed(name: str, one: Loadable, since: datetime) -> Json:
     """Return one model of /api/tags; Ollama's names have a tag."""
-    tagged = name if ":" in name else f"{name}:{LATEST}"
+    tagged = name if ":" in name else f"{name}:{NO_ADAPTER}"
     return {
         "name": tagged,
         "model": tagged,
