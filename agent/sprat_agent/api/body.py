@@ -6,7 +6,7 @@ import re
 from typing import Final, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from sprat_agent.api.faults import ApiError, invalid
 
@@ -19,15 +19,18 @@ async def read_body(request: Request) -> bytes:
     """Return the request's body.
 
     Raises:
-        ApiError: It is longer than `MAX_BODY_BYTES`.
+        ApiError: It is longer than `MAX_BODY_BYTES`, or breaks off.
     """
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            limit = MAX_BODY_BYTES
-            message = f"expected a request body of up to {limit} bytes, found a longer one"
-            raise ApiError(413, "request_too_large", message)
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                limit = MAX_BODY_BYTES
+                message = f"expected a request body of up to {limit} bytes, found a longer one"
+                raise ApiError(413, "request_too_large", message)
+    except ClientDisconnect as error:  # nobody hears the answer, but it is no fault of ours
+        raise invalid(f"the request broke off after {len(body)} bytes of its body") from error
     return bytes(body)
 
 

@@ -30,6 +30,7 @@ from sprat_agent.runtime.said import line
 _LOG = logging.getLogger(__name__)
 _LAST_WORDS_LENGTH: Final = 200
 _LAST_WORDS_S: Final = 1.0  # how long we listen for them after its death
+_EXIT_S: Final = 1.0  # how long it may take to exit once it has closed its end
 
 # What a worker learns of our environment. Others steer its libraries: LD_*, PYTHON*, GGML_*.
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ")
@@ -265,7 +266,9 @@ class WorkerProcess:
         except wire.WireError as error:
             self._kill(f"broke the contract: {line(str(error))}")
         finally:
-            self._kill("")  # if it only closed its end: it is of no use any more
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _EXIT_S)
+            self._kill("closed its end of the connection")  # it is of no use any more
             await self._process.wait()
             await asyncio.wait([self._draining], timeout=_LAST_WORDS_S)
             self._mourn()
@@ -327,6 +330,8 @@ class WorkerProcess:
         how = f"exited with code {code}"
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            how += ", as the kernel does when memory runs out"
         if self._killed_for:
             how = f"was ended because it {self._killed_for}"
         words = "; ".join(self._last_words)[-_LAST_WORDS_LENGTH:]
