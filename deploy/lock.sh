@@ -8,3 +8,6 @@ common="--universal --generate-hashes --no-emit-index-url --no-emit-package spra
 "$uv" pip compile $common -c requirements/dev.txt controller/pyproject.toml --extra publish --extra pkcs11 -o requirements/controller.txt
 echo "llama-cpp-python==0.3.36" | "$uv" pip compile --universal --generate-hashes --no-emit-index-url --no-deps --quiet - -o requirements/llama.txt
 echo "uv==0.13.9" | "$uv" pip compile --universal --generate-hashes --no-emit-index-url --no-deps --quiet - -o requirements/uv.txt
+# What llama_cpp.server needs beside the development packages; only `make bench` installs it.
+printf '%s\n' pydantic-settings python-dotenv sse-starlette 'starlette-context>=0.3.6,<0.4' |
+    "$uv" pip compile --universal --generate-hashes --no-emit-index-url --no-deps --quiet - -o requirements/peers.txt

@@ -31,4 +31,6 @@ class Figure:
             "bound": self.bound,
             "ok": self.ok,
         }
+        if self.at_least:
+            line["at_least"] = True
         return line | ({"detail": self.detail} if self.detail else {})

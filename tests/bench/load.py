@@ -9,6 +9,7 @@ import string
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -51,25 +52,33 @@ def prompts(count: int, length: int, shared: int, seed: int) -> list[str]:
     return [prefix + letters(length) for _ in range(count)]
 
 
-def burst(port: int, texts: Sequence[str], tokens: int, model: str) -> Load:
-    """Ask all at once and wait for all answers."""
+def burst(
+    port: int, texts: Sequence[str], tokens: int, model: str, *, is_streamed: bool = True
+) -> Load:
+    """Ask all at once and wait for all answers; those not streamed come as one token, the last."""
 
     async def all_of_them() -> Load:
-        asked = (_ask(port, text, tokens, model) for text in texts)
+        asked = (
+            _ask(port, _wanted(text, tokens, model, is_streamed=is_streamed)) for text in texts
+        )
         return Load(tuple(await asyncio.gather(*asked)))
 
     return asyncio.run(all_of_them())
 
 
-async def _ask(port: int, text: str, tokens: int, model: str) -> Seen:
-    wanted = {
+def _wanted(text: str, tokens: int, model: str, *, is_streamed: bool) -> dict[str, object]:
+    wanted: dict[str, object] = {
         "model": model,
         "prompt": text,
         "max_tokens": tokens,
         "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
     }
+    if is_streamed:
+        wanted |= {"stream": True, "stream_options": {"include_usage": True}}
+    return wanted
+
+
+async def _ask(port: int, wanted: dict[str, object]) -> Seen:
     body = json.dumps(wanted).encode()
     asked = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -81,11 +90,9 @@ async def _ask(port: int, text: str, tokens: int, model: str) -> Seen:
     first = last = 0.0
     count = 0
     said: list[bytes] = []
-    while line := await reader.readline():
+    async for line in reader:
         said.append(line)
-        if not line.startswith(b"data: {"):
-            continue
-        event = json.loads(line[6:])
+        event = _event(line)
         if event.get("usage"):
             count = event["usage"]["completion_tokens"]
         if any(choice.get("text") for choice in event.get("choices", [])):
@@ -95,3 +102,9 @@ async def _ask(port: int, text: str, tokens: int, model: str) -> Seen:
     if not count or not first:
         raise RuntimeError(f"no answer on port {port}: {b''.join(said)[:500]!r}")
     return Seen(asked, first, last, count)
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """Return what a line of a stream, or of a whole answer, says; nothing for all other lines."""
+    text = line.removeprefix(b"data: ")
+    return json.loads(text) if text.startswith(b"{") else {}
