@@ -37,8 +37,9 @@ from sprat_agent.registry.fetch import Access, Fetcher, Sources
 from sprat_agent.registry.judge import Judge
 from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.registry.remote import HttpRemote
-from sprat_agent.registry.store import Store
+from sprat_agent.registry.store import PREFIXES, Store
 from sprat_agent.registry.trust import Past
+from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.sd_notify import ServiceManager
 from sprat_agent.state import State
@@ -113,6 +114,8 @@ class Agent:
             config.state_dir / "run",
             self._note,
             crashes=crashes,
+            limits=Limits(prefix_bytes=config.prefix_bytes),
+            prefix_dir=config.state_dir / PREFIXES,
         )
         self._access = Access()
         self._trust = trust_of(

@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 from sprat_agent import __version__
 
 DEFAULT_LISTEN = "127.0.0.1:7772"
+DEFAULT_PREFIXES_MIB = 256
+_MOST_MIB = 1 << 20
 
 Carrier: TypeAlias = Literal["auto", "grpc", "mqtt"]
 
@@ -36,6 +38,7 @@ class RunConfig:
     declared_profile: Path | None
     carrier: Carrier
     network: NetworkConfig = NetworkConfig()
+    prefix_bytes: int = DEFAULT_PREFIXES_MIB << 20  # of a model's file; 0: none
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def parse(arguments: Sequence[str]) -> Config:
                     found.api_keys,
                     tuple(found.host_name),
                 ),
+                found.prefixes << 20,
             )
         case _:
             return StatusConfig(found.state)
@@ -194,6 +198,21 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="claim this hardware instead of measuring it; marked as simulated everywhere",
     )
     parser.add_argument("--carrier", choices=("auto", "grpc", "mqtt"), default="auto")
+    parser.add_argument(
+        "--prefixes",
+        type=_mebibytes,
+        default=DEFAULT_PREFIXES_MIB,
+        metavar="MIB",
+        help="how much of the disk each model may take for what it computed of prompts, which"
+        f" tells of them; 0 keeps nothing (default {DEFAULT_PREFIXES_MIB})",
+    )
+
+
+def _mebibytes(text: str) -> int:
+    if not text.isdecimal() or int(text) > _MOST_MIB:
+        message = f"expected a whole number from 0 to {_MOST_MIB}, found {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
 
 
 def _add_state(parser: argparse.ArgumentParser) -> None:

@@ -59,6 +59,8 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
         [],
         ["run"],
         ["run", "--state", "x", "--carrier", "pigeon"],
+        ["run", "--state", "x", "--prefixes", "-1"],
+        ["run", "--state", "x", "--prefixes", "much"],
         ["enrol", "--state", "x"],
         ["enrol", "--state", "x", "--controller", "u"],
         ["enrol", "--state", "x", "--controller", "u", "--token", "t", "--claim", "f"],
@@ -80,6 +82,13 @@ def test_the_socket_is_in_the_state_folder_unless_said_otherwise() -> None:
     other = config.parse(["run", "--state", "d", "--socket", "/run/s.sock"])
     assert isinstance(other, RunConfig)
     assert other.socket == Path("/run/s.sock")
+
+
+def test_prefixes_of_prompts_may_take_so_much_of_the_disk_or_nothing() -> None:
+    for said, size in ((["--prefixes", "64"], 64 << 20), (["--prefixes", "0"], 0), ([], 256 << 20)):
+        found = config.parse(["run", "--state", "d", *said])
+        assert isinstance(found, RunConfig)
+        assert found.prefix_bytes == size
 
 
 def test_the_ready_file_appears_whole_and_goes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
     blobs/sha256/ab/<hex>     whole and verified, read-only
     partial/                  whatever is not whole yet; anything in it may be removed at any time
     versions/<digest>/        manifest.json, evidence.json (what proved it), links to its blobs
+    prefixes/<hex>.…          what workers keep of prompts to the model whose first file that is
 
 A name in blobs/ or versions/ appears by a rename, after its content is on disk.
 """
@@ -17,6 +18,7 @@ from typing import Final
 
 MANIFEST: Final = "manifest.json"
 EVIDENCE: Final = "evidence.json"
+PREFIXES: Final = "prefixes"  # the folder of `runtime/prefixes.py`
 
 
 class Store:
@@ -28,6 +30,7 @@ class Store:
         self._blobs = root / "blobs" / "sha256"
         self._partial = root / "partial"
         self._versions = root / "versions"
+        self._prefixes = root / PREFIXES
         for folder in (self._blobs, self._partial, self._versions):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -140,10 +143,10 @@ class Store:
             shutil.rmtree(self._versions / digest, ignore_errors=True)
 
     def keep_blobs(self, sha256s: frozenset[str]) -> int:
-        """Remove all other blobs; return how many bytes that freed."""
+        """Remove all other blobs, and what depends on them; return how many bytes that freed."""
         freed = 0
-        for path in self._blobs.glob("*/*"):
-            if path.name not in sha256s:
+        for path in (*self._blobs.glob("*/*"), *self._prefixes.glob("*")):
+            if path.name.partition(".")[0] not in sha256s:
                 freed += _size_of(path)
                 path.unlink(missing_ok=True)
         return freed

@@ -15,9 +15,11 @@ from typing import Final
 from sprat_proto import fit
 from sprat_proto.states import ReasonCode
 
+from sprat_agent.runtime import prefixes
 from sprat_agent.runtime.faults import AnswerError, WorkerCrashedError
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.opened import OpenedFiles
+from sprat_agent.runtime.prefixes import PrefixFile
 from sprat_agent.runtime.process import Ask, Order, WorkerProcess
 from sprat_agent.runtime.wire import AdapterFile, Load
 from sprat_agent.sync.ports import ExecutionError, Loadable
@@ -37,6 +39,7 @@ class Workshop:
     limits: Limits
     # Returns how many slots a model that is about to be loaded gets beyond what it must have.
     extra_slots: Callable[[HostedModel], int]
+    prefix_dir: Path | None = None  # where workers keep prefixes of prompts, if anywhere
 
 
 class HostedModel:
@@ -54,7 +57,7 @@ class HostedModel:
         self.is_proved = False  # a candidate that passed its probe
         self.is_given_up = False  # nobody will start it again: it takes no memory
         self.is_cold = False  # evicted, or never loaded: it is loaded when a request needs it
-        self.last_used = monotonic()  # when a request last began or ended
+        self.last_used = monotonic()  # when its last request ended
         self.extra_slots = 0  # while it is in memory, by the room that there was
         self._workshop = workshop
         self._on_change = on_change
@@ -115,11 +118,13 @@ class HostedModel:
     def address_bytes(self) -> int:
         """How much address space its process may take beyond what it starts with.
 
-        More than its memory: weights are there twice while llama.cpp repacks them, and each thread
-        reserves space that it does not use. A model file that makes the engine take more
-        than any model like this one can need is stopped by it.
+        More than its memory: weights are there twice while llama.cpp repacks them, prefixes of
+        prompts are on their way to a file, and each thread reserves space that it does not use. A
+        model file that makes the engine take more than any model like this one can need is stopped
+        by it.
         """
-        return self.need.memory + self.need.weights + self._workshop.threads * _THREAD_BYTES
+        beside = self._workshop.threads * _THREAD_BYTES + self._workshop.limits.prefix_bytes
+        return self.need.memory + self.need.weights + beside
 
     @property
     def least_bytes(self) -> int:
@@ -146,7 +151,6 @@ class HostedModel:
         """Send a request; the caller has seen that it has a slot `free`."""
         if self.worker is None:
             raise RuntimeError(f"{self.loadable.name} is not in memory")
-        self.last_used = monotonic()
         return self.worker.ask(order)
 
     async def start(self) -> None:
@@ -203,13 +207,17 @@ class HostedModel:
     async def _start(self, folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
-        with _opened(self.loadable) as files:
+        shop = self._workshop
+        with (
+            _opened(self.loadable) as files,
+            prefixes.opened(shop.prefix_dir, self.loadable, shop.limits.prefix_bytes) as kept,
+        ):
             worker = await WorkerProcess.start(
                 self.loadable.name,
-                command=self._workshop.command,
-                descriptors=files.descriptors,
+                command=shop.command,
+                descriptors=(*files.descriptors, *kept.descriptors),
                 folder=work,
-                limits=self._workshop.limits,
+                limits=shop.limits,
                 on_free=self._freed,
             )
             self.worker = worker
@@ -218,10 +226,14 @@ class HostedModel:
                 raise ExecutionError(ReasonCode.LOAD_FAILED, message)
             await _verify(files)  # while the worker imports its libraries
             path = files.path_for_engine(folder)
-            await self._load(worker, path, files.adapters_for_engine())
+            await self._load(worker, path, files.adapters_for_engine(), kept)
 
     async def _load(
-        self, worker: WorkerProcess, path: str, adapters: tuple[AdapterFile, ...]
+        self,
+        worker: WorkerProcess,
+        path: str,
+        adapters: tuple[AdapterFile, ...],
+        kept: PrefixFile,
     ) -> None:
         one = self.loadable
         trained = one.facts.context_length
@@ -237,6 +249,9 @@ class HostedModel:
                     kv_type=one.serving.kv_type,
                     adapters=adapters,
                     memory_bytes=self.address_bytes,
+                    prefix_file=kept.descriptor,
+                    prefix_bytes=kept.limit,
+                    prefix_key=kept.key,
                 )
             )
         except AnswerError as error:

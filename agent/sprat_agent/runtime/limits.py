@@ -22,6 +22,7 @@ class Limits:
     restart_first_s: float = 0.1
     restart_longest_s: float = 30.0
     healthy_after_s: float = 60.0  # a worker that lived so long is restarted at once again
+    prefix_bytes: int = 256 << 20  # of prompts' prefixes on the disk, per model; 0: none
 
 
 def restart_delay(previous_s: float, lived_s: float, limits: Limits) -> float:

@@ -43,6 +43,7 @@ class Supervisor(ServedModels):
         threads: int | None = None,
         limits: Limits | None = None,
         command: Sequence[str] = WORKER_COMMAND,
+        prefix_dir: Path | None = None,
     ) -> None:
         """Supervise nothing yet.
 
@@ -52,8 +53,9 @@ class Supervisor(ServedModels):
             on_event: Called with tag, subject and details of what audit is to know.
             crashes: Where each release's crashes are counted.
             threads: For each engine; by default, the processors that this process may use.
-            limits: Times and queue lengths.
+            limits: Times, queue lengths and the size of files.
             command: What runs a worker.
+            prefix_dir: Where workers keep prefixes of prompts, if anywhere.
         """
         run_dir = run_dir.resolve()  # workers run elsewhere
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,12 @@ class Supervisor(ServedModels):
             budget_bytes, self._by_name, load=self._upkeep.load_cold, end=self._upkeep.end
         )
         workshop = Workshop(
-            command, run_dir, threads or usable_cores(), self._limits, self._memory.extra_slots
+            command,
+            run_dir,
+            threads or usable_cores(),
+            self._limits,
+            self._memory.extra_slots,
+            prefix_dir,
         )
         self._loading = Loading(workshop, self._memory, self._upkeep, events)
 

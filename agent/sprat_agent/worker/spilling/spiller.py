@@ -241,7 +241,7 @@ class Spiller:
         length = len(reading.stored.tokens)
         if not reading.is_right:
             self._dismiss(slot, reading, "it is not what was written")
-        elif not self._backend.restore(slot.sequence, reading.state, length):
+        elif not self._put_back(slot, reading):
             self._dismiss(slot, reading, "the engine refuses it")
         else:
             self._restoring = None
@@ -249,6 +249,13 @@ class Spiller:
             slot.used = max(one.used for one in self._slots)
             self._counts.restored_tokens += length
             self._measure(reading.stored.size)
+
+    def _put_back(self, slot: Slot, reading: Reading) -> bool:
+        length = len(reading.stored.tokens)
+        try:
+            return self._backend.restore(slot.sequence, reading.state, length)
+        except MemoryError:
+            return False
 
     def _dismiss(self, slot: Slot, reading: Reading, why: str) -> None:
         """Forget a prefix that is of no use; its prompt is computed."""
