@@ -92,13 +92,19 @@ class ToldModels:
             answer.stop()
 
     async def embedding(
-        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+        self,
+        name: str,
+        inputs: tuple[Text | Tokens, ...],
+        *,
+        is_truncated: bool = False,
+        is_batch: bool = False,
     ) -> Vectors:
         """Return a vector of two numbers for each text: its place in this order, and 0.5."""
         found = self.find(name)
         if self.refusal:
             raise self.refusal
         self.embedded.append((name, inputs, is_truncated))
+        self.batches.append(is_batch)
         vectors = tuple(struct.pack("<2f", at, 0.5) for at in range(len(inputs)))
         return Vectors(found, vectors, len(inputs) * 2)
 

@@ -46,9 +46,20 @@ class Models(Protocol):
         ...
 
     async def embedding(
-        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+        self,
+        name: str,
+        inputs: tuple[Text | Tokens, ...],
+        *,
+        is_truncated: bool = False,
+        is_batch: bool = False,
     ) -> Vectors:
-        """Have texts made into vectors; one that is too long is cut or refused.
+        """Have texts made into vectors, as one order.
+
+        Args:
+            name: What is asked.
+            inputs: The texts.
+            is_truncated: One that is too long is cut, not refused.
+            is_batch: Nobody waits for them: others go first.
 
         Raises:
             AnswerError: They were not admitted, or the model cannot do this.

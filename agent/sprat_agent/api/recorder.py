@@ -162,13 +162,20 @@ class Recorded:
             self._recorder.ended(kind, code, answer, monotonic() - began)
 
     async def embedding(
-        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+        self,
+        name: str,
+        inputs: tuple[Text | Tokens, ...],
+        *,
+        is_truncated: bool = False,
+        is_batch: bool = False,
     ) -> Vectors:
         """Have texts made into vectors, and count how that ended."""
         began = monotonic()
         code, vectors = FAILED, None
         try:
-            vectors = await self._models.embedding(name, inputs, is_truncated=is_truncated)
+            vectors = await self._models.embedding(
+                name, inputs, is_truncated=is_truncated, is_batch=is_batch
+            )
         except AnswerError as error:
             code = error.code
             raise

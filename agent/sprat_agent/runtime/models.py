@@ -75,7 +75,12 @@ class ServedModels:
                 self._events.answered(answer)
 
     async def embedding(
-        self, name: str, inputs: tuple[Text | Tokens, ...], *, is_truncated: bool = False
+        self,
+        name: str,
+        inputs: tuple[Text | Tokens, ...],
+        *,
+        is_truncated: bool = False,
+        is_batch: bool = False,
     ) -> Vectors:
         """Have texts made into vectors, admitted as requests for an answer are.
 
@@ -83,12 +88,13 @@ class ServedModels:
             name: See `answering`.
             inputs: The texts.
             is_truncated: One that is too long is cut instead of refused.
+            is_batch: It yields to requests that somebody waits for.
 
         Raises:
             AnswerError: They were not admitted, or the model cannot do this.
         """
         alias, pinned = self._resolve(name)
-        vectors = await embed(alias, Inputs(inputs, is_truncated), pinned=pinned)
+        vectors = await embed(alias, Inputs(inputs, is_truncated), pinned=pinned, is_batch=is_batch)
         self._events.answered(vectors)
         return vectors
 

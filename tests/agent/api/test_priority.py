@@ -5,6 +5,7 @@ import pytest
 from simulators.told_models import ToldModels
 
 BODY = {"model": "assistant", "messages": [{"role": "user", "content": "Hello"}]}
+TEXT = {"model": "assistant", "input": "Hello"}
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,9 @@ BODY = {"model": "assistant", "messages": [{"role": "user", "content": "Hello"}]
         ({"x-sprat-priority": "batch"}, True),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/api/chat", "/v1/embeddings", "/api/embed"]
+)
 async def test_a_request_says_whether_somebody_waits_for_it(
     http: httpx.AsyncClient,
     told: ToldModels,
@@ -23,7 +26,7 @@ async def test_a_request_says_whether_somebody_waits_for_it(
     headers: dict[str, str],
     is_batch: bool,  # noqa: FBT001 - a row
 ) -> None:
-    answer = await http.post(path, json=BODY, headers=headers)
+    answer = await http.post(path, json=BODY if "chat" in path else TEXT, headers=headers)
     assert answer.status_code == 200
     assert told.batches == [is_batch]
 

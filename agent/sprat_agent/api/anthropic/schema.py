@@ -6,7 +6,7 @@ known are refused.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,9 +15,9 @@ from sprat_agent.api.anthropic import content
 from sprat_agent.api.body import decode
 from sprat_agent.api.faults import invalid, unsupported
 from sprat_agent.api.openai.tools import FunctionName, check_choice, check_names
+from sprat_agent.api.sampling import Name, Share, Stop, TokenCount, TopK, chosen_by
 from sprat_agent.runtime import wire
 
-_Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 _MODES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -55,15 +55,15 @@ class OutputConfig(Struct, forbid_unknown_fields=True):
 class Request(Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of POST /v1/messages, as it comes."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
-    max_tokens: Annotated[int, Meta(ge=1, le=1 << 24)]
+    model: Name
+    max_tokens: TokenCount
     messages: Annotated[list[content.Message], Meta(min_length=1, max_length=4096)]
     system: str | list[content.Block] | None = None
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
-    stop_sequences: Annotated[list[_Stop], Meta(max_length=16)] | None = None
+    top_p: Share | None = None
+    top_k: TopK | None = None
+    stop_sequences: Annotated[list[Stop], Meta(max_length=16)] | None = None
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     tool_choice: Choice | None = None
     output_config: OutputConfig | None = None
@@ -109,7 +109,6 @@ def meaning(request: Request) -> wire.Request:
     if wanted.type == "tool" and wanted.name not in {one.name for one in tools}:
         message = f"tool_choice names {wanted.name[:64]!r}, which is not among the tools"
         raise invalid(message, param="tool_choice")
-    defaults = wire.Sampling()
     wanted_format = request.output_config and request.output_config.format
     return wire.Request(
         wire.Conversation(
@@ -118,11 +117,7 @@ def meaning(request: Request) -> wire.Request:
             check_choice(_MODES.get(wanted.type, wanted.name), tools),
             not wanted.disable_parallel_tool_use,
         ),
-        wire.Sampling(
-            temperature=_or(request.temperature, defaults.temperature),
-            top_p=_or(request.top_p, defaults.top_p),
-            top_k=defaults.top_k if request.top_k is None else request.top_k,
-        ),
+        chosen_by(temperature=request.temperature, top_p=request.top_p, top_k=request.top_k),
         max_tokens=request.max_tokens,
         stop=tuple(request.stop_sequences or ()),
         schema=wanted_format.schema if wanted_format else None,
@@ -138,7 +133,3 @@ def _offered(tools: list[Tool]) -> tuple[wire.Tool, ...]:
     )
     check_names(found)
     return found
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value

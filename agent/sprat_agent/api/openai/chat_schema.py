@@ -15,20 +15,20 @@ from msgspec import Meta
 from sprat_agent.api.body import decode
 from sprat_agent.api.faults import invalid, unsupported
 from sprat_agent.api.openai import messages, schema, tools
+from sprat_agent.api.sampling import TokenCount, TopLogprobs
 from sprat_agent.runtime.wire import Conversation
 from sprat_agent.runtime.wire import Request as Asked
 
 MAX_CHOICES: Final = 8
-MAX_TOP_LOGPROBS: Final = 20
 
 
 class Request(schema.Sampled, forbid_unknown_fields=True, kw_only=True):
     """The body of POST /v1/chat/completions, as it comes."""
 
     messages: Annotated[list[messages.Message], Meta(min_length=1, max_length=4096)]
-    max_completion_tokens: schema.TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    top_logprobs: TopLogprobs | None = None
     tools: Annotated[list[tools.Tool], Meta(max_length=128)] | None = None
     tool_choice: tools.Choice = None
     parallel_tool_calls: bool | None = None

@@ -10,10 +10,10 @@ from msgspec import Meta
 from sprat_agent.api.body import decode
 from sprat_agent.api.faults import invalid, unsupported
 from sprat_agent.api.openai import inputs, schema
+from sprat_agent.api.sampling import TopLogprobs
 from sprat_agent.runtime.wire import Request as Asked
 
 MAX_PROMPTS: Final = 128
-MAX_LOGPROBS: Final = 20
 _MAX_TOKENS: Final = 16  # OpenAI's, where the request sets no limit
 
 
@@ -22,7 +22,7 @@ class Request(schema.Sampled, forbid_unknown_fields=True, kw_only=True):
 
     prompt: inputs.Inputs
     echo: bool | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
+    logprobs: TopLogprobs | None = None
     # Supported only where they ask for nothing.
     best_of: Annotated[int, Meta(ge=1)] | None = None
     suffix: Any = None

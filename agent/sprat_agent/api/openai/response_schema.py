@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from sprat_agent.api.body import decode
 from sprat_agent.api.faults import ApiError, invalid, unsupported
 from sprat_agent.api.openai import schema, tools
+from sprat_agent.api.sampling import Name, TokenCount, chosen_by
 from sprat_agent.runtime import wire
 
 
@@ -64,16 +65,16 @@ class _TextOptions(Struct):
 class Request(Struct, forbid_unknown_fields=True):
     """The body of POST /v1/responses, as it comes."""
 
-    model: schema.Name
+    model: Name
     input: str | Annotated[list[_Item], Meta(min_length=1, max_length=4096)]
     instructions: str | None = None
     tools: Annotated[list[_Tool], Meta(max_length=128)] | None = None
     tool_choice: Literal["auto", "none", "required"] | _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: _TextOptions | None = None
-    max_output_tokens: schema.TokenCount | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    max_output_tokens: TokenCount | None = None
+    temperature: schema.Temperature | None = None
+    top_p: schema.TopP | None = None
     stream: bool | None = None
     # Supported only where they ask for nothing.
     previous_response_id: str | None = None
@@ -129,7 +130,6 @@ def meaning(request: Request) -> wire.Request:
     offered = _tools(request.tools or ())
     wanted = request.tool_choice or "auto"
     name = wanted.name if isinstance(wanted, _ToolChoice) else wanted
-    defaults = wire.Sampling()
     return wire.Request(
         wire.Conversation(
             _messages(request),
@@ -137,12 +137,7 @@ def meaning(request: Request) -> wire.Request:
             tools.check_choice(name, offered),
             request.parallel_tool_calls is not False,
         ),
-        wire.Sampling(
-            temperature=defaults.temperature
-            if request.temperature is None
-            else request.temperature,
-            top_p=defaults.top_p if request.top_p is None else request.top_p,
-        ),
+        chosen_by(temperature=request.temperature, top_p=request.top_p),
         max_tokens=request.max_output_tokens,
         schema=_schema(request.text.format if request.text else None),
     )

@@ -8,11 +8,11 @@ from starlette.routing import BaseRoute, Route
 
 from sprat_agent.api import faults, names, replies
 from sprat_agent.api.answering import Answering
+from sprat_agent.api.embedding import Embedding
 from sprat_agent.api.models import Models
-from sprat_agent.api.openai import shapes
+from sprat_agent.api.openai import embeddings, shapes
 from sprat_agent.api.openai.chat import Chat
 from sprat_agent.api.openai.completion import Completion
-from sprat_agent.api.openai.embeddings import Embeddings
 from sprat_agent.api.openai.response import Response as ResponseDialect
 from sprat_agent.runtime.faults import AnswerError
 
@@ -24,7 +24,7 @@ def routes(models: Models, answering: Answering, started: int) -> list[BaseRoute
         Route("/v1/chat/completions", answering.endpoint(Chat()), methods=["POST"]),
         Route("/v1/completions", answering.endpoint(Completion()), methods=["POST"]),
         Route("/v1/responses", answering.endpoint(ResponseDialect()), methods=["POST"]),
-        Route("/v1/embeddings", Embeddings(models), methods=["POST"]),
+        Route("/v1/embeddings", Embedding(models, embeddings.read), methods=["POST"]),
         Route("/v1/models", listing.models),
         Route("/v1/models/{name:path}", listing.model),
     ]

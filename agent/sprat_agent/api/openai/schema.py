@@ -8,17 +8,26 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sprat_agent.api.faults import invalid
+from sprat_agent.api.sampling import (
+    MAX_SEED,
+    Name,
+    Penalty,
+    RepeatPenalty,
+    Seed,
+    Share,
+    Stop,
+    TokenCount,
+    TopK,
+    chosen_by,
+)
 from sprat_agent.runtime.wire import Request as Asked
 from sprat_agent.runtime.wire import Sampling
 
 MAX_CHOICES: Final = 8
 _MAX_STOPS: Final = 4
-_MAX_SEED: Final = (1 << 63) - 1
 
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-TokenCount: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 24)]
-_Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-_Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
+TopP: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 _LogitBias: TypeAlias = Annotated[
     dict[Annotated[int, Meta(ge=0, lt=1 << 31)], Annotated[float, Meta(ge=-100, le=100)]],
     Meta(max_length=1024),
@@ -39,18 +48,18 @@ class Sampled(Struct, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
     max_tokens: TokenCount | None = None
-    stop: _Stop | Annotated[list[_Stop], Meta(max_length=_MAX_STOPS)] | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=_MAX_STOPS)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     logit_bias: _LogitBias | None = None  # by token id
-    seed: Annotated[int, Meta(ge=-(1 << 63), le=_MAX_SEED)] | None = None
+    seed: Seed | None = None
     user: Any = None  # accepted and ignored
-    top_k: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None  # 0: all
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None
+    top_k: TopK | None = None
+    min_p: Share | None = None
+    repetition_penalty: RepeatPenalty | None = None
 
 
 class _JsonSchema(Struct, forbid_unknown_fields=True):
@@ -69,16 +78,14 @@ class ResponseFormat(Struct, forbid_unknown_fields=True):
 
 def sampling(request: Sampled) -> Sampling:
     """Return how tokens are chosen."""
-    defaults = Sampling()
-    penalty = request.repetition_penalty
-    return Sampling(
-        temperature=defaults.temperature if request.temperature is None else request.temperature,
-        top_p=defaults.top_p if request.top_p is None else request.top_p,
-        top_k=defaults.top_k if request.top_k is None else request.top_k,
-        min_p=defaults.min_p if request.min_p is None else request.min_p,
-        repeat_penalty=defaults.repeat_penalty if penalty is None else penalty,
-        presence_penalty=request.presence_penalty or 0.0,
-        frequency_penalty=request.frequency_penalty or 0.0,
+    return chosen_by(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        repeat_penalty=request.repetition_penalty,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
         logit_bias=tuple((request.logit_bias or {}).items()),
         seed=request.seed,
     )
@@ -115,6 +122,6 @@ def _with_seed(asked: Asked, at: int) -> Asked:
     seed = asked.sampling.seed
     if seed is None or at == 0:
         return asked
-    wrapped = seed + at if seed + at <= _MAX_SEED else seed + at - (1 << 64)
+    wrapped = seed + at if seed + at <= MAX_SEED else seed + at - (1 << 64)
     chosen = msgspec.structs.replace(asked.sampling, seed=wrapped)
     return msgspec.structs.replace(asked, sampling=chosen)
