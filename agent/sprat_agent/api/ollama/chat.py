@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from sprat_agent.api.body import decode
-from sprat_agent.api.dialect import Call, End, Json, Origin, Whole
+from sprat_agent.api.dialect import Call, Json
 from sprat_agent.api.faults import ApiError
-from sprat_agent.api.gathering import Gathered
 from sprat_agent.api.ollama import errors, messages, options, shapes
+from sprat_agent.api.ollama.answers import Answers
 from sprat_agent.api.openai import tools
-from sprat_agent.runtime.wire import Conversation, Piece, Request
-
-EMPTY: Final[Json] = {"message": {"role": "assistant", "content": ""}}
+from sprat_agent.runtime.wire import Conversation, Request
 
 
 class Asked(options.Generating, forbid_unknown_fields=True, kw_only=True):
@@ -58,49 +56,14 @@ class Chat:
             messages.meaning(asked.messages or ()), tools.offered(asked.tools)
         )
         request = options.applied(asked, Request(conversation), self._context_of)
-        return Call(asked.model, (request,), asked.is_streamed, _Form())
+        return Call(asked.model, (request,), asked.is_streamed, Answers(told))
 
     def error_event(self, error: ApiError) -> bytes:
         """Return the line of an error in mid-stream."""
         return shapes.line(errors.shape(error))
 
 
-class _Form:
-    def whole(self, origin: Origin, answers: Sequence[Whole]) -> Json:
-        (answer,) = answers
-        message: Json = {"role": "assistant", "content": answer.text}
-        if answer.tool_calls:
-            message["tool_calls"] = shapes.calls(answer.tool_calls)
-        return {**shapes.frame(origin), "message": message, **shapes.end(answer.end)}
-
-    def events(self, origin: Origin) -> _Events:
-        return _Events(origin)
-
-
-class _Events:
-    """Ollama tells calls whole, so their pieces are kept until the answer is complete."""
-
-    def __init__(self, origin: Origin) -> None:
-        self._origin = origin
-        self._gathered = Gathered()
-
-    def first(self) -> Iterable[bytes]:
-        return ()
-
-    def piece(self, index: int, piece: Piece) -> Iterable[bytes]:  # noqa: ARG002 - there is one
-        self._gathered.add(piece)
-        if piece.text:
-            yield self._line({"content": piece.text})
-
-    def over(self, index: int, end: End) -> Iterable[bytes]:  # noqa: ARG002 - as above
-        self._gathered.end = end
-        made = shapes.calls(self._gathered.whole().tool_calls)
-        if made:
-            yield self._line({"content": "", "tool_calls": made})
-
-    def last(self, ends: Sequence[End]) -> Iterable[bytes]:
-        yield shapes.line({**shapes.frame(self._origin), **EMPTY, **shapes.end(ends[0])})
-
-    def _line(self, message: Json) -> bytes:
-        told = {"message": {"role": "assistant", **message}, "done": False}
-        return shapes.line({**shapes.frame(self._origin), **told})
+def told(text: str, calls: Sequence[Json]) -> Json:
+    """Return the message of an answer."""
+    more = {"tool_calls": list(calls)} if calls else {}
+    return {"message": {"role": "assistant", "content": text, **more}}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from sprat_agent.api.body import decode
-from sprat_agent.api.dialect import Call, End, Json, Origin, Whole
+from sprat_agent.api.dialect import Call, Json
 from sprat_agent.api.faults import ApiError, unsupported
 from sprat_agent.api.ollama import errors, options, shapes
-from sprat_agent.runtime.wire import Conversation, Message, Piece, Prompt, Request, Text
-
-EMPTY: Final[Json] = {"response": ""}
+from sprat_agent.api.ollama.answers import Answers
+from sprat_agent.runtime.wire import Conversation, Message, Prompt, Request, Text
 
 
 class Asked(options.Generating, forbid_unknown_fields=True, kw_only=True):
@@ -61,7 +60,7 @@ class Generate:
         if beyond:
             raise unsupported(*beyond)
         request = options.applied(asked, Request(_prompt(asked)), self._context_of)
-        return Call(asked.model, (request,), asked.is_streamed, _Form())
+        return Call(asked.model, (request,), asked.is_streamed, Answers(told))
 
     def error_event(self, error: ApiError) -> bytes:
         """Return the line of an error in mid-stream."""
@@ -91,29 +90,6 @@ def _unsupported(asked: Asked) -> tuple[str, str] | None:
     return next(((param, name) for param, is_asked, name in found if is_asked), None)
 
 
-class _Form:
-    def whole(self, origin: Origin, answers: Sequence[Whole]) -> Json:
-        (answer,) = answers
-        return {**shapes.frame(origin), "response": answer.text, **shapes.end(answer.end)}
-
-    def events(self, origin: Origin) -> _Events:
-        return _Events(origin)
-
-
-class _Events:
-    def __init__(self, origin: Origin) -> None:
-        self._origin = origin
-
-    def first(self) -> Iterable[bytes]:
-        return ()
-
-    def piece(self, index: int, piece: Piece) -> Iterable[bytes]:  # noqa: ARG002 - there is one
-        if piece.text:
-            told = {"response": piece.text, "done": False}
-            yield shapes.line({**shapes.frame(self._origin), **told})
-
-    def over(self, index: int, end: End) -> Iterable[bytes]:  # noqa: ARG002 - `last` tells
-        return ()
-
-    def last(self, ends: Sequence[End]) -> Iterable[bytes]:
-        yield shapes.line({**shapes.frame(self._origin), **EMPTY, **shapes.end(ends[0])})
+def told(text: str, calls: Sequence[Json]) -> Json:  # noqa: ARG001 - no tools are offered here
+    """Return the text of an answer."""
+    return {"response": text}

@@ -8,34 +8,41 @@ business, and whether a model thinks is its template's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from sprat_agent.api.faults import invalid, unsupported
+from sprat_agent.api.faults import invalid
+from sprat_agent.api.sampling import (
+    Name,
+    Penalty,
+    RepeatPenalty,
+    Seed,
+    Share,
+    Stop,
+    TopK,
+    TopLogprobs,
+    chosen_by,
+)
 from sprat_agent.runtime.wire import Request, Sampling
 
 ContextOf: TypeAlias = Callable[[str], int]  # of a model by name, in tokens; raises ApiError
-_T = TypeVar("_T")
-_Float: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
-_Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
-_Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-_Stops: TypeAlias = _Stop | Annotated[list[_Stop], Meta(max_length=16)]
+_Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
 
 
 class Options(Struct):
     """`options` of a request."""
 
-    temperature: _Float | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
-    repeat_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
+    top_k: TopK | None = None
+    top_p: Share | None = None
+    min_p: Share | None = None
+    seed: Seed | None = None
+    repeat_penalty: RepeatPenalty | None = None
     repeat_last_n: Annotated[int, Meta(ge=-1, le=1 << 24)] | None = None  # -1: the whole context
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     num_predict: Annotated[int, Meta(ge=-2, le=1 << 24)] | None = None  # below 0: no limit
     num_ctx: Annotated[int, Meta(ge=1)] | None = None
     stop: _Stops | None = None
@@ -44,14 +51,14 @@ class Options(Struct):
 class Generating(Struct, kw_only=True):
     """Fields of `/api/chat` and `/api/generate`."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Name
     stream: bool | None = None  # Ollama streams unless told otherwise
     format: str | dict[str, Any] | None = None
     options: Options | None = None
     keep_alive: Any = None
     think: Any = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: TopLogprobs | None = None
 
     @property
     def is_streamed(self) -> bool:
@@ -66,8 +73,6 @@ def applied(asked: Generating, request: Request, context_of: ContextOf) -> Reque
         ApiError: They ask for something that this device cannot give.
     """
     options = asked.options or Options()
-    if asked.logprobs or asked.top_logprobs:
-        raise unsupported("logprobs", "telling probabilities in this dialect")
     _check_context(asked.model, options, context_of)
     if options.num_predict == 0:
         message = "expected num_predict of 1 or more, or -1 for no limit, found 0"
@@ -80,6 +85,7 @@ def applied(asked: Generating, request: Request, context_of: ContextOf) -> Reque
         max_tokens=limit if limit > 0 else None,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         schema=_schema(asked.format),
+        logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
 
 
@@ -94,23 +100,18 @@ def _check_context(model: str, options: Options, context_of: ContextOf) -> None:
 
 
 def _sampling(options: Options, context: int) -> Sampling:
-    defaults = Sampling()
     window = context if options.repeat_last_n == -1 else options.repeat_last_n
-    return Sampling(
-        temperature=_or(options.temperature, defaults.temperature),
-        top_p=_or(options.top_p, defaults.top_p),
-        top_k=_or(options.top_k, defaults.top_k),
-        min_p=_or(options.min_p, defaults.min_p),
-        repeat_penalty=_or(options.repeat_penalty, defaults.repeat_penalty),
-        presence_penalty=_or(options.presence_penalty, defaults.presence_penalty),
-        frequency_penalty=_or(options.frequency_penalty, defaults.frequency_penalty),
-        penalty_window=_or(window, defaults.penalty_window),
+    return chosen_by(
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        min_p=options.min_p,
+        repeat_penalty=options.repeat_penalty,
+        presence_penalty=options.presence_penalty,
+        frequency_penalty=options.frequency_penalty,
+        penalty_window=window,
         seed=options.seed,
     )
-
-
-def _or(value: _T | None, default: _T) -> _T:
-    return default if value is None else value
 
 
 def _schema(wanted: str | dict[str, Any] | None) -> dict[str, Any] | None:

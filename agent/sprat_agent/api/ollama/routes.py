@@ -8,7 +8,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,12 +41,13 @@ def routes(
 
     chatting = answering.endpoint(chat.Chat(context_of))
     generating = answering.endpoint(generate.Generate(context_of))
-    chatting = _Probed(chatting, chat.parse, chat.EMPTY, models, clock)
-    generating = _Probed(generating, generate.parse, generate.EMPTY, models, clock)
+    chatting = _Probed(chatting, chat.parse, chat.told("", ()), models, clock)
+    generating = _Probed(generating, generate.parse, generate.told("", ()), models, clock)
     return [
         Route("/api/chat", chatting, methods=["POST"]),
         Route("/api/generate", generating, methods=["POST"]),
         *embed.routes(models),
+        Route("/", listing.root),
         Route("/api/tags", listing.tags),
         Route("/api/ps", listing.running),
         Route("/api/show", listing.show, methods=["POST"]),
@@ -117,6 +118,10 @@ class _Listing:
     def __init__(self, models: Models, clock: Clock) -> None:
         self._models = models
         self._started = clock()
+
+    async def root(self, _request: Request) -> Response:
+        """GET /: somebody is there; Ollama's command looks for nothing more before it begins."""
+        return PlainTextResponse("Sprat is running")
 
     async def tags(self, _request: Request) -> Response:
         """GET /api/tags: each alias that can be asked, and each adapter."""

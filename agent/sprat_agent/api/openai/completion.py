@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from sprat_agent.api import sse
 from sprat_agent.api.dialect import Call, End, Json, Origin, Whole
 from sprat_agent.api.faults import ApiError
+from sprat_agent.api.logprobs import text
 from sprat_agent.api.openai import completion_schema, errors, logprobs, shapes
 from sprat_agent.runtime.wire import Chosen, Piece
 
@@ -93,4 +94,4 @@ def _choice(index: int, text: str, block: Json | None, end: End | None = None) -
 
 
 def _characters(chosen: Sequence[Chosen]) -> int:
-    return sum(len(logprobs.text(token.data)) for token in chosen)
+    return sum(len(text(token.data)) for token in chosen)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import httpx
 import ollama
@@ -15,7 +16,7 @@ from langchain_ollama import ChatOllama
 from simulators.told_models import ToldModels
 from simulators.waiting import until
 from sprat_agent.runtime.faults import WorkerCrashedError
-from sprat_agent.runtime.wire import Piece, ToolCallPart
+from sprat_agent.runtime.wire import Alternative, Chosen, Piece, ToolCallPart
 
 
 @pytest.fixture
@@ -58,6 +59,43 @@ async def test_it_calls_python_functions(client: ollama.AsyncClient, told: ToldM
     assert weather(**call.function.arguments) == "Oslo"
     messages = [*messages, answer.message, {"role": "tool", "content": "x", "tool_name": "weather"}]
     await client.chat("assistant", messages, tools=[weather])
+
+
+async def test_it_gets_log_probabilities_with_the_tokens_they_are_of(
+    client: ollama.AsyncClient, told: ToldModels
+) -> None:
+    half = Chosen(b"\xc3", -1.0, (Alternative(b"\xc3", -1.0), Alternative(b"a", float("-inf"))))
+    told.script = [Piece(1, "", (), (half,)), Piece(1, "é", (), (Chosen(b"\xa9", -0.5),))]
+    messages = [{"role": "user", "content": "Hello"}]
+    ask: dict[str, Any] = {"logprobs": True, "top_logprobs": 2}
+    whole = await client.chat("assistant", messages, **ask)
+    assert whole.message.content == "é"
+    generated = await client.generate("assistant", "Once", **ask)
+    parts = [part async for part in await client.chat("assistant", messages, stream=True, **ask)]
+    streamed = [one for part in parts for one in part.logprobs or ()]
+    for found in (whole.logprobs, generated.logprobs, streamed):
+        assert found
+        assert [(one.token, one.logprob) for one in found] == [("\ufffd", -1.0), ("\ufffd", -0.5)]
+        assert [(one.token, one.logprob) for one in found[0].top_logprobs or ()] == [
+            ("\ufffd", -1.0),
+            ("a", -9999.0),
+        ]
+    assert [part.message.content for part in parts] == ["", "é", ""]
+    assert [request.logprobs for _, request in told.asked] == [2, 2, 2]
+
+
+async def test_it_gets_no_log_probabilities_unless_it_asks(
+    client: ollama.AsyncClient, told: ToldModels
+) -> None:
+    assert (await client.generate("assistant", "Once", top_logprobs=2)).logprobs is None
+    assert told.asked[0][1].logprobs is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_root_says_that_somebody_is_there(http: httpx.AsyncClient, method: str) -> None:
+    answer = await http.request(method, "/")
+    assert answer.status_code == 200
+    assert answer.text == ("Sprat is running" if method == "GET" else "")
 
 
 async def test_it_makes_vectors(client: ollama.AsyncClient) -> None:

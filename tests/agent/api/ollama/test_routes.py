@@ -114,7 +114,7 @@ async def test_format_json_asks_for_an_object_and_no_limit_is_none(
         ("chat", {"options": {"num_predict": 0}}, "invalid_request"),
         ("chat", {"options": {"temperature": -1}}, "invalid_request"),
         ("chat", {"format": "yaml"}, "invalid_request"),
-        ("chat", {"logprobs": True}, "unsupported_parameter"),
+        ("chat", {"logprobs": True, "top_logprobs": 21}, "invalid_request"),
         ("chat", {"mesages": []}, "invalid_request"),
         ("chat", {"model": "gpt-4"}, "model_not_found"),
         ("generate", {"suffix": "end"}, "unsupported_parameter"),
