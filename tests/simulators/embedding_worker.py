@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from sprat_agent.runtime.wire import (
     Answer,
+    Count,
+    Counted,
     Done,
     Embed,
     Embedded,
@@ -55,6 +57,18 @@ class EmbeddingEngine:
             case _:
                 vectors = tuple(struct.pack("<f", at) for at in range(len(order.inputs)))
                 self._sink([Embedded(order.id, vectors, 7 if order.is_truncated else 5)])
+
+    def count(self, order: Count) -> None:
+        """Say 3, or break the contract: with another kind of answer."""
+        match order.prompt:
+            case Text(text="text"):
+                self._sink([Piece(order.id, "no count")])
+            case Text(text="vectors"):
+                self._sink([Embedded(order.id, (), 0)])
+            case Text(text="refuse"):
+                self._sink([Failed(order.id, "messages_refused", "told to refuse")])
+            case _:
+                self._sink([Counted(order.id, 3)])
 
     def cancel(self, request_id: int) -> None:
         """Say so."""

@@ -12,6 +12,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from sprat_agent.runtime.wire import (
     Answer,
+    Conversation,
+    Count,
+    Counted,
     Done,
     Embed,
     Failed,
@@ -20,6 +23,8 @@ from sprat_agent.runtime.wire import (
     Loaded,
     Piece,
     Request,
+    Text,
+    Tokens,
 )
 from sprat_agent.worker.engine import EngineError, Sink
 
@@ -88,6 +93,18 @@ class SerialEngine:
         """Queue a request."""
         self._open.add(request_id)
         self._requests.put(_Queued(request_id, request))
+
+    def count(self, order: Count) -> None:
+        """Count the letters of a text, or of a conversation's messages."""
+        prompt = order.prompt
+        match prompt:
+            case Conversation(messages=messages):
+                length = sum(len(one.content) for one in messages)
+            case Text(text=text):
+                length = len(text)
+            case Tokens(tokens=tokens):
+                length = len(tokens)
+        self._say(Counted(order.id, length))
 
     def embed(self, order: Embed) -> None:
         """Refuse: only texts are made here."""

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from sprat_agent.runtime.answer import Answer, Vectors
+from sprat_agent.runtime.answer import Answer, PromptLength, Vectors
 from sprat_agent.runtime.faults import AnswerError, ModelNotFoundError
 from sprat_agent.runtime.process import Ask
 from sprat_agent.runtime.served import Condition, Status
-from sprat_agent.runtime.wire import Done, Piece, Request, Text, Tokens
+from sprat_agent.runtime.wire import Done, Piece, Prompt, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 from sprat_proto.manifest import Facts
 
@@ -44,6 +44,7 @@ class ToldModels:
         self.asked: list[tuple[str, Request]] = []
         self.batches: list[bool] = []  # for each asked: whether nobody waits for it
         self.embedded: list[tuple[str, tuple[Text | Tokens, ...], bool]] = []
+        self.counted: list[tuple[str, Prompt]] = []
         self.has_begun = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -107,6 +108,15 @@ class ToldModels:
         self.batches.append(is_batch)
         vectors = tuple(struct.pack("<2f", at, 0.5) for at in range(len(inputs)))
         return Vectors(found, vectors, len(inputs) * 2)
+
+    async def counting(self, name: str, prompt: Prompt, *, is_batch: bool = False) -> PromptLength:
+        """Say that each prompt has 11 tokens."""
+        found = self.find(name)
+        if self.refusal:
+            raise self.refusal
+        self.counted.append((name, prompt))
+        self.batches.append(is_batch)
+        return PromptLength(found, 11)
 
     def _cancel(self, request_id: int) -> None:
         assert request_id == 1

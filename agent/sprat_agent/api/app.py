@@ -71,7 +71,7 @@ def build_app(
     app = Starlette(
         routes=[
             *openai_routes(models, answering, int(clock().timestamp())),
-            *anthropic_routes(answering),
+            *anthropic_routes(models, answering),
             *ollama_routes(models, answering, clock, status),
             Route("/livez", device.livez),
             Route("/readyz", device.readyz),

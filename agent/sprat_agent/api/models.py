@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sprat_agent.runtime.answer import Answer, Vectors
+from sprat_agent.runtime.answer import Answer, PromptLength, Vectors
 from sprat_agent.runtime.served import Status
-from sprat_agent.runtime.wire import Request, Text, Tokens
+from sprat_agent.runtime.wire import Prompt, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 
 
@@ -63,5 +63,13 @@ class Models(Protocol):
 
         Raises:
             AnswerError: They were not admitted, or the model cannot do this.
+        """
+        ...
+
+    async def counting(self, name: str, prompt: Prompt, *, is_batch: bool = False) -> PromptLength:
+        """Have the tokens of a prompt counted; a model that is not in memory is loaded for it.
+
+        Raises:
+            AnswerError: It was not admitted, or the model takes no such prompt.
         """
         ...

@@ -13,7 +13,7 @@ from typing import Final
 
 from sprat_agent.api import genai
 from sprat_agent.api.models import Models
-from sprat_agent.runtime.answer import Answer, Vectors
+from sprat_agent.runtime.answer import Answer, PromptLength, Vectors
 from sprat_agent.runtime.faults import (
     AnswerError,
     InsufficientMemoryError,
@@ -22,7 +22,7 @@ from sprat_agent.runtime.faults import (
     QueueFullError,
 )
 from sprat_agent.runtime.served import Status
-from sprat_agent.runtime.wire import Conversation, Request, Text, Tokens
+from sprat_agent.runtime.wire import Conversation, Prompt, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 
 NO_MODEL: Final = "none"  # names that clients make up are no labels: there is no end to them
@@ -187,6 +187,10 @@ class Recorded:
         finally:
             kind = Kind(self._alias_of(name), genai.EMBEDDINGS)
             self._recorder.embedded(kind, code, vectors, monotonic() - began)
+
+    async def counting(self, name: str, prompt: Prompt, *, is_batch: bool = False) -> PromptLength:
+        """Have the tokens of a prompt counted; no figure is about that."""
+        return await self._models.counting(name, prompt, is_batch=is_batch)
 
     def _alias_of(self, name: str) -> str:
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from sprat_agent.runtime.faults import ModelNotFoundError
-from sprat_agent.runtime.process import Ask, Inputs
+from sprat_agent.runtime.process import Ask, Counting, Inputs
 from sprat_agent.runtime.served import ServedAlias
 from sprat_agent.runtime.wire import Done, Piece, Request, no_adapter
 from sprat_agent.sync.ports import Loadable
@@ -42,6 +42,27 @@ async def embed(
         admission.ask.cancel()
     took_ms = (monotonic() - began) * 1000
     return Vectors(admission.hosted.loadable, made.vectors, made.prompt_tokens, took_ms)
+
+
+@dataclass(frozen=True)
+class PromptLength:
+    """How long a prompt is for a model."""
+
+    loadable: Loadable
+    tokens: int
+
+
+async def count(
+    alias: ServedAlias, counting: Counting, *, pinned: str | None, is_batch: bool = False
+) -> PromptLength:
+    """Wait for a worker to count, which it does beside the answers that it makes.
+
+    Raises:
+        AnswerError: It was not admitted or not counted; see `ServedAlias.admit`.
+    """
+    admission = await alias.admit(counting, pinned=pinned, is_batch=is_batch)
+    counted = await admission.ask.count()
+    return PromptLength(admission.hosted.loadable, counted.prompt_tokens)
 
 
 class Answer:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
-from sprat_agent.runtime.answer import Answer, Vectors, embed
+from sprat_agent.runtime.answer import Answer, PromptLength, Vectors, count, embed
 from sprat_agent.runtime.events import ModelEvents
 from sprat_agent.runtime.faults import ModelNotFoundError
-from sprat_agent.runtime.process import Inputs
+from sprat_agent.runtime.process import Counting, Inputs
 from sprat_agent.runtime.served import ServedAlias, Status
-from sprat_agent.runtime.wire import Request, Text, Tokens
+from sprat_agent.runtime.wire import Prompt, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 
 
@@ -97,6 +97,22 @@ class ServedModels:
         vectors = await embed(alias, Inputs(inputs, is_truncated), pinned=pinned, is_batch=is_batch)
         self._events.answered(vectors)
         return vectors
+
+    async def counting(self, name: str, prompt: Prompt, *, is_batch: bool = False) -> PromptLength:
+        """Have the tokens of a prompt counted, by the model's own template and vocabulary.
+
+        A model that is not in memory is loaded for it. One that is counts at once, however busy.
+
+        Args:
+            name: See `answering`.
+            prompt: It may be longer than the model's context.
+            is_batch: It yields to requests that somebody waits for.
+
+        Raises:
+            AnswerError: It was not admitted, or the model takes no such prompt.
+        """
+        alias, pinned = self._resolve(name)
+        return await count(alias, Counting(prompt), pinned=pinned, is_batch=is_batch)
 
     def _resolve(self, name: str) -> tuple[ServedAlias, str | None]:
         """Return the alias that a name stands for, and the digest if it names a release."""

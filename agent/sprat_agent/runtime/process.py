@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from sprat_agent.runtime import wire
 from sprat_agent.runtime.faults import (
@@ -46,22 +46,33 @@ class Inputs:
     is_truncated: bool = False  # cut one that is too long instead of refusing it
 
 
-Order: TypeAlias = wire.Request | Inputs
-_End: TypeAlias = wire.Done | wire.Embedded | AnswerError
+@dataclass(frozen=True)
+class Counting:
+    """A prompt whose tokens are to be counted; that takes no slot."""
+
+    prompt: wire.Prompt
+
+
+Order: TypeAlias = wire.Request | Inputs | Counting
+_Wanted: TypeAlias = type[wire.Done] | type[wire.Embedded] | type[wire.Counted]
+_End: TypeAlias = wire.Done | wire.Embedded | wire.Counted | AnswerError
+_Told = TypeVar("_Told", wire.Embedded, wire.Counted)
+# What a worker says that was asked for something else.
+_UNWANTED: Final[Mapping[type, str]] = {wire.Embedded: "vectors", wire.Counted: "a count"}
 
 
 class Ask:
-    """What a worker is answering: iterate over its pieces, then the `Done`, or ask for `vectors`.
+    """What a worker is answering: iterate over its pieces, then the `Done`, or ask for the rest.
 
     Raises, while iterated:
         AnswerError: The worker died, was ended, or refused the request.
     """
 
     def __init__(
-        self, request_id: int, cancel: Callable[[int], None], *, wants_vectors: bool = False
+        self, request_id: int, cancel: Callable[[int], None], wants: _Wanted = wire.Done
     ) -> None:
         self.id = request_id
-        self.wants_vectors = wants_vectors
+        self.wants: _Wanted = wants
         self.is_over = False
         self._answers: asyncio.Queue[wire.Piece | _End] = asyncio.Queue()
         self._cancel = cancel
@@ -73,8 +84,8 @@ class Ask:
         if self.is_over and self._answers.empty():
             raise StopAsyncIteration
         answer = await self._next()
-        if isinstance(answer, wire.Embedded):
-            raise TypeError("a request for vectors is iterated over")
+        if isinstance(answer, wire.Embedded | wire.Counted):
+            raise TypeError(f"a request for {_UNWANTED[type(answer)]} is iterated over")
         return answer
 
     async def vectors(self) -> wire.Embedded:
@@ -83,10 +94,15 @@ class Ask:
         Raises:
             AnswerError: The worker died, was ended, or refused the order.
         """
-        answer = await self._next()
-        if not isinstance(answer, wire.Embedded):
-            raise TypeError("a request for a text is asked for vectors")
-        return answer
+        return await self._only(wire.Embedded)
+
+    async def count(self) -> wire.Counted:
+        """Return the count of an order of `Counting`.
+
+        Raises:
+            AnswerError: The worker died, was ended, or refused the order.
+        """
+        return await self._only(wire.Counted)
 
     def cancel(self) -> None:
         """Stop the generation, if it goes on."""
@@ -98,7 +114,13 @@ class Ask:
         self.is_over = not isinstance(answer, wire.Piece)
         self._answers.put_nowait(answer)
 
-    async def _next(self) -> wire.Piece | wire.Done | wire.Embedded:
+    async def _only(self, kind: type[_Told]) -> _Told:
+        answer = await self._next()
+        if not isinstance(answer, kind):
+            raise TypeError(f"a request for something else is asked for {_UNWANTED[kind]}")
+        return answer
+
+    async def _next(self) -> wire.Piece | wire.Done | wire.Embedded | wire.Counted:
         answer = await self._answers.get()
         if isinstance(answer, AnswerError):
             raise answer
@@ -198,7 +220,8 @@ class WorkerProcess:
     @property
     def free(self) -> int:
         """How many more requests it can answer at once now."""
-        return self.slots - len(self._asks) if self.is_ready else 0
+        taken = sum(ask.wants is not wire.Counted for ask in self._asks.values())
+        return self.slots - taken if self.is_ready else 0
 
     async def load(self, source: wire.Load) -> wire.Loaded:
         """Load the model; then the worker is watched.
@@ -227,15 +250,18 @@ class WorkerProcess:
         return answer
 
     def ask(self, order: Order) -> Ask:
-        """Send a request; the caller has seen that a slot is `free`."""
-        ask = Ask(self._next_id, self._cancel, wants_vectors=isinstance(order, Inputs))
+        """Send a request; the caller has seen that a slot is `free`, or that it takes none."""
+        number = self._next_id
+        match order:
+            case Inputs(texts, is_truncated):
+                wants, message = wire.Embedded, wire.Embed(number, texts, is_truncated)
+            case Counting(prompt):
+                wants, message = wire.Counted, wire.Count(number, prompt)
+            case _:
+                wants, message = wire.Done, wire.Generate(number, order)
         self._next_id += 1
-        self._asks[ask.id] = ask
+        ask = self._asks[number] = Ask(number, self._cancel, wants)
         self.idle.clear()
-        if isinstance(order, Inputs):
-            message = wire.Embed(ask.id, order.texts, order.is_truncated)
-        else:
-            message = wire.Generate(ask.id, order)
         self._writer.write(wire.frame(message))
         return ask
 
@@ -288,16 +314,20 @@ class WorkerProcess:
 
     def _pass_on(self, answer: wire.Answer) -> None:
         ask = self._asks.get(answer.id)
-        wants_vectors = ask is not None and ask.wants_vectors
+        wanted = ask.wants if ask else wire.Done
         match answer:
-            case wire.Embedded() if not wants_vectors:
-                self._kill("sent vectors that nobody asked for")
-            case wire.Piece() | wire.Done() if wants_vectors and not _is_cancelled(answer):
-                self._kill("sent a text where vectors were asked for")
+            case wire.Embedded() | wire.Counted() if not isinstance(answer, wanted):
+                self._kill(f"sent {_UNWANTED[type(answer)]} that nobody asked for")
+            case wire.Piece() | wire.Done() if wanted in _UNWANTED and not _is_cancelled(answer):
+                self._kill(f"sent a text, asked for {_UNWANTED[wanted]}")
             case wire.Piece():
                 if ask:
                     ask.take(answer)
-            case wire.Done(id=request_id) | wire.Embedded(id=request_id):
+            case (
+                wire.Done(id=request_id)
+                | wire.Embedded(id=request_id)
+                | wire.Counted(id=request_id)
+            ):
                 self._finish(request_id, answer)
             case wire.Failed(id=request_id, code=code, message=text):
                 failed = code == "engine_error"

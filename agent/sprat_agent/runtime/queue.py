@@ -17,7 +17,7 @@ from sprat_agent.runtime.admission import (
 from sprat_agent.runtime.faults import AnswerError, QueueFullError
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.limits import Limits
-from sprat_agent.runtime.process import Ask, Inputs, Order
+from sprat_agent.runtime.process import Ask, Counting, Inputs, Order
 from sprat_agent.runtime.wire import Conversation, Done, Text, Tokens
 
 
@@ -131,6 +131,8 @@ def work_of(order: Order) -> Work:
     """Return about what a request asks of a model."""
     if isinstance(order, Inputs):
         return Work(sum(_tokens(text) for text in order.texts), most=0)
+    if isinstance(order, Counting):
+        return Work(0, most=0)
     match order.prompt:
         case Conversation(messages=messages):
             characters = sum(len(one.content) for one in messages)

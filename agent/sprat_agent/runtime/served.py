@@ -20,7 +20,7 @@ from sprat_agent.runtime.admission import Rank, retry_after_s
 from sprat_agent.runtime.faults import AnswerError, ModelLoadingError, ModelNotFoundError
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.limits import Limits, takes_share
-from sprat_agent.runtime.process import Order
+from sprat_agent.runtime.process import Counting, Order
 from sprat_agent.runtime.queue import Admission, RequestQueue, Waiting
 from sprat_agent.runtime.wire import Done, Figures
 from sprat_agent.sync.ports import Loadable
@@ -183,7 +183,7 @@ class ServedAlias:
         """Send waiting requests, in their order, to models that have a free slot."""
         for one in self._queue.in_order():
             hosted = self._serving(one)
-            if hosted and hosted.free > 0 and not self._is_closed_to(one, hosted):
+            if hosted and _has_room(hosted, one.request) and not self._is_closed_to(one, hosted):
                 self._queue.begin(one, hosted)
         self._on_change()
 
@@ -298,3 +298,8 @@ class ServedAlias:
             case _:
                 trouble = self.committed.trouble if self.committed else ""
                 return trouble or "it is being loaded"
+
+
+def _has_room(hosted: HostedModel, order: Order) -> bool:
+    """Tell whether a model can be given the order now."""
+    return hosted.free > 0 or (hosted.is_ready and isinstance(order, Counting))

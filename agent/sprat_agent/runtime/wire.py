@@ -151,6 +151,13 @@ class Embed(Struct, frozen=True, tag="embed"):
     is_truncated: bool = False  # cut an input that is too long instead of refusing it
 
 
+class Count(Struct, frozen=True, tag="count"):
+    """Tell how many tokens a prompt has; the model computes nothing."""
+
+    id: int
+    prompt: Prompt
+
+
 class Cancel(Struct, frozen=True, tag="cancel"):
     """Stop answering; `Done` follows all the same."""
 
@@ -164,7 +171,7 @@ class Ping(Struct, frozen=True, tag="ping"):
     threads: int = 0
 
 
-AgentMessage: TypeAlias = Load | Generate | Embed | Cancel | Ping
+AgentMessage: TypeAlias = Load | Generate | Embed | Count | Cancel | Ping
 
 
 class Loaded(Struct, frozen=True, tag="loaded"):
@@ -240,6 +247,13 @@ class Embedded(Struct, frozen=True, tag="embedded"):
     prompt_tokens: int
 
 
+class Counted(Struct, frozen=True, tag="counted"):
+    """The last message on a `Count` that went well."""
+
+    id: int
+    prompt_tokens: int
+
+
 class Failed(Struct, frozen=True, tag="failed"):
     """The last message on a request that could not be answered."""
 
@@ -248,7 +262,7 @@ class Failed(Struct, frozen=True, tag="failed"):
     message: str
 
 
-Answer: TypeAlias = Piece | Done | Embedded | Failed
+Answer: TypeAlias = Piece | Done | Embedded | Counted | Failed
 
 
 class Answers(Struct, frozen=True, tag="answers"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
-from sprat_agent.runtime.wire import Answer, Embed, Figures, Load, Loaded, Request
+from sprat_agent.runtime.wire import Answer, Count, Embed, Figures, Load, Loaded, Request
 
 Sink: TypeAlias = Callable[[Sequence[Answer]], None]
 
@@ -40,6 +40,10 @@ class Engine(Protocol):
 
     def embed(self, order: Embed) -> None:
         """Begin to make vectors: one `Embedded` or `Failed` goes to the sink in the end."""
+        ...
+
+    def count(self, order: Count) -> None:
+        """Begin to count: one `Counted` or `Failed` goes to the sink soon."""
         ...
 
     def cancel(self, request_id: int) -> None:

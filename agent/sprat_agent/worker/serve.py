@@ -27,6 +27,7 @@ from sprat_agent.runtime.wire import (
     Answer,
     Answers,
     Cancel,
+    Count,
     Embed,
     Generate,
     Load,
@@ -128,6 +129,8 @@ def _obey(message: AgentMessage, end: WorkerEnd, engine: Engine, jail: Jail) -> 
             engine.submit(request_id, request)
         case Embed():
             engine.embed(message)
+        case Count():
+            engine.count(message)
         case Cancel(request_id):
             engine.cancel(request_id)
         case Ping(number, threads):

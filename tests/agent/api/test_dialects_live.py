@@ -71,10 +71,14 @@ async def test_each_dialect_tells_the_same_answer_whole_and_in_a_stream(url: str
         ) as events,
     ):
         told = await events.get_final_message()
+        counted = await other.messages.count_tokens(
+            model="assistant", messages=[{"role": "user", "content": "Hello"}]
+        )
     assert told.stop_reason == "max_tokens"
     assert told.usage.output_tokens == 16
     text = "".join(block.text for block in told.content if block.type == "text")
     assert {whole.message.content, streamed, generated.response, text} == {text}
+    assert counted.input_tokens == whole.prompt_eval_count
     async with httpx.AsyncClient(base_url=url) as http:
         figures = (await http.get("/metrics")).text
     line = 'sprat_tokens_total{gen_ai_request_model="assistant",gen_ai_token_type="output"} 64.0'

@@ -63,7 +63,7 @@ async def test_a_refusal_is_the_models_own(supervisor: Supervisor) -> None:
 
 @pytest.mark.parametrize(
     ("order", "reason"),
-    [("text", "sent a text where vectors"), ("stranger", "sent vectors that nobody")],
+    [("text", "sent a text, asked for vectors"), ("stranger", "sent vectors that nobody")],
 )
 async def test_a_worker_that_answers_something_else_is_killed(
     supervisor: Supervisor, order: str, reason: str

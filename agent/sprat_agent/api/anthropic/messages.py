@@ -11,8 +11,10 @@ from starlette.routing import BaseRoute, Route
 from sprat_agent.api import sse
 from sprat_agent.api.answering import Answering
 from sprat_agent.api.anthropic import errors, schema
+from sprat_agent.api.anthropic.counting import TokenCounting
 from sprat_agent.api.dialect import Call, End, Json, Origin, Whole
 from sprat_agent.api.faults import ApiError
+from sprat_agent.api.models import Models
 from sprat_agent.runtime.wire import Done, Piece, ToolCall, ToolCallPart
 
 _REASONS: Final[Mapping[str, str]] = {"length": "max_tokens", "tool_calls": "tool_use"}
@@ -20,9 +22,12 @@ _NOTHING_YET: Final[Json] = {"stop_reason": None, "stop_sequence": None}
 _TEXT: Final = -1  # in the place of a call's index
 
 
-def routes(answering: Answering) -> list[BaseRoute]:
-    """Return Anthropic's endpoint."""
-    return [Route("/v1/messages", answering.endpoint(Messages()), methods=["POST"])]
+def routes(models: Models, answering: Answering) -> list[BaseRoute]:
+    """Return Anthropic's endpoints."""
+    return [
+        Route("/v1/messages", answering.endpoint(Messages()), methods=["POST"]),
+        Route("/v1/messages/count_tokens", TokenCounting(models), methods=["POST"]),
+    ]
 
 
 class Messages:

@@ -6,7 +6,7 @@ known are refused.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +18,7 @@ from sprat_agent.api.openai.tools import FunctionName, check_choice, check_names
 from sprat_agent.api.sampling import Name, Share, Stop, TokenCount, TopK, chosen_by
 from sprat_agent.runtime import wire
 
+_Asked = TypeVar("_Asked", bound="Asked")
 _MODES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -52,50 +53,63 @@ class OutputConfig(Struct, forbid_unknown_fields=True):
     effort: Any = None  # accepted and ignored
 
 
-class Request(Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of POST /v1/messages, as it comes."""
+class Asked(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Fields of all requests that put a conversation to a model."""
 
     model: Name
-    max_tokens: TokenCount
     messages: Annotated[list[content.Message], Meta(min_length=1, max_length=4096)]
     system: str | list[content.Block] | None = None
-    stream: bool | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_p: Share | None = None
-    top_k: TopK | None = None
-    stop_sequences: Annotated[list[Stop], Meta(max_length=16)] | None = None
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     tool_choice: Choice | None = None
     output_config: OutputConfig | None = None
     # Supported only where they ask for nothing.
     mcp_servers: list[Any] | None = None
     # Accepted and ignored.
-    metadata: Any = None
-    service_tier: Any = None
     thinking: Any = None
-    container: Any = None
     context_management: Any = None
     cache_control: Any = None
-    diagnostics: Any = None
-    inference_geo: Any = None
     speed: Any = None
     user_profile_id: Any = None
+
+
+class CountRequest(Asked, forbid_unknown_fields=True, kw_only=True):
+    """The body of POST /v1/messages/count_tokens, as it comes."""
+
+
+class Request(Asked, forbid_unknown_fields=True, kw_only=True):
+    """The body of POST /v1/messages, as it comes."""
+
+    max_tokens: TokenCount
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_p: Share | None = None
+    top_k: TopK | None = None
+    stop_sequences: Annotated[list[Stop], Meta(max_length=16)] | None = None
+    # Accepted and ignored.
+    metadata: Any = None
+    service_tier: Any = None
+    container: Any = None
+    diagnostics: Any = None
+    inference_geo: Any = None
     workspace_id: Any = None
 
 
 _DECODER: Final = msgspec.json.Decoder(Request)
+_COUNT_DECODER: Final = msgspec.json.Decoder(CountRequest)
 
 
 def parse(body: bytes) -> Request:
-    """Read a request.
+    """Read a request for a message.
 
     Raises:
         ApiError: It cannot be understood, or asks for something unsupported: one sentence.
     """
-    request = decode(_DECODER, body)
-    if request.mcp_servers:
-        raise unsupported("mcp_servers", "calling servers of tools")
-    return request
+    return _supported(decode(_DECODER, body))
+
+
+def parse_count(body: bytes) -> CountRequest:
+    """Read a request for a count; raises as `parse` does."""
+    return _supported(decode(_COUNT_DECODER, body))
 
 
 def meaning(request: Request) -> wire.Request:
@@ -104,24 +118,35 @@ def meaning(request: Request) -> wire.Request:
     Raises:
         ApiError: A message holds something other than text, or tools and their use do not match.
     """
-    tools = _offered(request.tools or [])
-    wanted = request.tool_choice or Choice("auto")
-    if wanted.type == "tool" and wanted.name not in {one.name for one in tools}:
-        message = f"tool_choice names {wanted.name[:64]!r}, which is not among the tools"
-        raise invalid(message, param="tool_choice")
     wanted_format = request.output_config and request.output_config.format
     return wire.Request(
-        wire.Conversation(
-            content.meaning(request.system, request.messages),
-            tools,
-            check_choice(_MODES.get(wanted.type, wanted.name), tools),
-            not wanted.disable_parallel_tool_use,
-        ),
+        conversation(request),
         chosen_by(temperature=request.temperature, top_p=request.top_p, top_k=request.top_k),
         max_tokens=request.max_tokens,
         stop=tuple(request.stop_sequences or ()),
         schema=wanted_format.schema if wanted_format else None,
     )
+
+
+def conversation(asked: Asked) -> wire.Conversation:
+    """Return what is put to the model; raises as `meaning` does."""
+    tools = _offered(asked.tools or [])
+    wanted = asked.tool_choice or Choice("auto")
+    if wanted.type == "tool" and wanted.name not in {one.name for one in tools}:
+        message = f"tool_choice names {wanted.name[:64]!r}, which is not among the tools"
+        raise invalid(message, param="tool_choice")
+    return wire.Conversation(
+        content.meaning(asked.system, asked.messages),
+        tools,
+        check_choice(_MODES.get(wanted.type, wanted.name), tools),
+        not wanted.disable_parallel_tool_use,
+    )
+
+
+def _supported(asked: _Asked) -> _Asked:
+    if asked.mcp_servers:
+        raise unsupported("mcp_servers", "calling servers of tools")
+    return asked
 
 
 def _offered(tools: list[Tool]) -> tuple[wire.Tool, ...]:

@@ -22,6 +22,8 @@ from typing import Final, TypeAlias
 from sprat_agent.runtime.wire import (
     Answer,
     Conversation,
+    Count,
+    Counted,
     Done,
     Embed,
     Embedded,
@@ -95,6 +97,10 @@ class Scheduler:
     def embed(self, order: Embed) -> None:
         """Begin to make vectors soon."""
         self._order(lambda: self._embeds.append(order))
+
+    def count(self, order: Count) -> None:
+        """Count before the next step."""
+        self._order(lambda: self._count(order))
 
     def cancel(self, request_id: int) -> None:
         """Stop before the next step."""
@@ -200,6 +206,16 @@ class Scheduler:
         room = context - len(prompt)
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
         return Asked(request_id, request, prompt, limit)
+
+    def _count(self, order: Count) -> None:
+        """Count the tokens of a prompt, which may be longer than the context."""
+        try:
+            tokens = self._prompts.tokens(order.prompt, sys.maxsize)
+            self._out.append(Counted(order.id, len(tokens)))
+        except EngineError as error:
+            self._out.append(Failed(order.id, error.code, error.message))
+        except Exception as error:  # noqa: BLE001 - the request fails, the engine goes on
+            self._out.append(_failed(order.id, error))
 
     def _stop(self, request_id: int) -> None:
         """End a request that nobody wants any more, queued or active."""

@@ -16,7 +16,7 @@ from langchain_anthropic import ChatAnthropic
 from pydantic import SecretStr
 from simulators.told_models import DONE, ToldModels
 from simulators.waiting import until
-from sprat_agent.runtime.faults import WorkerCrashedError
+from sprat_agent.runtime.faults import RequestRefusedError, WorkerCrashedError
 from sprat_agent.runtime.wire import Piece, ToolCallPart
 
 HELLO: list[MessageParam] = [{"role": "user", "content": "Hello"}]
@@ -54,6 +54,30 @@ async def test_it_calls_tools(client: anthropic.AsyncAnthropic, told: ToldModels
     (call,) = final.content
     assert call.type == "tool_use"
     assert (call.name, call.input, final.stop_reason) == ("weather", {"city": "Oslo"}, "tool_use")
+
+
+async def test_it_counts_what_a_conversation_takes(
+    client: anthropic.AsyncAnthropic, told: ToldModels
+) -> None:
+    counted = await client.messages.count_tokens(
+        model="assistant", system="Be brief.", messages=HELLO, tools=[TOOL]
+    )
+    assert counted.input_tokens == 11
+    await client.messages.create(
+        model="assistant", max_tokens=16, system="Be brief.", messages=HELLO, tools=[TOOL]
+    )
+    ((name, prompt),) = told.counted
+    assert name == "assistant"
+    assert prompt == told.asked[0][1].prompt
+    with pytest.raises(anthropic.NotFoundError):
+        await client.messages.count_tokens(model="gpt-4", messages=HELLO)
+    told.refusal = RequestRefusedError("messages_refused", "no template")
+    with pytest.raises(anthropic.BadRequestError, match="no template"):
+        await client.messages.count_tokens(model="assistant", messages=HELLO)
+    with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
+        await client.messages.count_tokens(
+            model="assistant", messages=HELLO, extra_body={"max_tokens": 16}
+        )
 
 
 async def test_its_errors_are_typed(client: anthropic.AsyncAnthropic, told: ToldModels) -> None:

@@ -12,11 +12,15 @@ from simulators.counting_backend import CountingBackend
 from sprat_agent.runtime.wire import (
     Answer,
     Chosen,
+    Conversation,
+    Count,
+    Counted,
     Done,
     Embed,
     Embedded,
     Failed,
     Load,
+    Message,
     Piece,
     Request,
     Sampling,
@@ -246,6 +250,17 @@ def test_vectors_are_made_beside_answers(desk: Desk) -> None:
     assert made.prompt_tokens == 10
     assert [len(one) for one in made.vectors] == [16, 16]
     assert desk.texts[1] == desk.backend.answer("words", 40)
+
+
+def test_a_prompt_is_counted_though_it_is_longer_than_the_context(desk: Desk) -> None:
+    length = desk.backend.context + 5
+    desk.scheduler.count(Count(1, Text("x" * length)))
+    desk.scheduler.count(Count(2, Conversation((Message("user", "Hello"),))))
+    desk.until_ended(1, 2)
+    assert desk.ended[1] == Counted(1, length)
+    refused = desk.ended[2]
+    assert isinstance(refused, Failed)
+    assert refused.code == "messages_refused"
 
 
 def test_an_answer_that_repeats_itself_takes_fewer_steps_than_tokens() -> None:
