@@ -11,7 +11,8 @@ BOS, EOS = BYTES, BYTES + 1
 class ByteVocabulary:
     """Bytes are their own numbers; then come `<s>`, `</s>`, other control tokens and words.
 
-    A spaced one puts a space before each text, as those of llama 2 do.
+    A spaced one puts a space before each text, as those of llama 2 do; texts of a framed one begin
+    with `<s>` and end with `</s>`.
     Words need not be whole characters: `"é".encode()[:1] + b"x"` is one too.
     """
 
@@ -22,11 +23,13 @@ class ByteVocabulary:
         words: Sequence[bytes] = (),
         has_end: bool = True,
         is_spaced: bool = False,
+        is_framed: bool = False,
     ) -> None:
         self._controls = [text.encode() for text in ("<s>", "</s>", *controls)]
         self._words = list(words)
         self._has_end = has_end
         self._is_spaced = is_spaced
+        self._is_framed = is_framed
 
     @property
     def size(self) -> int:
@@ -57,6 +60,13 @@ class ByteVocabulary:
             tokens.append(known.get(word, data[at]))
             at += len(word)
         return tokens
+
+    def framed(self, tokens: Sequence[int]) -> list[int]:
+        if not self._is_framed:
+            return list(tokens)
+        before = [] if list(tokens[:1]) == [BOS] else [BOS]
+        after = [] if list(tokens[-1:]) == [EOS] else [EOS]
+        return [*before, *tokens, *after]
 
     def piece(self, token: int) -> bytes:
         return b"" if self.is_control(token) else self.name(token)

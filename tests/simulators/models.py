@@ -34,6 +34,7 @@ class Shape:
     context: int = 512
     template: str = TEMPLATE
     shards: int = 1
+    has_beginning: bool = False  # texts begin with <s>
 
 
 def write_model(path: Path, shape: Shape | None = None) -> list[Path]:
@@ -133,6 +134,8 @@ def _describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * 2)
     writer.add_bos_token_id(256)
     writer.add_eos_token_id(257)
+    if shape.has_beginning:
+        writer.add_add_bos_token(True)  # noqa: FBT003 - the writer's own
     writer.add_chat_template(shape.template)
 
 

@@ -90,12 +90,14 @@ class LlamaVocabulary:
         return bool(llama_cpp.llama_vocab_is_control(self.handle, token))
 
     def framed(self, tokens: Sequence[int]) -> list[int]:
-        """Return the tokens between the ones by which this model's texts begin and end."""
+        """Return the tokens with a beginning and an end; see `Vocabulary`."""
         before = [self.bos] if llama_cpp.llama_vocab_get_add_bos(self.handle) else []
         after = [self.eos] if llama_cpp.llama_vocab_get_add_eos(self.handle) else []
         if llama_cpp.llama_vocab_get_add_sep(self.handle):
             after = [int(cast("Any", llama_cpp.llama_vocab_sep(self.handle)))]
-        return [*before, *tokens, *after]
+        begins = list(tokens[:1]) == before
+        ends = list(tokens[-1:]) == after
+        return [*([] if begins else before), *tokens, *([] if ends else after)]
 
     def _text(self, token: int, *, is_special: bool) -> bytes:
         size = self._piece_into(token, is_special=is_special)
@@ -270,17 +272,16 @@ class LlamaBackend:
 
     def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Return the model's own pooling of the text, or the mean where it has none."""
-        framed = self.vocabulary.framed(tokens)
-        if self._pooling != llama_cpp.LLAMA_POOLING_TYPE_NONE and len(framed) > STEP_TOKENS:
+        if self._pooling != llama_cpp.LLAMA_POOLING_TYPE_NONE and len(tokens) > STEP_TOKENS:
             raise EngineError(
                 "context_length_exceeded",
-                f"this model embeds texts of up to {STEP_TOKENS} tokens, found {len(framed)}:"
+                f"this model embeds texts of up to {STEP_TOKENS} tokens, found {len(tokens)}:"
                 " send shorter ones, or ask for them to be truncated",
             )
         self.keep(sequence, 0)
         llama_cpp.llama_set_embeddings(self._context, True)  # noqa: FBT003 - C
         try:
-            vector = self._pooled(sequence, framed)
+            vector = self._pooled(sequence, tokens)
         finally:
             llama_cpp.llama_set_embeddings(self._context, False)  # noqa: FBT003 - C
             self.keep(sequence, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -29,6 +30,14 @@ class Vocabulary(Protocol):
         Args:
             text: What to cut.
             has_special: The texts of control tokens stand for these tokens.
+        """
+        ...
+
+    def framed(self, tokens: Sequence[int]) -> list[int]:
+        """Return a text's tokens between those by which this model's texts begin and end.
+
+        Which these are is the model's own rule: often a beginning, rarely an end, or none. One that
+        is there already is not doubled.
         """
         ...
 

@@ -58,6 +58,22 @@ def test_messages_longer_than_the_context_are_refused(llama: LlamaModel) -> None
     assert ask(llama, chat())[0]
 
 
+def test_a_text_begins_as_the_models_do_and_a_conversation_as_its_template_says(
+    tmp_path: Path,
+) -> None:
+    (path,) = models.write_model(tmp_path / "begins.gguf", models.Shape(has_beginning=True))
+    model = LlamaModel()
+    model.load(Load(str(path), CONTEXT, 1, TEMPLATE))
+    prompts = {Text("Hello"): 6, Text("<s>Hello"): 6, Tokens((1, 2)): 2}
+    for prompt, length in prompts.items():
+        assert ask(model, Request(prompt, max_tokens=1))[1].prompt_tokens == length
+    assert ask(model, chat())[1].prompt_tokens == len("<user>Hello<assistant>")
+    made = model.embed("Hello")
+    assert isinstance(made, Embedded)
+    assert made.prompt_tokens == 6
+    model.close()
+
+
 def test_a_stop_string_ends_the_answer(llama: LlamaModel) -> None:
     text, _ = ask(llama, chat())
     stop = text[3:5]

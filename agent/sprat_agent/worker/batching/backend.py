@@ -132,7 +132,7 @@ class Backend(Protocol):
         ...
 
     def embed(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Return the embedding of a text, of length 1; the sequence is empty afterwards.
+        """Return the embedding of a whole text, of length 1; the sequence is empty afterwards.
 
         Raises:
             EngineError: context_length_exceeded or engine_error.

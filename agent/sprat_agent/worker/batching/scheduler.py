@@ -412,11 +412,10 @@ class Scheduler:
             raise EngineError("not_supported", "this model makes no embeddings")
         self._backend.use_adapter("")
         context = self._backend.context
-        most = sys.maxsize if order.is_truncated else context + 1
         vectors: list[bytes] = []
         count = 0
         for one in order.inputs:
-            tokens = self._prompts.tokens(one, most)[:context]
+            tokens = self._prompts.text(one, context, is_truncated=order.is_truncated)
             vectors.append(self._backend.embed(sequence, tokens).astype("<f4").tobytes())
             count += len(tokens)
             self._progress = self._clock()

@@ -1,4 +1,8 @@
-"""From what a request asks to the tokens that the model is given."""
+"""From what a request asks to the tokens that the model is given.
+
+A text gets the beginning, and the end, that the model's own rule says. A conversation is what the
+release's template makes of it and no more: templates write the beginning themselves.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +41,26 @@ class Prompts:
             case Conversation():
                 tokens = self._cut(self._render(prompt))
             case Text(text=text):
-                tokens = self._cut(text)
+                tokens = self._vocabulary.framed(self._cut(text))
             case Tokens(tokens=given):
                 tokens = self._known(given)
         return _fitting(tokens, context)
+
+    def text(self, given: Text | Tokens, context: int, *, is_truncated: bool) -> list[int]:
+        """Return the tokens of a text to make a vector of, which may fill the context.
+
+        Args:
+            given: The text; a beginning and an end are put to tokens as well.
+            context: In tokens.
+            is_truncated: What is too long loses its last tokens, and keeps its end.
+
+        Raises:
+            EngineError: messages_refused, or context_length_exceeded.
+        """
+        tokens = self._cut(given.text) if isinstance(given, Text) else self._known(given.tokens)
+        if is_truncated:
+            del tokens[max(context - len(self._vocabulary.framed(())), 0) :]
+        return _fitting(self._vocabulary.framed(tokens), context + 1)
 
     def _render(self, conversation: Conversation) -> str:
         if self._template is None:

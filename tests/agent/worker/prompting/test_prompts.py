@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from simulators.byte_vocabulary import BOS, BYTES, ByteVocabulary
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from simulators.byte_vocabulary import BOS, BYTES, EOS, ByteVocabulary
 from sprat_agent.runtime.wire import Conversation, Message, Prompt, Text, Tokens, Tool, ToolCall
 from sprat_agent.worker.engine import EngineError
 from sprat_agent.worker.prompting.prompts import Prompts
@@ -14,6 +16,7 @@ TEMPLATE = (
 CONTEXT = 2048
 KNOWS_TOOLS = "{# <tool_call> #}"  # in a comment: what the format is told by
 VOCABULARY = ByteVocabulary(controls=["<|im_start|>"])
+FRAMED = ByteVocabulary(is_framed=True)
 TOOL = Tool("weather", "Tells <the> weather", {"type": "object"})
 HELLO = (Message("user", "Hello"),)
 
@@ -46,6 +49,38 @@ def test_a_model_without_an_end_has_no_text_for_it() -> None:
 
 def test_a_text_is_taken_as_it_is() -> None:
     assert Prompts(VOCABULARY, "").tokens(Text("ab"), CONTEXT) == list(b"ab")
+
+
+def test_a_text_begins_and_ends_as_the_models_texts_do() -> None:
+    prompts = Prompts(FRAMED, TEMPLATE)
+    assert prompts.tokens(Text("ab"), CONTEXT) == [BOS, *b"ab", EOS]
+    assert prompts.tokens(Text("<s>ab</s>"), CONTEXT) == [BOS, *b"ab", EOS]
+    assert prompts.tokens(Tokens((1, 2)), CONTEXT) == [1, 2]
+    assert prompts.tokens(Conversation(HELLO), CONTEXT) == list(b"<user>Hello<assistant>")
+
+
+@pytest.mark.parametrize("text", [Text("abcd"), Tokens(tuple(b"abcd"))])
+def test_what_is_cut_for_a_vector_keeps_its_beginning_and_end(text: Text | Tokens) -> None:
+    prompts = Prompts(FRAMED, "")
+    assert prompts.text(text, 6, is_truncated=False) == [BOS, *b"abcd", EOS]
+    assert prompts.text(text, 6, is_truncated=True) == [BOS, *b"abcd", EOS]
+    assert prompts.text(text, 5, is_truncated=True) == [BOS, *b"abc", EOS]
+    with pytest.raises(EngineError) as refused:
+        prompts.text(text, 5, is_truncated=False)
+    assert refused.value.code == "context_length_exceeded"
+
+
+@given(st.text(), st.integers(2, 40), st.booleans())
+def test_a_text_to_make_a_vector_of_never_exceeds_the_context(
+    text: str,
+    context: int,
+    is_framed: bool,  # noqa: FBT001 - drawn
+) -> None:
+    vocabulary = ByteVocabulary(is_framed=is_framed)
+    assume(text or is_framed)
+    tokens = Prompts(vocabulary, "").text(Text(text), context, is_truncated=True)
+    assert 0 < len(tokens) <= context
+    assert tokens == vocabulary.framed(tokens)
 
 
 def test_tokens_are_taken_as_they_are() -> None:
