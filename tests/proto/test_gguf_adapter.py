@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from simulators import models
 from simulators.headers import F32, I32, PAIRS, STRING, array, build, pair, tensor
 from sprat_proto import gguf, gguf_adapter
@@ -157,3 +159,44 @@ def test_a_type_that_no_converter_writes_is_refused(tmp_path: Path, base: gguf.G
 def test_what_is_no_gguf_is_refused(tmp_path: Path, base: gguf.GgufFile) -> None:
     (tmp_path / "adapter.gguf").write_bytes(b"PK")
     assert "adapter.gguf" in refused(tmp_path / "adapter.gguf", base)
+
+
+def test_the_factors_of_experts_are_as_many_as_the_experts(
+    tmp_path: Path, base: gguf.GgufFile
+) -> None:
+    experts = replace(base, tensors=(gguf.Tensor("experts.weight", (128, 64, 3), "F32", 0, 0),))
+    path = tmp_path / "adapter.gguf"
+    written(path, factors("experts.weight", (128, 4, 3), (4, 64, 3)))
+    gguf_adapter.check(path, [experts], "polite")
+    written(path, factors("experts.weight", (128, 4), (4, 64)))
+    assert "(128, 4, 3) and (4, 64, 3) for (128, 64, 3)" in refused(path, experts)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return written(tmp_path_factory.mktemp("whole") / "adapter.gguf", GOOD).read_bytes()
+
+
+@given(st.data())
+def test_bytes_that_are_changed_are_refused_in_one_sentence_or_change_nothing_that_counts(
+    tmp_path_factory: pytest.TempPathFactory,
+    base: gguf.GgufFile,
+    whole: bytes,
+    data: st.DataObject,
+) -> None:
+    described = len(whole) - 4 * (128 * 4 + 4 * 64)
+    changed = bytearray(whole)
+    for at in data.draw(st.lists(st.integers(0, described - 1), min_size=1, max_size=3)):
+        changed[at] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "changed.gguf"
+    path.write_bytes(changed)
+    message = ""
+    try:
+        gguf_adapter.check(path, [base], "polite")
+    except gguf.ModelFileError as error:
+        message = str(error)
+    if message:
+        assert message.startswith("adapter polite: ")
+        assert "\n" not in message
+    else:
+        assert [one.dims for one in gguf.read(path).tensors] == [dims for _, dims in GOOD]

@@ -67,3 +67,13 @@ async def test_an_adapter_that_is_not_there_is_not_found_and_those_there_are_are
     response = await http.request(method, path, json=body)
     assert response.status_code == 404
     assert "the adapter 'shy' is not here; there are: polite, rude" in response.text
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
+async def test_vectors_are_never_an_adapters(
+    http: httpx.AsyncClient, told: ToldModels, path: str
+) -> None:
+    response = await http.post(path, json={"model": "assistant:rude", "input": "a text"})
+    assert response.status_code == 400
+    assert "ask for 'assistant' without its tag" in response.text
+    assert told.embedded == []
