@@ -84,6 +84,9 @@ def _engines(here: Sequence[tuple[str, Figures]]) -> Iterator[Metric]:
     tokens = counter(
         "sprat_engine_tokens", "Tokens of an engine, by what became of them.", [_MODEL, "type"]
     )
+    spilled = counter(
+        "sprat_engine_spilled_bytes", "Written to the file of prefixes of prompts.", [_MODEL]
+    )
     for alias, one in here:
         steps.add_metric([alias], one.steps)
         seconds.add_metric([alias, "decode"], one.decode_s)
@@ -91,6 +94,8 @@ def _engines(here: Sequence[tuple[str, Figures]]) -> Iterator[Metric]:
         tokens.add_metric([alias, "prefill"], one.prefill_tokens)
         tokens.add_metric([alias, "decode"], one.decode_tokens)
         tokens.add_metric([alias, "cached"], one.cached_tokens)
+        tokens.add_metric([alias, "restored"], one.restored_tokens)
         tokens.add_metric([alias, "drafted"], one.drafted_tokens)
         tokens.add_metric([alias, "accepted"], one.accepted_tokens)
-    yield from (steps, seconds, tokens)
+        spilled.add_metric([alias], one.spilled_bytes)
+    yield from (steps, seconds, tokens, spilled)

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import platform
+import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,10 +53,10 @@ def opened(folder: Path | None, loadable: Loadable, most: int) -> Generator[Pref
     Args:
         folder: Where these files are; None: nowhere.
         loadable: The model.
-        most: Bytes of one file; 0: keep none, and remove what there is.
+        most: Bytes of one file; 0: keep none.
     """
     file = PrefixFile()
-    if folder:
+    if folder and most > 0:
         try:
             file = _open(folder, loadable, most)
         except OSError as error:
@@ -65,6 +66,12 @@ def opened(folder: Path | None, loadable: Loadable, most: int) -> Generator[Pref
     finally:
         for descriptor in file.descriptors:
             os.close(descriptor)
+
+
+def tidy(folder: Path | None, most: int) -> None:
+    """Remove all files where none may be kept."""
+    if folder and most <= 0:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def limited(most: int, size: int, free: int) -> int:
@@ -94,11 +101,8 @@ def _open(folder: Path, loadable: Loadable, most: int) -> PrefixFile:
     model = loadable.files[0].sha256
     path = folder / f"{model}.{loadable.serving.kv_type}.{key[:_KEY_DIGITS]}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = {path} if most > 0 else set[Path]()
-    for other in {*folder.glob(f"{model}.{loadable.serving.kv_type}.*")} - kept:
+    for other in {*folder.glob(f"{model}.{loadable.serving.kv_type}.*")} - {path}:
         other.unlink(missing_ok=True)
-    if most <= 0:
-        return PrefixFile()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         # For as long as the worker lives: it inherits the lock with the descriptor.

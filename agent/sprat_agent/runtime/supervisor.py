@@ -16,7 +16,7 @@ from sprat_proto.manifest import Activation
 from sprat_proto.states import ModelState, ReasonCode
 
 from sprat_agent.profile.cpu import usable_cores
-from sprat_agent.runtime import golden
+from sprat_agent.runtime import golden, prefixes
 from sprat_agent.runtime.events import ModelEvents, OnEvent
 from sprat_agent.runtime.hosted import HostedModel, Workshop
 from sprat_agent.runtime.limits import Limits
@@ -71,6 +71,7 @@ class Supervisor(ServedModels):
         self._memory = Memory(
             budget_bytes, self._by_name, load=self._upkeep.load_cold, end=self._upkeep.end
         )
+        prefixes.tidy(prefix_dir, self._limits.prefix_bytes)
         workshop = Workshop(
             command,
             run_dir,

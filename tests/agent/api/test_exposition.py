@@ -207,6 +207,8 @@ async def test_an_engines_own_figures_are_told(tmp_path: Path, model_files: list
     assert tokens("prefill") > 0
     assert tokens("cached") > 0
     assert tokens("drafted") >= tokens("accepted") >= 0
+    assert tokens("restored") == 0
+    assert look()["sprat_engine_spilled_bytes_total", ASSISTANT] == 0
     await supervisor.unload("assistant")
     assert ("sprat_engine_steps_total", ASSISTANT) not in look()
     await supervisor.close()

@@ -7,6 +7,7 @@ import signal
 import stat
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from simulators.waiting import until
 from simulators.workbench import PLENTY, QUICK, CountedCrashes
 from sprat_agent.registry.store import Store
 from sprat_agent.runtime import prefixes
+from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.runtime.wire import Done, Request, Sampling, Text
 from sprat_agent.sync.ports import Loadable
@@ -63,10 +65,14 @@ def test_the_file_of_another_library_is_removed(
     assert names(tmp_path) != before
 
 
-def test_switched_off_it_is_removed(tmp_path: Path, loadable: Loadable) -> None:
-    opened_once(tmp_path, loadable)
-    assert opened_once(tmp_path, loadable, 0).descriptors == ()
-    assert names(tmp_path) == []
+def test_switched_off_all_files_are_removed(tmp_path: Path, loadable: Loadable) -> None:
+    folder = tmp_path / "prefixes"
+    opened_once(folder, loadable)
+    supervisor_of(tmp_path, folder)
+    assert len(names(folder)) == 1
+    supervisor_of(tmp_path, folder, replace(QUICK, prefix_bytes=0))
+    assert opened_once(folder, loadable, 0).descriptors == ()
+    assert not folder.exists()
 
 
 def test_nowhere_it_is_not(loadable: Loadable) -> None:
@@ -108,18 +114,22 @@ def hears_nothing(_tag: str, _subject: str, _details: Mapping[str, object]) -> N
     """Nobody asks for events."""
 
 
-@asynccontextmanager
-async def agent(folder: Path, loadable: Loadable, prefix_dir: Path) -> AsyncGenerator[Supervisor]:
-    """Yield a supervisor of real workers, as after a start of the agent."""
-    supervisor = Supervisor(
+def supervisor_of(folder: Path, prefix_dir: Path, limits: Limits = QUICK) -> Supervisor:
+    return Supervisor(
         PLENTY,
         folder / "run",
         hears_nothing,
         crashes=CountedCrashes(),
         threads=1,
-        limits=QUICK,
+        limits=limits,
         prefix_dir=prefix_dir,
     )
+
+
+@asynccontextmanager
+async def agent(folder: Path, loadable: Loadable, prefix_dir: Path) -> AsyncGenerator[Supervisor]:
+    """Yield a supervisor of real workers, as after a start of the agent."""
+    supervisor = supervisor_of(folder, prefix_dir)
     await supervisor.load_committed(loadable)
     try:
         yield supervisor

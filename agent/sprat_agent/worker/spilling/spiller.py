@@ -30,8 +30,8 @@ from sprat_agent.worker.spilling.states import Reading, Writing
 
 _LOG = logging.getLogger(__name__)
 _IDLE_S: Final = 0.05  # of work at once while nobody waits
-_BESIDE_S: Final = 0.005  # while answers wait for their next step
-_RESTORING_S: Final = 0.02  # while a prompt waits too
+_BESIDE: Final = (0.005, 0.1)  # while answers wait: so long, or this part of a step if it is more
+_RESTORING: Final = (0.02, 0.5)  # while a prompt waits too, which would take whole steps
 _LARGEST: Final = 4  # a state takes at most this part of the room, in the file and once in memory
 _MOST_TOKENS: Final = 16_384
 _READ_BYTES_S: Final = 200e6  # before it was measured
@@ -65,6 +65,7 @@ class Spiller:
         self._writing: Writing | None = None
         self._restoring: tuple[Slot, Reading] | None = None
         self._reading_s = 0.0
+        self._step_s = 0.0  # the last one
 
     def find(self, asked: Asked) -> None:
         """Begin to read a prefix of a prompt, where that is faster than computing it."""
@@ -113,6 +114,7 @@ class Spiller:
     def stepped(self, runs: Sequence[Run], took_s: float) -> None:
         """Know that a step was made, and take a prompt that was computed by it."""
         self._is_settled = True
+        self._step_s = took_s
         if self._shelf is None:
             return
         count = sum(len(run.tokens) for run in runs)
@@ -147,9 +149,10 @@ class Spiller:
             return False
         try:
             if self._restoring:
-                self._restore(*self._restoring, is_busy=is_busy)
+                moment_s = self._moment_s(_RESTORING) if is_busy else _IDLE_S
+                self._restore(*self._restoring, moment_s, is_busy=is_busy)
             elif self._writing:
-                self._write(self._writing, _BESIDE_S if is_busy else _IDLE_S)
+                self._write(self._writing, self._moment_s(_BESIDE) if is_busy else _IDLE_S)
             elif self._shelf.is_changed and not is_busy:
                 self._shelf.write_index()
         except OSError as error:
@@ -219,9 +222,13 @@ class Spiller:
         self._writing = None
         self._counts.spilled_bytes += writing.stored.size
 
-    def _restore(self, slot: Slot, reading: Reading, *, is_busy: bool) -> None:
+    def _moment_s(self, rule: tuple[float, float]) -> float:
+        least_s, share = rule
+        return max(least_s, share * self._step_s)
+
+    def _restore(self, slot: Slot, reading: Reading, moment_s: float, *, is_busy: bool) -> None:
         began = self._clock()
-        until = began + (_RESTORING_S if is_busy else _IDLE_S)
+        until = began + moment_s
         try:
             while not reading.is_over:
                 reading.step()
