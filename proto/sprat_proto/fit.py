@@ -5,9 +5,9 @@ Memory of a running variant, in bytes:
     weights + keys and values x layers x context x slots + compute buffers + the worker process
 
 Weights count once: workers read them into buffers, repacked for the processor where llama.cpp does
-so, and map no file. The compute and process terms are upper estimates for llama.cpp
-0.3.36 on a CPU with a micro-batch of 512 tokens (measured November 2026: 41 MiB of worker for a
-30 M-parameter model, 44 MiB beyond weights and KV for a 0.6 B one).
+so, and map no file. The compute and process terms are estimates for llama.cpp 0.3.36 on a CPU with
+a micro-batch of 512 tokens (November 2026). The process has the vocabulary once more than the model
+has it, to hold answers to a grammar: 32 MiB for 151,936 tokens, from the first moment of rest on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ MIB: Final = 1 << 20
 KV_BLOCKS: Final[Mapping[str, tuple[int, int]]] = {"f16": (2, 1), "q8_0": (34, 32)}
 MICRO_BATCH: Final = 512  # tokens
 COMPUTE_ROWS: Final = 12  # activations of one layer that live at once, in embedding widths
-WORKER_BYTES: Final = 64 * MIB  # interpreter, numpy, libllama
+WORKER_BYTES: Final = 68 * MIB  # interpreter, numpy, libllama, llguidance
+GRAMMAR_BYTES: Final = 224  # for each token of the vocabulary, to hold answers to a grammar
 DISK_RESERVE_BYTES: Final = 64 * MIB  # for the journal and the registry's own files
 
 
@@ -117,7 +118,7 @@ def need(candidate: Candidate, context: int, slots: int = 1, kv_type: str = "f16
         weights=facts.weights_bytes + candidate.adapters_bytes,
         kv=-(-elements // block_length) * block_bytes,
         compute=compute,
-        worker=WORKER_BYTES,
+        worker=WORKER_BYTES + facts.vocabulary * GRAMMAR_BYTES,
         disk=candidate.disk_needed + DISK_RESERVE_BYTES,
     )
 

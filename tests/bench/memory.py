@@ -27,6 +27,7 @@ MIDDLE: Final = Shape("middle", 20, 1024, 2816, 16, 16, 64, 65_024)
 SHAPES: Final = (SMALL, MIDDLE, QWEN3_06B)
 QUANTIZATIONS: Final = ("Q4_0", "Q8_0")
 CONTEXTS: Final = (512, 2048, 4096)
+SCHEMA: Final = {"type": "object", "properties": {"name": {"type": "string"}}}
 
 
 def figures() -> Iterator[Figure]:
@@ -53,7 +54,8 @@ def figures() -> Iterator[Figure]:
 async def _measure(loadable: Loadable) -> tuple[int, int]:
     """Return what the supervisor spoke for, all slots together, and the most that the worker had.
 
-    One context is filled; llama.cpp clears, and so touches, those of the other slots as well.
+    One answer is held to a schema, and one context filled; llama.cpp clears, and so touches, those
+    of the other slots as well.
     """
     with tempfile.TemporaryDirectory(prefix="sprat-bench-") as folder:
         supervisor = Supervisor(
@@ -61,10 +63,13 @@ async def _measure(loadable: Loadable) -> tuple[int, int]:
         )
         await supervisor.load_committed(loadable)
         (text,) = load.prompts(1, loadable.context - 16, 0, seed=1)
-        request = Request(Text(text), Sampling(temperature=0))
-        async with supervisor.answering(serve_model.ALIAS, request) as answer:
-            async for _ in answer:
-                pass
+        whole = Request(Text(text), Sampling(temperature=0))
+        # The first of these has the vocabulary read.
+        held = Request(Text("x"), Sampling(temperature=0), max_tokens=8, schema=SCHEMA)
+        for request in (held, whole):
+            async with supervisor.answering(serve_model.ALIAS, request) as answer:
+                async for _ in answer:
+                    pass
         (status,) = supervisor.statuses()
         peak = _high_water_bytes(status.worker_pid or 0)
         await supervisor.close()

@@ -87,6 +87,12 @@ def test_memory_is_weights_and_context_and_what_the_engine_takes() -> None:
     assert needed.disk == 340 * MIB + fit.DISK_RESERVE_BYTES
 
 
+def test_the_worker_takes_more_for_a_larger_vocabulary() -> None:
+    facts = msgspec.structs.replace(FACTS, vocabulary=FACTS.vocabulary + 1000)
+    larger = fit.need(dataclasses.replace(Q4, facts=facts), 2048)
+    assert larger.worker - fit.need(Q4, 2048).worker == 1000 * fit.GRAMMAR_BYTES
+
+
 def test_each_slot_has_a_context_of_its_own() -> None:
     one, four = fit.need(Q4, 2048), fit.need(Q4, 2048, slots=4)
     assert four.kv == 4 * one.kv

@@ -123,7 +123,8 @@ class HostedModel:
         model file that makes the engine take more than any model like this one can need is stopped
         by it.
         """
-        beside = self._workshop.threads * _THREAD_BYTES + self._workshop.limits.prefix_bytes
+        threads = self._workshop.threads + 1  # one reads the vocabulary
+        beside = threads * _THREAD_BYTES + self._workshop.limits.prefix_bytes
         return self.need.memory + self.need.weights + beside
 
     @property

@@ -56,7 +56,6 @@ class LlamaVocabulary:
             token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self.handle, token)
         )
         self._pieces: dict[int, bytes] = {}
-        self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
 
     def tokenize(self, text: str, *, has_special: bool) -> list[int]:
         """Return the tokens of a text; see `Vocabulary`."""
@@ -100,15 +99,14 @@ class LlamaVocabulary:
         return [*([] if begins else before), *tokens, *([] if ends else after)]
 
     def _text(self, token: int, *, is_special: bool) -> bytes:
-        size = self._piece_into(token, is_special=is_special)
-        if size < 0:  # it needs as many bytes
-            self._buffer = ctypes.create_string_buffer(-size)
-            size = self._piece_into(token, is_special=is_special)
-        return self._buffer.raw[: max(size, 0)]
-
-    def _piece_into(self, token: int, *, is_special: bool) -> int:
-        arguments = (self.handle, token, self._buffer, len(self._buffer), 0, is_special)
-        return int(llama_cpp.llama_token_to_piece(*arguments))
+        size = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)  # of its own: threads read the vocabulary
+            arguments = (self.handle, token, buffer, size, 0, is_special)
+            length = int(llama_cpp.llama_token_to_piece(*arguments))
+            if length >= 0:
+                return buffer[:length]
+            size = -length
 
 
 class LlamaSampler:

@@ -50,6 +50,9 @@ from sprat_agent.worker.spilling.spiller import Spiller, open_shelf
 _LOG = logging.getLogger(__name__)
 PROMPT_CHUNK: Final = 256  # tokens of prompts in a step beside answers
 GUESSING_SLOTS: Final = 2
+# Without a request for so long, what few requests need is made ready: at once, the first answers
+# after the load would be slower for it.
+QUIET_S: Final = 2.0
 
 _Order: TypeAlias = Callable[[], None]
 
@@ -57,15 +60,22 @@ _Order: TypeAlias = Callable[[], None]
 class Scheduler:
     """Answers many requests with one model; see `engine.Engine`."""
 
-    def __init__(self, backend: Backend, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        clock: Callable[[], float] = time.monotonic,
+        quiet_s: float = QUIET_S,
+    ) -> None:
         self._backend = backend
         self._clock = clock
+        self._quiet_s = quiet_s
         self._sink: Sink = _nobody
         self._orders: deque[_Order] = deque()
         self._wake = threading.Event()
         self._is_closing = False
         self._progress: float | None = None  # moment of the last one, None while idle
         self._waiting: list[Asked] = []
+        self._held: list[Asked] = []  # back until their grammars can be compiled
         self._embeds: deque[Embed] = deque()
         self._slots: list[Slot] = []
         self._out: list[Answer] = []
@@ -79,7 +89,9 @@ class Scheduler:
         backend = self._backend
         backend.load(source)
         self._prompts = Prompts(backend.vocabulary, source.template)
-        self._decodings = Decodings(backend.vocabulary, source.template)
+        self._decodings = Decodings(
+            backend.vocabulary, source.template, on_ready=lambda: self._order(self._take_held)
+        )
         self._slots = [Slot(number) for number in range(backend.slots)]
         self._spiller = Spiller(
             backend, self._slots, open_shelf(source, backend), self._counts, self._clock
@@ -126,6 +138,7 @@ class Scheduler:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+            self._decodings.close()
         self._backend.close()
 
     # The engine thread
@@ -141,9 +154,15 @@ class Scheduler:
             is_busy = self._advance()
             if not is_busy and not self._orders:
                 self._progress = None
-                if self._is_closing:
+                if self._is_closing and not self._held:
                     return
-                self._wake.wait()
+                self._rest()
+
+    def _rest(self) -> None:
+        """Wait for an order; when none comes for a while, make ready what one may need."""
+        if self._backend.can_generate and not self._wake.wait(self._quiet_s):
+            self._decodings.prepare()
+        self._wake.wait()
 
     def _advance(self) -> bool:
         """Obey what was ordered and make one step; tell whether there is more to do."""
@@ -193,11 +212,17 @@ class Scheduler:
     def _take(self, request_id: int, request: Request) -> None:
         """Make the prompt of a new request."""
         try:
-            self._waiting.append(self._asked(request_id, request))
+            asked = self._asked(request_id, request)
+            queue = self._waiting if self._decodings.may_begin(request) else self._held
+            queue.append(asked)
         except EngineError as error:
             self._out.append(Failed(request_id, error.code, error.message))
         except Exception as error:  # noqa: BLE001 - the request fails, the engine goes on
             self._out.append(_failed(request_id, error))
+
+    def _take_held(self) -> None:
+        self._waiting += self._held
+        self._held.clear()
 
     def _asked(self, request_id: int, request: Request) -> Asked:
         _refuse_unsupported(request, self._backend)
@@ -219,9 +244,10 @@ class Scheduler:
 
     def _stop(self, request_id: int) -> None:
         """End a request that nobody wants any more, queued or active."""
-        for asked in self._waiting:
+        for asked in (*self._waiting, *self._held):
             if asked.id == request_id:
-                self._waiting.remove(asked)
+                queue = self._waiting if asked in self._waiting else self._held
+                queue.remove(asked)
                 self._out.append(Done(request_id, "cancelled", len(asked.prompt), 0, 0.0, 0.0))
                 return
         for slot in self._slots:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sprat_agent.runtime.wire import Conversation, Request, Tool
 from sprat_agent.worker.decoding import grammar
-from sprat_agent.worker.decoding.constraint import Grammars
+from sprat_agent.worker.decoding.constraint import Grammars, nothing
 from sprat_agent.worker.decoding.decoding import Decoding
 from sprat_agent.worker.decoding.text import TextDecoding
 from sprat_agent.worker.decoding.tools import ToolDecoding
@@ -26,12 +26,39 @@ class Decodings:
     """Begins answers of one model, whose chat template says how it writes tool calls."""
 
     def __init__(
-        self, vocabulary: Vocabulary, template: str, new_id: Callable[[], str] = new_id
+        self,
+        vocabulary: Vocabulary,
+        template: str,
+        new_id: Callable[[], str] = new_id,
+        on_ready: Callable[[], None] = nothing,
     ) -> None:
+        """Begin nothing yet.
+
+        Args:
+            vocabulary: The model's.
+            template: Its chat template.
+            new_id: Makes a call's id.
+            on_ready: Called from another thread when `may_begin` became true of all requests.
+        """
         self._vocabulary = vocabulary
         self._format = format_of(template)
         self._new_id = new_id
-        self._grammars = Grammars(vocabulary)
+        self._grammars = Grammars(vocabulary, on_ready)
+
+    def prepare(self) -> None:
+        """Begin to make ready what requests need that are held to a grammar; see `Grammars`."""
+        self._grammars.prepare()
+
+    def may_begin(self, request: Request) -> bool:
+        """Tell whether `begin` does not wait; if not, what it waits for is made ready."""
+        if self._grammars.is_ready or not _is_held(request):
+            return True
+        self.prepare()
+        return False
+
+    def close(self) -> None:
+        """Let go of the vocabulary."""
+        self._grammars.close()
 
     def begin(self, request: Request) -> Decoding:
         """Return an answer's state before its first token.
@@ -88,6 +115,13 @@ class Decodings:
             if len(tokens) == 1 and self._vocabulary.is_control(tokens[0]):
                 marks[text] = tokens[0]
         return marks
+
+
+def _is_held(request: Request) -> bool:
+    """Tell whether an answer is, or may come to be, held to a grammar."""
+    prompt = request.prompt
+    may_call = isinstance(prompt, Conversation) and prompt.tool_choice != "none"
+    return request.schema is not None or (may_call and bool(prompt.tools))
 
 
 def _asked(prompt: Conversation) -> Sequence[Tool]:

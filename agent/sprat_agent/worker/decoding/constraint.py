@@ -2,13 +2,17 @@
 # llguidance's types are partly unknown.
 """Holding an answer to a grammar: the only import of llguidance.
 
-The library is imported, and the vocabulary read, at the first request that needs it: most models
-never get one, and both take memory.
+The library is imported, and the vocabulary read, in a thread of its own: it takes a second for
+152,000 tokens, in which other requests go on. Memory for it is spoken for in `sprat_proto.fit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -22,16 +26,58 @@ if TYPE_CHECKING:
     import llguidance
 
 _SILENT: Final = 0  # log level
+# Yields to the threads that compute, and still gets a part of a processor that these keep busy.
+_NICE: Final = 5
+# What may come inside of a string. llguidance cuts the vocabulary by such expressions to tell what
+# may come next without a look at each token. It has four for JSON: the others double memory and
+# time, and spare a millisecond a token only in strings of a limited length.
+_SLICES: Final = (r'[^"\\\x00-\x1F\x7F]+',)
+
+
+def nothing() -> None:
+    """Nobody waits."""
 
 
 class Grammars:
-    """Compiles grammars over one vocabulary."""
+    """Compiles grammars over one vocabulary; used from one thread."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, on_ready: Callable[[], None] = nothing) -> None:
+        """Read nothing yet.
+
+        Args:
+            vocabulary: Read from another thread.
+            on_ready: Called from there when it was read, or could not be.
+        """
         self._vocabulary = vocabulary
+        self._on_ready = on_ready
+        self._reading: Future[llguidance.LLTokenizer] | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """`constraint` does not wait."""
+        return self._reading is not None and self._reading.done()
+
+    def prepare(self) -> Future[llguidance.LLTokenizer]:
+        """Begin to read the vocabulary, unless that was begun."""
+        if self._reading is None:
+            self._reading = reading = Future()
+            thread = threading.Thread(
+                target=self._read, args=(reading,), name="grammars", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # there is no memory for it
+                reading.set_exception(error)
+                self._on_ready()
+        return self._reading
+
+    def close(self) -> None:
+        """Wait until nobody reads the vocabulary."""
+        if self._reading:
+            wait([self._reading])
 
     def constraint(self, lark: str, asked: str) -> Constraint:
-        """Return a constraint in its first state.
+        """Return a constraint in its first state; wait for the vocabulary to be read.
 
         Args:
             lark: In llguidance's dialect of Lark, with JSON schemas as `%json {...}`.
@@ -40,26 +86,41 @@ class Grammars:
         Raises:
             EngineError: not_supported: it asks for what cannot be held to.
         """
-        import llguidance  # noqa: PLC0415 - at the first use, see above
+        tokenizer = self._tokenizer()
+        import llguidance  # noqa: PLC0415 - see above
 
         grammar = llguidance.LLMatcher.grammar_from_lark(lark)
-        matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=_SILENT)
+        matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=_SILENT)
         if matcher.is_error():
             reason = _reason(matcher.get_error())
             message = f"this engine cannot hold an answer to {asked}: {reason}"
             raise EngineError("not_supported", message)
-        return Constraint(matcher, self._tokenizer)
+        return Constraint(matcher, tokenizer)
 
-    @cached_property
     def _tokenizer(self) -> llguidance.LLTokenizer:
-        import llguidance  # noqa: PLC0415 - at the first use, see above
+        try:
+            return self.prepare().result()
+        except Exception:
+            self._reading = None  # the next request tries again
+            raise
 
-        tokens = _Tokens(self._vocabulary)
-        return llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(tokens),
-            eos_token=tokens.ends,
-            slices=llguidance.LLTokenizer.json_slices(),
-        )
+    def _read(self, reading: Future[llguidance.LLTokenizer]) -> None:
+        with suppress(OSError):  # then it has the priority of the others
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        try:
+            reading.set_result(_tokenizer_of(self._vocabulary))
+        except Exception as error:  # noqa: BLE001 - who needs it is told
+            reading.set_exception(error)
+        self._on_ready()
+
+
+def _tokenizer_of(vocabulary: Vocabulary) -> llguidance.LLTokenizer:
+    import llguidance  # noqa: PLC0415 - see above
+
+    tokens = _Tokens(vocabulary)
+    return llguidance.LLTokenizer(
+        llguidance.TokenizerWrapper(tokens), eos_token=tokens.ends, slices=list(_SLICES)
+    )
 
 
 class Constraint:
