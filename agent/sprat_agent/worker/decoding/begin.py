@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 from sprat_agent.runtime.wire import Conversation, Request, Tool
 from sprat_agent.worker.decoding import grammar
+from sprat_agent.worker.decoding.calls import CallReader, ObjectReader
 from sprat_agent.worker.decoding.constraint import Grammars, nothing
 from sprat_agent.worker.decoding.decoding import Decoding
+from sprat_agent.worker.decoding.tags import TagReader
 from sprat_agent.worker.decoding.text import TextDecoding
 from sprat_agent.worker.decoding.tools import ToolDecoding
 from sprat_agent.worker.decoding.trigger import Trigger, bare
 from sprat_agent.worker.engine import EngineError
-from sprat_agent.worker.prompting.formats import format_of
+from sprat_agent.worker.prompting.formats import Writing, format_of
 from sprat_agent.worker.vocabulary import Vocabulary
 
 
@@ -80,7 +82,7 @@ class Decodings:
     def _called(self, request: Request, prompt: Conversation) -> Decoding:
         """Return an answer that is a call; a schema for the text has nothing to say then."""
         calls = grammar.Calls(self._format, _asked(prompt), prompt.is_parallel)
-        return self._tools(request, grammar.only_calls(calls, self._marks()), None)
+        return self._tools(request, calls.tools, grammar.only_calls(calls, self._marks()), None)
 
     def _callable(self, request: Request, prompt: Conversation) -> Decoding:
         """Return an answer that is text or calls, as the model likes."""
@@ -88,14 +90,21 @@ class Decodings:
         marks, literal = self._marks(), self._format.trigger
         if request.schema is not None:
             lark = grammar.answer_or_calls(request.schema, calls, marks)
-            return self._tools(request, lark, Trigger("", [literal]), is_constrained=True)
+            trigger = Trigger("", [literal])
+            return self._tools(request, calls.tools, lark, trigger, is_constrained=True)
         first = bare(prompt.tools, self._format.arguments) if self._format.is_bare else ()
         trigger = Trigger(literal, first)
         lark = grammar.only_calls(calls, marks)
-        return self._tools(request, lark, trigger, is_constrained=False)
+        return self._tools(request, calls.tools, lark, trigger, is_constrained=False)
 
     def _tools(
-        self, request: Request, lark: str, trigger: Trigger | None, *, is_constrained: bool = True
+        self,
+        request: Request,
+        tools: Sequence[Tool],
+        lark: str,
+        trigger: Trigger | None,
+        *,
+        is_constrained: bool = True,
     ) -> Decoding:
         return ToolDecoding(
             self._vocabulary,
@@ -104,14 +113,19 @@ class Decodings:
             marks=self._marks(),
             trigger=trigger,
             is_constrained=is_constrained,
-            new_id=self._new_id,
+            reader=self._reader(tools),
         )
+
+    def _reader(self, tools: Sequence[Tool]) -> CallReader:
+        if self._format.writing is Writing.TAGS:
+            return TagReader(tools, self._new_id)
+        return ObjectReader(self._format, self._new_id)
 
     def _marks(self) -> dict[str, int]:
         """Return the texts around calls that are control tokens: these have no bytes to match."""
         marks: dict[str, int] = {}
-        for text in (self._format.opens, self._format.begins, self._format.ends):
-            tokens = self._vocabulary.tokenize(text, has_special=True) if text else []
+        for text in self._format.marks:
+            tokens = self._vocabulary.tokenize(text, has_special=True)
             if len(tokens) == 1 and self._vocabulary.is_control(tokens[0]):
                 marks[text] = tokens[0]
         return marks

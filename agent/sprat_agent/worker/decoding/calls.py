@@ -1,7 +1,8 @@
 """Reading tool calls as their text comes. Pure, but for the ids that it is given.
 
-The text obeys the grammar of `grammar.calls`, so what is around calls may be passed over: each one
-is an object of a name and arguments, and the arguments are an object that ends where its braces do.
+The text obeys the grammar of `grammar.only_calls`, so what is around calls may be passed over: each
+one has a name, and arguments that are an object, which ends where its braces do. Calls in tags are
+in `tags`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,37 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from sprat_agent.runtime.wire import ToolCallPart
+from sprat_agent.worker.prompting.formats import ToolFormat, Writing
 
 _HEAD: Final = re.compile(
     r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,'
     r'\s*"(?:arguments|parameters)"\s*:\s*(?=\S)'
 )
+_MARKED_HEAD: Final = re.compile(r"\[TOOL_CALLS\]\s*(.+?)(?:\[CALL_ID\]\w+)?\[ARGS\]\s*(?=\S)")
 _TURNS: Final = re.compile(r'\\.|[\\"{}]', re.DOTALL)  # a backslash alone is the last character
 
 
-class CallReader:
+class CallReader(Protocol):
     """Takes text and returns parts of calls, as early as can be."""
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    @property
+    def count(self) -> int:
+        """How many calls have begun."""
+        ...
+
+    def feed(self, text: str) -> tuple[ToolCallPart, ...]:
+        """Return what more can be told."""
+        ...
+
+
+class ObjectReader:
+    """Reads calls whose arguments are an object, and come last; see `CallReader`."""
+
+    def __init__(self, form: ToolFormat, new_id: Callable[[], str]) -> None:
+        self._is_marked = form.writing is Writing.MARKED
         self._new_id = new_id
         self._held = ""  # what no part was made of yet
         self._depth = 0  # braces that are open in the arguments
@@ -45,10 +62,11 @@ class CallReader:
 
     def _begins(self, parts: list[ToolCallPart]) -> bool:
         """Take the text up to the next call's arguments, if it is there already."""
-        head = _HEAD.search(self._held)
+        head = (_MARKED_HEAD if self._is_marked else _HEAD).search(self._held)
         if head is None:
             return False
-        parts.append(ToolCallPart(self.count, self._new_id(), json.loads(head[1])))
+        name = head[1] if self._is_marked else json.loads(head[1])
+        parts.append(ToolCallPart(self.count, self._new_id(), name))
         self._held = self._held[head.end() :]
         self.count += 1
         return True

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from sprat_agent.runtime.wire import Tool
+from sprat_agent.worker.decoding import tags
 from sprat_agent.worker.engine import EngineError
-from sprat_agent.worker.prompting.formats import ToolFormat
+from sprat_agent.worker.prompting.formats import ToolFormat, Writing
 
 Schema: TypeAlias = dict[str, Any] | bool
 
 # Small models may go on with white space for ever where a grammar lets them.
 _SPACE: Final = r"\n?[ \t]{0,20}"
 _OBJECT: Final[dict[str, Any]] = {"type": "object"}
+_DEFINITIONS: Final = ("$defs", "definitions")  # what references in a schema's parts point to
 _NO_REFERENCE: Final = ("$schema", "$id")  # these name a schema; llguidance would look them up
 
 
@@ -102,22 +104,68 @@ def _calls(calls: Calls, tokens: Mapping[str, int], *, is_marked: bool) -> str:
         f"call: {text(form.begins)} SPACE? ({names}) {ends}",
         r'typed: "\"type\"" SPACE? ":" SPACE? "\"function\"" SPACE? "," SPACE?',
     ]
+    if form.writing is Writing.TAGS:
+        rules.append(f"text[suffix={_quoted(tags.END)}]: /(?s:.*)/")
     for at, tool in enumerate(calls.tools):
-        name, key = (
-            _quoted(json.dumps(tool.name, ensure_ascii=False)),
-            _quoted(f'"{form.arguments}"'),
-        )
-        rules += [
-            (
-                rf'call_{at}: "{{" SPACE? typed? "\"name\"" SPACE? ":" SPACE? {name} SPACE? ","'
-                rf' SPACE? {key} SPACE? ":" SPACE? arguments_{at} SPACE? "}}"'
-            ),
-            f"arguments_{at}: {held_to(_parameters(tool))}",
-        ]
+        match form.writing:
+            case Writing.OBJECT:
+                rules += _object(at, tool, form.arguments)
+            case Writing.MARKED:
+                with_id = f"({text(form.call_id)} /[A-Za-z0-9]{{1,40}}/)?" if form.call_id else ""
+                head = f"{_quoted(tool.name)} {with_id} {text(form.arguments)}"
+                rules += [f"call_{at}: {head} SPACE? arguments_{at}", _arguments(at, tool)]
+            case Writing.TAGS:
+                rules += _tags(at, tool)
     return "\n".join(rules) + "\n"
 
 
-def _parameters(tool: Tool) -> Schema:
+def _object(at: int, tool: Tool, arguments: str) -> list[str]:
+    """Return the rules of a call that is an object of a name and arguments."""
+    name, key = _quoted(json.dumps(tool.name, ensure_ascii=False)), _quoted(f'"{arguments}"')
+    return [
+        (
+            rf'call_{at}: "{{" SPACE? typed? "\"name\"" SPACE? ":" SPACE? {name} SPACE? ","'
+            rf' SPACE? {key} SPACE? ":" SPACE? arguments_{at} SPACE? "}}"'
+        ),
+        _arguments(at, tool),
+    ]
+
+
+def _tags(at: int, tool: Tool) -> list[str]:
+    """Return the rules of a call in tags: those of the schema's parameters, in its order.
+
+    Of texts, only whether they are one of an `enum` is held to: they are written as they are, and
+    end where their tag does.
+    """
+    schema = _parameters(tool)
+    required = schema.get("required", ())
+    shared = {key: schema[key] for key in _DEFINITIONS if key in schema}
+    rules: list[str] = []
+    parameters = ""
+    for number, (name, one) in enumerate(tags.properties(tool).items()):
+        rule = f"parameter_{at}_{number}"
+        parameters += f" (SPACE? {rule})" + ("" if name in required else "?")
+        rules.append(f"{rule}: {_quoted(f'<parameter={name}>')} {_value(one, shared)}")
+    begin, end = _quoted(f"<function={tool.name}>"), _quoted("</function>")
+    return [f"call_{at}: {begin}{parameters} SPACE? {end}", *rules]
+
+
+def _value(schema: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
+    """Return the expression of a value in tags, with the tag that ends it."""
+    end = _quoted(tags.END)
+    if not tags.is_text(schema):
+        return f"SPACE? {held_to({**schema, **shared})} SPACE? {end}"
+    texts: Sequence[Any] = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    if texts:
+        return rf'"\n"? ({" | ".join(map(_quoted, texts))}) "\n"? {end}'
+    return "text"
+
+
+def _arguments(at: int, tool: Tool) -> str:
+    return f"arguments_{at}: {held_to(_parameters(tool))}"
+
+
+def _parameters(tool: Tool) -> dict[str, Any]:
     """Return the schema of a tool's arguments, which are an object whether it says so or not."""
     kind = tool.parameters.get("type", "object")
     if kind != "object":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sprat_agent.worker.decoding.calls import CallReader
@@ -26,7 +26,7 @@ class ToolDecoding:
         marks: Mapping[str, int],
         trigger: Trigger | None,
         is_constrained: bool,
-        new_id: Callable[[], str],
+        reader: CallReader,
     ) -> None:
         """Begin.
 
@@ -37,7 +37,7 @@ class ToolDecoding:
             marks: Control tokens that are around calls, by their text.
             trigger: Where calls begin; None: at once.
             is_constrained: The first token is held to the grammar already.
-            new_id: Makes a call's id.
+            reader: Of calls.
         """
         self._vocabulary = vocabulary
         self._characters = Characters()
@@ -47,7 +47,7 @@ class ToolDecoding:
         self._texts = marks
         self._trigger = trigger
         self._is_constrained = is_constrained
-        self._reader = CallReader(new_id)
+        self._reader = reader
 
     @property
     def is_constrained(self) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_agent.runtime.wire import ToolCallPart
-from sprat_agent.worker.decoding.calls import CallReader
+from sprat_agent.worker.decoding.calls import ObjectReader
+from sprat_agent.worker.prompting.formats import HERMES, MISTRAL_WITH_IDS, ToolFormat
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text('a"\\{}é</>', max_size=6),
@@ -22,9 +23,9 @@ CALLS = st.lists(st.tuples(st.text('ab"\\é ', min_size=1, max_size=5), ARGUMENT
 CUTS = st.lists(st.integers(0, 300), max_size=12)
 
 
-def reader() -> CallReader:
+def reader(form: ToolFormat = HERMES) -> ObjectReader:
     numbers = count()
-    return CallReader(lambda: f"id {next(numbers)}")
+    return ObjectReader(form, lambda: f"id {next(numbers)}")
 
 
 def cut(text: str, places: Iterable[int]) -> list[str]:
@@ -85,3 +86,20 @@ def test_arguments_are_told_as_they_come() -> None:
 def test_a_call_may_say_that_it_is_of_a_function() -> None:
     (head, _) = reader().feed('{"type": "function", "name": "a", "parameters": {}}')
     assert head == ToolCallPart(0, "id 0", "a")
+
+
+@given(
+    calls=CALLS.filter(lambda calls: all(name == name.strip() for name, _ in calls)),
+    places=CUTS,
+    has_ids=st.booleans(),
+)
+def test_calls_with_marks_are_read_the_same_however_their_text_is_cut(
+    *, calls: list[tuple[str, dict[str, Any]]], places: list[int], has_ids: bool
+) -> None:
+    one, call_id = reader(MISTRAL_WITH_IDS), "[CALL_ID]a1b2c3d4e" if has_ids else ""
+    text = "".join(
+        f"[TOOL_CALLS]{name}{call_id}[ARGS]{json.dumps(arguments)}" for name, arguments in calls
+    )
+    found = joined(part for piece in cut(text, places) for part in one.feed(piece))
+    assert [(call.name, json.loads(call.arguments)) for call in found] == calls
+    assert [call.id for call in found] == [f"id {at}" for at in range(len(calls))]

@@ -21,7 +21,7 @@ from sprat_agent.worker.decoding.begin import Decodings, new_id
 from sprat_agent.worker.decoding.decoding import Decoding, Part
 from sprat_agent.worker.engine import EngineError
 
-MARKS = ("[TOOL_CALLS]", "<|python_tag|>")
+MARKS = ("[TOOL_CALLS]", "<|python_tag|>", "[ARGS]", "[CALL_ID]")
 VOCABULARY = ByteVocabulary(controls=MARKS, words=[b'{"', b'": ', b'", "', b'"}', b"<tool_call>"])
 PLAIN = ByteVocabulary()  # its marks are no tokens of their own
 WEATHER = Tool(
@@ -46,6 +46,7 @@ class Answered:
     finish: str
 
 
+IN_TAGS = "<tool_call> <function= <parameter="  # where texts have no end but their tag
 TWO = (("id 0", "weather", '{"days": 2}'), ("id 1", 'ti"me é', "{}"))
 FORMS = {
     "<tool_call>": (
@@ -56,6 +57,15 @@ FORMS = {
         '[TOOL_CALLS] [{"name": "weather", "arguments": {"days": 2}},'
         ' {"name": "ti\\"me é", "arguments": {}}]'
     ),
+    "[TOOL_CALLS] [ARGS]": ('[TOOL_CALLS]weather[ARGS]{"days": 2}[TOOL_CALLS]ti"me é[ARGS]{}'),
+    "[TOOL_CALLS] [CALL_ID] [ARGS]": (
+        '[TOOL_CALLS]weather[CALL_ID]a1b2c3d4e[ARGS]{"days": 2}'
+        '[TOOL_CALLS]ti"me é[CALL_ID]a1b2c3d4f[ARGS]{}'
+    ),
+    IN_TAGS: (
+        "<tool_call>\n<function=weather>\n<parameter=days>\n2\n</parameter>\n</function>\n"
+        '</tool_call>\n<tool_call><function=ti"me é></function></tool_call>'
+    ),
     "<|python_tag|>": (
         '<|python_tag|>{"name": "weather", "parameters": {"days": 2}};'
         ' {"type": "function", "name": "ti\\"me é", "parameters": {}}'
@@ -64,6 +74,15 @@ FORMS = {
         '<tool_call>{"name": "weather", "arguments": {"days": 2}}</tool_call>'
         '<tool_call>{"name": "ti\\"me é", "arguments": {}}</tool_call>'
     ),
+}
+
+# What comes after the first call, and what ends an answer of only that.
+ENDS = {
+    "[TOOL_CALLS]": (", {", "]"),
+    "<|python_tag|>": (";", ""),
+    "<tool_call>": ("\n<tool_call>{", ""),
+    IN_TAGS: ("\n<tool_call><", ""),
+    "no format": ('<tool_call>{"name": "ti', ""),
 }
 
 
@@ -171,9 +190,8 @@ def test_an_answer_may_end_after_a_call_and_a_line_break(template: str) -> None:
 @pytest.mark.parametrize("template", FORMS)
 def test_without_parallel_calls_one_is_all(template: str) -> None:
     decoding = begin(template, is_parallel=False)
-    last = "]" if template == "[TOOL_CALLS]" else ""
-    cut = {"[TOOL_CALLS]": ", {", "<|python_tag|>": ";"}.get(template, "</tool_call>")
-    first = FORMS[template].partition(cut)[0] + (cut if cut == "</tool_call>" else last)
+    cut, last = ENDS.get(template, ("[TOOL_CALLS]ti", ""))
+    first = FORMS[template].partition(cut)[0] + last
     assert said(decoding, first).calls == TWO[:1]
     assert decoding.is_over
 
@@ -195,7 +213,9 @@ def test_the_one_function_that_is_asked_for_is_called(template: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(sorted(FORMS)), st.lists(objects(), min_size=1, max_size=2), st.integers(0, 99)
+    st.sampled_from(sorted(set(FORMS) - {IN_TAGS})),
+    st.lists(objects(), min_size=1, max_size=2),
+    st.integers(0, 99),
 )
 def test_whatever_the_mask_leaves_is_a_call_of_a_tool_by_its_schema(
     template: str, schemas: list[dict[str, Any]], seed: int
