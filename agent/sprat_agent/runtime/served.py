@@ -22,7 +22,7 @@ from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.limits import Limits, takes_share
 from sprat_agent.runtime.process import Counting, Order
 from sprat_agent.runtime.queue import Admission, RequestQueue, Waiting
-from sprat_agent.runtime.wire import Done, Figures
+from sprat_agent.runtime.wire import Done, Figures, Request
 from sprat_agent.sync.ports import Loadable
 
 _NO_FIGURES: Final = Figures()
@@ -166,7 +166,7 @@ class ServedAlias:
             is_batch=is_batch,
             slots=self.committed.slots if self.committed else 0,
         )
-        mine.is_for_candidate = pinned is None and self._is_for_candidate()
+        mine.is_for_candidate = pinned is None and self._is_for_candidate(request)
         self.dispatch()
         try:
             return await self._admitted(mine)
@@ -251,9 +251,12 @@ class ServedAlias:
             retry_after_s=retry_after_s(took_ms / 1000 or _FIRST_LOAD_S),
         )
 
-    def _is_for_candidate(self) -> bool:
+    def _is_for_candidate(self, order: Order) -> bool:
         if self.candidate is None:
             return False
+        adapter = order.adapter if isinstance(order, Request) else ""
+        if adapter and adapter not in self.candidate.loadable.adapter_names:
+            return False  # what answers goes on answering until the candidate is kept
         self._count += 1
         return takes_share(self._count - 1, self.share_percent)
 

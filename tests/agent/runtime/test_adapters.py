@@ -72,6 +72,18 @@ async def test_an_adapter_of_another_model_is_refused(
     assert caught.value.code is ReasonCode.MODEL_FILE_INVALID
 
 
+async def test_a_candidate_is_not_asked_for_an_adapter_that_it_lacks(
+    bench: Bench, adapted: Loadable, two: Loadable
+) -> None:
+    await bench.supervisor.load_committed(adapted)
+    await bench.supervisor.load_candidate(two)
+    bench.supervisor.share_traffic("assistant", 100)
+    assert await bench.ask("hello") == ("2.0.0", "hello")
+    request = structs.replace(say("hello"), adapter="rude")
+    async with bench.supervisor.answering("assistant", request) as answer:
+        assert answer.loadable == adapted
+
+
 async def test_an_adapter_that_is_not_there_is_named_and_wakes_no_model(
     tmp_path: Path, one: Loadable, adapted: Loadable
 ) -> None:
