@@ -100,12 +100,12 @@ class Served:
 
 
 @contextmanager
-def served(order: Order) -> Generator[Served]:
-    """Serve until the context is left."""
+def served(order: Order, command: Sequence[str] = COMMAND) -> Generator[Served]:
+    """Serve until the context is left; the order becomes the command's last argument."""
     log = Path(order.folder) / "log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [*COMMAND, msgspec.json.encode(order).decode()],
+            [*command, msgspec.json.encode(order).decode()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -88,6 +89,7 @@ def run(make_engine: Callable[[], Engine], jail: Jail = for_model) -> None:
         jail: Entered before the model is loaded; returns the parts that this kernel lacks.
     """
     descriptor, parent = (int(word) for word in sys.argv[-2:])
+    threading.excepthook = _end
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     confine(parent)
     end = WorkerEnd(socket.socket(fileno=descriptor))
@@ -96,6 +98,13 @@ def run(make_engine: Callable[[], Engine], jail: Jail = for_model) -> None:
     # Without the interpreter's and the C library's clean-up: the kernel frees memory faster.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _end(failed: threading.ExceptHookArgs) -> None:
+    """End the process with the engine's thread, without which nobody is answered any more."""
+    threading.__excepthook__(failed)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def confine(parent: int) -> None:

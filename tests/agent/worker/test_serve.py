@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -145,3 +146,29 @@ def short(text: str) -> Request:
         max_tokens=8,
         is_fresh=True,
     )
+
+
+FAILING = """
+import threading
+from sprat_agent.worker import serve
+
+def engine():
+    threading.Thread(target=lambda: 1 / 0).start()
+    threading.Event().wait()
+
+serve.run(engine)
+"""
+
+
+def test_a_worker_ends_when_a_thread_of_its_engine_fails() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", FAILING, str(theirs.fileno()), str(os.getpid())],
+            pass_fds=(theirs.fileno(),),
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+    assert done.returncode == 1
+    assert b"ZeroDivisionError" in done.stderr

@@ -463,6 +463,8 @@ def _refuse_unsupported(request: Request, backend: Backend) -> None:
 
 
 def _failed(request_id: int, error: Exception) -> Failed:
+    if isinstance(error, MemoryError):  # the next request has no more: let a new worker answer it
+        raise error
     _LOG.error("the engine failed at a request", exc_info=error)
     return Failed(request_id, "engine_error", f"the engine failed: {error}")
 

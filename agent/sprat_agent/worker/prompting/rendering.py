@@ -7,6 +7,7 @@ which the agent counts as a crash.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import resource
 import threading
@@ -47,7 +48,8 @@ def bounded(run: Callable[[], Result]) -> Result:
     except _OutOfTimeError as error:
         raise OverrunError(f"it took more than {CPU_S:.0f} s") from error
     except MemoryError as error:
-        message = f"it took more than {MEMORY_BYTES >> 20} MiB of memory"
+        most = f"{MEMORY_BYTES >> 20} MiB of memory"
+        message = f"it took more than {most}, or all that the worker may still have"
         raise OverrunError(message) from error
 
 
@@ -58,7 +60,7 @@ def _time() -> Generator[None]:
     clock = time.pthread_getcpuclockid(renderer)
     ends = time.clock_gettime(clock) + CPU_S
     over = threading.Event()
-    deciding = threading.Lock()
+    deciding = threading.Lock()  # held while it is decided, after which the watcher does nothing
 
     def watch() -> None:
         while not over.wait(_LOOK_S):
@@ -67,15 +69,15 @@ def _time() -> Generator[None]:
                     _raise_in(renderer, _OutOfTimeError)
                     return
 
-    watcher = threading.Thread(target=watch, name="template watch", daemon=True)
-    watcher.start()
+    # Not threading.Thread: its `start` waits for ever where the thread begins without memory. A
+    # watcher that does not come leaves the last resort.
+    _thread.start_new_thread(watch, ())
     try:
         yield
     finally:
         with deciding:
             over.set()
         _raise_in(renderer, None)  # takes back what was not raised yet
-        watcher.join()
 
 
 def _raise_in(thread: int, error: type[Exception] | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -325,6 +326,22 @@ def test_an_adapter_that_is_not_there_is_refused_by_name(desk: Desk) -> None:
     desk.until_ended(1)
     message = "the adapter 'c' is not here; there are: a, b"
     assert desk.ended[1] == Failed(1, "model_not_found", message)
+
+
+def test_without_memory_the_engine_ends_instead_of_failing_one_request_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: queue.SimpleQueue[threading.ExceptHookArgs] = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", ended.put)
+    desk = desk_of(1)
+
+    def sampler(_sampling: Sampling) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(desk.backend, "sampler", sampler)
+    desk.ask(1, "once upon a time")
+    assert ended.get(timeout=WAIT_S).exc_type is MemoryError
+    desk.scheduler.close()
 
 
 @pytest.mark.parametrize("seed", range(4))

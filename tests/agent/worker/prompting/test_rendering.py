@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import resource
-import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from simulators.waiting import until
 from sprat_agent.worker.prompting import rendering
 from sprat_agent.worker.prompting.rendering import OverrunError, bounded
 
@@ -15,6 +17,10 @@ DOUBLING = (
     "{% set space = namespace(x='12') %}"
     "{% for a in range(99) %}{% set space.x = space.x ~ space.x %}{% endfor %}"
 )
+
+
+def threads() -> set[Path]:
+    return {*Path("/proc/self/task").iterdir()}
 
 
 def rendered(template: str) -> Callable[[], str]:
@@ -31,13 +37,28 @@ def test_what_fails_by_itself_fails_as_it_did() -> None:
         bounded(rendered("{{ 1 // (messages | length - 2) }}"))
 
 
-def test_loops_end_after_a_second_of_processor_time() -> None:
+async def test_loops_end_after_a_second_of_processor_time() -> None:
+    before = threads()
     many = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
     with pytest.raises(OverrunError, match="more than 1 s"):
         bounded(rendered(many))
     # Nothing is left behind that would end what this thread does next.
     assert bounded(rendered("{{ messages | length }}")) == "2"
-    assert not [one for one in threading.enumerate() if one.name == "template watch"]
+    await until(lambda: threads() <= before)
+
+
+def test_where_a_thread_gets_no_memory_to_begin_with_nobody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[object] = []
+
+    def start(function: object, _arguments: object) -> int:
+        started.append(function)  # as when it fails in the new thread, where nobody sees it
+        return 0
+
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    assert bounded(rendered("{{ messages | length }}")) == "2"
+    assert started
 
 
 @pytest.mark.parametrize(
