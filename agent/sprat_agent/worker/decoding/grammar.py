@@ -115,7 +115,11 @@ def _calls(calls: Calls, tokens: Mapping[str, int], *, is_marked: bool) -> str:
                 head = f"{_quoted(tool.name)} {with_id} {text(form.arguments)}"
                 rules += [f"call_{at}: {head} SPACE? arguments_{at}", _arguments(at, tool)]
             case Writing.TAGS:
-                rules += _tags(at, tool)
+                try:
+                    rules += _tags(at, tool)
+                except (AttributeError, RecursionError, TypeError) as error:
+                    message = f"expected a JSON schema as the parameters of {tool.name!r}: {error}"
+                    raise EngineError("not_supported", message) from error
     return "\n".join(rules) + "\n"
 
 
@@ -142,6 +146,9 @@ def _tags(at: int, tool: Tool) -> list[str]:
     shared = {key: schema[key] for key in _DEFINITIONS if key in schema}
     rules: list[str] = []
     parameters = ""
+    if unsaid := next((one for one in (tool.name, *tags.properties(tool)) if ">" in one), ""):
+        message = f"expected names without > for this model's tools, found {unsaid!r}"
+        raise EngineError("not_supported", message)
     for number, (name, one) in enumerate(tags.properties(tool).items()):
         rule = f"parameter_{at}_{number}"
         parameters += f" (SPACE? {rule})" + ("" if name in required else "?")

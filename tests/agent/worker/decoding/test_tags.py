@@ -182,6 +182,24 @@ def test_calls_are_held_to_the_parameters_of_their_tool(
     assert is_allowed(written(values)) == expected
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": []},
+        {"properties": {"a": {"enum": 5}}},
+        {"properties": {"a": {"anyOf": 5}}},
+        {"properties": {"a": {"type": 5}}},
+        {"properties": {"a": {}}, "required": 5},
+        {"properties": {"a>b": {}}},
+        {"properties": {"a": {"type": "array", "uniqueItems": True}}},
+    ],
+)
+def test_what_is_no_schema_or_cannot_be_held_to_is_refused(parameters: dict[str, Any]) -> None:
+    with pytest.raises(EngineError) as caught:
+        begin(Tool("a", parameters=parameters))
+    assert caught.value.code == "not_supported"
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 9999))
 def test_whatever_the_mask_leaves_is_a_call_by_the_schema(seed: int) -> None:
