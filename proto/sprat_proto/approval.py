@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sprat_proto import canonical
+from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms, terms_of
 from sprat_proto.manifest import Name, Sha256
 from sprat_proto.signing import (
     KeyFileError,
@@ -52,6 +53,8 @@ class RolloutSpec(Struct, frozen=True, forbid_unknown_fields=True):
     # The requester's key, if the requester is an approver too; else empty.
     requester_key_id: Annotated[str, Meta(max_length=64)]
     not_after: _Moment
+    # How it is to be served; unset: as each device decides.
+    serving: ServingTerms | UnsetType = UNSET
 
 
 class Approver(Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +112,7 @@ class Change:
         run_until: As in the assignment.
         held_context: The largest context that another alias of the device is approved for: all
             run with the largest, so `context` may be that one instead of the approved.
+        terms: How it is to be served.
     """
 
     alias: str
@@ -116,6 +120,7 @@ class Change:
     context: int
     run_until: int = 0
     held_context: int = 0
+    terms: ServingTerms = AS_DEVICE_DECIDES
 
 
 def encode(spec: RolloutSpec) -> bytes:
@@ -259,6 +264,7 @@ def _covers(spec: RolloutSpec, change: Change) -> bool:
         spec.alias == change.alias
         and change.digest in digests
         and spec.run_until == change.run_until
+        and terms_of(spec.serving) == change.terms
         and spec.context <= change.context <= max(spec.context, change.held_context)
     )
 

@@ -11,12 +11,27 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from sprat_proto import canonical, trust
+from sprat_proto import canonical, fit, trust
 from sprat_proto.manifest import Name, Sha256, Size, Text, Version
 
 SCHEMA: Final = 2
+
+
+class ServingTerms(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a model is served; each term that is left out has the device decide as it always did.
+
+    Slots and KV type count for fit, by the same rule on both sides.
+    """
+
+    # Requests answered at once, neither more nor less; 0: as many as the device's memory allows.
+    slots: Annotated[int, Meta(ge=0, le=fit.MAX_SLOTS)] = 0
+    kv_type: Literal["f16", "q8_0"] = "f16"  # of keys and values: `fit.KV_BLOCKS`
+    is_pinned: bool = False  # never evicted for another model
+
+
+AS_DEVICE_DECIDES: Final = ServingTerms()
 
 
 class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +49,13 @@ class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
     rollout_id: Text
     # Unix seconds after which it no longer runs; 0: for ever, also when the plan has expired.
     run_until: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+    # Unset where the device decides: what was assigned before these terms is spelled as ever.
+    serving: ServingTerms | UnsetType = UNSET
+
+    @property
+    def terms(self) -> ServingTerms:
+        """How it is served."""
+        return terms_of(self.serving)
 
     @property
     def name(self) -> str:
@@ -64,6 +86,16 @@ class Assignment(Struct, frozen=True, forbid_unknown_fields=True):
     policy: Policy
     # DSSE envelopes (JSON text) over `sprat_proto.approval.RolloutSpec`.
     approvals: Annotated[list[Text], Meta(max_length=64)] = []
+
+
+def terms_of(said: ServingTerms | UnsetType) -> ServingTerms:
+    """Return the terms that were written."""
+    return AS_DEVICE_DECIDES if isinstance(said, UnsetType) else said
+
+
+def spelled(terms: ServingTerms) -> ServingTerms | UnsetType:
+    """Return the terms as they are written: nothing where the device decides."""
+    return UNSET if terms == AS_DEVICE_DECIDES else terms
 
 
 def to_custom(assignment: Assignment) -> dict[str, object]:

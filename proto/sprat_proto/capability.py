@@ -6,8 +6,11 @@ number is never reused and a line never edited.
 1 (2026-11-23): link v1; manifest schema 1; assignment schema 1; hash-chained audit.
 2 (2026-11-25): assignments in director metadata; manifest schema 2, released by the image
    repository; assignment schema 2; identity keys and renewal. Nothing of 1 is understood any more.
+3 (2026-11-26): an assigned model and a rollout's specification may say how it is served.
 """
 
 from typing import Final
 
-CAPABILITY: Final = 2
+CAPABILITY: Final = 3
+# Agents below this refuse a plan in which `assignment.ServingTerms` say anything.
+SERVING_TERMS: Final = 3

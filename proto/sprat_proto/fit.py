@@ -23,6 +23,7 @@ from sprat_proto.trust import hardware_id
 MIB: Final = 1 << 20
 # Bytes and elements of a block of keys and values; Q8_0 has a 2-byte scale for each 32 of them.
 KV_BLOCKS: Final[Mapping[str, tuple[int, int]]] = {"f16": (2, 1), "q8_0": (34, 32)}
+MAX_SLOTS: Final = 64  # requests that one model may be told to answer at once
 MICRO_BATCH: Final = 512  # tokens
 COMPUTE_ROWS: Final = 12  # activations of one layer that live at once, in embedding widths
 WORKER_BYTES: Final = 68 * MIB  # interpreter, numpy, libllama, llguidance
@@ -123,14 +124,22 @@ def need(candidate: Candidate, context: int, slots: int = 1, kv_type: str = "f16
     )
 
 
-def judge(candidate: Candidate, profile: Profile, context: int) -> Verdict:
-    """Tell whether one variant fits one device."""
-    needed = need(candidate, context)
+def judge(
+    candidate: Candidate, profile: Profile, context: int, slots: int = 1, kv_type: str = "f16"
+) -> Verdict:
+    """Tell whether one variant fits one device; see `need`."""
+    needed = need(candidate, context, slots, kv_type)
     code, message = _refusal(candidate, needed, profile)
     return Verdict(candidate.variant, candidate.digest, needed, code, message)
 
 
-def choose(candidates: Sequence[Candidate], profile: Profile, context: int) -> Choice:
+def choose(
+    candidates: Sequence[Candidate],
+    profile: Profile,
+    context: int,
+    slots: int = 1,
+    kv_type: str = "f16",
+) -> Choice:
     """Pick the best variant that fits: the most bits per weight, since quality follows them.
 
     Ties (two variants of equal size) go to the name that sorts first, so that every replica and
@@ -140,7 +149,7 @@ def choose(candidates: Sequence[Candidate], profile: Profile, context: int) -> C
     verdicts: list[Verdict] = []
     chosen: Candidate | None = None
     for candidate in ranked:
-        verdict = judge(candidate, profile, context)
+        verdict = judge(candidate, profile, context, slots, kv_type)
         if verdict.code is None and chosen is not None:
             verdict = Verdict(
                 verdict.variant,

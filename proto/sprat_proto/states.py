@@ -88,6 +88,7 @@ class ReasonCode(StrEnum):
     LOWER_QUALITY = "LOWER_QUALITY"
     NO_VARIANT_FITS = "NO_VARIANT_FITS"
     NO_PROFILE = "NO_PROFILE"
+    AGENT_TOO_OLD = "AGENT_TOO_OLD"  # it does not understand what it would be told
     # Why nothing is to be done.
     ALREADY_RUNS = "ALREADY_RUNS"
     # Why an artifact is refused.

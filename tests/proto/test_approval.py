@@ -19,6 +19,7 @@ from sprat_proto.approval import (
     RolloutSpec,
     why_not_approved,
 )
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.signing import SignatureRefusedError, SigningKey, generate_private_pem, merge
 
@@ -89,6 +90,23 @@ def test_two_approvers_are_enough_in_any_order_beside_other_signatures() -> None
 
 def test_a_good_envelope_among_useless_ones_is_enough() -> None:
     accepted("", "{}", signed("ann"), signed("ann", "bob", alias="b"), signed("ann", "bob"))
+
+
+def test_how_a_model_is_served_is_approved_with_it() -> None:
+    terms = ServingTerms(slots=4, kv_type="q8_0", is_pinned=True)
+    served = Change("assistant", DIGEST, 2048, terms=terms)
+    agreed = signed("ann", "bob", serving=terms)
+    accepted(agreed, changes=[served])
+    refused(signed("ann", "bob"), changes=[served])
+    refused(agreed)
+    for other in ({"slots": 5}, {"kv_type": "f16"}, {"is_pinned": False}):
+        changed = msgspec.structs.replace(terms, **other)
+        refused(agreed, changes=[Change("assistant", DIGEST, 2048, terms=changed)])
+
+
+def test_a_specification_without_terms_is_spelled_as_before_there_were_any() -> None:
+    assert b"serving" not in approval.encode(SPEC)
+    accepted(signed("ann", "bob", serving=ServingTerms()))
 
 
 def test_t21_without_a_signature_nothing_is_approved() -> None:

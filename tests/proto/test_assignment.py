@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_proto import assignment, canonical
-from sprat_proto.assignment import AssignedModel, Assignment, Policy
+from sprat_proto import assignment, canonical, fit
+from sprat_proto.assignment import AssignedModel, Assignment, Policy, ServingTerms
 
 MODEL = AssignedModel(
     alias="assistant",
@@ -65,6 +65,52 @@ def test_an_assignment_is_the_custom_field_of_its_targets() -> None:
 def test_a_model_names_its_manifest_in_both_repositories() -> None:
     assert MODEL.path == "m/acme/talk/1.0.0+q4_0.json"
     assert MODEL.name == "talk@1.0.0+q4_0"
+
+
+def served(**terms: Any) -> Assignment:
+    said = assignment.spelled(ServingTerms(**terms))
+    return msgspec.structs.replace(GOOD, models=[msgspec.structs.replace(MODEL, serving=said)])
+
+
+def test_what_is_left_to_the_device_is_spelled_as_before_there_were_terms() -> None:
+    assert served() == GOOD
+    assert b"serving" not in assignment.encode(GOOD)
+    assert "serving" not in str(assignment.to_custom(GOOD))
+    assert MODEL.terms == assignment.AS_DEVICE_DECIDES
+
+
+@given(
+    slots=st.integers(0, fit.MAX_SLOTS),
+    kv_type=st.sampled_from(sorted(fit.KV_BLOCKS)),
+    is_pinned=st.booleans(),
+)
+def test_terms_come_back_as_they_were(slots: int, kv_type: str, *, is_pinned: bool) -> None:
+    made = served(slots=slots, kv_type=kv_type, is_pinned=is_pinned)
+    for read in (
+        assignment.decode(assignment.encode(made)),
+        assignment.from_custom(assignment.to_custom(made)),
+    ):
+        (model,) = read.models
+        terms = model.terms
+        assert (terms.slots, terms.kv_type, terms.is_pinned) == (slots, kv_type, is_pinned)
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [
+        {"slots": -1},
+        {"slots": fit.MAX_SLOTS + 1},
+        {"kv_type": "q2"},
+        {"is_pinned": 1},
+        {"threads": 2},
+        {"slots": 0},  # the same as nothing: one spelling of each
+        None,
+    ],
+)
+def test_what_is_no_term_is_refused(serving: Any) -> None:
+    data = altered(models=[{**msgspec.to_builtins(MODEL), "serving": serving}])
+    with pytest.raises(canonical.NotCanonicalError, match="assignment"):
+        assignment.decode(data)
 
 
 @given(at=st.integers(0, len(assignment.encode(GOOD)) - 1), byte=st.integers(0, 255))

@@ -49,6 +49,7 @@ from sprat_controller.store.tables import (
     Variant,
 )
 from sprat_proto import approval, assignment, manifest, trust
+from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.fit import MIB
 from sprat_proto.states import ExecutionState
@@ -201,6 +202,7 @@ class World:
             options.pop("alias", ALIAS),
             options.pop("target", Target()),
             options.pop("context", 256),
+            options.pop("terms", AS_DEVICE_DECIDES),
         )
         view = self.service.create(RolloutRequest(what, **options), OPERATOR)
         return self.service.start(view.id, OPERATOR) if start else view
@@ -348,7 +350,7 @@ class SimDevice:
             if one.execution_id not in self.known:
                 self._move(one.execution_id, ExecutionState.IN_PROGRESS, one.alias)
                 now = self.committed.get(one.alias)
-                if now is not None and now.digest == one.digest:
+                if now and (now.digest, now.terms) == (one.digest, one.terms):
                     self._move(one.execution_id, ExecutionState.SUCCEEDED, one.alias)
 
     def under_way(self) -> list[assignment.AssignedModel]:

@@ -22,7 +22,7 @@ from sprat_agent.sync.executor import Executor
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Phase
-from sprat_agent.sync.ports import ExecutionError, Installed, Loadable, Running
+from sprat_agent.sync.ports import ExecutionError, Installed, Loadable, Running, Serving
 from sprat_proto.assignment import AssignedModel, Assignment
 from sprat_proto.manifest import Activation, Manifest
 from sprat_proto.states import ModelState, ReasonCode
@@ -101,6 +101,7 @@ class DiskRegistry:
             facts=manifest.facts,
             context=context,
             chat_template=manifest.chat_template,
+            serving=Serving.by(wanted.terms),
         )
         return Installed(manifest, loadable)
 

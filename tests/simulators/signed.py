@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sprat_proto import canonical, manifest, trust
-from sprat_proto.assignment import AssignedModel, Assignment, Policy
+from sprat_proto.assignment import (
+    AS_DEVICE_DECIDES,
+    AssignedModel,
+    Assignment,
+    Policy,
+    ServingTerms,
+    spelled,
+)
 from sprat_proto.manifest import Activation, Facts, Manifest, Shard, Slot, Source
 
 PIECE = 1 << 12
@@ -44,7 +51,12 @@ class Release:
         return trust.path_of(self.manifest)
 
     def wanted(
-        self, execution: str, alias: str = "assistant", *, run_until: int = 0
+        self,
+        execution: str,
+        alias: str = "assistant",
+        *,
+        run_until: int = 0,
+        terms: ServingTerms = AS_DEVICE_DECIDES,
     ) -> AssignedModel:
         return AssignedModel(
             alias=alias,
@@ -57,6 +69,7 @@ class Release:
             execution_id=execution,
             rollout_id="rollout",
             run_until=run_until,
+            serving=spelled(terms),
         )
 
 

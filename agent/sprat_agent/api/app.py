@@ -132,7 +132,16 @@ def _alias_entry(status: Status) -> Json:
         "queued": status.queued,
         "worker_pid": status.worker_pid,
         "candidate": _variant(status.candidate),
+        "serving": _serving(status),
     }
+
+
+def _serving(status: Status) -> Json | None:
+    """Return how the committed model is served; slots are what it has now, 0 out of memory."""
+    if status.committed is None:
+        return None
+    serving = status.committed.serving
+    return {"slots": status.slots, "kv_type": serving.kv_type, "pinned": serving.is_pinned}
 
 
 def _variant(one: Loadable | None) -> Json | None:

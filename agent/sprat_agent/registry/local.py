@@ -21,7 +21,14 @@ from sprat_agent.registry.partial import NO_SPACE, Blob
 from sprat_agent.registry.store import Store
 from sprat_agent.registry.trust import check_manifest, check_released, check_same
 from sprat_agent.registry.tuf_client import Anchor
-from sprat_agent.sync.ports import AdapterFile, ExecutionError, Installed, Loadable, ShardFile
+from sprat_agent.sync.ports import (
+    AdapterFile,
+    ExecutionError,
+    Installed,
+    Loadable,
+    Serving,
+    ShardFile,
+)
 
 RESERVE_BYTES: Final = 16 << 20  # stays free for the state file and the device's own needs
 _READ_BYTES: Final = 1 << 20
@@ -258,6 +265,7 @@ class LocalRegistry:
             facts=proved.facts,
             context=context,
             chat_template=proved.chat_template,
+            serving=Serving.by(wanted.terms),
             adapters=tuple(
                 AdapterFile(
                     one.name,

@@ -163,7 +163,8 @@ class HostedModel:
         """
         began = monotonic()
         self.trouble = ""
-        self.extra_slots = self._workshop.extra_slots(self)
+        if self.loadable.serving.may_have_more:
+            self.extra_slots = self._workshop.extra_slots(self)
         try:
             with TemporaryDirectory(dir=self._workshop.run_dir, prefix="worker-") as folder:
                 await self._start(Path(folder))

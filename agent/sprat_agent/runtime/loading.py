@@ -198,13 +198,19 @@ class Loading:
 
 
 def _is_ready(hosted: HostedModel | None, loadable: Loadable) -> bool:
-    return hosted is not None and hosted.is_ready and hosted.loadable.digest == loadable.digest
+    return hosted is not None and hosted.is_ready and _is_same(hosted.loadable, loadable)
+
+
+def _is_same(one: Loadable, other: Loadable) -> bool:
+    """Tell whether they are one variant, loaded and served the same way."""
+    how, asked = (one.context, one.serving), (other.context, other.serving)
+    return one.digest == other.digest and how == asked
 
 
 def _is_cold(alias: ServedAlias, loadable: Loadable) -> bool:
     """Tell whether `loadable` is what a request would have loaded."""
     hosted = alias.committed
-    if hosted is None or hosted.loadable.digest != loadable.digest:
+    if hosted is None or not _is_same(hosted.loadable, loadable):
         return False
     return hosted.is_cold and not (alias.is_broken or alias.is_set_aside)
 

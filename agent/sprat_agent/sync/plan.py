@@ -158,6 +158,7 @@ def is_committed(execution: Execution, committed: Mapping[str, Committed]) -> bo
         and now.wanted.digest == execution.wanted.digest
         and now.context == execution.context
         and now.wanted.run_until == execution.wanted.run_until
+        and now.wanted.terms == execution.wanted.terms
     )
 
 

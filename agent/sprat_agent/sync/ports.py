@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sprat_proto.assignment import AssignedModel
+from sprat_proto.assignment import AssignedModel, ServingTerms
 from sprat_proto.manifest import Activation, Facts, Manifest
 from sprat_proto.states import ModelState, ReasonCode
 
@@ -53,9 +53,20 @@ class AdapterFile:
 class Serving:
     """How a model is served."""
 
-    slots: int = 1  # requests answered at once
+    slots: int = 1  # requests answered at once: as many at least
     kv_type: str = "f16"  # of keys and values: f16 or q8_0
     is_pinned: bool = False  # never evicted for another model
+    may_have_more: bool = True  # slots, by the memory that is free
+
+    @staticmethod
+    def by(terms: ServingTerms) -> Serving:
+        """Return how a model is served that is assigned on these terms."""
+        return Serving(
+            slots=terms.slots or 1,
+            kv_type=terms.kv_type,
+            is_pinned=terms.is_pinned,
+            may_have_more=terms.slots == 0,
+        )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pydantic import AwareDatetime, Field
+from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.states import ExecutionState, RolloutState
 
 from sprat_controller.api.schema import Accepted, Answered, Json, Short
@@ -24,6 +25,13 @@ class PlanBody(Accepted):
     labels: dict[str, str] = Field(default_factory=dict[str, str])
     devices: list[Short] = Field(default_factory=list[Short])
     context: int = Field(default=DEFAULT_CONTEXT, description="Tokens")
+    slots: int = Field(
+        default=0, description="Requests answered at once; 0: as many as each device decides"
+    )
+    kv_type: Short = Field(
+        default=AS_DEVICE_DECIDES.kv_type, description="Of keys and values: f16 or q8_0"
+    )
+    pinned: bool = Field(default=False, description="Never evicted for another model")
 
 
 class RolloutBody(PlanBody):
@@ -65,6 +73,9 @@ class Rollout(Answered):
     alias: str
     target: Json
     context: int
+    slots: int
+    kv_type: str
+    pinned: bool
     state: RolloutState
     start_at: AwareDatetime | None
     max_in_progress: int

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from sprat_proto import approval, canonical, manifest
 from sprat_proto.approval import RolloutSpec
+from sprat_proto.assignment import ServingTerms, terms_of
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.signing import SigningKey
 
@@ -67,9 +68,17 @@ def in_words(api: Api, spec: RolloutSpec) -> Iterator[str]:
         yield "brings    nothing: the alias is removed"
     yield f"groups    {', '.join(spec.groups)}"
     yield f"context   {spec.context} tokens"
+    yield f"served    {served(terms_of(spec.serving))}"
     yield f"at once   {spec.max_in_progress or 'all'} devices"
     yield f"runs      {f'until {_moment(spec.run_until)}' if spec.run_until else 'for ever'}"
     yield f"good      until {_moment(spec.not_after)}"
+
+
+def served(terms: ServingTerms) -> str:
+    """Return how a model is served, in words."""
+    slots = f"{terms.slots} slots" if terms.slots else "slots as the device decides"
+    pinned = ", pinned" if terms.is_pinned else ""
+    return f"{slots}, keys and values {terms.kv_type}{pinned}"
 
 
 def body(found: Frozen, key: SigningKey | None) -> Json:

@@ -16,12 +16,13 @@ from typing import Annotated, Final
 
 import typer
 from sprat_proto import bundle, canonical, manifest, signing
-from sprat_proto.assignment import AssignedModel, Policy
+from sprat_proto.assignment import AS_DEVICE_DECIDES, AssignedModel, Policy
 from sprat_proto.bundle import OfflineStatement
 from sprat_proto.canonical import NotCanonicalError
 
 from sprat_controller.bundle.write import WrongBlobError, write
 from sprat_controller.cli import words
+from sprat_controller.cli.approving import served
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.files import read_text
@@ -193,6 +194,8 @@ def _in_words(said: OfflineStatement) -> Iterator[str]:
     yield f"group     {said.group}, statement {said.counter}"
     for one in said.models:
         yield f"runs      {one.alias}: {one.publisher}/{one.name}, sha256 {one.digest}"
+        if one.terms != AS_DEVICE_DECIDES:
+            yield f"served    {served(one.terms)}"
     if not said.models:
         yield "runs      nothing: every alias is removed"
     yield f"context   {said.policy.context} tokens"

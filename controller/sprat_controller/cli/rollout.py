@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from sprat_proto import fit
+from sprat_proto.assignment import AS_DEVICE_DECIDES
 
 from sprat_controller.cli import approving, words
 from sprat_controller.cli.client import Api, Json
@@ -28,6 +30,14 @@ Where = Annotated[
 ]
 Device = Annotated[list[str] | None, typer.Option(metavar="ID", help="This device; repeatable.")]
 Context = Annotated[int, typer.Option(min=64, max=1 << 20, help="Tokens to reserve memory for.")]
+Slots = Annotated[
+    int,
+    typer.Option(min=0, max=fit.MAX_SLOTS, help="Requests answered at once; 0: as each decides."),
+]
+KvType = Annotated[
+    str, typer.Option(metavar="|".join(fit.KV_BLOCKS), help="Of the context's keys and values.")
+]
+Pinned = Annotated[bool, typer.Option("--pinned", help="Never evicted for another model.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 GiveUp = Annotated[
     int | None, typer.Option("--timeout", min=1, help="Seconds to watch at most (status 124).")
@@ -48,9 +58,13 @@ def plan(
     where: Where = None,
     device: Device = None,
     context: Context = 2048,
+    slots: Slots = 0,
+    kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
+    pinned: Pinned = False,
 ) -> None:
     """Show which variant each device would get, and why not the others; changes nothing."""
-    wanted = _wanted(release, alias, where, device, context)
+    wanted = _wanted(release, alias, where, device)
+    wanted |= _served(context, slots, kv_type, pinned=pinned)
     found = session.api.post("rollouts/plan", wanted)
     entries: list[Json] = found.get("devices") or []
     if session.output.form is Format.TABLE:
@@ -83,12 +97,16 @@ def start(
         int, typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take.")
     ] = 86400,
     context: Context = 2048,
+    slots: Slots = 0,
+    kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
+    pinned: Pinned = False,
     name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,
     yes: Yes = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
 ) -> None:
     """Create a rollout and start it, now or at a time, once those who must have approved it."""
-    wanted = _wanted(release, alias, where, device, context)
+    wanted = _wanted(release, alias, where, device)
+    wanted |= _served(context, slots, kv_type, pinned=pinned)
     body = {**wanted, "max_in_progress": max_in_progress, "execution_timeout_s": timeout}
     body |= {"name": name} if name else {}
     if at is not None:
@@ -237,9 +255,7 @@ def _started(api: Api, made: Json) -> Json:
         ) from error
 
 
-def _wanted(
-    release: str, alias: str, where: list[str] | None, device: list[str] | None, context: int
-) -> Json:
+def _wanted(release: str, alias: str, where: list[str] | None, device: list[str] | None) -> Json:
     model, version = words.model_release(release)
     return {
         "model": model,
@@ -247,8 +263,17 @@ def _wanted(
         "alias": words.name(alias, "an alias"),
         "labels": words.labels(where or []),
         "devices": [words.device(one) for one in device or []],
-        "context": context,
     }
+
+
+def _served(context: int, slots: int, kv_type: str, *, pinned: bool) -> Json:
+    """Return how it is to be served, without what a controller of before would not know."""
+    if kv_type not in fit.KV_BLOCKS:
+        raise words.wrong(f"expected a KV type {' or '.join(fit.KV_BLOCKS)}, found {kv_type!r}")
+    terms = {"slots": slots, "kv_type": kv_type, "pinned": pinned}
+    as_ever = {"slots": 0, "kv_type": AS_DEVICE_DECIDES.kv_type, "pinned": False}
+    said = {name: value for name, value in terms.items() if value != as_ever[name]}
+    return {"context": context, **said}
 
 
 def _question(planned: Json, release: str) -> str:

@@ -86,7 +86,10 @@ def watch_rollout(session: Session, rollout_id: str, *, timeout_s: int | None) -
 
 def show_rollout(session: Session, found: Json) -> None:
     """Write one rollout."""
-    fields = ("id", "name", "model", "release", "alias", "state", "start_at", "counts")
+    fields = (
+        *("id", "name", "model", "release", "alias", "context", "slots", "kv_type", "pinned"),
+        *("state", "start_at", "counts"),
+    )
     session.output.one({name: found.get(name) for name in fields}, found)
 
 

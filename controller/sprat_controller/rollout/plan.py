@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from sprat_proto import fit
+from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
+from sprat_proto.capability import CAPABILITY, SERVING_TERMS
 from sprat_proto.states import ReasonCode
 
 
@@ -45,6 +47,7 @@ class Bound:
     digest: str
     context: int  # tokens
     is_open: bool  # its execution has not ended
+    terms: ServingTerms = AS_DEVICE_DECIDES
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class DeviceFacts:
     running_digest: str | None = None
     running_name: str | None = None  # model@release+variant
     reserved_bytes: int = 0  # memory that the device's other aliases are bound to
+    capability: int = CAPABILITY  # of its agent
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,10 @@ class Planned:
 
 
 def plan(
-    devices: Sequence[DeviceFacts], candidates: Sequence[fit.Candidate], context: int
+    devices: Sequence[DeviceFacts],
+    candidates: Sequence[fit.Candidate],
+    context: int,
+    terms: ServingTerms = AS_DEVICE_DECIDES,
 ) -> list[Planned]:
     """Return one line for each device, in the same order.
 
@@ -84,11 +91,17 @@ def plan(
         devices: Who is in.
         candidates: All variants of the release.
         context: Tokens of context to keep memory for.
+        terms: How the chosen variant is to be served.
     """
-    return [plan_device(device, candidates, context) for device in devices]
+    return [plan_device(device, candidates, context, terms) for device in devices]
 
 
-def plan_device(device: DeviceFacts, candidates: Sequence[fit.Candidate], context: int) -> Planned:
+def plan_device(
+    device: DeviceFacts,
+    candidates: Sequence[fit.Candidate],
+    context: int,
+    terms: ServingTerms = AS_DEVICE_DECIDES,
+) -> Planned:
     """Choose for one device."""
     if device.profile is None:
         reason = Reason(
@@ -96,10 +109,12 @@ def plan_device(device: DeviceFacts, candidates: Sequence[fit.Candidate], contex
             f"device {device.device_id} has not told its hardware yet: start its agent",
         )
         return _line(device, Action.REJECTED, None, reason, ())
-    choice = _choose(device, device.profile, candidates, context)
+    if terms != AS_DEVICE_DECIDES and device.capability < SERVING_TERMS:
+        return _line(device, Action.REJECTED, None, _too_old(device), ())
+    choice = _choose(device, device.profile, candidates, context, terms)
     if choice.chosen is None:
         return _line(device, Action.REJECTED, None, _nothing_fits(device, choice), choice.verdicts)
-    if _already_runs(device, choice.chosen.digest, context):
+    if _already_runs(device, Bound(choice.chosen.digest, context, is_open=False, terms=terms)):
         reason = Reason(ReasonCode.ALREADY_RUNS, "already runs this variant")
         return _line(device, Action.NONE, choice.chosen, reason, choice.verdicts)
     return _line(device, Action.INSTALL, choice.chosen, None, choice.verdicts)
@@ -118,7 +133,11 @@ def verdict_json(verdict: fit.Verdict) -> dict[str, Any]:
 
 
 def _choose(
-    device: DeviceFacts, profile: fit.Profile, candidates: Sequence[fit.Candidate], context: int
+    device: DeviceFacts,
+    profile: fit.Profile,
+    candidates: Sequence[fit.Candidate],
+    context: int,
+    terms: ServingTerms,
 ) -> fit.Choice:
     free = max(0, profile.memory_budget_bytes - device.reserved_bytes)
     on_disk = {device.running_digest}
@@ -126,13 +145,24 @@ def _choose(
         [replace(one, disk_needed=0) if one.digest in on_disk else one for one in candidates],
         replace(profile, memory_budget_bytes=free),
         context,
+        terms.slots or 1,
+        terms.kv_type,
     )
 
 
-def _already_runs(device: DeviceFacts, digest: str, context: int) -> bool:
+def _already_runs(device: DeviceFacts, settled: Bound) -> bool:
     """Tell whether the device proved the variant, runs it, and is bound to nothing else."""
-    settled = Bound(digest, context, is_open=False)
-    return device.running_digest == digest and device.desired == settled
+    return device.running_digest == settled.digest and device.desired == settled
+
+
+def _too_old(device: DeviceFacts) -> Reason:
+    return Reason(
+        ReasonCode.AGENT_TOO_OLD,
+        f"the agent of device {device.device_id} cannot be told slots, KV type or pinning: update"
+        " it, or leave them to the device",
+        expected=f"capability {SERVING_TERMS} or higher",
+        found=f"capability {device.capability}",
+    )
 
 
 def _nothing_fits(device: DeviceFacts, choice: fit.Choice) -> Reason:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from sprat_proto import fit
+from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
 from sprat_proto.manifest import is_model_name, is_release_version
 from sprat_proto.states import ExecutionState, RolloutState
 
@@ -39,6 +41,7 @@ class PlanRequest:
     alias: str
     target: Target = field(default_factory=Target)
     context: int = DEFAULT_CONTEXT  # tokens
+    terms: ServingTerms = AS_DEVICE_DECIDES
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,9 @@ class RolloutView:
     alias: str
     target: Target
     context: int
+    slots: int  # 0: as the device decides
+    kv_type: str
+    pinned: bool
     state: RolloutState
     start_at: datetime | None
     max_in_progress: int
@@ -157,6 +163,7 @@ def check_plan(request: PlanRequest) -> None:
         raise _wrong("release", "a version such as 1.3.0", request.release)
     if request.context not in CONTEXT:
         raise _wrong("context", f"{CONTEXT.start} to {CONTEXT.stop - 1} tokens", request.context)
+    _check_terms(request.terms)
     if len(request.target.devices) > MAX_DEVICES:
         many = f"{len(request.target.devices)} of them: use a label"
         raise _wrong("devices", f"at most {MAX_DEVICES} names", many)
@@ -183,6 +190,14 @@ def check_edit(request: RolloutEdit) -> None:
     if request == RolloutEdit():
         raise RequestError("nothing_to_change", "expected something to change, found nothing")
     _check_pace(request.max_in_progress or 0, request.execution_timeout_s or 1)
+
+
+def _check_terms(terms: ServingTerms) -> None:
+    if not 0 <= terms.slots <= fit.MAX_SLOTS:
+        expected = f"1 to {fit.MAX_SLOTS}, or 0 to have each device decide"
+        raise _wrong("slots", expected, terms.slots)
+    if terms.kv_type not in fit.KV_BLOCKS:
+        raise _wrong("kv_type", " or ".join(fit.KV_BLOCKS), terms.kv_type)
 
 
 def _check_pace(max_in_progress: int, execution_timeout_s: int) -> None:

@@ -17,7 +17,7 @@ from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import NotFoundError, RequestError
-from sprat_controller.rollout import approvals, targets, views
+from sprat_controller.rollout import approvals, serving, targets, views
 from sprat_controller.rollout.approver_policy import PolicySource
 from sprat_controller.rollout.phases import (
     EXECUTION,
@@ -295,6 +295,7 @@ class RolloutService:
             alias=what.alias,
             target={"labels": dict(what.target.labels), "devices": [*what.target.devices]},
             context=what.context,
+            serving=serving.to_json(what.terms),
             state=state.value,
             due_at=request.start_at,
             start_at=request.start_at,
@@ -331,7 +332,7 @@ class RolloutService:
 
 def _plan(session: Session, request: PlanRequest) -> Sequence[Planned]:
     variants = targets.candidates(session, request.model, request.release)
-    return make_plan(targets.devices(session, request), variants, request.context)
+    return make_plan(targets.devices(session, request), variants, request.context, request.terms)
 
 
 def _execution(execution_id: str, rollout: Rollout, position: int, line: Planned) -> dict[str, Any]:
@@ -366,6 +367,8 @@ def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned
             "release": f"{rollout.model}@{rollout.release}",
             "alias": rollout.alias,
             "target": rollout.target,
+            "context": rollout.context,
+            "serving": rollout.serving or {},
             "start_at": rollout.start_at.isoformat() if rollout.start_at else "",
             "devices": {action.value: actions.count(action) for action in Action},
         },

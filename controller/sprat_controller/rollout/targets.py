@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto import fit, manifest
+from sprat_proto.assignment import ServingTerms
 from sqlmodel import Session, col
 
 from sprat_controller.errors import ConflictError, NotFoundError
-from sprat_controller.rollout import hardware
+from sprat_controller.rollout import hardware, serving
 from sprat_controller.rollout.plan import Bound, DeviceFacts
 from sprat_controller.rollout.records import UNFINISHED
 from sprat_controller.rollout.requests import PlanRequest, Target
@@ -22,10 +23,20 @@ from sprat_controller.store.tables import (
     DeviceLabel,
     Execution,
     Release,
+    Rollout,
     Variant,
 )
 
 _NAMED: Final = 5  # missing devices that an error names
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A variant that another alias of a device is bound to."""
+
+    digest: str
+    context: int  # tokens
+    terms: ServingTerms
 
 
 @dataclass
@@ -33,7 +44,7 @@ class _Desired:
     """The desired rows of one device."""
 
     bound: Bound | None = None
-    others: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    others: list[_Held] = field(default_factory=list[_Held])
 
 
 def candidates(session: Session, model: str, release: str) -> list[fit.Candidate]:
@@ -81,18 +92,22 @@ def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
     needs = _needs(session, desired)
     rows = session.connection().execute(
         sqlalchemy.select(
-            col(Device.id), col(Device.profile), col(Device.hardware_class), col(Device.running)
+            col(Device.id),
+            col(Device.profile),
+            col(Device.hardware_class),
+            col(Device.running),
+            col(Device.capability),
         )
         .where(who)
         .order_by(col(Device.id))
     )
     return [
         _facts(
-            (device_id, profile, hardware_class, running.get(request.alias)),
+            (device_id, profile, hardware_class, running.get(request.alias), capability),
             desired.get(device_id, _Desired()),
             needs,
         )
-        for device_id, profile, hardware_class, running in rows
+        for device_id, profile, hardware_class, running, capability in rows
     ]
 
 
@@ -103,11 +118,11 @@ def members(session: Session, target: Target, device_ids: Sequence[str]) -> froz
 
 
 def _facts(
-    row: tuple[str, Mapping[str, Any] | None, str | None, Mapping[str, str] | None],
+    row: tuple[str, Mapping[str, Any] | None, str | None, Mapping[str, str] | None, int],
     desired: _Desired,
-    needs: Mapping[tuple[str, int], int],
+    needs: Mapping[_Held, int],
 ) -> DeviceFacts:
-    device_id, profile, hardware_class, running = row
+    device_id, profile, hardware_class, running, capability = row
     return DeviceFacts(
         device_id=device_id,
         profile=None if profile is None else hardware.from_json(profile),
@@ -116,6 +131,7 @@ def _facts(
         running_digest=running["digest"] if running else None,
         running_name=_name(running) if running else None,
         reserved_bytes=sum(needs[other] for other in desired.others),
+        capability=capability,
     )
 
 
@@ -161,29 +177,36 @@ def _desired(
             col(DesiredModel.digest),
             col(DesiredModel.context),
             col(Execution.state),
+            col(Rollout.serving),
         )
         .outerjoin(Execution, col(Execution.id) == col(DesiredModel.execution_id))
+        .outerjoin(Rollout, col(Rollout.id) == col(DesiredModel.rollout_id))
         .where(col(DesiredModel.device_id).in_(sqlalchemy.select(col(Device.id)).where(who)))
     )
     found: defaultdict[str, _Desired] = defaultdict(_Desired)
-    for device_id, row_alias, digest, context, state in rows:
+    for device_id, row_alias, digest, context, state, said in rows:
+        terms = serving.from_json(said)
         if row_alias == alias:
-            found[device_id].bound = Bound(digest, context, is_open=state in UNFINISHED)
+            is_open = state in UNFINISHED
+            found[device_id].bound = Bound(digest, context, is_open=is_open, terms=terms)
         else:
-            found[device_id].others.append((digest, context))
+            found[device_id].others.append(_Held(digest, context, terms))
     return found
 
 
-def _needs(session: Session, desired: Mapping[str, _Desired]) -> Mapping[tuple[str, int], int]:
-    """Return the memory, in bytes, of each (digest, context) that other aliases are bound to.
+def _needs(session: Session, desired: Mapping[str, _Desired]) -> Mapping[_Held, int]:
+    """Return the memory, in bytes, of each variant that other aliases are bound to.
 
     The worker process counts for each: every model has its own.
     """
-    pairs = {pair for one in desired.values() for pair in one.others}
-    digests: Sequence[str] = sorted({digest for digest, _ in pairs})
+    held = {other for one in desired.values() for other in one.others}
+    digests: Sequence[str] = sorted({one.digest for one in held})
     variants = _variants(session, col(Variant.digest).in_(digests)) if digests else {}
     return {
-        (digest, context): fit.need(variants[digest], context).memory for digest, context in pairs
+        one: fit.need(
+            variants[one.digest], one.context, one.terms.slots or 1, one.terms.kv_type
+        ).memory
+        for one in held
     }
 
 

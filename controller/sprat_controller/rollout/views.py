@@ -9,6 +9,7 @@ import sqlalchemy
 from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import Session, col, func, select
 
+from sprat_controller.rollout import serving
 from sprat_controller.rollout.requests import ExecutionView, RolloutView, Target
 from sprat_controller.store.tables import Execution, Rollout, Variant
 
@@ -52,6 +53,7 @@ def _counts(
 
 
 def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutView:
+    terms = serving.from_json(rollout.serving)
     return RolloutView(
         id=rollout.id,
         name=rollout.name,
@@ -60,6 +62,9 @@ def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutV
         alias=rollout.alias,
         target=Target(rollout.target["labels"], tuple(rollout.target["devices"])),
         context=rollout.context,
+        slots=terms.slots,
+        kv_type=terms.kv_type,
+        pinned=terms.is_pinned,
         state=RolloutState(rollout.state),
         start_at=rollout.start_at,
         max_in_progress=rollout.max_in_progress,

@@ -274,6 +274,8 @@ class Rollout(SQLModel, table=True):
     # {"labels": {key: value}, "devices": [ids]}; SNAPSHOT: expanded when the rollout is created.
     target: Json = Field(sa_column=Column(JSON, nullable=False))
     context: int
+    # `sprat_proto.assignment.ServingTerms`; None: as each device decides.
+    serving: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     state: str = Field(index=True)
     # The scheduler's truth: when something must be decided next; None when nothing waits for time.
     due_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True, index=True))

@@ -11,7 +11,8 @@ from simulators.shop import Shop
 from simulators.signed import Release, release
 from sprat_agent.registry.blocking import Stop, in_thread
 from sprat_agent.registry.store import Store
-from sprat_agent.sync.ports import ExecutionError
+from sprat_agent.sync.ports import ExecutionError, Serving
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.states import ReasonCode
 
 
@@ -48,6 +49,15 @@ async def test_an_installed_version_can_be_loaded(
     assert file.path.name == "model-00001-of-00001.gguf"
     assert file.path.read_bytes() == weights
     assert file.path.parent.name == model.digest
+
+
+async def test_it_is_loaded_to_be_served_as_it_is_assigned(shop: Shop, model: Release) -> None:
+    await installed(shop, model)
+    terms = ServingTerms(slots=3, kv_type="q8_0", is_pinned=True)
+    opened = await shop.registry.open_installed(model.wanted("e", terms=terms), 512)
+    assert opened.loadable.serving == Serving(3, "q8_0", is_pinned=True, may_have_more=False)
+    plain = await shop.registry.open_installed(model.wanted("e"), 512)
+    assert plain.loadable.serving == Serving(1, "f16", is_pinned=False, may_have_more=True)
 
 
 async def test_installing_again_changes_nothing(shop: Shop, model: Release) -> None:

@@ -20,6 +20,7 @@ from sprat_agent.sync.plan import (
     next_action,
     refusal_of_age,
 )
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.states import ExecutionState, ReasonCode, Step
 from sprat_proto.trust import custom_of
 
@@ -86,6 +87,14 @@ def test_what_is_committed_already_succeeds_at_once_if_it_is_loaded_the_same_way
     assert next_action(assignment, committed, [done, again]) == End(again, Event.ALREADY_COMMITTED)
     larger = replace(again, context=512)
     assert next_action(assignment, committed, [done, larger]) == Advance(larger)
+
+
+def test_what_is_committed_already_is_loaded_anew_to_be_served_otherwise() -> None:
+    committed = {"assistant": Committed(ONE.wanted("e1"), 256)}
+    done = run(ONE, "e1", ExecutionState.SUCCEEDED)
+    pinned = ONE.wanted("e2", terms=ServingTerms(is_pinned=True))
+    again = Execution("e2", pinned, 256, ExecutionState.QUEUED)
+    assert next_action(assigned(2, [pinned]), committed, [done, again]) == Advance(again)
 
 
 def test_a_release_older_than_any_committed_one_is_refused_unless_it_ran_here() -> None:

@@ -184,6 +184,9 @@ async def test_a_rollout_may_wait_for_its_time(
         ({"labels": {"site": "mars"}}, 400, "no_devices"),
         ({"alias": "Not An Alias"}, 400, "invalid_rollout"),
         ({"context": 1}, 400, "invalid_rollout"),
+        ({"slots": 65}, 400, "invalid_rollout"),
+        ({"kv_type": "q2"}, 400, "invalid_rollout"),
+        ({"pinned": "maybe"}, 422, "invalid_request"),
         ({"execution_timeout_s": 1 << 70}, 400, "invalid_rollout"),
     ],
 )

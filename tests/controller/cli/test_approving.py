@@ -8,8 +8,10 @@ import pytest
 from simulators import frozen
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
+from sprat_controller.cli.approving import served
 from sprat_proto import approval
 from sprat_proto.approval import Approver, ApproverPolicy
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.signing import SigningKey, generate_private_pem
 
 KEY = SigningKey(generate_private_pem())
@@ -43,6 +45,7 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
         f"brings    ann/talk@1.0.0+q4_0, 100.0 MiB, sha256 {DIGEST}",
         "groups    lyon, oslo",
         "context   2048 tokens",
+        "served    slots as the device decides, keys and values f16",
         "at once   all devices",
         "runs      for ever",
         "good      until 2026-11-18 11:06+00:00",
@@ -51,6 +54,11 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
     policy = ApproverPolicy(1, [Approver("bob", signer.public_pem)], [])
     assert approval.signed_by(policy, sent["envelope"]) == (approval.decode(waiting), ("bob",))
     assert said.json["approved_by"] == ["token:root"]
+
+
+def test_how_a_model_is_served_is_said_in_words() -> None:
+    terms = ServingTerms(slots=4, kv_type="q8_0", is_pinned=True)
+    assert served(terms) == "4 slots, keys and values q8_0, pinned"
 
 
 @pytest.mark.usefixtures("waiting")

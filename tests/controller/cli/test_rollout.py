@@ -60,6 +60,20 @@ def test_a_plan_sends_the_target_as_it_was_typed(sprat: Sprat) -> None:
     }
 
 
+def test_terms_are_sent_if_they_were_said(sprat: Sprat) -> None:
+    for verb, *options in (("plan",), ("start", "--yes")):
+        sprat(
+            *("rollout", verb, "talk@1.0.0", "--alias", "a", *options),
+            *("--slots", "4", "--kv-type", "q8_0", "--pinned"),
+        )
+        body = next(one for one in reversed(sprat.api.bodies) if "alias" in one)
+        assert (body["slots"], body["kv_type"], body["pinned"]) == (4, "q8_0", True)
+    said = sprat("rollout", "plan", "talk@1.0.0", "--alias", "a", "--kv-type", "q2")
+    assert said.status == 64
+    assert "expected a KV type f16 or q8_0, found 'q2'" in said.errors
+    assert sprat("rollout", "plan", "talk@1.0.0", "--alias", "a", "--slots", "65").status == 64
+
+
 def test_a_device_without_a_profile_is_shown_with_its_reason(
     sprat: Sprat, api: OperatorApi
 ) -> None:

@@ -51,7 +51,7 @@ def test_hello_is_welcomed_and_its_profile_kept(world: World) -> None:
     world.enrol("a")
     device = SimDevice(world, "a", BIG)
     welcome = device.hello()[0].welcome
-    assert (welcome.capability, welcome.heartbeat_s, welcome.reconnect_spread_s) == (2, 60, 1)
+    assert (welcome.capability, welcome.heartbeat_s, welcome.reconnect_spread_s) == (3, 60, 1)
     assert list(welcome.blob_base_urls) == ["https://c.test:7770/blobs"]
     assert world.credentials.check(welcome.blob_credential, world.now) == "a"
     assert welcome.controller_time_ms == int(world.now.timestamp() * 1000)

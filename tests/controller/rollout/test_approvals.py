@@ -15,6 +15,7 @@ from sprat_controller.rollout.requests import ApprovalView, GivenApproval, Rollo
 from sprat_controller.store.tables import Device
 from sprat_proto import approval, canonical
 from sprat_proto.approval import Approver, ApproverPolicy, Change, GroupPolicy, why_not_approved
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.signing import SigningKey, generate_private_pem
 from sprat_proto.states import ExecutionState, RolloutState
 
@@ -240,6 +241,23 @@ def test_a_denial_ends_it_and_cancels_its_executions(world: World) -> None:
     assert world.audited(Tag.ROLLOUT_DENIED)[-1]["detail"]["reason"] == "not on a Friday"
     with pytest.raises(ConflictError):
         approve(world, view.id, "eve")
+
+
+def test_how_a_model_is_served_is_frozen_and_satisfies_a_device(world: World) -> None:
+    fleet(world, threshold=1)
+    terms = ServingTerms(slots=2, kv_type="q8_0", is_pinned=True)
+    view = world.create(terms=terms)
+    spec = approval.decode((world.service.approval(view.id).spec or "").encode())
+    assert spec.serving == terms
+    approve(world, view.id, "bob")
+    world.run_due()
+    plan = next(read_plan(one.assignment) for name, one in world.pushed if name == "a")
+    (model,) = plan.models
+    change = Change(model.alias, model.digest, plan.policy.context, terms=model.terms)
+    now = int(world.now.timestamp())
+    assert why_not_approved(world.policy, "lyon", [change], plan.approvals, now) is None
+    other = Change(model.alias, model.digest, plan.policy.context)
+    assert why_not_approved(world.policy, "lyon", [other], plan.approvals, now)
 
 
 def test_stopping_needs_nobody_else(world: World) -> None:

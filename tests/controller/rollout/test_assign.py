@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from msgspec import UNSET
 from simulators.controlled import ALIAS, SimDevice, World
 from simulators.plain_signer import read_plan
 from sprat_controller.fleet import inventory
 from sprat_controller.rollout import assign
 from sprat_controller.store.tables import Device
-from sprat_proto.assignment import Assignment
+from sprat_proto.assignment import Assignment, ServingTerms
+from sprat_proto.states import ExecutionState
 from sprat_proto.v1 import link_pb2
 
 LONG = timedelta(days=30)  # every plan was to be signed anew since
@@ -85,6 +87,41 @@ def test_rows_that_the_plan_does_not_say_are_never_signed_under_its_version(worl
         inventory.release(session, "a", accept_older=False, actor="token:op", now=world.now)
     made = renew(world, "a")
     assert (made.version, made.models[0].release) == (device.version + 1, "2.0.0")
+
+
+def test_a_plan_says_how_a_model_is_served_and_a_return_says_how_it_was(world: World) -> None:
+    terms = ServingTerms(slots=4, kv_type="q8_0", is_pinned=True)
+    device = world.join("a")
+    world.create(terms=terms)
+    world.run_due()
+    device.sync()
+    world.run_due()
+    assert device.committed[ALIAS].terms == terms
+    again = world.create()
+    world.run_due()
+    device.heartbeat()
+    (wanted,) = device.under_way()
+    assert wanted.serving is UNSET
+    device.finish(ExecutionState.ROLLED_BACK)
+    device.send_reports()
+    world.run_due()
+    device.heartbeat()
+    assert world.states(again.id) == {"a": ExecutionState.ROLLED_BACK}
+    assert device.assignment
+    (model,) = device.assignment.models
+    assert model.terms == terms
+
+
+def test_an_old_agent_is_assigned_nothing_that_it_would_refuse(world: World) -> None:
+    device = world.join("a")
+    device.hello(capability=2)
+    view = world.create(terms=ServingTerms(is_pinned=True))
+    world.run_due()
+    assert world.states(view.id) == {"a": ExecutionState.REJECTED}
+    world.create()
+    world.run_due()
+    device.heartbeat()
+    assert [one.serving for one in device.under_way()] == [UNSET]
 
 
 def test_a_device_that_never_had_a_plan_gets_its_first_when_quarantine_ends(world: World) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.controlled import BIG, SMALL, TINY, WEIGHTS, a_manifest
 from sprat_controller.rollout.plan import Action, Bound, DeviceFacts, plan_device, verdict_json
 from sprat_proto import fit
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.fit import MIB
 from sprat_proto.states import ReasonCode
 
@@ -84,6 +86,36 @@ def test_anything_less_than_proved_running_and_bound_is_installed() -> None:
         device(desired=replace(bound, context=512), running_digest=Q8),  # other context
     ):
         assert plan_device(facts, CANDIDATES, 256).action is Action.INSTALL
+
+
+def test_another_way_to_be_served_is_installed() -> None:
+    bound = Bound(Q8, 256, is_open=False, terms=ServingTerms(slots=2))
+    settled = device(desired=bound, running_digest=Q8)
+    assert plan_device(settled, CANDIDATES, 256, bound.terms).action is Action.NONE
+    assert plan_device(settled, CANDIDATES, 256).action is Action.INSTALL
+
+
+def test_each_slot_takes_memory_and_a_smaller_kv_type_takes_less() -> None:
+    chosen = CANDIDATES[0]
+    budget = fit.need(chosen, 256, slots=4, kv_type="q8_0").memory
+
+    def variant(**terms: Any) -> str | None:
+        line = plan_device(device(budget), [chosen], 256, ServingTerms(**terms))
+        return line.variant
+
+    assert variant(slots=4, kv_type="q8_0") == chosen.variant
+    assert variant(slots=5, kv_type="q8_0") is None
+    assert variant(slots=4) is None
+    assert variant() == chosen.variant
+
+
+def test_an_agent_that_does_not_understand_the_terms_is_rejected_with_a_reason() -> None:
+    old = device(capability=2)
+    assert plan_device(old, CANDIDATES, 256).action is Action.INSTALL
+    line = plan_device(old, CANDIDATES, 256, ServingTerms(is_pinned=True))
+    assert line.action is Action.REJECTED
+    assert line.reason is not None
+    assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 2")
 
 
 def test_memory_of_other_aliases_is_not_free() -> None:

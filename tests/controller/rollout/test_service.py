@@ -5,15 +5,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from simulators.controlled import BIG, MODEL, SMALL, TINY, World
+from simulators.controlled import BIG, MODEL, SMALL, TINY, WEIGHTS, World, a_manifest
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.rollout.plan import Action
 from sprat_controller.rollout.requests import PlanRequest, RolloutRequest, Target
 from sprat_controller.store.tables import AuditRecord
+from sprat_proto import fit
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import col, select
 
+TERMS = ServingTerms(slots=4, kv_type="q8_0", is_pinned=True)
+Q8 = fit.Candidate(
+    *("q8_0", "", "llama.cpp", (), 0),
+    a_manifest("q8_0", WEIGHTS["q8_0"], model=MODEL, release="1.0.0", counter=1).facts,
+)
 PLAN = PlanRequest(MODEL, "1.0.0", "assistant", context=256)
 
 
@@ -130,6 +137,47 @@ def test_an_impossible_request_is_refused_and_leaves_nothing(
         world.service.create(replace(RolloutRequest(PLAN), **changes), "token:ann")
     assert world.service.list() == ()
     assert tags(world) == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "sentence"),
+    [
+        ({"slots": 65}, "slots: expected 1 to 64, or 0 to have each device decide, found 65"),
+        ({"slots": -1}, "slots: expected 1 to 64, or 0 to have each device decide, found -1"),
+        ({"kv_type": "q2_k"}, "kv_type: expected f16 or q8_0, found 'q2_k'"),
+    ],
+)
+def test_impossible_terms_are_refused_with_one_sentence(
+    world: World, terms: dict[str, Any], sentence: str
+) -> None:
+    world.join("a")
+    with pytest.raises(RequestError) as caught:
+        world.service.plan(replace(PLAN, terms=ServingTerms(**terms)))
+    assert caught.value.message == sentence
+
+
+def test_how_a_model_is_served_is_kept_shown_and_audited(world: World) -> None:
+    world.join("a")
+    view = world.create(terms=TERMS)
+    shown = world.service.get(view.id)
+    assert (shown.slots, shown.kv_type, shown.pinned) == (4, "q8_0", True)
+    detail = world.audited(Tag.ROLLOUT_CREATED)[-1]["detail"]
+    assert detail["serving"] == {"slots": 4, "kv_type": "q8_0", "is_pinned": True}
+    plain = world.service.get(world.create().id)
+    assert (plain.slots, plain.kv_type, plain.pinned) == (0, "f16", False)
+    assert world.audited(Tag.ROLLOUT_CREATED)[-1]["detail"]["serving"] == {}
+
+
+def test_what_other_aliases_hold_counts_by_how_they_are_served(world: World) -> None:
+    """One slot leaves room for the larger variant; 64 do not."""
+    alone = fit.need(Q8, 256).memory
+    for name, slots in (("one", 1), ("many", 64)):
+        world.join(name, 2 * alone + 2 * fit.MIB)
+        device = Target(devices=(name,))
+        world.create(alias="other", target=device, terms=ServingTerms(slots=slots))
+    world.run_due()
+    lines = {line.device_id: line.variant for line in world.service.plan(PLAN)}
+    assert lines == {"one": "q8_0", "many": "q4_0"}
 
 
 def test_every_change_by_an_operator_is_in_the_audit_log(world: World) -> None:

@@ -15,6 +15,7 @@ from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart, RolloutsPart
 from sprat_controller.api.routes.paging import Limit
 from sprat_controller.fleet import inventory
+from sprat_controller.rollout import serving
 from sprat_controller.rollout.plan import Planned, verdict_json
 from sprat_controller.rollout.requests import (
     ApprovalView,
@@ -142,7 +143,8 @@ def stop(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Roll
 def _plan_request(body: schema.PlanBody) -> PlanRequest:
     inventory.check_labels(body.labels)
     target = Target(body.labels, tuple(body.devices))
-    return PlanRequest(body.model, body.release, body.alias, target, body.context)
+    terms = serving.asked(body.slots, body.kv_type, pinned=body.pinned)
+    return PlanRequest(body.model, body.release, body.alias, target, body.context, terms)
 
 
 def _line(line: Planned) -> dict[str, object]:
