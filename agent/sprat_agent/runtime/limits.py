@@ -12,6 +12,7 @@ class Limits:
     load_timeout_s: float = 600.0  # a big model from a slow card
     ping_interval_s: float = 5.0
     ping_timeout_s: float = 15.0
+    look_interval_s: float = 0.5  # at the processors' other work, while a worker answers
     # Busy without a token or a chunk of prompt for so long is a hang. The slowest processors take
     # half a minute for a chunk.
     stall_timeout_s: float = 180.0

@@ -24,7 +24,7 @@ from sprat_agent.runtime.faults import (
     WorkerCrashedError,
 )
 from sprat_agent.runtime.limits import Limits
-from sprat_agent.runtime.neighbours import Neighbours
+from sprat_agent.runtime.neighbours import Neighbours, regulate
 from sprat_agent.runtime.said import line
 
 _LOG = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ class WorkerProcess:
         self.figures = wire.Figures()  # of the last answer to a ping
         self.idle = asyncio.Event()
         self.idle.set()
+        self._busy = asyncio.Event()
         self.died: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._process = process
         self._reader, self._writer = streams
@@ -159,7 +160,7 @@ class WorkerProcess:
         self._last_words: deque[str] = deque(maxlen=3)
         self._draining = self._task(self._drain(), "stderr")
         self._receiving = self._task(self._receive(), "messages")
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     @classmethod
     async def start(
@@ -246,7 +247,13 @@ class WorkerProcess:
             raise EngineFailedError(line(answer.message))
         self.slots = answer.slots
         neighbours = Neighbours(self.pid, source.threads)
-        self._watching = self._task(self._watch(neighbours), "pings")
+        regulating = regulate(
+            neighbours, self._busy, self._limits.look_interval_s, self._use_threads
+        )
+        self._watching = [
+            self._task(self._watch(), "pings"),
+            self._task(regulating, "threads"),
+        ]
         return answer
 
     def ask(self, order: Order) -> Ask:
@@ -262,6 +269,7 @@ class WorkerProcess:
         self._next_id += 1
         ask = self._asks[number] = Ask(number, self._cancel, wants)
         self.idle.clear()
+        self._busy.set()
         self._writer.write(wire.frame(message))
         return ask
 
@@ -340,12 +348,13 @@ class WorkerProcess:
             ask.take(answer)
         if not self._asks:
             self.idle.set()
+            self._busy.clear()
         self._on_free()
 
     def _mourn(self) -> None:
         self._writer.close()
-        if self._watching:
-            self._watching.cancel()
+        for task in self._watching:
+            task.cancel()
         reason = self._reason()
         self.died.set_result(reason)
         error: AnswerError = WorkerCrashedError(reason)
@@ -367,19 +376,22 @@ class WorkerProcess:
         words = "; ".join(self._last_words)[-_LAST_WORDS_LENGTH:]
         return f"the worker of {self.name} {how}" + (f" (it said: {words})" if words else "")
 
-    async def _watch(self, neighbours: Neighbours) -> None:
+    async def _watch(self) -> None:
         """Kill the worker when it does not answer a ping, or answers that its engine hangs."""
         number = 0
         while True:
             await asyncio.sleep(self._limits.ping_interval_s)
             number += 1
             self._pong.clear()
-            self._writer.write(wire.frame(wire.Ping(number, neighbours.decode_threads())))
+            self._writer.write(wire.frame(wire.Ping(number)))
             try:
                 await asyncio.wait_for(self._pong.wait(), self._limits.ping_timeout_s)
             except TimeoutError:
                 self._kill("hung")
                 return
+
+    def _use_threads(self, count: int) -> None:
+        self._writer.write(wire.frame(wire.UseThreads(count)))
 
     async def _drain(self) -> None:
         """Pass the worker's standard error on to the log."""

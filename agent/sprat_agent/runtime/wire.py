@@ -165,13 +165,18 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Ping(Struct, frozen=True, tag="ping"):
-    """Tell that you live, and decode with so many threads from now on (0: as before)."""
+    """Tell that you live."""
 
     number: int
-    threads: int = 0
 
 
-AgentMessage: TypeAlias = Load | Generate | Embed | Count | Cancel | Ping
+class UseThreads(Struct, frozen=True, tag="use_threads"):
+    """Decode with so many threads from the next step on."""
+
+    count: int
+
+
+AgentMessage: TypeAlias = Load | Generate | Embed | Count | Cancel | Ping | UseThreads
 
 
 class Loaded(Struct, frozen=True, tag="loaded"):

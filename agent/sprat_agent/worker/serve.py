@@ -36,6 +36,7 @@ from sprat_agent.runtime.wire import (
     LoadFailed,
     Ping,
     Pong,
+    UseThreads,
     WorkerEnd,
 )
 from sprat_agent.worker.engine import Engine, EngineError
@@ -142,9 +143,9 @@ def _obey(message: AgentMessage, end: WorkerEnd, engine: Engine, jail: Jail) -> 
             engine.count(message)
         case Cancel(request_id):
             engine.cancel(request_id)
-        case Ping(number, threads):
-            if threads:
-                engine.use_threads(threads)
+        case UseThreads(count):
+            engine.use_threads(count)
+        case Ping(number):
             end.send(Pong(number, engine.stalled_s(), engine.figures()))
 
 

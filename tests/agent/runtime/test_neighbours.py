@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
-from sprat_agent.runtime.neighbours import Neighbours
+from sprat_agent.runtime.neighbours import Neighbours, regulate
 
 
 def tell(proc: Path, *, busy: int, ours: int, idle: int) -> None:
@@ -36,3 +37,19 @@ def test_where_nothing_can_be_told_all_threads_decode(tmp_path: Path) -> None:
 
 def test_the_real_machine_can_be_looked_at() -> None:
     assert Neighbours(os.getpid(), 1).decode_threads() == 1
+
+
+async def test_a_worker_is_regulated_by_what_happens_while_it_is_busy(tmp_path: Path) -> None:
+    tell(tmp_path, busy=100, ours=0, idle=100)
+    neighbours = Neighbours(7, 4, proc=tmp_path, processors=4)
+    busy = asyncio.Event()
+    told: asyncio.Queue[int] = asyncio.Queue()
+    regulating = asyncio.create_task(regulate(neighbours, busy, 0.0, told.put_nowait))
+    await asyncio.sleep(0)  # it waits
+    tell(tmp_path, busy=900, ours=0, idle=100)  # a burst before the first request
+    busy.set()
+    assert await told.get() == 4
+    tell(tmp_path, busy=1700, ours=0, idle=100)
+    assert await told.get() == 1
+    regulating.cancel()
+    assert told.empty()

@@ -60,7 +60,8 @@ DOWN = st.one_of(
     st.builds(wire.Generate, id=IDS, request=REQUESTS),
     st.builds(wire.Embed, id=IDS, inputs=TEXT_INPUTS, is_truncated=st.booleans()),
     st.builds(wire.Cancel, id=IDS),
-    st.builds(wire.Ping, number=IDS, threads=IDS),
+    st.builds(wire.Ping, number=IDS),
+    st.builds(wire.UseThreads, count=IDS),
 )
 LOGPROBS = st.floats(-100, 0)
 ALTERNATIVES = st.builds(wire.Alternative, data=st.binary(max_size=4), logprob=LOGPROBS)
