@@ -1,13 +1,14 @@
 """Mutants of a GGUF file: well-formed ones that say something else, and broken ones.
 
-What mutant a number stands for depends on the seed alone.
+Which they are depends on the seed alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,25 +92,31 @@ def split(file: bytes) -> Parts:
     return Parts(pairs, tensors, bytearray(file[start:]), keys, count)
 
 
-class Mutants:
-    """All mutants of one file."""
+def mutants(original: bytes, seed: int) -> Iterator[bytes]:
+    """Yield mutants without end, all of them different.
 
-    def __init__(self, original: bytes, seed: int) -> None:
-        self._original = original
-        self._seed = seed
-        parts = split(original)
-        assert parts.build() == original
-        self._data_bytes = len(parts.data)
-
-    def __getitem__(self, number: int) -> bytes:
-        """Return one mutant: three of four say something else, and one of four is broken."""
-        randomly = random.Random(f"{self._seed} {number}")  # noqa: S311 - the same in each run
+    Three of four say something else, and one of four is broken.
+    """
+    randomly = random.Random(seed)  # noqa: S311 - the same in each run
+    parts = split(original)
+    assert parts.build() == original
+    made = {hashlib.sha256(original).digest()}
+    while True:
         if randomly.random() < 1 / 4:
-            return changed_bytes(self._original, randomly, keep=self._data_bytes)
-        parts = split(self._original)
-        for _ in range(randomly.choice((1, 1, 1, 2, 3))):
-            randomly.choice(WORDS)(parts, randomly)
-        return parts.build()
+            mutant = changed_bytes(original, randomly, keep=len(parts.data))
+        else:
+            mutant = _said_otherwise(original, randomly)
+        digest = hashlib.sha256(mutant).digest()
+        if digest not in made:
+            made.add(digest)
+            yield mutant
+
+
+def _said_otherwise(original: bytes, randomly: random.Random) -> bytes:
+    parts = split(original)
+    for _ in range(randomly.choice((1, 1, 1, 2, 3))):
+        randomly.choice(WORDS)(parts, randomly)
+    return parts.build()
 
 
 # What a mutant says otherwise. The counts stay right but where they are what is changed.

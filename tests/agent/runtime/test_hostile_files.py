@@ -10,9 +10,10 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from simulators import models, signed
 from simulators.models import Shape
-from simulators.mutants import Mutants
+from simulators.mutants import mutants
 from simulators.site import NoNetwork
 from simulators.trusting import HARDWARE, judge, trusting
 from simulators.tuf_world import TufWorld
@@ -173,14 +174,13 @@ async def started(folder: Path, file: Path) -> AsyncGenerator[Device]:
         state.close()
 
 
-async def take_in(device: Device, mutants: Mutants, numbers: Sequence[int]) -> None:
-    """Have two workers at a time try the mutants; see that the good model answers as ever."""
+async def take_in(device: Device, files: Iterator[tuple[int, bytes]]) -> None:
+    """Have two workers at a time try the files; see that the good model answers as ever."""
     expected = await device.answer()
-    waiting: Iterator[int] = iter(numbers)
 
     async def work(alias: str) -> None:
-        for number in waiting:
-            outcome = await device.take(alias, number, mutants[number])
+        for number, data in files:
+            outcome = await device.take(alias, number, data)
             if outcome not in (HEADER, ANSWERED) or number % ASK_EVERY == 0:
                 assert await device.answer() == expected
             if number % 1000 == 0:
@@ -251,13 +251,13 @@ async def judge_mutants(folder: Path, count: int) -> None:
     outside.mkdir()
     (outside / "key").write_text("secret")
     (file,) = models.write_model(outside / "good.gguf", SHAPE)
-    mutants = Mutants(file.read_bytes(), SEED)
+    waiting = enumerate(mutants(file.read_bytes(), SEED))
     began = monotonic()
     async with started(folder, file) as device:
-        await take_in(device, mutants, range(5))  # what is imported and opened once is there now
+        await take_in(device, islice(waiting, 5))  # what is imported and opened once is there now
         before = seen(folder), files(folder / "state"), pids(device.supervisor), children()
         opened, resident = descriptors(), resident_bytes()
-        await take_in(device, mutants, range(5, count))
+        await take_in(device, islice(waiting, count - 5))
         assert (
             seen(folder),
             files(folder / "state"),
