@@ -57,7 +57,7 @@ class HostedModel:
         self.is_proved = False  # a candidate that passed its probe
         self.is_given_up = False  # nobody will start it again: it takes no memory
         self.is_cold = False  # evicted, or never loaded: it is loaded when a request needs it
-        self.last_used = monotonic()  # when its last request ended
+        self.last_used = monotonic()  # when a request last began or ended
         self.extra_slots = 0  # while it is in memory, by the room that there was
         self._workshop = workshop
         self._on_change = on_change
@@ -152,6 +152,7 @@ class HostedModel:
         """Send a request; the caller has seen that it has a slot `free`."""
         if self.worker is None:
             raise RuntimeError(f"{self.loadable.name} is not in memory")
+        self.last_used = monotonic()
         return self.worker.ask(order)
 
     async def start(self) -> None:
