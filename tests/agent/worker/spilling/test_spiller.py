@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 from simulators.counting_backend import CountingBackend
-from simulators.desk import SpillingDesk
+from simulators.desk import WAIT_S, SpillingDesk
 from sprat_agent.runtime.wire import Embed, Failed, Text
+from sprat_agent.worker.batching.batch import Run
 from sprat_agent.worker.spilling.decide import BLOCK
 from sprat_agent.worker.spilling.index import INDEX_BYTES
 from sprat_agent.worker.spilling.states import Reading
@@ -204,6 +206,40 @@ def test_a_step_that_fails_while_a_prefix_is_read_makes_no_later_answer_wrong(
     assert desk.texts[2] == backend.answer(SYSTEM, 4)
     assert isinstance(desk.ended[1], Failed)
     assert backend.restored == 0
+    desk.close()
+
+
+class PausingBackend(CountingBackend):
+    """Stops before the second token of the first answer to `prompt`, until `gate` is set."""
+
+    def __init__(self, slots: int, prompt: str) -> None:
+        super().__init__(slots)
+        self.paused = threading.Event()
+        self._prompt = self.vocabulary.tokenize(prompt, has_special=True)
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        is_answering = any(self.held[run.sequence] == self._prompt for run in runs)
+        if is_answering and not self.paused.is_set():
+            self.gate.clear()
+            self.paused.set()
+        super().decode(runs)
+
+
+def test_nothing_is_taken_between_a_copy_and_the_next_step(file: int) -> None:
+    first, second, third = ("u" * 100, "v" * 100, "w" * 100)
+    backend = PausingBackend(3, third)
+    desk = SpillingDesk(file, LIMIT, backend)
+    desk.answer(1, first)
+    desk.answer(2, second)
+    desk.ask(3, third)
+    assert backend.paused.wait(WAIT_S)
+    desk.ask(4, f"{third}4")  # copied from the third, which answers
+    desk.ask(5, f"{second}5")  # placed at once, and shares what could be taken
+    backend.gate.set()
+    for number, prompt in ((3, third), (4, f"{third}4"), (5, f"{second}5")):
+        desk.done(number)
+        assert desk.texts[number] == backend.answer(prompt, 4)
+    assert desk.done(5).cached_tokens == desk.done(4).cached_tokens == 100
     desk.close()
 
 
