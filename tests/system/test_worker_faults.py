@@ -155,11 +155,10 @@ async def test_two_models_of_which_one_fits_both_answer_within_the_budget(
                     await asyncio.gather(*(answered(http, name) for name in names))
         conditions = {one["alias"]: one["state"] for one in device.status()["models"]}
         assert device.alias("first").crashes == device.alias("second").crashes == []
-    assert sorted(conditions.values()) == ["COLD", "READY"]
-    assert len(seen.pids) >= 2 * ROUNDS  # each round had both in memory, one after the other
     assert seen.samples > 100
-    assert seen.most_bytes > budget / 2
-    assert seen.most_bytes <= budget
+    assert budget / 2 < seen.most_bytes <= budget
+    assert len(seen.pids) >= 2 * ROUNDS  # each round had both in memory, one after the other
+    assert sorted(conditions.values()) == ["COLD", "READY"]
 
 
 def need_of(one: Loadable) -> int:

@@ -157,7 +157,8 @@ class Loading:
                 timeout_s = self._workshop.limits.drain_timeout_s
                 await self._memory.claim(alias, (needed - lent, needed), grant, timeout_s)
             if committed:
-                alias.is_set_aside = True
+                alias.is_set_aside = True  # from now on it takes no request
+                await self._upkeep.finished(committed)
                 await self._upkeep.end(committed)
             await candidate.start()
         except ExecutionError as error:
@@ -189,8 +190,12 @@ class Loading:
         committed = alias.committed
         if not alias.is_set_aside or committed is None:
             return None
-        committed.is_cold = committed.memory_bytes > self._memory.room()
         alias.is_set_aside = False
+        if committed.is_ready:  # it was still finishing its requests
+            self._upkeep.keep(alias, committed)
+            alias.dispatch()
+            return None
+        committed.is_cold = committed.memory_bytes > self._memory.room()
         return None if committed.is_cold else self._upkeep.keep(alias, committed, at_once=True)
 
     def _host(self, alias: ServedAlias, loadable: Loadable) -> HostedModel:

@@ -143,11 +143,15 @@ class Upkeep:
         self._events.crashed(candidate, await candidate.died())
         self.count(candidate)
 
-    async def _drain(self, alias: ServedAlias, hosted: HostedModel) -> None:
-        await self._watchers.stop(hosted)
+    async def finished(self, hosted: HostedModel) -> None:
+        """Wait until the model answers nothing, but not for ever."""
         if hosted.worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(hosted.worker.idle.wait(), self._limits.drain_timeout_s)
+
+    async def _drain(self, alias: ServedAlias, hosted: HostedModel) -> None:
+        await self._watchers.stop(hosted)
+        await self.finished(hosted)
         await self._end_worker(hosted)
         alias.draining.remove(hosted)  # only now is its memory back
         alias.poke()

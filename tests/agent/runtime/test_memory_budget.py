@@ -84,6 +84,47 @@ async def test_a_cancelled_load_brings_the_committed_back(
     assert await tight.ask("hello") == ("1.0.0", "hello")
 
 
+async def test_answers_under_way_are_finished_before_a_candidate_takes_the_place(
+    tight: Bench, one: Loadable, two: Loadable
+) -> None:
+    await tight.supervisor.load_committed(one)
+    pid = tight.pid()
+    async with tight.supervisor.answering("assistant", say("hold")) as answer:
+        await anext(answer)
+        loading = asyncio.create_task(tight.supervisor.load_candidate(two))
+        await until(lambda: tight.supervisor.statuses()[0].condition is Condition.SET_ASIDE)
+        assert (tight.pids(), loading.done()) == ([pid], False)
+        tight.control(scripted_worker.GO_ON)
+        assert [piece async for piece in answer] == []
+        assert answer.loadable.release == "1.0.0"
+    await loading
+    assert tight.most_bytes <= ONE_FITS
+    await tight.supervisor.probe("assistant", Activation())
+    assert await tight.ask("hello") == ("2.0.0", "hello")
+
+
+async def test_a_load_that_is_cancelled_meanwhile_leaves_the_committed_where_it_is(
+    tight: Bench, one: Loadable, two: Loadable
+) -> None:
+    await tight.supervisor.load_committed(one)
+    pid = tight.pid()
+    async with tight.supervisor.answering("assistant", say("hold")) as answer:
+        await anext(answer)
+        loading = asyncio.create_task(tight.supervisor.load_candidate(two))
+        await until(lambda: tight.supervisor.statuses()[0].condition is Condition.SET_ASIDE)
+        held = asyncio.create_task(tight.ask("hello"))
+        await until(lambda: tight.supervisor.statuses()[0].queued == 1)
+        loading.cancel()
+        await asyncio.wait([loading])
+        tight.control(scripted_worker.GO_ON)
+        assert [piece async for piece in answer] == []
+    assert await held == ("1.0.0", "hello")
+    assert tight.pids() == [pid]
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: "agent:model:crashed" in tight.tags())
+    assert await tight.ask("hello") == ("1.0.0", "hello")
+
+
 async def test_requests_are_held_only_for_so_long(
     tmp_path: Path, one: Loadable, two: Loadable
 ) -> None:
