@@ -60,6 +60,8 @@ class ScriptedModel:
                 raise ValueError("told to fail")
             case "refuse":
                 raise EngineError("context_length_exceeded", "told to refuse")
+            case "invent":
+                raise EngineError("a code\nof its own", "\x1b[2J" + "x" * 9999)
             case "hold":
                 yield "held"
                 while not (self._controls / GO_ON).exists():

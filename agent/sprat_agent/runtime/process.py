@@ -53,6 +53,11 @@ class Counting:
     prompt: wire.Prompt
 
 
+# What a worker may refuse a request for: clients and metrics see these codes.
+_REFUSALS: Final = frozenset(
+    {"context_length_exceeded", "messages_refused", "model_not_found", "not_supported"}
+)
+
 Order: TypeAlias = wire.Request | Inputs | Counting
 _Wanted: TypeAlias = type[wire.Done] | type[wire.Embedded] | type[wire.Counted]
 _End: TypeAlias = wire.Done | wire.Embedded | wire.Counted | AnswerError
@@ -338,9 +343,8 @@ class WorkerProcess:
             ):
                 self._finish(request_id, answer)
             case wire.Failed(id=request_id, code=code, message=text):
-                failed = code == "engine_error"
-                why = line(text)
-                error = EngineFailedError(why) if failed else RequestRefusedError(code, why)
+                refused, why = code in _REFUSALS, line(text)
+                error = RequestRefusedError(code, why) if refused else EngineFailedError(why)
                 self._finish(request_id, error)
 
     def _finish(self, request_id: int, answer: _End) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators.workbench import Bench
+from sprat_agent.runtime.faults import EngineFailedError
 from sprat_agent.runtime.said import LONGEST, line
+from sprat_agent.sync.ports import Loadable
 
 
 @given(st.text() | st.text("\x00\x1b\n\r\u202e\ud800é", max_size=2 * LONGEST))
@@ -18,3 +22,14 @@ def test_what_can_be_shown_is_shown() -> None:
     assert line("cannot load 'é'") == "cannot load 'é'"
     assert line("a\x1b[2J\nb") == r"a\x1b[2J\nb"
     assert line("x" * (LONGEST + 1)) == "x" * LONGEST + "…"
+
+
+async def test_a_worker_that_says_what_it_likes_is_an_engine_that_failed(
+    bench: Bench, one: Loadable
+) -> None:
+    await bench.supervisor.load_committed(one)
+    with pytest.raises(EngineFailedError) as caught:
+        await bench.ask("invent")
+    assert caught.value.code == "engine_error"
+    assert caught.value.message.startswith(r"\x1b[2Jxxx")
+    assert len(caught.value.message) < 2 * LONGEST
