@@ -22,5 +22,5 @@ class SlowVocabulary(ByteVocabulary):
             assert self.gate.wait(20)
             if self.failures:
                 self.failures -= 1
-                raise MemoryError("told to fail")
+                raise OSError("told to fail")
         return super().name(token)

@@ -105,7 +105,7 @@ class LlamaVocabulary:
             arguments = (self.handle, token, buffer, size, 0, is_special)
             length = int(llama_cpp.llama_token_to_piece(*arguments))
             if length >= 0:
-                return buffer[:length]
+                return ctypes.string_at(buffer, length)
             size = -length
 
 

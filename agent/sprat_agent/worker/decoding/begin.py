@@ -133,9 +133,10 @@ class Decodings:
 
 def _is_held(request: Request) -> bool:
     """Tell whether an answer is, or may come to be, held to a grammar."""
+    if request.schema is not None:
+        return True
     prompt = request.prompt
-    may_call = isinstance(prompt, Conversation) and prompt.tool_choice != "none"
-    return request.schema is not None or (may_call and bool(prompt.tools))
+    return isinstance(prompt, Conversation) and prompt.tool_choice != "none" and bool(prompt.tools)
 
 
 def _asked(prompt: Conversation) -> Sequence[Tool]:

@@ -60,7 +60,8 @@ class Grammars:
     def prepare(self) -> Future[llguidance.LLTokenizer]:
         """Begin to read the vocabulary, unless that was begun."""
         if self._reading is None:
-            self._reading = reading = Future()
+            reading: Future[llguidance.LLTokenizer] = Future()
+            self._reading = reading
             thread = threading.Thread(
                 target=self._read, args=(reading,), name="grammars", daemon=True
             )
