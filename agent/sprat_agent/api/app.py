@@ -153,6 +153,7 @@ def _variant(one: Loadable | None) -> Json | None:
         "variant": one.variant,
         "digest": one.digest,
         "signer": one.signer,
+        "adapters": list(one.adapter_names),
     }
 
 

@@ -32,6 +32,11 @@ async def test_openai_lists_each_adapter_after_its_model(http: httpx.AsyncClient
     assert (await http.get("/v1/models/assistant:rude")).json() == listed[2]
 
 
+async def test_the_status_of_the_device_tells_them(http: httpx.AsyncClient) -> None:
+    (model,) = (await http.get("/agent/v1/status")).json()["models"]
+    assert model["adapters"] == ["polite", "rude"]
+
+
 async def test_ollama_lists_each_adapter_as_a_tag(http: httpx.AsyncClient) -> None:
     listed = (await http.get("/api/tags")).json()["models"]
     names = ["assistant:latest", "assistant:polite", "assistant:rude"]
