@@ -23,7 +23,7 @@ from simulators.tuf_world import TufWorld
 from simulators.waiting import until
 from sprat_agent.audit.journal import Journal
 from sprat_agent.composition import Agent, World, profile_of
-from sprat_agent.config import RunConfig
+from sprat_agent.config import NetworkConfig, RunConfig
 from sprat_agent.errors import StartupError
 from sprat_agent.main import main
 from sprat_agent.state import State
@@ -41,7 +41,12 @@ AUTHORITY = Path(certifi.where()).read_bytes()
 PROFILE = Profile("x86_64", 1, (), 1 << 30, 1 << 29, 1 << 30, (), "Linux", True, ("llama.cpp",))  # noqa: FBT003 - in order of the fields
 
 
-def agent_on(folder: Path, carrier: MemoryCarrier, listen: str = "127.0.0.1:0") -> Agent:
+def agent_on(
+    folder: Path,
+    carrier: MemoryCarrier,
+    listen: str = "127.0.0.1:0",
+    network: NetworkConfig | None = None,
+) -> Agent:
     identity = enrolled(WORLD, folder)
     identity.folder.mkdir(exist_ok=True)
     identity.ca_path.write_bytes(AUTHORITY)
@@ -53,7 +58,8 @@ def agent_on(folder: Path, carrier: MemoryCarrier, listen: str = "127.0.0.1:0") 
         new_id=lambda: f"id-{next(numbers)}",
         on_transition=lambda _execution, _phase, _moment: None,
     )
-    config = RunConfig(folder, listen, folder / "sprat.sock", None, "auto")
+    beyond = network or NetworkConfig()
+    config = RunConfig(folder, listen, folder / "sprat.sock", None, "auto", beyond)
     return Agent(config, identity, PROFILE, (carrier,), world)
 
 
@@ -181,6 +187,13 @@ async def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="loopback"):
         await agent_on(tmp_path, MemoryCarrier(ControllerEnd()), "8.8.8.8:1").run(asyncio.Event())
     State(tmp_path).close()  # and the folder is free again
+
+
+def test_beyond_loopback_an_agent_without_tls_and_keys_does_not_start(tmp_path: Path) -> None:
+    bare = NetworkConfig("0.0.0.0:0")
+    with pytest.raises(StartupError, match="missing are --tls-certificate, --tls-key, --api-keys"):
+        agent_on(tmp_path, MemoryCarrier(ControllerEnd()), network=bare)
+    State(tmp_path).close()  # and the folder is free
 
 
 def test_a_declared_profile_that_cannot_be_read_is_said(tmp_path: Path) -> None:

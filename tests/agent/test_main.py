@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from simulators.enrolment_api import EnrolmentApi
 from sprat_agent import config
-from sprat_agent.config import RunConfig
+from sprat_agent.config import NetworkConfig, RunConfig
 from sprat_agent.errors import StartupError
 from sprat_agent.identity.identity import load
 from sprat_agent.main import main
@@ -89,6 +89,19 @@ def test_prefixes_of_prompts_may_take_so_much_of_the_disk_or_nothing() -> None:
         found = config.parse(["run", "--state", "d", *said])
         assert isinstance(found, RunConfig)
         assert found.prefix_bytes == size
+
+
+def test_what_the_network_takes_is_said_on_the_command_line() -> None:
+    found = config.parse(
+        [
+            *("run", "--state", "d", "--network", "0.0.0.0:7773", "--tls-certificate", "c"),
+            *("--tls-key", "k", "--api-keys", "a", "--host-name", "gw.lan", "--host-name", "::1"),
+        ]
+    )
+    assert isinstance(found, RunConfig)
+    assert found.network == NetworkConfig(
+        "0.0.0.0:7773", Path("c"), Path("k"), Path("a"), ("gw.lan", "::1")
+    )
 
 
 def test_the_ready_file_appears_whole_and_goes(tmp_path: Path) -> None:

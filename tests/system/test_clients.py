@@ -1,4 +1,5 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 # The ollama package is only partly typed.
 """What others wrote talks to a real agent: the clients of three APIs, `llm`, and LangChain."""
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import ollama
 import openai
 import pytest
@@ -150,6 +152,19 @@ def test_ollama_generates_and_embeds(ollama_client: ollama.Client) -> None:
     assert len(vectors) == 2
 
 
+def test_ollama_tells_log_probabilities(ollama_client: ollama.Client) -> None:
+    ask: dict[str, Any] = {"options": GREEDY, "logprobs": True, "top_logprobs": 2}
+    whole = ollama_client.chat(ALIAS, ASKED, **ask)
+    parts = list(ollama_client.chat(ALIAS, ASKED, stream=True, **ask))
+    for found in (whole.logprobs or [], [one for part in parts for one in part.logprobs or []]):
+        assert "".join(one.token for one in found) == SENTENCE
+        assert all(len(one.top_logprobs or []) == 2 for one in found)
+
+
+def test_ollamas_command_finds_somebody_there(agent: Agent) -> None:
+    assert httpx.head(agent.url).status_code == 200
+
+
 def test_ollama_may_not_change_what_the_fleet_manages(ollama_client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError, match="decided by its fleet") as caught:
         ollama_client.pull("another")
@@ -167,6 +182,14 @@ def test_anthropic_gets_a_message(anthropic_client: anthropic.Anthropic) -> None
         model=ALIAS, max_tokens=40, messages=ASKED, extra_body=GREEDY
     ) as stream:
         assert "".join(stream.text_stream) == SENTENCE
+
+
+def test_anthropic_counts_what_a_message_then_takes(
+    anthropic_client: anthropic.Anthropic,
+) -> None:
+    counted = anthropic_client.messages.count_tokens(model=ALIAS, messages=ASKED).input_tokens
+    usage = anthropic_client.messages.create(model=ALIAS, max_tokens=1, messages=ASKED).usage
+    assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0) > 0
 
 
 def test_anthropic_gets_a_call_and_a_typed_error(anthropic_client: anthropic.Anthropic) -> None:
