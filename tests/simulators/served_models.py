@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
 import subprocess
 import sys
 import uuid
@@ -122,7 +123,8 @@ def served(order: Order, command: Sequence[str] = COMMAND) -> Generator[Served]:
 
 
 def main() -> None:
-    """Be the process."""
+    """Be the process, which logs whatever it can."""
+    logging.basicConfig(level=logging.DEBUG)
     asyncio.run(_serve(msgspec.json.decode(sys.argv[1], type=Order)))
 
 
