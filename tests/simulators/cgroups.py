@@ -41,8 +41,12 @@ class Group:
         self.joining = f"echo $$ > {folder / 'cgroup.procs'}"
 
     def take_away(self, size_bytes: int) -> None:
-        """Have less memory than is used: the kernel kills until that is enough."""
-        used = int((self._folder / "memory.current").read_text(encoding="ascii"))
+        """Have less memory than the processes have of their own: the kernel kills for it."""
+        stat = (self._folder / "memory.stat").read_text(encoding="ascii").split()
+        used = int(stat[stat.index("anon") + 1])  # without the files' pages, which it would take
+        swap = self._folder / "memory.swap.max"
+        if swap.exists():
+            swap.write_text("0", encoding="ascii")
         limit = self._folder / "memory.max"
         limit.write_text(str(used - size_bytes), encoding="ascii")
         limit.write_text("max", encoding="ascii")

@@ -138,7 +138,7 @@ async def test_of_a_cgroup_without_memory_the_kernel_kills_the_worker_and_not_th
                 group.take_away(64 * MIB)
                 crashed = time.monotonic()
                 assert "as the kernel does when memory runs out" in await ended_by_a_crash(answer)
-                assert group.kills() == 1
+                assert group.kills() >= 1
                 await answered_again(device, http, crashed)
 
 
