@@ -281,7 +281,8 @@ class LocalRegistry:
         blobs: set[str] = set()
         for digest in self._store.versions():
             blobs |= self._store.blobs_of(digest)
-        return self._store.keep_blobs(frozenset(blobs)) + self._store.remove_partials()
+        freed = self._store.keep_blobs(frozenset(blobs))
+        return freed + self._store.remove_prefixes() + self._store.remove_partials()
 
 
 def _check_manifest_size(wanted: AssignedModel) -> None:

@@ -3,7 +3,7 @@
     blobs/sha256/ab/<hex>     whole and verified, read-only
     partial/                  whatever is not whole yet; anything in it may be removed at any time
     versions/<digest>/        manifest.json, evidence.json (what proved it), links to its blobs
-    prefixes/<hex>.…          what workers keep of prompts to the model whose first file that is
+    prefixes/<digest>.…       what the version's worker keeps of prompts
 
 A name in blobs/ or versions/ appears by a rename, after its content is on disk.
 """
@@ -143,10 +143,19 @@ class Store:
             shutil.rmtree(self._versions / digest, ignore_errors=True)
 
     def keep_blobs(self, sha256s: frozenset[str]) -> int:
-        """Remove all other blobs, and what depends on them; return how many bytes that freed."""
+        """Remove all other blobs; return how many bytes that freed."""
         freed = 0
-        for path in (*self._blobs.glob("*/*"), *self._prefixes.glob("*")):
-            if path.name.partition(".")[0] not in sha256s:
+        for path in self._blobs.glob("*/*"):
+            if path.name not in sha256s:
+                freed += _size_of(path)
+                path.unlink(missing_ok=True)
+        return freed
+
+    def remove_prefixes(self) -> int:
+        """Remove what was kept of prompts to versions that are gone; return the bytes it freed."""
+        freed = 0
+        for path in self._prefixes.glob("*"):
+            if not self.version_file(path.name.partition(".")[0], MANIFEST).exists():
                 freed += _size_of(path)
                 path.unlink(missing_ok=True)
         return freed

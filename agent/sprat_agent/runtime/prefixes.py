@@ -1,9 +1,11 @@
 """The file in which a model's worker keeps prefixes of prompts, opened by the agent.
 
-It is what the worker may write, so its name says what it is for: the model's first file, by which
-it is removed with the model (`registry/store.py`), the type of keys and values, and a key over all
-files of the model, the library and the machine. A file of another key is removed. What is in it was
-computed from prompts and tells of them: nobody but the agent's user may read it.
+It is what the worker may write, so its name says what it is for: the digest of the manifest, by
+which it is removed with the version (`registry/store.py`), the type of keys and values, and a key
+over these, the library and the machine. A file of another key is removed. A version with the same
+weights has a file of its own: what the one's template or adapter did to a worker is not handed to
+the other's. What is in it was computed from prompts and tells of them: nobody but the agent's user
+may read it.
 """
 
 from __future__ import annotations
@@ -87,21 +89,16 @@ def limited(most: int, size: int, free: int) -> int:
 
 def key_of(loadable: Loadable) -> str:
     """Return what stands for everything that keys and values depend upon, but for the tokens."""
-    parts = (
-        *(one.sha256 for one in loadable.files),
-        loadable.serving.kv_type,
-        _library(),
-        platform.machine(),
-    )
+    parts = (loadable.digest, loadable.serving.kv_type, _library(), platform.machine())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _open(folder: Path, loadable: Loadable, most: int) -> PrefixFile:
     key = key_of(loadable)
-    model = loadable.files[0].sha256
-    path = folder / f"{model}.{loadable.serving.kv_type}.{key[:_KEY_DIGITS]}"
+    name = f"{loadable.digest}.{loadable.serving.kv_type}"
+    path = folder / f"{name}.{key[:_KEY_DIGITS]}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for other in {*folder.glob(f"{model}.{loadable.serving.kv_type}.*")} - {path}:
+    for other in {*folder.glob(f"{name}.*")} - {path}:
         other.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -54,6 +54,15 @@ def test_two_workers_of_one_model_never_share_it(tmp_path: Path, loadable: Loada
     assert opened_once(tmp_path, loadable).descriptors
 
 
+def test_a_version_with_the_same_weights_has_its_own(
+    tmp_path: Path, model_files: list[Path]
+) -> None:
+    one, other = (models.loadable(model_files, release=release) for release in ("1", "2"))
+    with prefixes.opened(tmp_path, one, MOST) as its, prefixes.opened(tmp_path, other, MOST) as own:
+        assert its.key != own.key
+        assert os.fstat(its.descriptor).st_ino != os.fstat(own.descriptor).st_ino
+
+
 def test_the_file_of_another_library_is_removed(
     tmp_path: Path, loadable: Loadable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,12 +110,15 @@ def test_it_takes_a_part_of_what_is_free(tmp_path: Path, loadable: Loadable) -> 
         assert os.fstat(file.descriptor).st_size == file.limit == MOST // 2
 
 
-def test_it_is_removed_with_the_model(tmp_path: Path, loadable: Loadable) -> None:
+def test_it_is_removed_with_the_version(tmp_path: Path, loadable: Loadable) -> None:
     store = Store(tmp_path)
-    opened_once(tmp_path / "prefixes", loadable)
-    store.keep_blobs(frozenset({loadable.files[0].sha256}))
+    store.install(loadable.digest, b"{}", b"{}", {})
+    with prefixes.opened(tmp_path / "prefixes", loadable, MOST) as file:
+        os.ftruncate(file.descriptor, 1000)
+    assert store.remove_prefixes() == 0
     assert len(names(tmp_path / "prefixes")) == 1
-    store.keep_blobs(frozenset())
+    store.remove_versions([loadable.digest])
+    assert store.remove_prefixes() == 1000
     assert names(tmp_path / "prefixes") == []
 
 
