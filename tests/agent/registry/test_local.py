@@ -146,6 +146,20 @@ async def test_garbage_is_all_that_no_kept_version_needs(
     assert shop.files() == set()
 
 
+async def test_what_was_kept_of_prompts_goes_with_its_version(
+    shop: Shop, model: Release, weights: bytes
+) -> None:
+    same = shop.publish(release("2.0.0", [weights], counter=2))
+    await installed(shop, model)
+    await installed(shop, same)
+    folder = shop.folder / "prefixes"
+    folder.mkdir()
+    for one in (model, same):
+        (folder / f"{one.digest}.f16.0123").write_bytes(b"prompts")
+    await shop.registry.collect_garbage(frozenset({same.digest}))
+    assert [path.name for path in folder.iterdir()] == [f"{same.digest}.f16.0123"]
+
+
 async def test_a_version_of_several_parts_is_linked_as_llama_cpp_names_them(shop: Shop) -> None:
     one = shop.publish(release(data=[b"first", b"second"]))
     await shop.registry.download(one.wanted("e"))
