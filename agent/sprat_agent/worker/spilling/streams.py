@@ -1,10 +1,9 @@
 """A sequence's state without the streams of the others, so that it fits any number of them. Pure.
 
 llama.cpp writes a head of eight bytes (which names the sequence, and counts for nothing when it is
-read), the number of streams, and for each stream the number of its
-cells, followed by these if there are any. In the state of one sequence all streams but its own are
-without cells. Models with two caches (a sliding window) write all this twice and are left as they
-are.
+read), the number of streams, and for each stream the number of its cells, followed by these if
+there are any. In the state of one sequence all streams but its own are without cells. Models with
+two caches (a sliding window) write all this twice and are left as they are.
 """
 
 from __future__ import annotations
