@@ -18,8 +18,8 @@ def chosen(vocabulary: Vocabulary, logprobs: Row, token: int, count: int) -> Cho
         token: The one that came.
         count: From 0 on.
     """
-    count = min(count, vocabulary.size)
-    best = np.argpartition(logprobs, vocabulary.size - count)[vocabulary.size - count :]
+    first = max(vocabulary.size - count, 0)
+    best = np.argpartition(logprobs, min(first, vocabulary.size - 1))[first:]
     ranked = best[np.argsort(-logprobs[best], kind="stable")]
     return Chosen(
         vocabulary.name(token),
