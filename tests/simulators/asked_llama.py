@@ -10,6 +10,7 @@ from sprat_agent.runtime.wire import (
     Answer,
     Chosen,
     Conversation,
+    Counted,
     Done,
     Embed,
     Embedded,
@@ -85,8 +86,8 @@ def ask(model: LlamaModel, what: Request) -> tuple[str, Done]:
                 return "".join(pieces), done
             case Failed(code=code, message=message):
                 raise EngineError(code, message)
-            case Embedded():
-                raise AssertionError("nobody asked for vectors")
+            case Embedded() | Counted():
+                raise AssertionError("nobody asked for vectors or numbers")
 
 
 def ask_together(model: LlamaModel, what: Sequence[Request]) -> list[str]:
