@@ -45,6 +45,8 @@ def figures() -> Iterator[Figure]:
             "measured_mib": round(peak / fit.MIB),
             "error": round(errors[name], 3),
         }
+    least = min(errors.values())
+    yield Figure("memory_declared_less_than_measured", max(0.0, -least), "ratio", 0.0)
     worst = max(abs(error) for error in errors.values())
     yield Figure("memory_estimate_worst_error", worst, "ratio", BOUND, detail=cells)
     typical = statistics.median(abs(error) for error in errors.values())

@@ -90,13 +90,19 @@ def test_memory_is_weights_and_context_and_what_the_engine_takes() -> None:
 def test_the_worker_takes_more_for_a_larger_vocabulary() -> None:
     facts = msgspec.structs.replace(FACTS, vocabulary=FACTS.vocabulary + 1000)
     larger = fit.need(dataclasses.replace(Q4, facts=facts), 2048)
-    assert larger.worker - fit.need(Q4, 2048).worker == 1000 * fit.GRAMMAR_BYTES
+    assert larger.worker - fit.need(Q4, 2048).worker == 1000 * fit.VOCABULARY_BYTES
 
 
-def test_each_slot_has_a_context_of_its_own() -> None:
+def test_each_slot_has_a_context_and_a_row_of_logits_of_its_own() -> None:
     one, four = fit.need(Q4, 2048), fit.need(Q4, 2048, slots=4)
     assert four.kv == 4 * one.kv
-    assert dataclasses.replace(four, kv=one.kv) == one
+    assert four.compute - one.compute == 3 * FACTS.vocabulary * fit.LOGIT_BYTES
+    assert dataclasses.replace(four, kv=one.kv, compute=one.compute) == one
+
+
+def test_the_mask_of_attention_grows_with_the_context() -> None:
+    short, long = fit.need(Q4, 512), fit.need(Q4, 2048)
+    assert long.compute - short.compute == fit.MICRO_BATCH * 1536 * fit.MASK_BYTES
 
 
 def test_keys_and_values_of_eight_bits_take_a_scale_for_each_block() -> None:

@@ -46,6 +46,7 @@ class SpillingDesk:
             prefix_file=descriptor,
             prefix_bytes=limit,
             prefix_key=key,
+            prefix_copies=limit,
         )
         self.scheduler.load(load, self._take)
 

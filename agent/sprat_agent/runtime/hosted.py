@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -21,6 +21,7 @@ from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.opened import OpenedFiles
 from sprat_agent.runtime.prefixes import PrefixFile
 from sprat_agent.runtime.process import Ask, Order, WorkerProcess
+from sprat_agent.runtime.spare import Spare
 from sprat_agent.runtime.wire import AdapterFile, Load
 from sprat_agent.sync.ports import ExecutionError, Loadable
 
@@ -37,8 +38,8 @@ class Workshop:
     run_dir: Path
     threads: int
     limits: Limits
-    # Returns how many slots a model that is about to be loaded gets beyond what it must have.
-    extra_slots: Callable[[HostedModel], int]
+    # Returns what a model that is about to be loaded gets beyond what it must have.
+    spare: Callable[[HostedModel], Spare]
     prefix_dir: Path | None = None  # where workers keep prefixes of prompts, if anywhere
 
 
@@ -58,7 +59,7 @@ class HostedModel:
         self.is_given_up = False  # nobody will start it again: it takes no memory
         self.is_cold = False  # evicted, or never loaded: it is loaded when a request needs it
         self.last_used = monotonic()  # when a request last began or ended
-        self.extra_slots = 0  # while it is in memory, by the room that there was
+        self.spare = Spare()  # while it is in memory, by the room that there was
         self._workshop = workshop
         self._on_change = on_change
         self._ready_since = 0.0
@@ -118,19 +119,22 @@ class HostedModel:
     def address_bytes(self) -> int:
         """How much address space its process may take beyond what it starts with.
 
-        More than its memory: weights are there twice while llama.cpp repacks them, prefixes of
-        prompts are on their way to a file, and each thread reserves space that it does not use. A
-        model file that makes the engine take more than any model like this one can need is stopped
-        by it.
+        More than its memory: weights are there twice while llama.cpp repacks them, and each thread
+        reserves space that it does not use. A model file that makes the engine take more than any
+        model like this one can need is stopped by it.
         """
         threads = self._workshop.threads + 1  # one reads the vocabulary
-        beside = threads * _THREAD_BYTES + self._workshop.limits.prefix_bytes
-        return self.need.memory + self.need.weights + beside
+        return self.need.memory + self.need.weights + threads * _THREAD_BYTES
 
     @property
     def least_bytes(self) -> int:
         """What it takes with the slots that it must have."""
         return self._need_with(self.loadable.serving.slots).memory
+
+    @property
+    def context_bytes(self) -> int:
+        """What keys and values of one context take."""
+        return self._need_with(1).kv
 
     @property
     def slot_bytes(self) -> int:
@@ -141,7 +145,8 @@ class HostedModel:
     @property
     def need(self) -> fit.Need:
         """What it takes when it is loaded, part by part."""
-        return self._need_with(self.loadable.serving.slots + self.extra_slots)
+        need = self._need_with(self.loadable.serving.slots + self.spare.slots)
+        return replace(need, worker=need.worker + self.spare.copy_bytes)
 
     def _need_with(self, slots: int) -> fit.Need:
         one = self.loadable
@@ -164,8 +169,7 @@ class HostedModel:
         """
         began = monotonic()
         self.trouble = ""
-        if self.loadable.serving.may_have_more:
-            self.extra_slots = self._workshop.extra_slots(self)
+        self.spare = self._workshop.spare(self)
         try:
             with TemporaryDirectory(dir=self._workshop.run_dir, prefix="worker-") as folder:
                 await self._start(Path(folder))
@@ -191,7 +195,7 @@ class HostedModel:
         is_first = self.worker is worker
         if is_first:
             self.worker = None
-            self.extra_slots = 0
+            self.spare = Spare()
         return is_first
 
     async def died(self) -> str:
@@ -211,9 +215,10 @@ class HostedModel:
         work = folder / "work"
         work.mkdir()
         shop = self._workshop
+        most = shop.limits.prefix_bytes if self.spare.copy_bytes else 0
         with (
             _opened(self.loadable) as files,
-            prefixes.opened(shop.prefix_dir, self.loadable, shop.limits.prefix_bytes) as kept,
+            prefixes.opened(shop.prefix_dir, self.loadable, most) as kept,
         ):
             worker = await WorkerProcess.start(
                 self.loadable.name,
@@ -248,13 +253,14 @@ class HostedModel:
                     context,
                     self._workshop.threads,
                     one.chat_template,
-                    slots=one.serving.slots + self.extra_slots,
+                    slots=one.serving.slots + self.spare.slots,
                     kv_type=one.serving.kv_type,
                     adapters=adapters,
                     memory_bytes=self.address_bytes,
                     prefix_file=kept.descriptor,
                     prefix_bytes=kept.limit,
                     prefix_key=kept.key,
+                    prefix_copies=self.spare.copy_bytes,
                 )
             )
         except AnswerError as error:

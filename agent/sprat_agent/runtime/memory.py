@@ -26,7 +26,7 @@ from sprat_agent.runtime.budget import Drain, Evict, Held, Load, Refuse, decide
 from sprat_agent.runtime.faults import InsufficientMemoryError
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.served import ServedAlias
-from sprat_agent.runtime.slots import MOST, extra_slots
+from sprat_agent.runtime.spare import MOST, Spare, copy_bytes, extra_slots
 from sprat_agent.sync.ports import ExecutionError
 
 
@@ -76,8 +76,8 @@ class Memory:
         """Return how many bytes of the budget are not spoken for."""
         return self._budget_bytes - sum(one.memory_bytes for one in self._aliases.values())
 
-    def extra_slots(self, hosted: HostedModel) -> int:
-        """Return the slots that a model gets of what is free.
+    def spare(self, hosted: HostedModel) -> Spare:
+        """Return what a model gets of what is free.
 
         Free is what is left when all others are in memory too, and a new release beside this one.
         """
@@ -87,9 +87,12 @@ class Memory:
             for one in alias.all_hosted()
             if one is not hosted and not one.reserved_bytes and not one.is_given_up
         )
-        slots = hosted.loadable.serving.slots
         free = self.room() - cold - hosted.least_bytes
-        return extra_slots(free, hosted.slot_bytes, MOST - slots + 1)
+        serving = hosted.loadable.serving
+        most = MOST - serving.slots + 1 if serving.may_have_more else 1
+        slots = extra_slots(free, hosted.slot_bytes, most)
+        copies = copy_bytes(free - slots * hosted.slot_bytes, hosted.context_bytes)
+        return Spare(slots, copies)
 
     def poke(self) -> None:
         """Look soon whether a demand can be met: something changed."""

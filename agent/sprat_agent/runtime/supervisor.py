@@ -77,7 +77,7 @@ class Supervisor(ServedModels):
             run_dir,
             threads or usable_cores(),
             self._limits,
-            self._memory.extra_slots,
+            self._memory.spare,
             prefix_dir,
         )
         self._loading = Loading(workshop, self._memory, self._upkeep, events)

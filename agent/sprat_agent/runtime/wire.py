@@ -134,6 +134,7 @@ class Load(Struct, frozen=True, tag="load"):
     prefix_file: int = -1  # a descriptor to keep prefixes of prompts in; -1: none
     prefix_bytes: int = 0  # how long that file may become
     prefix_key: str = ""  # of which model's files they are
+    prefix_copies: int = 0  # bytes of memory for copies of a prefix on its way
 
 
 class Generate(Struct, frozen=True, tag="generate"):

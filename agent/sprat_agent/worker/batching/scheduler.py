@@ -94,7 +94,12 @@ class Scheduler:
         )
         self._slots = [Slot(number) for number in range(backend.slots)]
         self._spiller = Spiller(
-            backend, self._slots, open_shelf(source, backend), self._counts, self._clock
+            backend,
+            self._slots,
+            open_shelf(source, backend),
+            self._counts,
+            self._clock,
+            copies=source.prefix_copies,
         )
         self._sink = sink
         self._thread.start()

@@ -32,7 +32,8 @@ _LOG = logging.getLogger(__name__)
 _IDLE_S: Final = 0.05  # of work at once while nobody waits
 _BESIDE: Final = (0.005, 0.1)  # while answers wait: so long, or this part of a step if it is more
 _RESTORING: Final = (0.02, 0.5)  # while a prompt waits too, which would take whole steps
-_LARGEST: Final = 4  # a state takes at most this part of the room, in the file and once in memory
+_LARGEST: Final = 4  # a state takes at most this part of the room in the file
+_COPIES: Final = 2  # of a state, in memory: as it is in the file, and as the engine reads it
 _MOST_TOKENS: Final = 16_384
 _READ_BYTES_S: Final = 200e6  # before it was measured
 _MEASURED_BYTES: Final = 1 << 20  # less says nothing of the disk
@@ -50,14 +51,26 @@ class Spiller:
         shelf: Shelf | None,
         counts: Counts,
         clock: Callable[[], float],
+        *,
+        copies: int,
     ) -> None:
+        """Look after a shelf.
+
+        Args:
+            backend: The engine.
+            slots: Its sequences.
+            shelf: The prefixes in the file; None: there is none.
+            counts: Where work is counted.
+            clock: In seconds.
+            copies: Bytes of memory that copies of a prefix may take.
+        """
         self._backend = backend
         self._slots = slots
         self._shelf = shelf
         self._counts = counts
         self._clock = clock
         room = shelf.room if shelf else 0
-        self._largest = room // _LARGEST
+        self._largest = min(room // _LARGEST, copies // _COPIES)
         self._allowance = Allowance(room, room, clock())
         self._rates = Rates(0.0, _READ_BYTES_S)
         self._floor = min((one.rank for one in shelf.stored), default=0.0) if shelf else 0.0
