@@ -132,9 +132,11 @@ class HostedModel:
         return self._need_with(self.loadable.serving.slots).memory
 
     @property
-    def context_bytes(self) -> int:
-        """What keys and values of one context take."""
-        return self._need_with(1).kv
+    def longest_prefix_bytes(self) -> int:
+        """What keys and values of one context take, where prefixes of prompts are kept; else 0."""
+        shop = self._workshop
+        keeps = shop.prefix_dir is not None and shop.limits.prefix_bytes > 0
+        return self._need_with(1).kv if keeps else 0
 
     @property
     def slot_bytes(self) -> int:

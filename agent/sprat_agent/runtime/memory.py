@@ -91,7 +91,7 @@ class Memory:
         serving = hosted.loadable.serving
         most = MOST - serving.slots + 1 if serving.may_have_more else 1
         slots = extra_slots(free, hosted.slot_bytes, most)
-        copies = copy_bytes(free - slots * hosted.slot_bytes, hosted.context_bytes)
+        copies = copy_bytes(free - slots * hosted.slot_bytes, hosted.longest_prefix_bytes)
         return Spare(slots, copies)
 
     def poke(self) -> None:

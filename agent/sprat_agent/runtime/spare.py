@@ -8,7 +8,6 @@ from typing import Final
 MOST: Final = 8  # beyond, a processor answers them no faster together than in turn
 _COPIES_SHARE: Final = 8  # copies take at most this part of what is free
 _MOST_COPIES: Final = 128 << 20
-_LEAST_COPIES: Final = 4 << 20  # for less there is no prefix worth a copy
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ def copy_bytes(free_bytes: int, context_bytes: int) -> int:
     """Return how much memory copies of a prefix may take on its way to a file and back.
 
     A prefix is there twice beside the engine's own: as it is in the file, and as the engine reads
-    it. None are made where they would take more than an eighth of what is free.
+    it. Copies take at most an eighth of what is free; prefixes for which that is too little are not
+    kept.
 
     Args:
         free_bytes: Of the budget, after the model's slots.
         context_bytes: Keys and values of one context.
     """
-    most = min(_MOST_COPIES, 2 * context_bytes, free_bytes // _COPIES_SHARE)
-    return most if most >= _LEAST_COPIES else 0
+    return max(0, min(_MOST_COPIES, 2 * context_bytes, free_bytes // _COPIES_SHARE))

@@ -21,7 +21,8 @@ from sprat_agent.sync.ports import ExecutionError, Loadable, Serving
 from sprat_proto.fit import MIB
 from sprat_proto.states import ModelState, ReasonCode
 
-ONE_FITS = 100 * MIB  # a tiny model takes 70 MiB
+TINY_MIB = 67  # what a tiny model takes, by the rule of fit
+ONE_FITS = 100 * MIB
 TWO_FIT = 150 * MIB
 MANY = replace(QUICK, max_queued=50)
 PINNED = Serving(is_pinned=True)
@@ -230,7 +231,8 @@ async def test_a_pinned_model_stays_and_what_does_not_fit_beside_it_is_refused(
     with pytest.raises(ExecutionError) as caught:
         await load(tight, other)
     assert caught.value.code is ReasonCode.INSUFFICIENT_MEMORY
-    sentence = r"'other' needs 70 MiB.*budget of 100 MiB.*pinned.*tiny@1\.0\.0\+f32 70 MiB"
+    takes = f"{TINY_MIB} MiB"
+    sentence = rf"'other' needs {takes}.*budget of 100 MiB.*pinned.*tiny@1\.0\.0\+f32 {takes}"
     with pytest.raises(faults.InsufficientMemoryError, match=sentence):
         await tight.ask("hello", "other")
     assert conditions(tight) == {"assistant": Condition.READY, "other": Condition.BROKEN}
@@ -318,7 +320,7 @@ async def test_status_tells_slots_and_how_many_are_busy(tight: Bench, one: Loada
         await anext(answer)
         status = tight.statuses()["assistant"]
         assert (status.slots, status.busy) == (1, 1)
-        assert 69 * MIB < status.memory_bytes < 71 * MIB
+        assert round(status.memory_bytes / MIB) == TINY_MIB
     await until(lambda: tight.statuses()["assistant"].busy == 0)
 
 

@@ -25,7 +25,8 @@ def test_copies_take_little_of_what_is_free_and_of_two_contexts(free: int, conte
     assert copies == 0 or 0 < copies <= min(free / 8, 2 * context)
 
 
-def test_there_are_copies_where_there_is_room_and_none_where_there_is_little() -> None:
+def test_copies_take_what_two_contexts_take_where_there_is_room() -> None:
     assert copy_bytes(1 << 30, 16 << 20) == 32 << 20
     assert copy_bytes(1 << 30, 1 << 30) == 128 << 20
-    assert copy_bytes(16 << 20, 1 << 30) == 0
+    assert copy_bytes(16 << 20, 1 << 30) == 2 << 20
+    assert copy_bytes(-1, 1 << 30) == 0
