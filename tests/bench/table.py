@@ -45,11 +45,12 @@ def _row(figure: dict[str, Any]) -> str:
     unit = "" if figure["unit"] == "ratio" else f" {figure['unit']}"
     detail = figure.get("detail", {})
     runs = detail.get("pairs") or detail.get("runs")
-    spread = f"{min(runs)} to {max(runs)}" if runs else ""
+    spread = f"{min(runs):.3g} to {max(runs):.3g}" if runs else ""
     sign = "≥" if figure.get("at_least") else "≤"
     held = "yes" if figure["ok"] else "**no**"
     name = figure["name"].replace("_", " ")
-    return f"| {name} | {figure['value']}{unit} | {spread} | {sign} {figure['bound']} | {held} |"
+    value, bound = f"{figure['value']:.3g}{unit}", f"{sign} {figure['bound']}"
+    return f"| {name} | {value} | {spread} | {bound} | {held} |"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from sprat_agent.runtime.threads import Ticks, decode_threads, others_share, ticks_of_machine
+from sprat_agent.runtime.threads import Ticks, others_share, ticks_of_machine, usable_threads
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class Neighbours:
         """Forget what happened until now."""
         self._before = self._seen()
 
-    def decode_threads(self) -> int:
-        """Return how many threads are to decode, by what happened since the last look.
+    def usable_threads(self) -> int:
+        """Return how many threads are to compute, by what happened since the last look.
 
         Where that cannot be told, all of them.
         """
@@ -48,7 +48,7 @@ class Neighbours:
         if before is None or self._before is None:
             return self._threads
         others = others_share(before, self._before, self._processors)
-        return decode_threads(self._threads, self._processors, others)
+        return usable_threads(self._threads, self._processors, others)
 
     def _seen(self) -> Ticks | None:
         try:
@@ -79,6 +79,6 @@ async def regulate(
         neighbours.look()
         while busy.is_set():
             await asyncio.sleep(interval_s)
-            before, threads = threads, neighbours.decode_threads()
+            before, threads = threads, neighbours.usable_threads()
             if threads != before:
                 use(threads)

@@ -1,9 +1,12 @@
-"""How many threads decode, by what else the processors do. Pure.
+"""How many threads compute, by what else the processors do. Pure.
 
 Threads of an engine wait for the slowest of them after each operation, so a thread that shares its
-processor costs more than it brings. On a two-core machine a 0.6 B model in Q4_0 decoded 26.8 tokens
-a second with two threads and 17.8 with one; beside a neighbour that used half a processor 21.9 and
-19.1, beside one that used a whole one 9.9 and 17.1 (medians of 4, measured November 2026).
+processor costs more than it brings. On a two-core machine a 0.6 B model in Q4_0 decoded 26.8
+tokens a second with two threads and 17.8 with one; beside a neighbour that used half a processor
+21.9 and 19.1, beside one that used a whole one 9.9 and 17.1. Prompts and several answers at once
+gain more by a second thread (123 and 72 tokens of prompts a second; 103 and 69 beside half a
+processor) and lose as much on a busy machine: beside three neighbours 49 and 47, and 14 and 21 of
+four answers (medians of 3 or 4, measured November 2026).
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+SHARED: Final = 0.7  # of a processor: a thread is worth having beside others that use so much
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,15 @@ def others_share(before: Ticks, now: Ticks, processors: int) -> float:
     return max(0.0, others / total * processors)
 
 
-def decode_threads(most: int, processors: int, others: float) -> int:
-    """Return how many threads to decode with: one for each processor that is more than half free.
+def usable_threads(most: int, processors: int, others: float) -> int:
+    """Return how many threads to compute with: one for each processor that is free enough.
 
     Args:
         most: Threads that the engine has.
         processors: Of the machine.
         others: Processors' worth of time that others use.
     """
-    free = math.floor(processors - others + 0.5)
-    return max(1, min(most, free))
+    return max(1, min(most, math.floor(processors - others + SHARED)))
 
 
 def ticks_of_machine(stat: str, ours: Sequence[str]) -> Ticks:

@@ -172,7 +172,7 @@ class Ping(Struct, frozen=True, tag="ping"):
 
 
 class UseThreads(Struct, frozen=True, tag="use_threads"):
-    """Decode with so many threads from the next step on."""
+    """Compute with so many threads from the next step on."""
 
     count: int
 

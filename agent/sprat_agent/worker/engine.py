@@ -51,7 +51,7 @@ class Engine(Protocol):
         ...
 
     def use_threads(self, count: int) -> None:
-        """Decode with so many threads from the next step on."""
+        """Compute with so many threads from the next step on."""
         ...
 
     def stalled_s(self) -> float:

@@ -287,8 +287,9 @@ class LlamaBackend:
         return (vector / length if length > 0 else vector).astype(np.float32)
 
     def use_threads(self, count: int) -> None:
-        """Decode with so many; prompts are computed with as many as at first."""
-        llama_cpp.llama_set_n_threads(self._context, min(count, self._threads), self._threads)
+        """Compute prompts and answers with so many, of those that there are."""
+        count = min(count, self._threads)
+        llama_cpp.llama_set_n_threads(self._context, count, count)
 
     def close(self) -> None:
         """Free the model and its context."""

@@ -17,7 +17,7 @@ def test_a_worker_alone_on_the_machine_keeps_its_threads(tmp_path: Path) -> None
     tell(tmp_path, busy=100, ours=0, idle=100)
     neighbours = Neighbours(7, 4, proc=tmp_path, processors=4)
     tell(tmp_path, busy=300, ours=200, idle=100)
-    assert neighbours.decode_threads() == 4
+    assert neighbours.usable_threads() == 4
 
 
 def test_a_worker_with_busy_neighbours_decodes_with_one_thread_until_they_rest(
@@ -26,17 +26,17 @@ def test_a_worker_with_busy_neighbours_decodes_with_one_thread_until_they_rest(
     tell(tmp_path, busy=100, ours=0, idle=100)
     neighbours = Neighbours(7, 4, proc=tmp_path, processors=4)
     tell(tmp_path, busy=300, ours=0, idle=100)
-    assert neighbours.decode_threads() == 1
+    assert neighbours.usable_threads() == 1
     tell(tmp_path, busy=300, ours=0, idle=900)
-    assert neighbours.decode_threads() == 4
+    assert neighbours.usable_threads() == 4
 
 
 def test_where_nothing_can_be_told_all_threads_decode(tmp_path: Path) -> None:
-    assert Neighbours(7, 4, proc=tmp_path, processors=4).decode_threads() == 4
+    assert Neighbours(7, 4, proc=tmp_path, processors=4).usable_threads() == 4
 
 
 def test_the_real_machine_can_be_looked_at() -> None:
-    assert Neighbours(os.getpid(), 1).decode_threads() == 1
+    assert Neighbours(os.getpid(), 1).usable_threads() == 1
 
 
 async def test_a_worker_is_regulated_by_what_happens_while_it_is_busy(tmp_path: Path) -> None:

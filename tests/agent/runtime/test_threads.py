@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sprat_agent.runtime.threads import Ticks, decode_threads, others_share, ticks_of_machine
+from sprat_agent.runtime.threads import Ticks, others_share, ticks_of_machine, usable_threads
 
 STAT = "cpu  10 1 5 80 4 0 2 0 0 0\ncpu0 5 1 2 40 2 0 1 0 0 0\nintr 1\n"
 OURS = "77 (a name ) with) R 1 77 77 0 -1 4 0 0 0 0 6 2 0 0 20 0 3 0 9 0 0"
@@ -43,7 +43,7 @@ def test_two_looks_at_the_same_moment_tell_nothing() -> None:
     [
         (2, 2, 0.0, 2),
         (2, 2, 0.5, 2),  # 21.9 tokens a second against 19.1
-        (2, 2, 0.6, 1),
+        (2, 2, 0.75, 1),
         (2, 2, 1.0, 1),  # 17.1 tokens a second against 9.9
         (2, 2, 2.0, 1),
         (4, 4, 1.0, 3),
@@ -51,7 +51,7 @@ def test_two_looks_at_the_same_moment_tell_nothing() -> None:
         (1, 1, 0.0, 1),
     ],
 )
-def test_a_thread_is_used_for_each_processor_that_is_more_than_half_free(
+def test_a_thread_is_used_for_each_processor_that_is_free_enough(
     most: int, processors: int, others: float, expected: int
 ) -> None:
-    assert decode_threads(most, processors, others) == expected
+    assert usable_threads(most, processors, others) == expected

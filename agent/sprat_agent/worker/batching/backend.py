@@ -140,7 +140,7 @@ class Backend(Protocol):
         ...
 
     def use_threads(self, count: int) -> None:
-        """Decode answers with so many threads."""
+        """Compute with so many threads, of those that there are."""
         ...
 
     def close(self) -> None:

@@ -124,7 +124,7 @@ class Scheduler:
         self._order(lambda: self._stop(request_id))
 
     def use_threads(self, count: int) -> None:
-        """Decode with so many threads from the next step on."""
+        """Compute with so many threads from the next step on."""
         self._order(lambda: self._backend.use_threads(count))
 
     def stalled_s(self) -> float:
