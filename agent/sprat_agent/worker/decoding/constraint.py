@@ -156,12 +156,12 @@ class Constraint:
         self._matcher.consume_token(token)
         self._check()
 
-    def takes(self, tokens: Sequence[int], text: str) -> bool:
-        """Go on by tokens and then a text, if they are allowed; otherwise stay.
+    def takes(self, tokens: Sequence[int], data: bytes) -> bool:
+        """Go on by tokens and then the bytes of a text, if they are allowed; otherwise stay.
 
-        The text is cut into whichever tokens make it: a grammar asks for bytes.
+        They are cut into whichever tokens make them: a grammar asks for bytes.
         """
-        every = [*tokens, *self._tokenizer.greedy_tokenize(text)]
+        every = [*tokens, *self._tokenizer.tokenize_bytes(data)]
         if self._matcher.validate_tokens(every) < len(every):
             return False
         for token in every:

@@ -23,9 +23,9 @@ class Characters:
         return self._decoder.decode(data)
 
     @property
-    def is_broken(self) -> bool:
-        """The last character is not whole yet."""
-        return bool(self._decoder.getstate()[0])
+    def unfinished(self) -> bytes:
+        """The first bytes of a character that is not whole yet."""
+        return self._decoder.getstate()[0]
 
     def flush(self) -> str:
         """Return what an unfinished character becomes."""

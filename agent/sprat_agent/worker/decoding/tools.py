@@ -105,9 +105,9 @@ class ToolDecoding:
         """Hold the answer to the calls' grammar from here on, if it allows what is there."""
         if self._is_constrained:
             return True
-        if self._characters.is_broken:
-            return False
         mark = next((mark for mark in self._texts if text.startswith(mark)), "")
         tokens = [self._texts[mark]] if mark else []
-        self._is_constrained = self._constraint.takes(tokens, text[len(mark) :])
+        # The last token may end inside of a character, whose bytes the grammar has to know of.
+        data = text[len(mark) :].encode() + self._characters.unfinished
+        self._is_constrained = self._constraint.takes(tokens, data)
         return self._is_constrained

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from simulators.byte_vocabulary import BYTES, EOS, ByteVocabulary
 from simulators.schemas import objects
@@ -135,8 +135,13 @@ def test_calls_are_read_in_each_format(
     assert found == Answered("", TWO, "tool_calls")
 
 
+# One token has the calls' beginning and half of a character of theirs.
+_IN_THE_NAME = f"Lét me see: {FORMS['<|python_tag|>']}".encode().rindex("é".encode()) + 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(FORMS)), st.lists(st.integers(0, 200), max_size=12))
+@example("<|python_tag|>", [_IN_THE_NAME])
 def test_calls_are_read_the_same_from_tokens_cut_anywhere(template: str, places: list[int]) -> None:
     data = f"Lét me see: {FORMS[template]}".encode()
     pieces = [data[a:b] for a, b in pairwise([0, *sorted(places), len(data)])]
