@@ -23,6 +23,7 @@ FAIL_LOAD = "fail-load"  # contains: how many more loads fail
 CRASH_LOAD = "crash-load"
 HANG_LOAD = "hang-load"
 GO_ON = "go-on"  # held requests end when this is there
+UNJAILED = "unjailed"  # contains: what it says of its jail
 
 
 class ScriptedModel:
@@ -88,5 +89,11 @@ def command(controls: Path) -> tuple[str, ...]:
 
 def main() -> None:
     """Be the worker."""
-    # Its controls are files, and it ends itself: nothing for a jail.
-    serve.run(lambda: SerialEngine(ScriptedModel(Path(sys.argv[1]))), jail=lambda _: ())
+    controls = Path(sys.argv[1])
+    serve.run(lambda: SerialEngine(ScriptedModel(controls)), jail=lambda _: _jail(controls))
+
+
+def _jail(controls: Path) -> tuple[str, ...]:
+    """Enter none: the controls are files, and the worker ends itself."""
+    told = controls / UNJAILED
+    return (told.read_text(),) if told.exists() else ()

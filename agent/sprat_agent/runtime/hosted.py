@@ -21,6 +21,7 @@ from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.opened import OpenedFiles
 from sprat_agent.runtime.prefixes import PrefixFile
 from sprat_agent.runtime.process import Ask, Order, WorkerProcess
+from sprat_agent.runtime.said import line
 from sprat_agent.runtime.spare import Spare
 from sprat_agent.runtime.wire import AdapterFile, Load
 from sprat_agent.sync.ports import ExecutionError, Loadable
@@ -272,7 +273,7 @@ class HostedModel:
             raise ExecutionError(code, message) from error
         self.context = loaded.context
         if loaded.unjailed:
-            lacking = ", ".join(loaded.unjailed)
+            lacking = line(", ".join(loaded.unjailed))
             _LOG.warning("%s runs without parts of its jail: %s", one.name, lacking)
         if not worker.is_ready:
             raise ExecutionError(ReasonCode.WORKER_CRASHED, await asyncio.shield(worker.died))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators.scripted_worker import UNJAILED
 from simulators.workbench import Bench
 from sprat_agent.runtime.faults import EngineFailedError
 from sprat_agent.runtime.said import LONGEST, line
@@ -33,3 +34,13 @@ async def test_a_worker_that_says_what_it_likes_is_an_engine_that_failed(
     assert caught.value.code == "engine_error"
     assert caught.value.message.startswith(r"\x1b[2Jxxx")
     assert len(caught.value.message) < 2 * LONGEST
+
+
+async def test_what_a_worker_says_of_its_jail_begins_no_record_of_its_own(
+    bench: Bench, one: Loadable, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.control(UNJAILED, "landlock\n\x1b[2Jall is well")
+    await bench.supervisor.load_committed(one)
+    said = [one.getMessage() for one in caplog.records]
+    (told,) = (one for one in said if "parts of its jail" in one)
+    assert told.endswith(r"parts of its jail: landlock\n\x1b[2Jall is well")
