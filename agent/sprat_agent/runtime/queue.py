@@ -96,8 +96,8 @@ class RequestQueue:
         )
         if full:
             raise QueueFullError(
-                f"{len(self._waiting)} requests wait for {self._alias!r} already:"
-                f" try again in {full.retry_after_s} s",
+                f"{self._alias!r} is busy: {len(self._waiting)} requests wait, and this one would"
+                f" wait for about {full.wait_s:.0f} s; try again in {full.retry_after_s} s",
                 retry_after_s=full.retry_after_s,
             )
         future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()

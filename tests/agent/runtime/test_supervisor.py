@@ -308,6 +308,7 @@ async def test_a_full_queue_refuses_at_once(bench: Bench, one: Loadable) -> None
         with pytest.raises(faults.QueueFullError) as caught:
             await bench.ask("one too many")
         assert caught.value.retry_after_s
+        assert "'assistant' is busy: 3 requests wait" in caught.value.message
         bench.control(scripted_worker.GO_ON)
     assert [await task for task in waiting] == [("1.0.0", f"number {at}") for at in range(3)]
 
