@@ -86,7 +86,7 @@ class Recorder:
             duration_s: From its arrival to its end.
         """
         self.requests[kind, code] += 1
-        if code and answer is None:
+        if code in _NOT_TAKEN and answer is None:
             self.rejected[code] += 1
         if answer and not code:
             self._measure(kind, answer, duration_s)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simulators.scraping import samples
 from simulators.told_models import ToldModels
 from sprat_agent.api import genai
-from sprat_agent.api.recorder import Histogram
+from sprat_agent.api.recorder import CANCELLED, Histogram, Kind, Recorder
 from sprat_agent.runtime.faults import (
     InsufficientMemoryError,
     QueueFullError,
@@ -89,6 +89,13 @@ async def test_an_application_that_goes_away_is_counted_and_no_longer_runs(
         found = await scraped(other)
     assert found["sprat_requests_running", *ASSISTANT] == 0
     assert found["sprat_requests_total", ("error_type", "cancelled"), *CHAT] == 1
+
+
+def test_an_application_that_went_away_while_it_waited_was_not_turned_away() -> None:
+    recorder = Recorder()
+    recorder.ended(Kind("assistant", genai.CHAT), CANCELLED, None, 1.0)
+    assert recorder.requests[Kind("assistant", genai.CHAT), CANCELLED] == 1
+    assert not recorder.rejected
 
 
 async def test_models_are_told_without_asking_them(
