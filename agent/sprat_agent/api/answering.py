@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Protocol
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -36,7 +36,13 @@ class Answering:
         If its client goes away, the generation stops. It raises `ApiError` instead of an answer;
         never after the answer has begun.
         """
-        return _Endpoint(self._answer, dialect)
+        return _Endpoint(self, dialect)
+
+    async def answer(self, call: Call, dialect: Dialect, connection: Connection) -> None:
+        """Answer a call whose body was read; see `endpoint`."""
+        is_batch = priority.is_batch(Headers(scope=connection.scope))
+        answer = self._answer(call, dialect, connection, is_batch=is_batch)
+        await unless_gone(connection.receive, answer)
 
     async def _answer(
         self, call: Call, dialect: Dialect, connection: Connection, *, is_batch: bool
@@ -59,31 +65,17 @@ class Answering:
             await reply.finish()
 
 
-class _Answer(Protocol):
-    def __call__(
-        self, call: Call, dialect: Dialect, connection: Connection, *, is_batch: bool
-    ) -> Coroutine[None, None, None]: ...
-
-
 class _Endpoint:
     """An ASGI application; Starlette would take a function for one that returns a response."""
 
-    def __init__(
-        self,
-        answer: _Answer,
-        dialect: Dialect,
-    ) -> None:
-        self._answer = answer
+    def __init__(self, answering: Answering, dialect: Dialect) -> None:
+        self._answering = answering
         self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = Request(scope, receive)
-        is_batch = priority.is_batch(request.headers)
-        call = self._dialect.read(await read_body(request))
-        connection = Connection(scope, receive, send)
-        answer = self._answer(call, self._dialect, connection, is_batch=is_batch)
-        await unless_gone(receive, answer)
+        call = self._dialect.read(await read_body(Request(scope, receive)))
+        await self._answering.answer(call, self._dialect, Connection(scope, receive, send))
 
 
 async def unless_gone(receive: Receive, work: Coroutine[None, None, None]) -> None:

@@ -36,15 +36,6 @@ class Asked(options.Generating, forbid_unknown_fields=True, kw_only=True):
 _DECODER: Final = msgspec.json.Decoder(Asked)
 
 
-def parse(body: bytes) -> Asked:
-    """Understand a body.
-
-    Raises:
-        ApiError: It cannot be understood.
-    """
-    return decode(_DECODER, body)
-
-
 class Generate:
     """The dialect."""
 
@@ -55,7 +46,22 @@ class Generate:
 
     def read(self, body: bytes) -> Call:
         """Understand a request; see `Dialect`."""
-        asked = parse(body)
+        return self.call(self.parse(body))
+
+    def parse(self, body: bytes) -> Asked:
+        """Return what a body says.
+
+        Raises:
+            ApiError: It cannot be understood.
+        """
+        return decode(_DECODER, body)
+
+    def call(self, asked: Asked) -> Call:
+        """Return what that asks for.
+
+        Raises:
+            ApiError: Something unsupported.
+        """
         beyond = _unsupported(asked)
         if beyond:
             raise unsupported(*beyond)

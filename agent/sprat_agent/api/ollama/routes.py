@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from sprat_agent import __version__
 from sprat_agent.api import faults, names, replies
 from sprat_agent.api.answering import Answering
 from sprat_agent.api.body import decode, read_body
-from sprat_agent.api.dialect import Json
+from sprat_agent.api.dialect import Call, Dialect, Json
 from sprat_agent.api.models import Models
 from sprat_agent.api.ollama import chat, embed, generate, managed, shapes
+from sprat_agent.api.replies import Connection
 from sprat_agent.clock import Clock
 from sprat_agent.runtime.faults import AnswerError
 from sprat_agent.sync.ports import Loadable
@@ -39,10 +40,10 @@ def routes(
     def context_of(name: str) -> int:
         return _found(models, name).context
 
-    chatting = answering.endpoint(chat.Chat(context_of))
-    generating = answering.endpoint(generate.Generate(context_of))
-    chatting = _Probed(chatting, chat.parse, chat.told("", ()), models, clock)
-    generating = _Probed(generating, generate.parse, generate.told("", ()), models, clock)
+    chatting = _Probed(answering, chat.Chat(context_of), chat.told("", ()), models, clock)
+    generating = _Probed(
+        answering, generate.Generate(context_of), generate.told("", ()), models, clock
+    )
     return [
         Route("/api/chat", chatting, methods=["POST"]),
         Route("/api/generate", generating, methods=["POST"]),
@@ -64,44 +65,45 @@ class _Asked(Protocol):
     def is_probe(self) -> bool: ...
 
 
-class _Probed:
+_AskedT = TypeVar("_AskedT", bound=_Asked)
+
+
+class _Probing(Dialect, Protocol[_AskedT]):
+    """A dialect whose requests may ask for nothing."""
+
+    def parse(self, body: bytes) -> _AskedT: ...
+
+    def call(self, asked: _AskedT) -> Call: ...
+
+
+class _Probed(Generic[_AskedT]):
     """An endpoint that also answers requests without a prompt, by which clients load a model."""
 
     def __init__(
         self,
-        endpoint: ASGIApp,
-        parse: Callable[[bytes], _Asked],
+        answering: Answering,
+        dialect: _Probing[_AskedT],
         empty: Json,
         models: Models,
         clock: Clock,
     ) -> None:
-        self._endpoint = endpoint
-        self._parse = parse
+        self._answering = answering
+        self._dialect = dialect
         self._empty = empty
         self._models = models
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        body = await read_body(Request(scope, receive))
-        asked = self._parse(body)
+        asked = self._dialect.parse(await read_body(Request(scope, receive)))
         if not asked.is_probe:
-            await self._endpoint(scope, _again(body, receive), send)
+            call = self._dialect.call(asked)
+            await self._answering.answer(call, self._dialect, Connection(scope, receive, send))
             return
         found = _found(self._models, asked.model)
         told = shapes.loaded(asked.model, self._clock(), self._empty)
         response = replies.json(told, headers=replies.of_model(found))
         await response(scope, receive, send)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body once more and then goes on."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return replay
 
 
 class _Show(Struct):
