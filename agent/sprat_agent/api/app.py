@@ -77,7 +77,7 @@ def build_app(
             Route("/readyz", device.readyz),
             Route("/metrics", Metrics(models, recorder, read_device).scrape),
             Route("/agent/v1/status", device.status),
-            Route("/agent/v1/events", ModelEvents(models, _alias_entry)),
+            Route("/agent/v1/events", ModelEvents(models, _alias_entry), methods=["GET"]),
         ],
         exception_handlers={
             ApiError: _api_error,
@@ -166,7 +166,7 @@ def _respond(path: str, fault: ApiError) -> Response:
 async def _api_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    return _respond(request.url.path, error)
+    return _respond(_path(request), error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -174,14 +174,21 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     codes = {404: "not_found", 405: "method_not_allowed"}
-    message = f"{request.method} {request.url.path[:100]} is nothing here: {error.detail}"
+    message = f"{request.method} {_path(request)[:100]} is nothing here: {error.detail}"
     code = codes.get(error.status_code, "invalid_request")
-    return _respond(request.url.path, ApiError(error.status_code, code, message))
+    response = _respond(_path(request), ApiError(error.status_code, code, message))
+    response.headers.update(error.headers or {})  # of 405: Allow
+    return response
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """A bug of ours: on record here, one sentence there."""
-    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    _LOG.error("%s %s failed", request.method, _path(request), exc_info=error)
     message = "the agent failed at this request; its log says why"
     fault = ApiError(500, "internal_error", message, kind="server_error")
-    return _respond(request.url.path, fault)
+    return _respond(_path(request), fault)
+
+
+def _path(request: Request) -> str:
+    """Return the path; `request.url` is made of the header Host, which may be anything."""
+    return str(request.scope["path"])

@@ -247,6 +247,17 @@ async def test_other_paths_and_methods_are_errors_of_the_same_shape(
     assert (missing.status_code, error_of(missing)["code"]) == (404, "not_found")
     wrong = await http.get(CHAT)
     assert (wrong.status_code, error_of(wrong)["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"  # RFC 9110, section 15.5.6
+    assert (await http.post("/agent/v1/events")).status_code == 405
+
+
+@pytest.mark.parametrize("host", ["", "[", "a/api/", "/v1/messages?"])
+async def test_the_shape_of_an_error_does_not_depend_on_the_header_host(
+    listening: Listening, host: str
+) -> None:
+    async with listening.over_socket() as http:
+        missing = await http.get("/v2", headers={"host": host})
+    assert (missing.status_code, error_of(missing)["code"]) == (404, "not_found")
 
 
 async def test_a_bug_is_an_error_of_the_same_shape(

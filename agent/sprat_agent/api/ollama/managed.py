@@ -16,8 +16,9 @@ def routes(status: Callable[[], Mapping[str, object]]) -> list[BaseRoute]:
     """Return the endpoints; `status` is what the device says of itself."""
 
     async def refuse(request: Request) -> Response:
+        path = str(request.scope["path"])[:100]
         message = (
-            f"{request.method} {request.url.path[:100]} is refused: which models are on this device"
+            f"{request.method} {path} is refused: which models are on this device"
             f" is decided by its fleet, at {_manager(status())}"
         )
         raise ApiError(403, "managed_by_fleet", message)
