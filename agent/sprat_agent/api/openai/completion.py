@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from sprat_agent.api import sse
 from sprat_agent.api.dialect import Call, End, Json, Origin, Whole
 from sprat_agent.api.faults import ApiError
-from sprat_agent.api.logprobs import text
-from sprat_agent.api.openai import completion_schema, errors, logprobs, shapes
-from sprat_agent.runtime.wire import Chosen, Piece
+from sprat_agent.api.openai import completion_schema, errors, shapes
+from sprat_agent.api.openai.logprobs import CompletionBlocks
+from sprat_agent.runtime.wire import Piece
 
 _KIND = "text_completion"
 _PREFIX = "cmpl-"
@@ -43,7 +43,7 @@ class _CompletionForm:
 
     def whole(self, origin: Origin, answers: Sequence[Whole]) -> Json:
         choices = [
-            _choice(index, answer.text, logprobs.of_completion(answer.chosen), answer.end)
+            _choice(index, answer.text, CompletionBlocks().next(answer.chosen), answer.end)
             for index, answer in enumerate(answers)
         ]
         return {
@@ -62,14 +62,13 @@ class _CompletionEvents:
         self._origin = origin
         self._choices = choices
         self._with_usage = with_usage
-        self._offsets: Counter[int] = Counter()  # characters of the tokens told, by request
+        self._blocks: defaultdict[int, CompletionBlocks] = defaultdict(CompletionBlocks)
 
     def first(self) -> Iterable[bytes]:
         return ()
 
     def piece(self, index: int, piece: Piece) -> Iterable[bytes]:
-        block = logprobs.of_completion(piece.chosen, self._offsets[index])
-        self._offsets[index] += _characters(piece.chosen)
+        block = self._blocks[index].next(piece.chosen)
         yield self._chunk(_choice(index, piece.text, block))
 
     def over(self, index: int, end: End) -> Iterable[bytes]:
@@ -91,7 +90,3 @@ class _CompletionEvents:
 def _choice(index: int, text: str, block: Json | None, end: End | None = None) -> Json:
     finish = end.done.finish if end else None
     return {"index": index, "text": text, "logprobs": block, "finish_reason": finish}
-
-
-def _characters(chosen: Sequence[Chosen]) -> int:
-    return sum(len(text(token.data)) for token in chosen)

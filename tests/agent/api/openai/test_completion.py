@@ -94,6 +94,9 @@ async def test_a_whole_answer_has_a_choice_for_each_prompt_and_time(
     ]
 
 
+HALF, OTHER_HALF = Alternative(b"\xe2\x82", -1.5), Alternative(b"\xe2\x83", -3.0)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_log_probabilities_have_the_older_shape(
     http: httpx.AsyncClient, told: ToldModels, *, stream: bool
@@ -101,14 +104,16 @@ async def test_log_probabilities_have_the_older_shape(
     first = Chosen(b"Hello ", -0.5, (Alternative(b"Hello ", -0.5), Alternative(b"Bye", -2.0)))
     told.script = (
         Piece(1, "Hello ", chosen=(first,)),
-        Piece(1, "there", chosen=(Chosen(b"the", -1.0), Chosen(b"re", -1.5))),
+        Piece(1, "the", chosen=(Chosen(b"the", -1.0),)),
+        Piece(1, "", chosen=(Chosen(b"\xe2\x82", -1.5, (HALF, OTHER_HALF)),)),
+        Piece(1, "€r", chosen=(Chosen(b"\xac", -2.0), Chosen(b"r", -2.5))),
     )
     response = await http.post(PATH, json={**ASK, "logprobs": 2, "stream": stream})
     if stream:
         *events, last, _ = response.text.split("\n\n")
         assert last == "data: [DONE]"
         bodies = [json.loads(event.removeprefix("data: ")) for event in events]
-        assert "".join(body["choices"][0]["text"] for body in bodies) == "Hello there"
+        assert "".join(body["choices"][0]["text"] for body in bodies) == "Hello the€r"
         assert bodies[-1]["choices"][0]["finish_reason"] == "stop"
     else:
         bodies = [response.json()]
@@ -118,10 +123,16 @@ async def test_log_probabilities_have_the_older_shape(
         for name, values in block.items():
             joined.setdefault(name, []).extend(values)
     assert joined == {
-        "tokens": ["Hello ", "the", "re"],
-        "token_logprobs": [-0.5, -1.0, -1.5],
-        "top_logprobs": [{"Hello ": -0.5, "Bye": -2.0}, {}, {}],
-        "text_offset": [0, 6, 9],
+        "tokens": ["Hello ", "the", r"bytes:\xe2\x82", r"bytes:\xac", "r"],
+        "token_logprobs": [-0.5, -1.0, -1.5, -2.0, -2.5],
+        "top_logprobs": [
+            {"Hello ": -0.5, "Bye": -2.0},
+            {},
+            {r"bytes:\xe2\x82": -1.5, r"bytes:\xe2\x83": -3.0},
+            {},
+            {},
+        ],
+        "text_offset": [0, 6, 9, 9, 10],
     }
 
 
