@@ -19,8 +19,6 @@ from sprat_agent.api.sampling import TokenCount, TopLogprobs
 from sprat_agent.runtime.wire import Conversation
 from sprat_agent.runtime.wire import Request as Asked
 
-MAX_CHOICES: Final = 8
-
 
 class Request(schema.Sampled, forbid_unknown_fields=True, kw_only=True):
     """The body of POST /v1/chat/completions, as it comes."""
