@@ -27,6 +27,8 @@ _COMPLAINTS: Final = (3, 4)  # ggml_log_level: warning, error
 _KV_TYPES: Final = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _FLASH_ATTENTION: Final = 1  # llama_flash_attn_type: enabled; quantized values need it
 _PIECE_BYTES: Final = 256
+# Logits are divided by it: below, quotients are too large to be told apart, which is to be greedy.
+_LEAST_TEMPERATURE: Final = 1e-6
 
 
 # The last warnings: the reason why a load failed is only there. One for the process, as the C
@@ -217,7 +219,7 @@ class LlamaBackend:
     def sampler(self, sampling: Sampling) -> LlamaSampler | None:
         """Return what chooses tokens; None: the greatest logit does."""
         adjustments = list(_adjustments(sampling, self.vocabulary))
-        if sampling.temperature <= 0 and not adjustments:
+        if sampling.temperature < _LEAST_TEMPERATURE and not adjustments:
             return None
         return LlamaSampler(self._context, [*adjustments, *_choice(sampling)])
 
@@ -408,7 +410,7 @@ def _adjustments(sampling: Sampling, vocabulary: LlamaVocabulary) -> Iterator[An
 
 def _choice(sampling: Sampling) -> Iterator[Any]:
     """Yield the samplers that choose."""
-    if sampling.temperature <= 0:
+    if sampling.temperature < _LEAST_TEMPERATURE:
         yield llama_cpp.llama_sampler_init_greedy()
         return
     yield llama_cpp.llama_sampler_init_top_k(sampling.top_k)

@@ -46,6 +46,14 @@ def test_a_seed_makes_sampling_repeat_itself(llama: LlamaModel) -> None:
     assert hot[0] != hot[2]
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-38, 1e-45, 1e-300])
+def test_hardly_any_temperature_is_none(llama: LlamaModel, temperature: float) -> None:
+    greedy, _ = ask(llama, chat())
+    assert ask(llama, chat(temperature=temperature, seed=1))[0] == greedy
+    bias = ((0, 0.1),)  # with a chain of samplers, too
+    assert ask(llama, chat(temperature=temperature, logit_bias=bias, seed=1))[0] == greedy
+
+
 def test_an_answer_never_leaves_the_context(llama: LlamaModel) -> None:
     _, finished = ask(llama, chat("x" * 200, max_tokens=None, temperature=1.0, seed=1))
     assert finished.prompt_tokens + finished.completion_tokens <= CONTEXT
