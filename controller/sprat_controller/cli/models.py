@@ -40,7 +40,7 @@ from sprat_controller.registry.signing import (
 
 models = typer.Typer(help="Models and their signed releases.", rich_markup_mode=None)
 DEFAULT_VARIANTS: Final = "q8_0,q5_1,q4_0"
-COLUMNS: Final = ("variant", "size", "bits per weight", "digest")
+COLUMNS: Final = ("variant", "size", "bits per weight", "digest", "adapters")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -293,11 +293,12 @@ def _row(variant: Json) -> list[Cell]:
         total = sum(shard["size"] for shard in manifest["shards"])
         facts = manifest["facts"]
         bits = facts["weights_bytes"] * 8 / max(facts["parameters"], 1)
+        adapters = ", ".join(one["name"] for one in manifest.get("adapters") or ()) or None
     except (KeyError, TypeError) as error:
         raise CliError(
             "expected variants with their manifests: is the controller older?"
         ) from error
-    return [variant.get("variant"), size(total), f"{bits:.2f}", variant.get("digest")]
+    return [variant.get("variant"), size(total), f"{bits:.2f}", variant.get("digest"), adapters]
 
 
 def _newest(releases: list[Json]) -> list[Cell]:

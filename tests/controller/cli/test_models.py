@@ -82,6 +82,7 @@ def test_a_push_takes_adapters_that_fit(
     stated = opened(api, files, said.json)
     (adapter,) = stated.adapters
     assert adapter.name == "polite"
+    assert sprat("models", "show", "fish@1.0.0").lines[0][4] == "polite"
     assert api.blobs[adapter.sha256] == path.read_bytes()
 
 
@@ -244,6 +245,7 @@ def test_models_and_releases_are_shown(sprat: Sprat, files: Files) -> None:
     ]
     shown = sprat("models", "show", "fish@1.1.0")
     assert [line[:3] for line in shown.lines] == [["f16", "1.8 MiB", "16.02"]]
+    assert [line[4] for line in shown.lines] == ["-"]
     assert sprat("models", "show", "fish@1.1.0", "-o", "json").json["variants"][0]["manifest"]
 
 
