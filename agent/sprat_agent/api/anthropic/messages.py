@@ -50,8 +50,8 @@ class _Form:
         (answer,) = answers
         text = [{"type": "text", "text": answer.text}] if answer.text else []
         content = [*text, *(_tool_use(call) for call in answer.tool_calls)]
-        done = answer.end.done
-        return {**_message(origin), "content": content, **_stop(done), "usage": _usage(done)}
+        body = {**_message(origin), "content": content, **_stop(answer.end.done)}
+        return {**body, **_spent(answer.end)}
 
     def events(self, origin: Origin) -> _Events:
         return _Events(origin)
@@ -82,7 +82,7 @@ class _Events:
 
     def over(self, index: int, end: End) -> Iterable[bytes]:  # noqa: ARG002 - as above
         yield from self._close()
-        yield _event("message_delta", {"delta": _stop(end.done), "usage": _usage(end.done)})
+        yield _event("message_delta", {"delta": _stop(end.done), **_spent(end)})
 
     def last(self, ends: Sequence[End]) -> Iterable[bytes]:  # noqa: ARG002 - `over` told
         yield _event("message_stop", {})
@@ -137,11 +137,15 @@ def _stop(done: Done) -> Json:
     return {"stop_reason": _REASONS.get(done.finish, "end_turn"), "stop_sequence": None}
 
 
-def _usage(done: Done) -> Json:
-    """Return the token counts; Anthropic's input tokens are those that were not in a cache."""
-    return {
-        "input_tokens": done.prompt_tokens - done.cached_tokens,
+def _spent(end: End) -> Json:
+    """Return the token counts, and what they took (ours, for programs).
+
+    Anthropic's input tokens are those that were not in a cache.
+    """
+    usage = {
+        "input_tokens": end.done.prompt_tokens - end.done.cached_tokens,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": done.cached_tokens,
-        "output_tokens": done.completion_tokens,
+        "cache_read_input_tokens": end.done.cached_tokens,
+        "output_tokens": end.done.completion_tokens,
     }
+    return {"usage": usage, "timings": end.timings}

@@ -116,8 +116,15 @@ def meaning(request: Request) -> wire.Request:
     """Return what the engine is asked.
 
     Raises:
-        ApiError: A message holds something other than text, or tools and their use do not match.
+        ApiError: A message holds something other than text, tools and their use do not match, or
+            the answer is begun already.
     """
+    if request.messages[-1].role == "assistant":
+        message = (
+            "expected messages that end with the user's, found the assistant's last: going on with"
+            " an answer that is begun is not supported by this device"
+        )
+        raise invalid(message, param="messages", code="unsupported_parameter")
     wanted_format = request.output_config and request.output_config.format
     return wire.Request(
         conversation(request),

@@ -43,7 +43,7 @@ def loaded(model: str, now: datetime, empty: Json) -> Json:
 def end(one: End) -> Json:
     """Return how an answer ended: counts, and durations in nanoseconds.
 
-    `load_duration` is how long the request waited for a model.
+    `load_duration` is how long the request waited for a model; `timings` are ours.
     """
     done, timings = one.done, one.timings
     return {
@@ -55,6 +55,7 @@ def end(one: End) -> Json:
         "prompt_eval_duration": _ns(done.prefill_ms),
         "eval_count": done.completion_tokens,
         "eval_duration": _ns(done.decode_ms),
+        "timings": timings,
     }
 
 

@@ -39,7 +39,9 @@ def events_of(response: httpx.Response) -> list[dict[str, Any]]:
 async def test_a_whole_answer_is_a_message(http: httpx.AsyncClient, told: ToldModels) -> None:
     told.done = msgspec.structs.replace(DONE, prompt_tokens=5, cached_tokens=2)
     response = await http.post(PATH, json=ASK)
-    assert response.json() == {
+    found = response.json()
+    assert found.pop("timings")["decode_tps"] == 100
+    assert found == {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -108,6 +110,7 @@ async def test_a_stream_begins_continues_and_stops_each_block(
     }
     assert found[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
     assert found[-2]["usage"]["output_tokens"] == 2
+    assert found[-2]["timings"]["decode_tps"] == 100
 
 
 async def test_everything_asked_reaches_the_model(
@@ -198,6 +201,7 @@ def turn(role: str, **block: object) -> dict[str, Any]:
         {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "other"}},
         {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "auto"}},
         {"tool_choice": {"type": "any"}},
+        {"messages": [*ASK["messages"], {"role": "assistant", "content": "The answer is"}]},
         turn("user", type="image", source={}),
         turn("user", type="tool_use", id="c0", name="weather", input={}),
         turn("assistant", type="tool_result", tool_use_id="c0"),

@@ -46,6 +46,7 @@ async def test_a_chat_streams_lines_unless_told_otherwise(http: httpx.AsyncClien
     assert {one["created_at"] for one in found} == {"2026-11-23T00:00:00Z"}
     assert found[-1].items() >= END.items()
     assert found[-1]["total_duration"] >= found[-1]["load_duration"] >= 0
+    assert found[-1]["timings"]["decode_tps"] == 100
     whole = (await http.post("/api/chat", json={**CHAT, "stream": False})).json()
     assert whole["message"] == {"role": "assistant", "content": "Hello there"}
     assert whole.items() >= END.items()
