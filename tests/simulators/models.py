@@ -35,6 +35,7 @@ class Shape:
     template: str = TEMPLATE
     shards: int = 1
     has_beginning: bool = False  # texts begin with <s>
+    pre: str = "gpt-2"  # how texts are cut before their tokens are looked for
 
 
 def write_model(path: Path, shape: Shape | None = None) -> list[Path]:
@@ -128,7 +129,7 @@ def _describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(shape.pre)
     writer.add_token_list(list(tokens))
     writer.add_token_merges(["a b"])
     writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * 2)

@@ -19,6 +19,7 @@ from sprat_agent.runtime.wire import AdapterFile, Load, Sampling
 from sprat_agent.worker.batching.batch import Run
 from sprat_agent.worker.decoding.decoding import Row
 from sprat_agent.worker.engine import EngineError
+from sprat_agent.worker.long_runs import parts
 from sprat_agent.worker.spilling import streams
 
 STEP_TOKENS: Final = 512  # also llama.cpp's micro-batch, which `sprat_proto.fit` counts with
@@ -57,10 +58,19 @@ class LlamaVocabulary:
         self._ends = frozenset(
             token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self.handle, token)
         )
+        self._is_cut: bool = (
+            llama_cpp.llama_vocab_type(self.handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE
+        )
         self._pieces: dict[int, bytes] = {}
 
     def tokenize(self, text: str, *, has_special: bool) -> list[int]:
         """Return the tokens of a text; see `Vocabulary`."""
+        if not self._is_cut:
+            return self._tokens(text, has_special=has_special)
+        found = (self._tokens(part, has_special=has_special) for part in parts(text))
+        return [token for tokens in found for token in tokens]
+
+    def _tokens(self, text: str, *, has_special: bool) -> list[int]:
         data = text.encode()
         room = len(data) + 8
         while True:
