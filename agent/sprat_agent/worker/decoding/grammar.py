@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from math import inf
+from typing import Any, Final, TypeAlias, cast
 
 from sprat_agent.runtime.wire import Tool
 from sprat_agent.worker.decoding import tags
@@ -16,6 +17,9 @@ Schema: TypeAlias = dict[str, Any] | bool
 
 # Small models may go on with white space for ever where a grammar lets them.
 _SPACE: Final = r"\n?[ \t]{0,20}"
+_LOWER: Final = ("minimum", "exclusiveMinimum")
+_UPPER: Final = ("maximum", "exclusiveMaximum")
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _OBJECT: Final[dict[str, Any]] = {"type": "object"}
 _DEFINITIONS: Final = ("$defs", "definitions")  # what references in a schema's parts point to
 _NO_REFERENCE: Final = ("$schema", "$id")  # these name a schema; llguidance would look them up
@@ -34,7 +38,8 @@ def held_to(schema: Schema) -> str:
     """Return the expression of JSON that satisfies a schema.
 
     Raises:
-        EngineError: not_supported: nothing satisfies it, or it is nested too deep.
+        EngineError: not_supported: nothing satisfies it, it is nested too deep, or has numbers that
+            are too large to be held to.
     """
     if schema is False:
         message = "expected a JSON schema that some answer satisfies, found false"
@@ -42,10 +47,45 @@ def held_to(schema: Schema) -> str:
     asked = _OBJECT if schema is True or not schema else schema
     kept = {key: value for key, value in asked.items() if key not in _NO_REFERENCE}
     try:
+        _check_numbers(kept)
         return "%json " + json.dumps({**kept, "x-guidance": {"whitespace_pattern": _SPACE}})
     except RecursionError as error:
         message = "expected a JSON schema, found one that is nested too deep"
         raise EngineError("not_supported", message) from error
+
+
+def _check_numbers(part: Any) -> None:
+    """Refuse what llguidance would round, and then not hold an answer to.
+
+    It takes numbers for floats, and bounds for 64 bits beyond which there are none.
+
+    Raises:
+        EngineError: not_supported.
+    """
+    if isinstance(part, list):
+        for one in cast("list[Any]", part):
+            _check_numbers(one)
+    if not isinstance(part, dict):
+        return
+    for key, one in cast("dict[str, Any]", part).items():
+        is_lost = False
+        if isinstance(one, int | float):
+            kept = max(min(_as_float(one), _MOST), _LEAST)
+            is_lost = (key in _LOWER and kept < one) or (key in _UPPER and kept > one)
+        is_listed = key == "enum" and isinstance(one, list)
+        values = cast("list[Any]", one if is_listed else [one] if key == "const" else [])
+        is_lost |= any(isinstance(value, int) and _as_float(value) != value for value in values)
+        if is_lost:
+            message = f"this engine cannot hold an answer to {key!r} of so large a number exactly"
+            raise EngineError("not_supported", message)
+        _check_numbers(one)
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return inf if number > 0 else -inf
 
 
 @dataclass(frozen=True)

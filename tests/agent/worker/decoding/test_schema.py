@@ -192,3 +192,35 @@ def test_a_vocabulary_that_puts_a_space_before_texts_writes_the_same(words: list
         parts = walk(decodings.begin(Request(Text("x"), schema=schema)), spaced, seed)
         assert parts is not None
         assert json.loads("".join(part.text for part in parts)) in schema["enum"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": (1 << 53) + 1},
+        {"type": "integer", "exclusiveMinimum": 1 << 63, "maximum": (1 << 63) + 5},
+        {"type": "integer", "maximum": (1 << 53) + 3},
+        {"type": "integer", "maximum": -(10**23)},
+        {"type": "number", "minimum": 10**400},
+        {"enum": ["a", (1 << 53) + 1]},
+        {"type": "array", "items": {"anyOf": [{"const": -(1 << 53) - 1}]}},
+    ],
+)
+def test_numbers_that_would_be_rounded_are_refused(schema: Schema) -> None:
+    with pytest.raises(EngineError, match="so large a number exactly") as caught:
+        begin(schema)
+    assert caught.value.code == "not_supported"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": -(1 << 53) + 1, "maximum": (1 << 53) - 1},
+        {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1},
+        {"enum": [1 << 53, 1 << 60, 0.1, True]},
+        {"const": {"minimum": 1}},
+    ],
+)
+def test_the_bounds_of_common_types_are_held_to(schema: Schema) -> None:
+    for seed in range(3):
+        satisfies(schema, seed)
