@@ -14,11 +14,12 @@ from sprat_agent.runtime.memory import Memory
 from sprat_agent.runtime.process import Ask, Order, WorkerProcess
 from sprat_agent.runtime.queue import Admission
 from sprat_agent.runtime.served import ServedAlias
+from sprat_agent.runtime.spare import Spare
 from sprat_agent.sync.ports import Loadable
 from sprat_proto.fit import MIB
 
 TWO_FIT = 150 * MIB  # a tiny model takes 66 MiB
-WORKSHOP = Workshop((), Path(), 1, QUICK, lambda _: 0)
+WORKSHOP = Workshop((), Path(), 1, QUICK, lambda _: Spare())
 
 
 class HeldWorker:
