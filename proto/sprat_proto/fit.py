@@ -8,8 +8,8 @@ Weights count once: workers read them into buffers, repacked for the processor w
 so, and map no file. The compute and process terms are estimates for llama.cpp 0.3.36 on a CPU with
 a micro-batch of 512 tokens: activations of a layer, the mask of attention, and a row of logits for
 each slot. The process has the vocabulary twice: once for the model, and once to hold answers to a
-grammar, from the first moment of rest on. The estimates lean to the safe side: they were 1 to 4 %
-above the peak in 18 cells of shape, quantization, context and slots (November 2026).
+grammar, from the first moment of rest on. The estimates lean to the safe side: they were 0.2 to 3 %
+above the peak in 18 cells of shape, quantization and context (docs/benchmarks.md).
 """
 
 from __future__ import annotations
