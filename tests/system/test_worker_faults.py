@@ -106,7 +106,7 @@ async def test_a_worker_that_gets_no_more_memory_says_so_and_the_next_is_answere
     async with stream(http, OPENAI, ALIAS, "Go on", LONG) as answer:
         assert await answer.piece()
         give_no_more_memory(device.worker_pid())
-        async with stream(http, OPENAI, ALIAS, "z" * 900_000, 1) as greedy:
+        async with stream(http, OPENAI, ALIAS, "z y " * 225_000, 1) as greedy:
             await greedy.rest()
             assert greedy.error is not None
             assert OUT_OF_MEMORY.search(greedy.error["message"])
