@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import count, pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sprat_agent.runtime.wire import ToolCallPart
 from sprat_agent.worker.decoding.calls import ObjectReader
@@ -50,6 +50,10 @@ def joined(parts: Iterable[ToolCallPart]) -> list[ToolCallPart]:
     return calls
 
 
+# A busy machine is no fault of what is read.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 def text_of(calls: list[tuple[str, dict[str, Any]]], indent: int | None) -> str:
     texts = [
         json.dumps({"name": name, "arguments": arguments}, indent=indent, ensure_ascii=False)
@@ -59,6 +63,7 @@ def text_of(calls: list[tuple[str, dict[str, Any]]], indent: int | None) -> str:
 
 
 @given(CALLS, CUTS, st.sampled_from([None, 0, 2]))
+@UNTIMED
 def test_calls_are_read_the_same_however_their_text_is_cut(
     calls: list[tuple[str, dict[str, Any]]], places: list[int], indent: int | None
 ) -> None:
@@ -93,6 +98,7 @@ def test_a_call_may_say_that_it_is_of_a_function() -> None:
     places=CUTS,
     has_ids=st.booleans(),
 )
+@UNTIMED
 def test_calls_with_marks_are_read_the_same_however_their_text_is_cut(
     *, calls: list[tuple[str, dict[str, Any]]], places: list[int], has_ids: bool
 ) -> None:
