@@ -172,6 +172,7 @@ class HostedModel:
         """
         began = monotonic()
         self.trouble = ""
+        self.spare = Spare()  # what a worker that died had is free again
         self.spare = self._workshop.spare(self)
         try:
             with TemporaryDirectory(dir=self._workshop.run_dir, prefix="worker-") as folder:

@@ -15,6 +15,7 @@ from simulators.workbench import QUICK, Bench, say
 from sprat_agent.runtime import faults
 from sprat_agent.runtime.served import Condition
 from sprat_agent.sync.ports import ExecutionError, Loadable
+from sprat_proto import fit
 from sprat_proto.manifest import Activation, GoldenPrompt
 from sprat_proto.states import ModelState, ReasonCode
 
@@ -213,6 +214,23 @@ async def test_requests_that_wait_survive_a_crash(bench: Bench, one: Loadable) -
     with pytest.raises(faults.WorkerCrashedError):
         await crashing
     assert await waiting == ("1.0.0", "hello")
+
+
+async def test_a_restarted_worker_has_as_much_room_as_the_one_that_died(
+    tmp_path: Path, one: Loadable
+) -> None:
+    candidate = fit.Candidate(one.variant, one.digest, "", (), 0, one.facts)
+    first = fit.need(candidate, one.context).memory
+    slot = fit.need(candidate, one.context, 2).memory - first
+    bench = Bench(tmp_path, budget_bytes=2 * first + 10 * slot)
+    await bench.supervisor.load_committed(one)
+    before = bench.supervisor.statuses()[0].memory_bytes
+    assert before == first + 5 * slot  # half of what is free
+    with pytest.raises(faults.WorkerCrashedError):
+        await bench.ask("crash")
+    assert await bench.ask("hello") == ("1.0.0", "hello")
+    assert bench.supervisor.statuses()[0].memory_bytes == before
+    await bench.supervisor.close()
 
 
 async def test_restarts_go_on_until_one_works(bench: Bench, one: Loadable) -> None:
