@@ -14,7 +14,7 @@ from simulators.site import Site
 from simulators.sprat_command import Sprat
 from simulators.tuf_world import NOW, signed
 from sprat_controller.bundle.export import Exporter
-from sprat_controller.registry.signing import generate_key_files
+from sprat_controller.publisher.signing import generate_key_files
 from sprat_controller.store.tables import Publisher, Release, TrustMetadata, Variant
 from sprat_controller.trust import ceremony
 from sprat_controller.trust.folder import parse_name

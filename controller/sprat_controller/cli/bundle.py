@@ -29,7 +29,7 @@ from sprat_controller.cli.files import read_text
 from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import say, size, text
 from sprat_controller.cli.verbs import Session, verb
-from sprat_controller.registry.signing import load_key
+from sprat_controller.publisher.signing import load_key
 
 bundles = typer.Typer(help="Carry models to devices without a network.", rich_markup_mode=None)
 

@@ -18,7 +18,7 @@ from sprat_controller.cli import words
 from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.files import read_text
 from sprat_controller.cli.verbs import Session, verb
-from sprat_controller.registry.signing import generate_key_files
+from sprat_controller.publisher.signing import generate_key_files
 from sprat_controller.signer.keys import (
     FILE,
     PKCS11,

@@ -32,7 +32,7 @@ from sprat_controller.cli import (
 )
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import say, text
-from sprat_controller.registry.quantize import QuantizeError
+from sprat_controller.publisher.quantize import QuantizeError
 from sprat_controller.trust.words import MetadataError
 
 _USAGE: Final = 2  # how typer ends for wrong usage

@@ -27,9 +27,9 @@ from sprat_controller.cli.files import read_text
 from sprat_controller.cli.keys import PassphraseFile, hardware_ids, open_signer, passphrase
 from sprat_controller.cli.output import Cell, say, size
 from sprat_controller.cli.verbs import Session, verb
-from sprat_controller.registry.push import Report, make_variants, upload
-from sprat_controller.registry.quantize import FILE_TYPES
-from sprat_controller.registry.signing import (
+from sprat_controller.publisher.push import Report, make_variants, upload
+from sprat_controller.publisher.quantize import FILE_TYPES
+from sprat_controller.publisher.signing import (
     AdapterSource,
     BuiltVariant,
     ReleaseTerms,

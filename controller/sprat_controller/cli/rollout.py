@@ -17,7 +17,7 @@ from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import Format, Row, console, named, say, table, text
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
-from sprat_controller.registry.signing import load_key
+from sprat_controller.publisher.signing import load_key
 
 rollout = typer.Typer(help="Bring a release to many devices.", rich_markup_mode=None)
 

@@ -1,1 +1,1 @@
-"""What is published: signed manifests, blobs, and the making of them."""
+"""What is published: signed metadata, blobs, and the checks before either is kept."""

@@ -12,7 +12,7 @@ from simulators.founded import add_publisher
 from simulators.http_world import START, Client, HttpWorld, error_of
 from simulators.models import write_model
 from sprat_controller.access.policy import Role
-from sprat_controller.registry.signing import (
+from sprat_controller.publisher.signing import (
     BuiltVariant,
     ReleaseTerms,
     build_manifest,

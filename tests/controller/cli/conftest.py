@@ -9,7 +9,7 @@ from simulators import demo_model, frozen
 from simulators.image_keys import ImageKeys, write_key
 from simulators.operator_api import ADMIN, CREATED, URL, OperatorApi
 from simulators.sprat_command import NOW, Sprat
-from sprat_controller.registry.signing import generate_key_files
+from sprat_controller.publisher.signing import generate_key_files
 from sprat_controller.signer.authority import make_root
 from sprat_controller.signer.keys import public_pem
 from sprat_controller.trust import staging

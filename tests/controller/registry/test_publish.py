@@ -23,6 +23,7 @@ from sprat_controller.errors import (
     RequestError,
     UnavailableError,
 )
+from sprat_controller.publisher.signing import ReleaseTerms, build_manifest
 from sprat_controller.registry.blobs import BlobStore, register
 from sprat_controller.registry.publish import (
     FILE_CHECKS,
@@ -32,7 +33,6 @@ from sprat_controller.registry.publish import (
     publish,
     retire,
 )
-from sprat_controller.registry.signing import ReleaseTerms, build_manifest
 from sprat_controller.rollout import targets as rollout_targets
 from sprat_controller.store import queries
 from sprat_controller.store.session import Database

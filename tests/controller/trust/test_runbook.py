@@ -20,8 +20,8 @@ from simulators.operator_api import ADMIN, URL, OperatorApi, RefusalError
 from simulators.signer_folder import SignerMade
 from simulators.sprat_command import Said, Sprat
 from sprat_controller.errors import SpratError
+from sprat_controller.publisher.signing import generate_key_files, load_key
 from sprat_controller.registry.blobs import BlobStore
-from sprat_controller.registry.signing import generate_key_files, load_key
 from sprat_controller.signer import main as signer_main
 from sprat_controller.signer.keys import Place, open_key, tuf_signer
 from sprat_controller.store.session import Database

@@ -12,7 +12,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
 from simulators.models import write_adapter, write_model
-from sprat_controller.registry.signing import (
+from sprat_controller.publisher.signing import (
     AdapterSource,
     BuiltVariant,
     ReleaseTerms,

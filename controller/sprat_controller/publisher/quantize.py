@@ -1,7 +1,7 @@
 """Making the variants of a model with llama.cpp, on a publisher's machine.
 
 The only file of the controller's plane that imports llama_cpp, and only in a child process (`python
--m sprat_controller.registry.quantize`): native code that crashes costs one clear sentence.
+-m sprat_controller.publisher.quantize`): native code that crashes costs one clear sentence.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _check_source(file: gguf.GgufFile, source: Path, kind: str) -> None:
 
 def _run_child(source: Path, target: Path, kind: str, threads: int) -> None:
     command = [
-        *(sys.executable, "-m", "sprat_controller.registry.quantize"),
+        *(sys.executable, "-m", "sprat_controller.publisher.quantize"),
         *(str(source), str(target), kind, str(threads)),
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")

@@ -10,7 +10,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 from simulators import demo_model
-from sprat_controller.registry.quantize import FILE_TYPES, QuantizeError, kind_of, quantize
+from sprat_controller.publisher.quantize import FILE_TYPES, QuantizeError, kind_of, quantize
 from sprat_proto import gguf
 
 NOT_INSTALLED = 3  # the child's exit status
@@ -96,7 +96,7 @@ def child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     def other(command: list[str], **options: object) -> object:
         return run([sys.executable, "-c", code, *command[3:]], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr("sprat_controller.registry.quantize.subprocess.run", other)
+    monkeypatch.setattr("sprat_controller.publisher.quantize.subprocess.run", other)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_without_the_extra_one_is_told_what_to_install(source: Path, tmp_path: P
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "llama_cpp.py").write_text("raise ImportError('not installed')")
-    command = [sys.executable, "-m", "sprat_controller.registry.quantize"]
+    command = [sys.executable, "-m", "sprat_controller.publisher.quantize"]
     done = subprocess.run(
         [*command, str(source), str(tmp_path / "out"), "q4_0", "1"],
         check=False,
@@ -131,5 +131,5 @@ def test_without_the_extra_one_is_told_what_to_install(source: Path, tmp_path: P
 
 
 def test_the_controller_does_not_load_llama_cpp_by_importing_this() -> None:
-    code = "import sys, sprat_controller.registry.push; sys.exit('llama_cpp' in sys.modules)"
+    code = "import sys, sprat_controller.publisher.push; sys.exit('llama_cpp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

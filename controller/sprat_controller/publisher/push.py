@@ -17,8 +17,8 @@ from securesystemslib.signer import Signer
 from sprat_proto import canonical
 from sprat_proto.manifest import Adapter, Shard
 
-from sprat_controller.registry.quantize import quantize
-from sprat_controller.registry.signing import (
+from sprat_controller.publisher.quantize import quantize
+from sprat_controller.publisher.signing import (
     BuiltVariant,
     ReleaseTerms,
     build_manifest,
