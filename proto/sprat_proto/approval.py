@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sprat_proto import canonical
 from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms, terms_of
 from sprat_proto.manifest import Name, Sha256
+from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import (
     KeyFileError,
     SignatureRefusedError,
@@ -55,6 +56,8 @@ class RolloutSpec(Struct, frozen=True, forbid_unknown_fields=True):
     not_after: _Moment
     # How it is to be served; unset: as each device decides.
     serving: ServingTerms | UnsetType = UNSET
+    # What fit is to keep to; unset: to what the release says.
+    policy: FitPolicy | UnsetType = UNSET
 
 
 class Approver(Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sprat_proto import canonical, fit, trust
 from sprat_proto.manifest import Name, Sha256, Size, Text, Version
+from sprat_proto.policy import DEFAULT, FitPolicy
 
 SCHEMA: Final = 2
 
@@ -51,11 +52,18 @@ class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
     run_until: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
     # Unset where the device decides: what was assigned before these terms is spelled as ever.
     serving: ServingTerms | UnsetType = UNSET
+    # What the device holds the variant to, by its own facts; unset: that it fits.
+    policy: FitPolicy | UnsetType = UNSET
 
     @property
     def terms(self) -> ServingTerms:
         """How it is served."""
         return terms_of(self.serving)
+
+    @property
+    def fit_policy(self) -> FitPolicy:
+        """What fit is to keep to."""
+        return policy_of(self.policy)
 
     @property
     def name(self) -> str:
@@ -96,6 +104,16 @@ def terms_of(said: ServingTerms | UnsetType) -> ServingTerms:
 def spelled(terms: ServingTerms) -> ServingTerms | UnsetType:
     """Return the terms as they are written: nothing where the device decides."""
     return UNSET if terms == AS_DEVICE_DECIDES else terms
+
+
+def policy_of(said: FitPolicy | UnsetType) -> FitPolicy:
+    """Return the policy that was written."""
+    return DEFAULT if isinstance(said, UnsetType) else said
+
+
+def spelled_policy(policy: FitPolicy) -> FitPolicy | UnsetType:
+    """Return the policy as it is written: nothing where nothing is asked."""
+    return UNSET if policy.is_default else policy
 
 
 def to_custom(assignment: Assignment) -> dict[str, object]:

@@ -7,10 +7,14 @@ number is never reused and a line never edited.
 2 (2026-11-25): assignments in director metadata; manifest schema 2, released by the image
    repository; assignment schema 2; identity keys and renewal. Nothing of 1 is understood any more.
 3 (2026-11-26): an assigned model and a rollout's specification may say how it is served.
+4 (2026-11-26): manifest schema 3 (facts by tensor type, evaluation, policy); an assigned model and
+   a rollout's specification may have a policy of fit; devices tell measured rates.
 """
 
 from typing import Final
 
-CAPABILITY: Final = 3
+CAPABILITY: Final = 4
 # Agents below this refuse a plan in which `assignment.ServingTerms` say anything.
 SERVING_TERMS: Final = 3
+# And below this one in which `policy.FitPolicy` says anything.
+FIT_POLICY: Final = 4

@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sprat_proto.manifest import Facts
+from sprat_proto.manifest import Evaluation, Facts
+from sprat_proto.policy import DEFAULT, FitPolicy
+from sprat_proto.rates import Measured
 from sprat_proto.states import ReasonCode
 from sprat_proto.trust import hardware_id
 
@@ -36,6 +38,15 @@ DISK_RESERVE_BYTES: Final = 64 * MIB  # for the journal and the registry's own f
 
 
 @dataclass(frozen=True)
+class CoreKind:
+    """Processors that are alike."""
+
+    count: int
+    capacity: int  # of 1,024, the strongest's (kernel documentation, cpu_capacity)
+    max_mhz: int = 0  # 0: unknown
+
+
+@dataclass(frozen=True)
 class Profile:
     """What is known of a device's hardware; sizes in bytes. See `HardwareProfile` on the wire."""
 
@@ -49,6 +60,14 @@ class Profile:
     os: str
     simulated: bool
     runtimes: tuple[str, ...]
+    processor: str = ""  # as the kernel names it
+    core_kinds: tuple[CoreKind, ...] = ()  # strongest first; one where all are alike
+    cpu_quota_milli: int = 0  # thousandths of a processor that a control group allows; 0: no limit
+    memory_limit_bytes: int = 0  # of a control group; 0: no limit
+    memory_available_bytes: int = 0  # when it was told; 0: the kernel does not say
+    throttle_permille: int | None = None  # of the processor's speed that heat takes; None: unknown
+    power: str = ""  # `mains` or `battery`; empty: unknown
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,8 @@ class Candidate:
     disk_needed: int
     facts: Facts
     adapters_bytes: int = 0  # of all its LoRAs, which are in memory as long as it is
+    evaluation: Evaluation | None = None
+    policy: FitPolicy = DEFAULT  # the release's own
 
 
 @dataclass(frozen=True)

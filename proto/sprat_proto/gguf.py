@@ -8,7 +8,7 @@ process are the other two walls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,9 @@ _MAX_WINDOW: Final = 1 << 22  # as long as the longest context
 _MAX_PATTERN: Final = 64  # one block in so many looks further than the window
 _EVEN_HEADS: Final = frozenset({"qwen2", "phi3"})  # whose heads share the embedding equally
 _WHOLE_ROPE: Final = frozenset({"qwen2"})  # whose heads are turned whole
+# Whose window llama.cpp 0.3.36 obeys, and its pattern where the file names none.
+_WINDOWED: Final = frozenset({"gemma3"})
+_WINDOW_PATTERN: Final = 6
 _FOREIGN: Final = ("expert_group_count", "expert_group_used_count", "nextn_predict_layers")
 _NO_TOKEN: Final = 0xFFFFFFFF
 _HIGHEST_TOKEN_TYPE: Final = 6
@@ -102,7 +105,49 @@ def facts(path: Path, quantization: str) -> Facts:
         vocabulary=file.arrays["tokenizer.ggml.tokens"].count,
         context_length=file.of_architecture("context_length") or 0,
         licence=str(file.metadata.get("general.license", "")),
+        tensor_bytes=_by_type((tensor, tensor.size) for tensor in file.tensors),
+        bytes_per_token=_by_type(_read_per_token(file)),
+        window=_window(file),
+        window_layers=_window_layers(file),
+        has_tools="tools" in str(file.metadata.get("tokenizer.chat_template", "")),
     )
+
+
+def _by_type(sizes: Iterable[tuple[Tensor, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for tensor, size in sizes:
+        kind = tensor.type.lower()
+        found[kind] = found.get(kind, 0) + size
+    return dict(sorted(found.items()))
+
+
+def _read_per_token(file: GgufFile) -> Iterator[tuple[Tensor, int]]:
+    """Yield each tensor with the bytes of it that one decoded token reads."""
+    has_head = any(tensor.name == "output.weight" for tensor in file.tensors)
+    experts = file.of_architecture("expert_count") or 0
+    used = file.of_architecture("expert_used_count") or 0
+    for tensor in file.tensors:
+        if tensor.name == "token_embd.weight" and has_head:
+            yield tensor, tensor.size // max(tensor.dims[1], 1)
+        elif "_exps." in tensor.name and experts:
+            yield tensor, tensor.size * used // experts
+        else:
+            yield tensor, tensor.size
+
+
+def _window(file: GgufFile) -> int:
+    if file.architecture not in _WINDOWED:
+        return 0
+    return file.of_architecture("attention.sliding_window") or 0
+
+
+def _window_layers(file: GgufFile) -> int:
+    """Return how many layers look only as far as the window: all but each pattern's last."""
+    if not _window(file):
+        return 0
+    layers = file.of_architecture("block_count") or 0
+    pattern = file.of_architecture("attention.sliding_window_pattern") or _WINDOW_PATTERN
+    return layers - layers // pattern
 
 
 def _fault_of_architecture(file: GgufFile) -> str | None:

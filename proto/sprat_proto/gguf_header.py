@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from sprat_proto.gguf_vocabulary import Vocabulary, VocabularyReader
+from sprat_proto.tensor_types import TENSOR_TYPES
 
 MAX_KEYS: Final = 4096
 MAX_TENSORS: Final = 16384  # 512 blocks of up to 32 tensors
@@ -54,33 +55,6 @@ _SCALARS: Final[Mapping[int, struct.Struct]] = {
     10: struct.Struct("<Q"),
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
-}
-# ggml's tensor types: name, weights in a block, bytes of a block.
-TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    29: ("IQ1_M", 256, 56),
-    30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
 }
 _ALIGNMENTS: Final = (8, 16, 32, 64, 128, 256, 4096)
 # What the native loader takes for granted: the types of these values, and of arrays' elements.

@@ -18,8 +18,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sprat_proto import canonical
+from sprat_proto.policy import DEFAULT, FitPolicy
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 PIECE_SIZE: Final = 1 << 20  # bytes; a resumed or damaged download re-fetches one piece
 # The tag of a model's name that asks for the model alone; clients append it to a name without one.
 NO_ADAPTER: Final = "latest"
@@ -50,6 +51,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
 
     sha256: Sha256
     size: Size
+    origin: Annotated[str, Meta(max_length=1024)] = ""  # where it came from, as people say it
 
 
 class Slot(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,12 +129,38 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     vocabulary: Count
     context_length: Count
     licence: Text = ""
+    # Bytes by ggml's name of the tensor type in lower case, as `q4_0`; of vectors mostly `f32`.
+    tensor_bytes: Annotated[dict[Name, Size], Meta(max_length=64)] = {}
+    # Of each type, what is read to decode one token: not an input-embedding table of its own, of
+    # which a token takes one row, and of experts only those in use.
+    bytes_per_token: Annotated[dict[Name, Size], Meta(max_length=64)] = {}
+    window: Count = (
+        0  # tokens that a layer of `window_layers` looks back; 0: all look at everything
+    )
+    window_layers: Count = 0
+    has_tools: bool = False  # the chat template can present tools
+
+
+class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the quantization cost in quality, measured against the reference on a text.
+
+    Integers, since this is signed. The quality loss is e^KL - 1: by how much the perplexity rises,
+    on average, on text that the reference itself would write. It is never negative.
+    """
+
+    reference: Name  # the variant that is the yardstick, as `f16`
+    text_sha256: Sha256
+    tokens: Count  # that were scored
+    perplexity_milli: Count
+    kl_nano: Count  # mean Kullback-Leibler divergence from the reference, 1e-9 nats a token
+    same_top_ppm: Annotated[int, Meta(ge=0, le=1_000_000)]  # tokens with the same best guess
+    loss_ppm: Count  # millionths
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole signed statement; see the module's docstring."""
 
-    schema: Literal[2]
+    schema: Literal[3]
     publisher: Name
     model: Name
     release: Version
@@ -155,6 +183,10 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     chat_template: Text
     activation: Activation
     disk_needed: Size
+    # None: nobody measured what this variant lost.
+    evaluation: Evaluation | None = None
+    # The release's own terms; a rollout may have others.
+    policy: FitPolicy = DEFAULT
 
     @property
     def name(self) -> str:

@@ -85,7 +85,19 @@ class ReasonCode(StrEnum):
     INSUFFICIENT_MEMORY = "INSUFFICIENT_MEMORY"
     INSUFFICIENT_DISK = "INSUFFICIENT_DISK"
     RUNTIME_MISSING = "RUNTIME_MISSING"
+    OVER_MEMORY_LIMIT = "OVER_MEMORY_LIMIT"  # the policy's, not the device's
+    CONTEXT_TOO_SHORT = "CONTEXT_TOO_SHORT"
+    RUNTIME_NOT_ALLOWED = "RUNTIME_NOT_ALLOWED"
+    LICENCE_NOT_ALLOWED = "LICENCE_NOT_ALLOWED"
+    QUALITY_TOO_LOW = "QUALITY_TOO_LOW"
+    QUALITY_UNKNOWN = "QUALITY_UNKNOWN"  # nobody evaluated it, and a limit is set
+    TOO_SLOW = "TOO_SLOW"
+    ANSWERS_TOO_LATE = "ANSWERS_TOO_LATE"  # its first token
+    RATE_UNKNOWN = "RATE_UNKNOWN"  # the device measured nothing, and a limit is set
+    # Why a variant that fits is not the best one, by the policy's aim.
     LOWER_QUALITY = "LOWER_QUALITY"
+    SLOWER = "SLOWER"
+    LARGER = "LARGER"
     NO_VARIANT_FITS = "NO_VARIANT_FITS"
     NO_PROFILE = "NO_PROFILE"
     AGENT_TOO_OLD = "AGENT_TOO_OLD"  # it does not understand what it would be told

@@ -34,7 +34,7 @@ FACTS = Facts(
     context_length=128,
 )
 GOOD = Manifest(
-    schema=2,
+    schema=3,
     publisher="acme",
     model="talk",
     release="1.0.0",

@@ -97,7 +97,7 @@ def release(
         for one in data
     ]
     stated = Manifest(
-        schema=2,
+        schema=3,
         publisher=publisher,
         model="talk",
         release=version,

@@ -199,6 +199,9 @@ class RunningModel(_message.Message):
     VARIANT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    DECODE_MILLI_TPS_FIELD_NUMBER: _builtins.int
+    PREFILL_MILLI_TPS_FIELD_NUMBER: _builtins.int
+    RATE_SAMPLES_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     model: _builtins.str
     release: _builtins.str
@@ -207,6 +210,13 @@ class RunningModel(_message.Message):
     """Hex SHA-256 of the variant's signed manifest payload."""
     state: _builtins.str
     """LOADED or COLD (committed and verified, loaded at the first request)."""
+    decode_milli_tps: _builtins.int
+    """Medians of what it measured with real requests, one alone, in thousandths of a token a second;
+    0: not yet.
+    """
+    prefill_milli_tps: _builtins.int
+    rate_samples: _builtins.int
+    """Answers behind the medians."""
     def __init__(
         self,
         *,
@@ -216,10 +226,13 @@ class RunningModel(_message.Message):
         variant: _builtins.str = ...,
         digest: _builtins.str = ...,
         state: _builtins.str = ...,
+        decode_milli_tps: _builtins.int = ...,
+        prefill_milli_tps: _builtins.int = ...,
+        rate_samples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "digest", b"digest", "model", b"model", "release", b"release", "state", b"state", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "decode_milli_tps", b"decode_milli_tps", "digest", b"digest", "model", b"model", "prefill_milli_tps", b"prefill_milli_tps", "rate_samples", b"rate_samples", "release", b"release", "state", b"state", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,6 +252,14 @@ class HardwareProfile(_message.Message):
     OS_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    CORE_KINDS_FIELD_NUMBER: _builtins.int
+    CPU_QUOTA_MILLI_FIELD_NUMBER: _builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
+    THROTTLE_PERMILLE_FIELD_NUMBER: _builtins.int
+    POWER_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
     arch: _builtins.str
     cores: _builtins.int
     memory_bytes: _builtins.int
@@ -249,12 +270,32 @@ class HardwareProfile(_message.Message):
     os: _builtins.str
     simulated: _builtins.bool
     """True when a file declared the profile instead of the hardware being measured."""
+    processor: _builtins.str
+    """As the kernel names it."""
+    cpu_quota_milli: _builtins.int
+    """Thousandths of a processor that a control group allows; 0: no limit."""
+    memory_limit_bytes: _builtins.int
+    """Of a control group; 0: no limit."""
+    memory_available_bytes: _builtins.int
+    """When this was told; 0: the kernel does not say."""
+    throttle_permille: _builtins.int
+    """Of the processor's speed that heat takes now; absent: unknown."""
+    power: _builtins.str
+    """`mains` or `battery`; empty: unknown."""
     @_builtins.property
     def cpu_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def accelerators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def core_kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___CoreKind]:
+        """Strongest first; one where all are alike."""
+
+    @_builtins.property
+    def measured(self) -> Global___Measured:
+        """Absent: the device did not measure itself."""
+
     def __init__(
         self,
         *,
@@ -268,14 +309,125 @@ class HardwareProfile(_message.Message):
         os: _builtins.str = ...,
         simulated: _builtins.bool = ...,
         runtimes: _abc.Iterable[_builtins.str] | None = ...,
+        processor: _builtins.str = ...,
+        core_kinds: _abc.Iterable[Global___CoreKind] | None = ...,
+        cpu_quota_milli: _builtins.int = ...,
+        memory_limit_bytes: _builtins.int = ...,
+        memory_available_bytes: _builtins.int = ...,
+        throttle_permille: _builtins.int | None = ...,
+        power: _builtins.str = ...,
+        measured: Global___Measured | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_throttle_permille", b"_throttle_permille", "measured", b"measured", "throttle_permille", b"throttle_permille"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_throttle_permille", b"_throttle_permille", "accelerators", b"accelerators", "arch", b"arch", "core_kinds", b"core_kinds", "cores", b"cores", "cpu_features", b"cpu_features", "cpu_quota_milli", b"cpu_quota_milli", "disk_free_bytes", b"disk_free_bytes", "measured", b"measured", "memory_available_bytes", b"memory_available_bytes", "memory_budget_bytes", b"memory_budget_bytes", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "os", b"os", "power", b"power", "processor", b"processor", "runtimes", b"runtimes", "simulated", b"simulated", "throttle_permille", b"throttle_permille"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__throttle_permille: _TypeAlias = _typing.Literal["throttle_permille"]  # noqa: Y015
+    _WhichOneofArgType__throttle_permille: _TypeAlias = _typing.Literal["_throttle_permille", b"_throttle_permille"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__throttle_permille) -> _WhichOneofReturnType__throttle_permille | None: ...
+
+Global___HardwareProfile: _TypeAlias = HardwareProfile  # noqa: Y015
+
+@_typing.final
+class CoreKind(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    MAX_MHZ_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    capacity: _builtins.int
+    """Of 1,024, which the strongest have."""
+    max_mhz: _builtins.int
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        capacity: _builtins.int = ...,
+        max_mhz: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "arch", b"arch", "cores", b"cores", "cpu_features", b"cpu_features", "disk_free_bytes", b"disk_free_bytes", "memory_budget_bytes", b"memory_budget_bytes", "memory_bytes", b"memory_bytes", "os", b"os", "runtimes", b"runtimes", "simulated", b"simulated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "count", b"count", "max_mhz", b"max_mhz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HardwareProfile: _TypeAlias = HardwareProfile  # noqa: Y015
+Global___CoreKind: _TypeAlias = CoreKind  # noqa: Y015
+
+@_typing.final
+class Measured(_message.Message):
+    """What the micro-benchmark found; see sprat_proto/rates.py."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_MS_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_FIELD_NUMBER: _builtins.int
+    STEP_NS_FIELD_NUMBER: _builtins.int
+    LAYER_NS_FIELD_NUMBER: _builtins.int
+    KV_FS_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
+    at_ms: _builtins.int
+    engine: _builtins.str
+    """Library and version that ran it."""
+    threads: _builtins.int
+    bandwidth: _builtins.int
+    """Bytes of memory read a second."""
+    step_ns: _builtins.int
+    """Nanoseconds of a decoding step, and of each layer in it, besides its weights."""
+    layer_ns: _builtins.int
+    kv_fs: _builtins.int
+    """Femtoseconds for each byte of keys and values."""
+    @_builtins.property
+    def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeCost]: ...
+    def __init__(
+        self,
+        *,
+        at_ms: _builtins.int = ...,
+        engine: _builtins.str = ...,
+        threads: _builtins.int = ...,
+        bandwidth: _builtins.int = ...,
+        step_ns: _builtins.int = ...,
+        layer_ns: _builtins.int = ...,
+        kv_fs: _builtins.int = ...,
+        costs: _abc.Iterable[Global___TypeCost] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "bandwidth", b"bandwidth", "costs", b"costs", "engine", b"engine", "kv_fs", b"kv_fs", "layer_ns", b"layer_ns", "step_ns", b"step_ns", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Measured: _TypeAlias = Measured  # noqa: Y015
+
+@_typing.final
+class TypeCost(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    DECODE_FS_FIELD_NUMBER: _builtins.int
+    PREFILL_FS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """As `q4_0`."""
+    decode_fs: _builtins.int
+    """Femtoseconds for each byte when one token is decoded."""
+    prefill_fs: _builtins.int
+    """Femtoseconds for each weight and token of a prompt."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        decode_fs: _builtins.int = ...,
+        prefill_fs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_fs", b"decode_fs", "kind", b"kind", "prefill_fs", b"prefill_fs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypeCost: _TypeAlias = TypeCost  # noqa: Y015
 
 @_typing.final
 class Report(_message.Message):

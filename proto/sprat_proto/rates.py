@@ -1,0 +1,125 @@
+"""How fast a model will answer on a device, from what the device measured of itself. Pure.
+
+A roofline by parts. To decode a token each weight is read once, at a cost a byte that depends on
+its type (F16 waits for memory, Q5_1 for the processor: the device measures which); the keys and
+values so far are read too; each layer and each step have a fixed cost. In a prompt each weight
+serves a whole micro-batch, so its cost is arithmetic, a weight and token.
+
+Predictions give way to what devices of the same hardware class measured with this very variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from sprat_proto.manifest import Facts
+from sprat_proto.tensor_types import weights_of
+
+FEMTO: Final = 10**15  # in a second
+NANO: Final = 10**9
+MILLI: Final = 1000
+
+
+@dataclass(frozen=True)
+class TypeCost:
+    """What weights of one type cost on one device."""
+
+    kind: str  # as `q4_0`
+    decode_fs: int  # femtoseconds for each byte, when one token is decoded
+    prefill_fs: int  # femtoseconds for each weight and token of a prompt
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a device's micro-benchmark found."""
+
+    at_ms: int  # Unix
+    engine: str  # library and version that ran it
+    threads: int
+    bandwidth: int  # bytes of memory read a second, by all threads together
+    step_ns: int  # fixed cost of a decoding step
+    layer_ns: int  # and of each layer in it
+    kv_fs: int  # for each byte of keys and values that is read
+    costs: tuple[TypeCost, ...]
+
+
+class Basis(StrEnum):
+    """Where a rate comes from."""
+
+    OBSERVED = "observed"  # the median of devices of this class with this variant
+    PREDICTED = "predicted"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Thousandths of a token a second, for one request alone."""
+
+    basis: Basis
+    decode_milli_tps: int = 0
+    prefill_milli_tps: int = 0
+
+    def ttft_ms(self, prompt_tokens: int) -> int | None:
+        """Return the milliseconds to the first token of the answer, rounded up; None: unknown."""
+        if not (self.prefill_milli_tps and self.decode_milli_tps):
+            return None
+        prompt = -(-prompt_tokens * MILLI * MILLI // self.prefill_milli_tps)
+        return prompt + -(-MILLI * MILLI // self.decode_milli_tps)
+
+
+UNKNOWN: Final = Rates(Basis.UNKNOWN)
+# A type that was not measured costs what its nearest relative does.
+RELATIVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "bf16": ("f16",),
+    "f32": ("f16",),
+    "q4_1": ("q4_0", "q5_1"),
+    "q5_0": ("q5_1", "q4_0"),
+    "q5_k": ("q4_k", "q6_k"),
+    "q3_k": ("q4_k",),
+    "q2_k": ("q4_k",),
+    "tq1_0": ("tq2_0",),
+    "tq2_0": ("tq1_0",),
+}
+
+
+def predict(facts: Facts, measured: Measured | None, depth: int) -> Rates:
+    """Return the rates that the roofline gives.
+
+    Args:
+        facts: Of the variant.
+        measured: Of the device; None: it did not measure itself.
+        depth: Tokens of context that are full when a token is decoded.
+    """
+    if measured is None or not facts.bytes_per_token:
+        return UNKNOWN
+    costs = {cost.kind: cost for cost in measured.costs}
+    read: list[tuple[str, int, TypeCost]] = []
+    for kind, size in facts.bytes_per_token.items():
+        cost = _cost(kind, costs)
+        if cost is None:
+            return UNKNOWN
+        read.append((kind, size, cost))
+    weights_fs = sum(size * cost.decode_fs for _, size, cost in read)
+    fixed_fs = (measured.step_ns + facts.layers * measured.layer_ns) * (FEMTO // NANO)
+    decode_fs = weights_fs + fixed_fs + _kv_bytes(facts, depth) * measured.kv_fs
+    prefill_fs = sum(weights_of(kind, size) * cost.prefill_fs for kind, size, cost in read)
+    return Rates(
+        Basis.PREDICTED,
+        decode_milli_tps=FEMTO * MILLI // max(decode_fs, 1),
+        prefill_milli_tps=FEMTO * MILLI // max(prefill_fs, 1),
+    )
+
+
+def _cost(kind: str, costs: Mapping[str, TypeCost]) -> TypeCost | None:
+    names = (kind, *RELATIVES.get(kind, ()))
+    return next((costs[name] for name in names if name in costs), None)
+
+
+def _kv_bytes(facts: Facts, depth: int) -> int:
+    """Return the bytes of F16 keys and values that a token at this depth looks at."""
+    per_layer = facts.kv_heads * (facts.key_length + facts.value_length) * 2
+    near = min(depth, facts.window) if facts.window else depth
+    return per_layer * ((facts.layers - facts.window_layers) * depth + facts.window_layers * near)
