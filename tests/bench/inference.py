@@ -21,8 +21,8 @@ import bootstrap
 import llama_cpp_server
 import llama_server
 import load
-import qwen_shape
 import serve_model
+import shapes
 from figure import Figure
 from sprat_agent.profile.cpu import usable_cores
 from sprat_agent.runtime.wire import Answer, Load, Piece, Request, Sampling, Text
@@ -52,7 +52,7 @@ Measure = Callable[[int, int], load.Load]  # port, seed
 
 def figures() -> Iterator[Figure]:
     """Yield the figures of this area, each as it is measured."""
-    model = qwen_shape.write(bootstrap.wheel_cache().parents[1] / "bench")
+    model = shapes.write(bootstrap.wheel_cache().parents[1] / "bench")
     yield from overhead(model)
     with llama_cpp(model) as their_port, ours(model) as our_port:
         warm(their_port, our_port)
@@ -131,7 +131,7 @@ def overhead(model: Path) -> Iterator[Figure]:
         for one in answers:
             said.put(one)
 
-    source = Load(str(model), CONTEXT, usable_cores(), qwen_shape.TEMPLATE, slots=CLIENTS)
+    source = Load(str(model), CONTEXT, usable_cores(), shapes.TEMPLATE, slots=CLIENTS)
     scheduler.load(source, take)
     per_token_us: list[float] = []
     shares: list[float] = []

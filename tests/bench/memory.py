@@ -11,10 +11,10 @@ from typing import Final
 
 import bootstrap
 import load
-import qwen_shape
 import serve_model
+import shapes
 from figure import Figure
-from qwen_shape import QWEN3_06B, Shape
+from shapes import QWEN3_06B, Shape
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.runtime.wire import Request, Sampling, Text
 from sprat_agent.sync.ports import Loadable
@@ -34,7 +34,7 @@ def figures() -> Iterator[Figure]:
     folder = bootstrap.wheel_cache().parents[1] / "bench"
     errors: list[float] = []
     for shape, quantization, context in product(SHAPES, QUANTIZATIONS, CONTEXTS):
-        path = qwen_shape.write(folder, quantization, shape)
+        path = shapes.write(folder, quantization, shape)
         declared, peak = asyncio.run(_measure(serve_model.loadable(path, 1, context)))
         errors.append(declared / peak - 1)
         yield Figure(

@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-import qwen_shape
+import shapes
 from sprat_agent.api.app import build_app
 from sprat_agent.api.server import LocalApi
 from sprat_agent.clock import system_clock
@@ -70,7 +70,7 @@ def loadable(path: Path, slots: int, context: int) -> Loadable:
         files=(ShardFile(path, digest, path.stat().st_size),),
         facts=facts(path, "q4_0"),
         context=context,
-        chat_template=qwen_shape.TEMPLATE,
+        chat_template=shapes.TEMPLATE,
         serving=Serving(slots=slots),
     )
 
