@@ -16,7 +16,16 @@ from sprat_proto.gguf_header import Array, GgufFile, ModelFileError, Tensor, rea
 from sprat_proto.gguf_vocabulary import BYTES
 from sprat_proto.manifest import Facts
 
-__all__ = ["ARCHITECTURES", "GgufFile", "ModelFileError", "Tensor", "check", "facts", "read"]
+__all__ = [
+    "ARCHITECTURES",
+    "GgufFile",
+    "ModelFileError",
+    "Tensor",
+    "check",
+    "facts",
+    "presents_tools",
+    "read",
+]
 
 ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3", "gemma3", "phi3"})
 
@@ -109,8 +118,13 @@ def facts(path: Path, quantization: str) -> Facts:
         bytes_per_token=_by_type(_read_per_token(file)),
         window=_window(file),
         window_layers=_window_layers(file),
-        has_tools="tools" in str(file.metadata.get("tokenizer.chat_template", "")),
+        has_tools=presents_tools(str(file.metadata.get("tokenizer.chat_template", ""))),
     )
+
+
+def presents_tools(template: str) -> bool:
+    """Tell whether a chat template shows a model the tools that it may call."""
+    return "tools" in template
 
 
 def _by_type(sizes: Iterable[tuple[Tensor, int]]) -> dict[str, int]:

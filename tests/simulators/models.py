@@ -36,6 +36,7 @@ class Shape:
     shards: int = 1
     has_beginning: bool = False  # texts begin with <s>
     pre: str = "gpt-2"  # how texts are cut before their tokens are looked for
+    origin: str = ""  # where it says that it came from
 
 
 def write_model(path: Path, shape: Shape | None = None) -> list[Path]:
@@ -138,6 +139,8 @@ def _describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
     if shape.has_beginning:
         writer.add_add_bos_token(True)  # noqa: FBT003 - the writer's own
     writer.add_chat_template(shape.template)
+    if shape.origin:
+        writer.add_string(gguf.Keys.General.SOURCE_URL, shape.origin)
 
 
 def _tensors(shape: Shape) -> Mapping[str, np.ndarray]:

@@ -18,7 +18,7 @@ from sprat_proto.trust import IMAGE, Repository, publisher_role
 
 from sprat_controller.cli.exits import CliError, Exit, NotFoundError, UnreachableError
 from sprat_controller.cli.settings import Settings, tls
-from sprat_controller.publisher.signing import ReleaseTerms
+from sprat_controller.publisher.manifests import ReleaseTerms
 from sprat_controller.trust.folder import parse_name
 
 Json: TypeAlias = dict[str, Any]

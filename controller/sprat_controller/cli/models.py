@@ -27,16 +27,15 @@ from sprat_controller.cli.files import read_text
 from sprat_controller.cli.keys import PassphraseFile, hardware_ids, open_signer, passphrase
 from sprat_controller.cli.output import Cell, say, size
 from sprat_controller.cli.verbs import Session, verb
-from sprat_controller.publisher.push import Report, make_variants, upload
-from sprat_controller.publisher.quantize import FILE_TYPES
-from sprat_controller.publisher.signing import (
+from sprat_controller.publisher.manifests import (
     AdapterSource,
     BuiltVariant,
     ReleaseTerms,
     check_adapters,
-    release_prefix,
-    without_release,
 )
+from sprat_controller.publisher.push import Report, make_variants, upload
+from sprat_controller.publisher.quantize import FILE_TYPES
+from sprat_controller.publisher.signing import release_prefix, without_release
 
 models = typer.Typer(help="Models and their signed releases.", rich_markup_mode=None)
 DEFAULT_VARIANTS: Final = "q8_0,q5_1,q4_0"

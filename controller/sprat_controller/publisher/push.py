@@ -17,13 +17,9 @@ from securesystemslib.signer import Signer
 from sprat_proto import canonical
 from sprat_proto.manifest import Adapter, Shard
 
+from sprat_controller.publisher.manifests import BuiltVariant, ReleaseTerms, build_manifest
 from sprat_controller.publisher.quantize import quantize
-from sprat_controller.publisher.signing import (
-    BuiltVariant,
-    ReleaseTerms,
-    build_manifest,
-    with_release,
-)
+from sprat_controller.publisher.signing import with_release
 
 # What is being done, how much of it is done, and how much there is.
 Report: TypeAlias = Callable[[str, int, int], None]

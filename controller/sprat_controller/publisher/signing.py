@@ -1,4 +1,4 @@
-"""A publisher's side of trust: key files, manifests, and the metadata of the publisher's own role.
+"""A publisher's side of trust: key files, and the metadata of the publisher's own role.
 
 The private key stays on the publisher's machine (0600, with a passphrase if wanted); the controller
 gets, with each release, metadata that it cannot make itself. A publisher goes on from the newest
@@ -7,10 +7,8 @@ metadata that it has signed itself: a controller cannot slip a release into it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -20,82 +18,15 @@ import msgspec
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Signer
-from sprat_proto import canonical, gguf, gguf_adapter
-from sprat_proto.manifest import (
-    PIECE_SIZE,
-    SCHEMA,
-    Activation,
-    Adapter,
-    Manifest,
-    Shard,
-    Slot,
-    Source,
-    decode,
-    encode,
-)
 from sprat_proto.signing import KeyFileError, SigningKey, generate_private_pem
-from sprat_proto.trust import HARDWARE_IDS, custom_of, manifest_path, path_of
+from sprat_proto.trust import custom_of, manifest_path, path_of
 from tuf.api.metadata import TargetFile, Targets
 
+from sprat_controller.publisher.manifests import BuiltVariant
 from sprat_controller.trust.ceremony import TARGETS_LIFE, next_targets
 from sprat_controller.trust.words import MetadataError, is_signed_by, read, seal
 
-RUNTIME: Final = "llama.cpp"
-# For a model whose file names no template, as in llama.cpp; a device uses what is signed only.
-CHATML: Final = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
-    "{% endfor %}<|im_start|>assistant\n"
-)
-MIN_RUNTIME: Final = "0.3.36"  # llama-cpp-python
 MAX_KEY_BYTES: Final = 64 << 10
-
-
-@dataclass(frozen=True)
-class AdapterSource:
-    """A LoRA that comes with each variant of a release."""
-
-    name: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class ReleaseTerms:
-    """What is the same for all variants of a release."""
-
-    model: str
-    release: str
-    counter: int
-    activation: Activation
-    licence: str
-    created: datetime
-    publisher: str
-    hardware_ids: tuple[str, ...] = HARDWARE_IDS
-    chat_template: str | None = None  # None: what the model file says
-    adapters: tuple[AdapterSource, ...] = ()
-
-
-@dataclass(frozen=True)
-class BuiltVariant:
-    """A variant ready to be uploaded: its file and its manifest."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def payload(self) -> bytes:
-        """The manifest's canonical bytes."""
-        return encode(self.manifest)
-
-    @property
-    def digest(self) -> str:
-        """The variant's identity."""
-        return canonical.sha256_hex(self.payload)
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits that the variant spends on one weight, on average."""
-        facts = self.manifest.facts
-        return facts.weights_bytes * 8 / max(facts.parameters, 1)
 
 
 def generate_key_files(base: Path, password: bytes | None) -> tuple[Path, Path, SigningKey]:
@@ -206,71 +137,6 @@ def _next(newest: bytes | None, key: Signer, now: datetime) -> Targets:
             f" {key.public_key.keyid[:12]}, found it signed by others: nothing is added to that"
         )
     return next_targets(metadata.signed, expires=expires)
-
-
-def build_manifest(path: Path, variant: str, terms: ReleaseTerms) -> Manifest:
-    """Read a model file once and return its manifest: one slot, one shard.
-
-    Raises:
-        gguf.ModelFileError: The file is no model that Sprat runs, or an adapter does not fit it.
-        ManifestError: The terms do not make a valid manifest.
-    """
-    check_adapters(path, terms.adapters)
-    adapters = [_adapter(source) for source in terms.adapters]
-    facts = gguf.facts(path, variant)
-    template = gguf.check(path).metadata.get("tokenizer.chat_template", CHATML)
-    sha256, pieces, size = _hash(path)
-    manifest = Manifest(
-        schema=SCHEMA,
-        publisher=terms.publisher,
-        model=terms.model,
-        release=terms.release,
-        release_counter=terms.counter,
-        variant=variant,
-        hardware_ids=list(terms.hardware_ids),
-        runtime=RUNTIME,
-        min_runtime=MIN_RUNTIME,
-        created=terms.created.isoformat(timespec="seconds"),
-        source=Source(sha256, size),
-        slots=[Slot(0, ["*"])],
-        shards=[Shard(0, sha256, size, PIECE_SIZE, pieces)],
-        deltas=[],
-        adapters=adapters,
-        encodings=["raw"],
-        facts=msgspec.structs.replace(facts, licence=terms.licence or facts.licence),
-        chat_template=str(template) if terms.chat_template is None else terms.chat_template,
-        activation=terms.activation,
-        disk_needed=size + sum(one.size for one in adapters),
-    )
-    return decode(encode(manifest))  # what a device would not read is not signed
-
-
-def check_adapters(model: Path, adapters: Sequence[AdapterSource]) -> None:
-    """Check that all adapters fit the model.
-
-    Raises:
-        gguf.ModelFileError: The first thing that is wrong, with the adapter's name.
-    """
-    base = gguf.check(model)
-    for one in adapters:
-        gguf_adapter.check(one.path, [base], one.name)
-
-
-def _adapter(source: AdapterSource) -> Adapter:
-    sha256, pieces, size = _hash(source.path)
-    return Adapter(source.name, sha256, size, pieces)
-
-
-def _hash(path: Path) -> tuple[str, list[str], int]:
-    whole = hashlib.sha256()
-    pieces: list[str] = []
-    size = 0
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_SIZE):
-            whole.update(piece)
-            pieces.append(hashlib.sha256(piece).hexdigest())
-            size += len(piece)
-    return whole.hexdigest(), pieces, size
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

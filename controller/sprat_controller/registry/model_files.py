@@ -15,6 +15,8 @@ from sprat_controller.errors import NotFoundError
 from sprat_controller.registry.blobs import BlobStore
 
 MAGIC: Final = b"GGUF"
+# A publisher may word the licence, and tools are those of the signed chat template.
+_WORDED: Final = frozenset({"licence", "has_tools"})
 
 
 def faults(manifest: Manifest, blobs: BlobStore) -> Iterator[str]:
@@ -30,6 +32,11 @@ def faults(manifest: Manifest, blobs: BlobStore) -> Iterator[str]:
         yield from _faults_of_file(path, piece_size, pieces)
     if len(manifest.shards) == 1:
         yield from _faults_of_model(manifest, blobs)
+    if manifest.facts.has_tools != gguf.presents_tools(manifest.chat_template):
+        yield (
+            f"expected has_tools of {manifest.name} to follow its chat template, found"
+            f" {manifest.facts.has_tools}"
+        )
 
 
 def _faults_of_file(path: Path, piece_size: int, pieces: Sequence[str]) -> Iterator[str]:
@@ -68,5 +75,5 @@ def _faults_of_model(manifest: Manifest, blobs: BlobStore) -> Iterator[str]:
         return
     for name in msgspec.structs.asdict(facts):
         read, told = getattr(facts, name), getattr(manifest.facts, name)
-        if name != "licence" and read != told:  # a publisher may word the licence
+        if name not in _WORDED and read != told:
             yield f"expected {name} {told!r} in {path.name[:12]} as its manifest, found {read!r}"

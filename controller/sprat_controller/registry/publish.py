@@ -30,7 +30,7 @@ from tuf.api.metadata import TargetFile, Targets
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RefusedError, RequestError
-from sprat_controller.registry import model_files
+from sprat_controller.registry import evaluations, model_files
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
@@ -260,6 +260,11 @@ def check_model_files(submission: Submission, shelf: Shelf) -> Iterator[str]:
         yield from model_files.faults(variant.manifest, shelf.blobs)
 
 
+def check_evaluation(submission: Submission, _shelf: Shelf) -> Iterator[str]:
+    """What the manifests say of quality was measured alike and agrees with itself."""
+    yield from evaluations.faults([variant.manifest for variant in submission.variants])
+
+
 # Those that read files run before the transaction, which holds the one writer's place.
 FILE_CHECKS: Final[dict[str, Check]] = {
     "variants": check_variants,
@@ -267,6 +272,7 @@ FILE_CHECKS: Final[dict[str, Check]] = {
     "identity": check_identity,
     "owner": check_owner,
     "counter": check_counter,
+    "evaluation": check_evaluation,
     "blobs": check_blobs,
     "model_files": check_model_files,
 }

@@ -12,12 +12,8 @@ from simulators.founded import add_publisher
 from simulators.http_world import START, Client, HttpWorld, error_of
 from simulators.models import write_model
 from sprat_controller.access.policy import Role
-from sprat_controller.publisher.signing import (
-    BuiltVariant,
-    ReleaseTerms,
-    build_manifest,
-    with_release,
-)
+from sprat_controller.publisher.manifests import BuiltVariant, ReleaseTerms, build_manifest
+from sprat_controller.publisher.signing import with_release
 from sprat_controller.store.tables import Device
 from sprat_proto import canonical
 from sprat_proto.manifest import Activation

@@ -13,8 +13,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
 from simulators.models import write_adapter
+from sprat_controller.publisher.manifests import AdapterSource, BuiltVariant, ReleaseTerms
 from sprat_controller.publisher.push import make_variants, upload
-from sprat_controller.publisher.signing import AdapterSource, BuiltVariant, ReleaseTerms
 from sprat_controller.trust.words import MetadataError, is_signed_by, read
 from sprat_proto.manifest import Activation
 from sprat_proto.trust import path_of

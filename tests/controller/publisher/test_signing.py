@@ -11,12 +11,14 @@ import pytest
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
-from simulators.models import write_adapter, write_model
-from sprat_controller.publisher.signing import (
+from simulators.models import Shape, write_adapter, write_model
+from sprat_controller.publisher.manifests import (
     AdapterSource,
     BuiltVariant,
     ReleaseTerms,
     build_manifest,
+)
+from sprat_controller.publisher.signing import (
     generate_key_files,
     load_key,
     release_prefix,
@@ -25,7 +27,8 @@ from sprat_controller.publisher.signing import (
 )
 from sprat_controller.trust.words import MetadataError, read
 from sprat_proto import gguf, manifest
-from sprat_proto.manifest import PIECE_SIZE, Activation
+from sprat_proto.manifest import PIECE_SIZE, Activation, Evaluation
+from sprat_proto.policy import Aim, FitPolicy
 from sprat_proto.signing import KeyFileError
 from tuf.api.metadata import Targets
 
@@ -73,6 +76,31 @@ def test_a_chat_template_is_the_files_or_the_one_that_was_given(
     terms = dataclasses.replace(TERMS, chat_template=given)
     own = str(gguf.check(model).metadata.get("tokenizer.chat_template", ""))
     assert build_manifest(model, "f16", terms).chat_template == (own if given is None else given)
+
+
+@pytest.mark.parametrize("given", ["{{ messages }}", "{{ tools }}{{ messages }}"])
+def test_tools_are_those_of_the_template_that_is_signed(model: Path, given: str) -> None:
+    stated = build_manifest(model, "f16", dataclasses.replace(TERMS, chat_template=given))
+    assert stated.facts.has_tools == ("tools" in given)
+
+
+def test_an_origin_is_said_or_stands_in_the_file_and_is_never_guessed(tmp_path: Path) -> None:
+    origin = "https://example.org/talk"
+    (silent,) = write_model(tmp_path / "silent.gguf")
+    (model,) = write_model(tmp_path / "model.gguf", Shape(origin=origin))
+    given = dataclasses.replace(TERMS, origin="our own")
+    assert build_manifest(silent, "f16", TERMS).source.origin == ""
+    assert build_manifest(model, "f16", TERMS).source.origin == origin
+    assert build_manifest(model, "f16", given).source.origin == "our own"
+
+
+def test_policy_and_evaluation_are_part_of_it(model: Path) -> None:
+    policy = FitPolicy(aim=Aim.SPEED_FIRST, max_loss_ppm=50_000)
+    measured = Evaluation("f16", "7" * 64, 255, 9000, 0, 1_000_000, 0)
+    terms = dataclasses.replace(TERMS, policy=policy)
+    stated = build_manifest(model, "f16", terms, measured)
+    assert (stated.policy, stated.evaluation) == (policy, measured)
+    assert build_manifest(model, "f16", TERMS).evaluation is None
 
 
 def test_the_last_piece_is_what_is_left(model: Path) -> None:

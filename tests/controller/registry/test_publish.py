@@ -23,7 +23,7 @@ from sprat_controller.errors import (
     RequestError,
     UnavailableError,
 )
-from sprat_controller.publisher.signing import ReleaseTerms, build_manifest
+from sprat_controller.publisher.manifests import ReleaseTerms, build_manifest
 from sprat_controller.registry.blobs import BlobStore, register
 from sprat_controller.registry.publish import (
     FILE_CHECKS,
@@ -42,7 +42,7 @@ from sprat_controller.trust.dry_run import dry_run
 from sprat_controller.trust.repository import Upload
 from sprat_controller.trust.words import read, seal
 from sprat_proto import canonical
-from sprat_proto.manifest import Activation, Adapter, Manifest, encode
+from sprat_proto.manifest import Activation, Adapter, Evaluation, Manifest, encode
 from sprat_proto.trust import DIRECTOR, IMAGE, custom_of, path_of
 from sqlmodel import select
 from tuf.api.metadata import TargetFile, Targets
@@ -394,6 +394,34 @@ def test_a_file_that_is_no_model_is_refused(desk: Desk) -> None:
     check, message = desk.refused([desk.sign(msgspec.structs.replace(manifest, shards=[shard]))])
     assert check == "model_files"
     assert "GGUF" in message
+
+
+def test_an_evaluation_that_contradicts_itself_is_refused(desk: Desk) -> None:
+    wrong = Evaluation("f16", "7" * 64, 255, 9000, 1_000_000, 990_000, loss_ppm=5)
+    stated = msgspec.structs.replace(desk.manifest(), evaluation=wrong)
+    check, message = desk.refused([desk.sign(stated)])
+    assert check == "evaluation"
+    assert "expected a loss of 1001 millionths" in message
+
+
+def test_facts_are_those_of_the_file_but_for_the_publishers_words(desk: Desk) -> None:
+    manifest = desk.manifest()
+    facts = msgspec.structs.replace(manifest.facts, layers=manifest.facts.layers + 1)
+    check, message = desk.refused([desk.sign(msgspec.structs.replace(manifest, facts=facts))])
+    assert check == "model_files"
+    assert "expected layers" in message
+    worded = msgspec.structs.replace(manifest.facts, licence="MIT", has_tools=True)
+    template = "{{ tools }}{{ messages }}"
+    stated = msgspec.structs.replace(manifest, facts=worded, chat_template=template)
+    assert desk.publish([desk.sign(stated)])
+
+
+def test_tools_are_those_of_the_signed_template(desk: Desk) -> None:
+    manifest = desk.manifest()
+    facts = msgspec.structs.replace(manifest.facts, has_tools=True)
+    check, message = desk.refused([desk.sign(msgspec.structs.replace(manifest, facts=facts))])
+    assert check == "model_files"
+    assert "follow its chat template" in message
 
 
 def adapter_of(desk: Desk, base: Path, tmp_path: Path) -> Adapter:
