@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sprat_proto import canonical, fit, trust
 from sprat_proto.manifest import Name, Sha256, Size, Text, Version
-from sprat_proto.policy import DEFAULT, FitPolicy
+from sprat_proto.policy import FitPolicy
 
 SCHEMA: Final = 2
 
@@ -52,7 +52,7 @@ class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
     run_until: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
     # Unset where the device decides: what was assigned before these terms is spelled as ever.
     serving: ServingTerms | UnsetType = UNSET
-    # What the device holds the variant to, by its own facts; unset: that it fits.
+    # What the device holds the variant to, by its own facts; unset: the release's own policy.
     policy: FitPolicy | UnsetType = UNSET
 
     @property
@@ -61,8 +61,8 @@ class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
         return terms_of(self.serving)
 
     @property
-    def fit_policy(self) -> FitPolicy:
-        """What fit is to keep to."""
+    def fit_policy(self) -> FitPolicy | None:
+        """What fit is to keep to; None: the release's own policy."""
         return policy_of(self.policy)
 
     @property
@@ -106,14 +106,17 @@ def spelled(terms: ServingTerms) -> ServingTerms | UnsetType:
     return UNSET if terms == AS_DEVICE_DECIDES else terms
 
 
-def policy_of(said: FitPolicy | UnsetType) -> FitPolicy:
-    """Return the policy that was written."""
-    return DEFAULT if isinstance(said, UnsetType) else said
+def policy_of(said: FitPolicy | UnsetType) -> FitPolicy | None:
+    """Return the policy that was written; None: the release's own."""
+    return None if isinstance(said, UnsetType) else said
 
 
-def spelled_policy(policy: FitPolicy) -> FitPolicy | UnsetType:
-    """Return the policy as it is written: nothing where nothing is asked."""
-    return UNSET if policy.is_default else policy
+def spelled_policy(policy: FitPolicy | None) -> FitPolicy | UnsetType:
+    """Return the policy as it is written: nothing where it is the release's own.
+
+    One that asks for nothing is written too: it takes the place of the release's.
+    """
+    return UNSET if policy is None else policy
 
 
 def to_custom(assignment: Assignment) -> dict[str, object]:

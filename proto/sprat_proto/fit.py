@@ -10,17 +10,26 @@ a micro-batch of 512 tokens: activations of a layer, the mask of attention, and 
 each slot. The process has the vocabulary twice: once for the model, and once to hold answers to a
 grammar, from the first moment of rest on. The estimates lean to the safe side: they were 0.2 to 3 %
 above the peak in 18 cells of shape, quantization and context (docs/benchmarks.md).
+
+What the device cannot change is judged first (hardware, runtime, memory, disk), then what the
+policy asks (`policy.refusal`); of what is left, `ranking` says what is best. A judgement rests on
+one variant's own manifest, the device's own profile and rates: a device comes to the same as the
+controller, though it never sees the siblings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
+from sprat_proto import policy, quality, ranking, rates
+from sprat_proto.amounts import least, most
 from sprat_proto.manifest import Evaluation, Facts
-from sprat_proto.policy import DEFAULT, FitPolicy
-from sprat_proto.rates import Measured
+from sprat_proto.policy import DEFAULT, Aim, FitPolicy, Offer
+from sprat_proto.ranking import Rival
+from sprat_proto.rates import Measured, Rates
 from sprat_proto.states import ReasonCode
 from sprat_proto.trust import hardware_id
 
@@ -35,6 +44,9 @@ VOCABULARY_BYTES: Final = 400  # for each token of the vocabulary
 MASK_BYTES: Final = 4  # for each token of the micro-batch and each token that it may look at
 LOGIT_BYTES: Final = 4
 DISK_RESERVE_BYTES: Final = 64 * MIB  # for the journal and the registry's own files
+# Why a variant that fits is not the chosen one.
+NOT_BEST: Final = frozenset({ReasonCode.LOWER_QUALITY, ReasonCode.SLOWER, ReasonCode.LARGER})
+_NOTHING_OBSERVED: Final[Mapping[str, Rates]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,16 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """How a variant is to run: what counts for its memory, and what it must keep to."""
+
+    context: int  # tokens that one request may take
+    slots: int = 1  # requests answered at once
+    kv_type: str = "f16"  # of keys and values: a name in `KV_BLOCKS`
+    policy: FitPolicy | None = None  # None: the release's own, `Candidate.policy`
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One variant on one device: accepted, or the reason and the numbers."""
 
@@ -110,16 +132,19 @@ class Verdict:
     need: Need
     code: ReasonCode | None
     message: str
+    rates: Rates
+    ttft_ms: int | None  # for the policy's `prompt_tokens`; None: unknown
+    loss_ppm: int | None  # None: unknown
 
     @property
     def fits(self) -> bool:
         """The device can carry it (though a better one may be chosen)."""
-        return self.code in (None, ReasonCode.LOWER_QUALITY)
+        return self.code is None or self.code in NOT_BEST
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen variant, if any, and the verdict on every one, best quality first."""
+    """The chosen variant, if any, and the verdict on every one, best first by the aim."""
 
     chosen: Candidate | None
     verdicts: tuple[Verdict, ...]
@@ -152,83 +177,122 @@ def need(candidate: Candidate, context: int, slots: int = 1, kv_type: str = "f16
 
 
 def judge(
-    candidate: Candidate, profile: Profile, context: int, slots: int = 1, kv_type: str = "f16"
+    candidate: Candidate,
+    profile: Profile,
+    terms: Terms,
+    observed: Mapping[str, Rates] = _NOTHING_OBSERVED,
 ) -> Verdict:
-    """Tell whether one variant fits one device; see `need`."""
-    needed = need(candidate, context, slots, kv_type)
-    code, message = _refusal(candidate, needed, profile)
-    return Verdict(candidate.variant, candidate.digest, needed, code, message)
+    """Tell whether one variant fits one device and keeps to its policy.
+
+    Args:
+        candidate: The variant.
+        profile: The device.
+        terms: How it is to run.
+        observed: By digest, what devices of this hardware class measured with it.
+    """
+    asked = terms.policy or candidate.policy
+    needed = need(candidate, terms.context, terms.slots, terms.kv_type)
+    # No longer prompt can be asked than the context holds; rates are those at its end.
+    prompt = min(asked.prompt_tokens, terms.context)
+    rated = rates.expected(
+        candidate.facts, profile.measured, prompt, observed.get(candidate.digest)
+    )
+    ttft_ms = rated.ttft_ms(prompt)
+    loss_ppm = quality.loss_ppm(candidate.facts, candidate.evaluation)
+    offer = Offer(
+        runtime=candidate.runtime,
+        licence=candidate.facts.licence,
+        memory_bytes=needed.memory,
+        made_for=candidate.facts.context_length,
+        context=terms.context,
+        loss_ppm=loss_ppm,
+        decode_milli_tps=rated.decode_milli_tps,
+        ttft_ms=ttft_ms,
+    )
+    refused = _hardware_refusal(candidate, needed, profile) or policy.refusal(asked, offer)
+    code, message = refused or (None, "fits")
+    return Verdict(
+        candidate.variant, candidate.digest, needed, code, message, rated, ttft_ms, loss_ppm
+    )
 
 
 def choose(
     candidates: Sequence[Candidate],
     profile: Profile,
-    context: int,
-    slots: int = 1,
-    kv_type: str = "f16",
+    terms: Terms,
+    observed: Mapping[str, Rates] = _NOTHING_OBSERVED,
 ) -> Choice:
-    """Pick the best variant that fits: the most bits per weight, since quality follows them.
-
-    Ties (two variants of equal size) go to the name that sorts first, so that every replica and
-    the device agree.
-    """
-    ranked = sorted(candidates, key=lambda one: (-bits_per_weight_milli(one), one.variant))
-    verdicts: list[Verdict] = []
+    """Pick the best variant of a release that fits, by the aim of its policy; see `judge`."""
+    judged = [(one, judge(one, profile, terms, observed)) for one in candidates]
+    rivals = [(_rival(one, verdict, profile), one, verdict) for one, verdict in judged]
+    order = ranking.ranking(_aim(candidates, terms), [rival for rival, _, _ in rivals])
+    rivals.sort(key=lambda ranked: order.key(ranked[0]))
+    best = next((rival for rival, _, verdict in rivals if verdict.fits), None)
     chosen: Candidate | None = None
-    for candidate in ranked:
-        verdict = judge(candidate, profile, context, slots, kv_type)
-        if verdict.code is None and chosen is not None:
-            verdict = Verdict(
-                verdict.variant,
-                verdict.digest,
-                verdict.need,
-                ReasonCode.LOWER_QUALITY,
-                f"fits, but {chosen.variant} keeps more of the model"
-                f" ({_bits(chosen)} bits per weight against {_bits(candidate)})",
-            )
-        elif verdict.code is None:
-            chosen = candidate
-        verdicts.append(verdict)
+    verdicts: list[Verdict] = []
+    for rival, one, verdict in rivals:
+        if best is None or not verdict.fits:
+            verdicts.append(verdict)
+        elif rival is best:
+            chosen = one
+            verdicts.append(verdict)
+        else:
+            code, message = order.why_not(best, rival)
+            verdicts.append(replace(verdict, code=code, message=message))
     return Choice(chosen, tuple(verdicts))
 
 
-def bits_per_weight_milli(candidate: Candidate) -> int:
-    """Return thousandths of a bit that the variant spends on one weight."""
-    return candidate.facts.weights_bytes * 8000 // max(candidate.facts.parameters, 1)
+def _rival(candidate: Candidate, verdict: Verdict, profile: Profile) -> Rival:
+    said = candidate.evaluation
+    facts = candidate.facts
+    return Rival(
+        variant=candidate.variant,
+        digest=candidate.digest,
+        can_run=_kind_refusal(candidate, profile) is None,
+        memory_bytes=verdict.need.memory,
+        bits_per_weight_milli=quality.bits_per_weight_milli(facts),
+        loss_ppm=verdict.loss_ppm,
+        yardstick=None if said is None else (said.reference, said.text_sha256),
+        decode_milli_tps=verdict.rates.decode_milli_tps,
+        bytes_per_token=sum(facts.bytes_per_token.values()) or facts.weights_bytes,
+    )
 
 
-def _bits(candidate: Candidate) -> str:
-    return f"{bits_per_weight_milli(candidate) / 1000:.1f}"
+def _aim(candidates: Sequence[Candidate], terms: Terms) -> Aim:
+    """Return what the best is; where variants of a release disagree, it is quality."""
+    if terms.policy is not None:
+        return terms.policy.aim
+    aims = {one.policy.aim for one in candidates}
+    return aims.pop() if len(aims) == 1 else DEFAULT.aim
 
 
-def _refusal(candidate: Candidate, needed: Need, profile: Profile) -> tuple[ReasonCode | None, str]:
+def _hardware_refusal(
+    candidate: Candidate, needed: Need, profile: Profile
+) -> tuple[ReasonCode, str] | None:
+    kind = _kind_refusal(candidate, profile)
+    if kind is not None:
+        return kind
+    if needed.memory > profile.memory_budget_bytes:
+        message = (
+            f"needs {least(needed.memory)} of memory (weights {least(needed.weights)}, context"
+            f" {least(needed.kv)}, compute {least(needed.compute)}, worker {least(needed.worker)}),"
+            f" the budget is {most(profile.memory_budget_bytes)}"
+        )
+        return ReasonCode.INSUFFICIENT_MEMORY, message
+    if needed.disk > profile.disk_free_bytes:
+        disk, free = least(needed.disk), most(profile.disk_free_bytes)
+        return ReasonCode.INSUFFICIENT_DISK, f"needs {disk} of disk, {free} are free"
+    return None
+
+
+def _kind_refusal(candidate: Candidate, profile: Profile) -> tuple[ReasonCode, str] | None:
+    """Return why a variant could not run here however much room there were."""
     here = hardware_id(profile.arch)
     if here not in candidate.hardware_ids:
         released = ", ".join(candidate.hardware_ids) or "nothing"
         return ReasonCode.WRONG_HARDWARE, f"is released for {released}, the device is {here}"
     if candidate.runtime not in profile.runtimes:
         has = ", ".join(profile.runtimes) or "none"
-        return (
-            ReasonCode.RUNTIME_MISSING,
-            f"needs the runtime {candidate.runtime}, the device has {has}",
-        )
-    if needed.memory > profile.memory_budget_bytes:
-        parts = (
-            f"weights {_mib(needed.weights)}, context {_mib(needed.kv)},"
-            f" compute {_mib(needed.compute)}, worker {_mib(needed.worker)}"
-        )
-        budget = _mib(profile.memory_budget_bytes)
-        return (
-            ReasonCode.INSUFFICIENT_MEMORY,
-            f"needs {_mib(needed.memory)} of memory ({parts}), the budget is {budget}",
-        )
-    if needed.disk > profile.disk_free_bytes:
-        return (
-            ReasonCode.INSUFFICIENT_DISK,
-            f"needs {_mib(needed.disk)} of disk, {_mib(profile.disk_free_bytes)} are free",
-        )
-    return None, "fits"
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:.0f} MiB"
+        message = f"needs the runtime {candidate.runtime}, the device has {has}"
+        return ReasonCode.RUNTIME_MISSING, message
+    return None

@@ -3,7 +3,8 @@
 A roofline by parts. To decode a token each weight is read once, at a cost a byte that depends on
 its type (F16 waits for memory, Q5_1 for the processor: the device measures which); the keys and
 values so far are read too; each layer and each step have a fixed cost. In a prompt each weight
-serves a whole micro-batch, so its cost is arithmetic, a weight and token.
+serves a whole micro-batch, so its cost is arithmetic, a weight and token; that a prompt looks back
+at itself is not counted apart. Integers only, so that both sides come to the same.
 
 Predictions give way to what devices of the same hardware class measured with this very variant.
 """
@@ -21,6 +22,7 @@ from sprat_proto.tensor_types import weights_of
 FEMTO: Final = 10**15  # in a second
 NANO: Final = 10**9
 MILLI: Final = 1000
+MOST_MILLI_TPS: Final = 1 << 53  # a rate above is a device's mistake; JSON holds no more exactly
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,11 @@ UNKNOWN: Final = Rates(Basis.UNKNOWN)
 # A type that was not measured costs what its nearest relative does.
 RELATIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "bf16": ("f16",),
-    "f32": ("f16",),
+    "f32": ("f16", "q8_0"),  # vectors mostly: a few bytes
     "q4_1": ("q4_0", "q5_1"),
     "q5_0": ("q5_1", "q4_0"),
     "q5_k": ("q4_k", "q6_k"),
+    "q6_k": ("q5_k", "q4_k"),
     "q3_k": ("q4_k",),
     "q2_k": ("q4_k",),
     "tq1_0": ("tq2_0",),
@@ -86,31 +89,49 @@ RELATIVES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def predict(facts: Facts, measured: Measured | None, depth: int) -> Rates:
-    """Return the rates that the roofline gives.
+    """Return the rates that the roofline gives; unknown if a type's cost is, or costs nothing.
 
     Args:
         facts: Of the variant.
         measured: Of the device; None: it did not measure itself.
         depth: Tokens of context that are full when a token is decoded.
     """
-    if measured is None or not facts.bytes_per_token:
+    if measured is None:
         return UNKNOWN
     costs = {cost.kind: cost for cost in measured.costs}
-    read: list[tuple[str, int, TypeCost]] = []
+    weights_fs = prefill_fs = 0
     for kind, size in facts.bytes_per_token.items():
-        cost = _cost(kind, costs)
-        if cost is None:
+        cost, weights = _cost(kind, costs), weights_of(kind, size)
+        if cost is None or (size and not weights):
             return UNKNOWN
-        read.append((kind, size, cost))
-    weights_fs = sum(size * cost.decode_fs for _, size, cost in read)
+        weights_fs += size * cost.decode_fs
+        prefill_fs += weights * cost.prefill_fs
+    if not (weights_fs and prefill_fs):
+        return UNKNOWN
     fixed_fs = (measured.step_ns + facts.layers * measured.layer_ns) * (FEMTO // NANO)
     decode_fs = weights_fs + fixed_fs + _kv_bytes(facts, depth) * measured.kv_fs
-    prefill_fs = sum(weights_of(kind, size) * cost.prefill_fs for kind, size, cost in read)
-    return Rates(
-        Basis.PREDICTED,
-        decode_milli_tps=FEMTO * MILLI // max(decode_fs, 1),
-        prefill_milli_tps=FEMTO * MILLI // max(prefill_fs, 1),
-    )
+    return Rates(Basis.PREDICTED, _milli_tps(decode_fs), _milli_tps(prefill_fs))
+
+
+def expected(facts: Facts, measured: Measured | None, depth: int, observed: Rates | None) -> Rates:
+    """Return what was observed with this variant, completed by what is predicted; see `predict`.
+
+    Args:
+        facts: Of the variant.
+        measured: Of the device.
+        depth: Tokens of context that are full.
+        observed: On devices of this hardware class; None, and a rate of 0: nothing yet.
+    """
+    predicted = predict(facts, measured, depth)
+    if observed is None or not observed.decode_milli_tps:
+        return predicted
+    prefill = observed.prefill_milli_tps or predicted.prefill_milli_tps
+    return Rates(Basis.OBSERVED, observed.decode_milli_tps, prefill)
+
+
+def _milli_tps(token_fs: int) -> int:
+    """Return the rate at this cost of a token: never 0, which would be unknown."""
+    return min(max(FEMTO * MILLI // token_fs, 1), MOST_MILLI_TPS)
 
 
 def _cost(kind: str, costs: Mapping[str, TypeCost]) -> TypeCost | None:
@@ -122,4 +143,5 @@ def _kv_bytes(facts: Facts, depth: int) -> int:
     """Return the bytes of F16 keys and values that a token at this depth looks at."""
     per_layer = facts.kv_heads * (facts.key_length + facts.value_length) * 2
     near = min(depth, facts.window) if facts.window else depth
-    return per_layer * ((facts.layers - facts.window_layers) * depth + facts.window_layers * near)
+    windowed = min(facts.window_layers, facts.layers)
+    return per_layer * ((facts.layers - windowed) * depth + windowed * near)

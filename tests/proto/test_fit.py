@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_proto import fit
+from sprat_proto import fit, quality
 from sprat_proto.manifest import Facts
 from sprat_proto.states import ReasonCode
 from sprat_proto.trust import HARDWARE_IDS
@@ -52,7 +52,12 @@ def candidate(
     return fit.Candidate(variant, digest, runtime, hardware_ids, weights_mib * MIB, facts)
 
 
+TERMS = fit.Terms(2048)
 Q8, Q5, Q4 = candidate("q8_0", 610), candidate("q5_1", 430), candidate("q4_0", 340)
+
+
+def bits(one: fit.Candidate) -> int:
+    return quality.bits_per_weight_milli(one.facts)
 
 
 def with_budget(budget: int) -> fit.Profile:
@@ -60,7 +65,7 @@ def with_budget(budget: int) -> fit.Profile:
 
 
 def test_a_roomy_device_gets_the_best_quality_and_hears_why_not_the_others() -> None:
-    choice = fit.choose([Q4, Q8, Q5], PROFILE, 2048)
+    choice = fit.choose([Q4, Q8, Q5], PROFILE, TERMS)
     assert choice.chosen is Q8
     assert [one.variant for one in choice.verdicts] == ["q8_0", "q5_1", "q4_0"]
     assert [one.code for one in choice.verdicts] == [None, *[ReasonCode.LOWER_QUALITY] * 2]
@@ -69,14 +74,14 @@ def test_a_roomy_device_gets_the_best_quality_and_hears_why_not_the_others() -> 
 
 def test_what_is_released_for_other_hardware_is_never_chosen() -> None:
     other = candidate("q8_0", 610, hardware_ids=("cpu-x86_64",))
-    choice = fit.choose([Q4, other], PROFILE, 2048)
+    choice = fit.choose([Q4, other], PROFILE, TERMS)
     assert choice.chosen is Q4
     assert choice.verdicts[0].code is ReasonCode.WRONG_HARDWARE
     assert choice.verdicts[0].message == "is released for cpu-x86_64, the device is cpu-aarch64"
     assert not choice.verdicts[0].fits
     elsewhere = dataclasses.replace(PROFILE, arch="x86_64")
-    assert fit.choose([Q4, other], elsewhere, 2048).chosen is other
-    assert fit.choose([other], PROFILE, 2048).chosen is None
+    assert fit.choose([Q4, other], elsewhere, TERMS).chosen is other
+    assert fit.choose([other], PROFILE, TERMS).chosen is None
 
 
 def test_memory_is_weights_and_context_and_what_the_engine_takes() -> None:
@@ -116,8 +121,8 @@ def test_no_more_context_is_counted_than_the_model_has() -> None:
 
 def test_the_budget_is_met_to_the_byte() -> None:
     exact = fit.need(Q5, 2048).memory
-    assert fit.choose([Q8, Q5, Q4], with_budget(exact), 2048).chosen is Q5
-    below = fit.choose([Q8, Q5, Q4], with_budget(exact - 1), 2048)
+    assert fit.choose([Q8, Q5, Q4], with_budget(exact), TERMS).chosen is Q5
+    below = fit.choose([Q8, Q5, Q4], with_budget(exact - 1), TERMS)
     assert below.chosen is Q4
     assert below.verdicts[1].code is ReasonCode.INSUFFICIENT_MEMORY
     assert "MiB" in below.verdicts[1].message
@@ -126,31 +131,31 @@ def test_the_budget_is_met_to_the_byte() -> None:
 def test_the_disk_is_met_to_the_byte() -> None:
     exact = fit.need(Q4, 2048).disk
     profile = dataclasses.replace(PROFILE, disk_free_bytes=exact)
-    assert fit.choose([Q8, Q4], profile, 2048).chosen is Q4
-    full = fit.choose([Q8, Q4], dataclasses.replace(PROFILE, disk_free_bytes=exact - 1), 2048)
+    assert fit.choose([Q8, Q4], profile, TERMS).chosen is Q4
+    full = fit.choose([Q8, Q4], dataclasses.replace(PROFILE, disk_free_bytes=exact - 1), TERMS)
     assert full.chosen is None
     assert {one.code for one in full.verdicts} == {ReasonCode.INSUFFICIENT_DISK}
 
 
 def test_a_variant_for_another_runtime_is_refused_by_name() -> None:
     other = candidate("onnx-int4", 900, runtime="onnxruntime")
-    choice = fit.choose([other, Q4], PROFILE, 2048)
+    choice = fit.choose([other, Q4], PROFILE, TERMS)
     assert choice.chosen is Q4
     assert choice.verdicts[0].code is ReasonCode.RUNTIME_MISSING
     assert "onnxruntime" in choice.verdicts[0].message
     assert "llama.cpp" in choice.verdicts[0].message
     bare = dataclasses.replace(PROFILE, runtimes=())
-    assert "none" in fit.judge(Q4, bare, 2048).message
+    assert "none" in fit.judge(Q4, bare, TERMS).message
 
 
 def test_two_of_equal_size_go_by_name_in_whatever_order_they_come() -> None:
     a, b = candidate("a", 400), candidate("b", 400)
     for order in ([a, b], [b, a]):
-        assert fit.choose(order, PROFILE, 2048).chosen is a
+        assert fit.choose(order, PROFILE, TERMS).chosen is a
 
 
 def test_nothing_to_choose_from_is_no_choice() -> None:
-    assert fit.choose([], PROFILE, 2048) == fit.Choice(None, ())
+    assert fit.choose([], PROFILE, TERMS) == fit.Choice(None, ())
 
 
 sizes = st.integers(0, 1 << 36)
@@ -178,7 +183,7 @@ profiles = st.builds(with_room, sizes, sizes)
 def test_what_is_chosen_always_fits(
     some: list[fit.Candidate], profile: fit.Profile, context: int
 ) -> None:
-    chosen = fit.choose(some, profile, context).chosen
+    chosen = fit.choose(some, profile, fit.Terms(context)).chosen
     if chosen is not None:
         needed = fit.need(chosen, context)
         assert needed.memory <= profile.memory_budget_bytes
@@ -190,19 +195,19 @@ def test_what_is_chosen_always_fits(
 def test_nothing_better_that_fits_is_left_aside(
     some: list[fit.Candidate], profile: fit.Profile, context: int
 ) -> None:
-    chosen = fit.choose(some, profile, context).chosen
-    fitting = [one for one in some if fit.judge(one, profile, context).fits]
+    chosen = fit.choose(some, profile, fit.Terms(context)).chosen
+    fitting = [one for one in some if fit.judge(one, profile, fit.Terms(context)).fits]
     if chosen is None:
         assert not fitting
     else:
-        assert max(map(fit.bits_per_weight_milli, fitting)) == fit.bits_per_weight_milli(chosen)
+        assert max(map(bits, fitting)) == bits(chosen)
 
 
 @given(candidates, profiles, contexts)
 def test_every_variant_has_one_verdict_with_its_reason(
     some: list[fit.Candidate], profile: fit.Profile, context: int
 ) -> None:
-    choice = fit.choose(some, profile, context)
+    choice = fit.choose(some, profile, fit.Terms(context))
     assert sorted(one.variant for one in choice.verdicts) == sorted(one.variant for one in some)
     for verdict in choice.verdicts:
         is_chosen = choice.chosen is not None and verdict.variant == choice.chosen.variant
@@ -219,11 +224,11 @@ def test_more_memory_or_disk_never_picks_a_worse_variant(
         memory_budget_bytes=profile.memory_budget_bytes + memory,
         disk_free_bytes=profile.disk_free_bytes + disk,
     )
-    before = fit.choose(some, profile, context).chosen
-    after = fit.choose(some, larger, context).chosen
+    before = fit.choose(some, profile, fit.Terms(context)).chosen
+    after = fit.choose(some, larger, fit.Terms(context)).chosen
     if before is not None:
         assert after is not None
-        assert fit.bits_per_weight_milli(after) >= fit.bits_per_weight_milli(before)
+        assert bits(after) >= bits(before)
 
 
 @given(candidates, profiles, st.randoms(use_true_random=False), contexts)
@@ -232,7 +237,9 @@ def test_the_order_of_the_variants_does_not_matter(
 ) -> None:
     shuffled = list(some)
     random.shuffle(shuffled)
-    assert fit.choose(shuffled, profile, context) == fit.choose(some, profile, context)
+    assert fit.choose(shuffled, profile, fit.Terms(context)) == fit.choose(
+        some, profile, fit.Terms(context)
+    )
 
 
 @given(st.integers(64, 1 << 20), st.integers(64, 1 << 20))
@@ -245,5 +252,5 @@ def test_more_context_never_needs_less_memory(one: int, other: int) -> None:
 def test_a_model_without_parameters_breaks_no_arithmetic(parameters: int) -> None:
     facts = msgspec.structs.replace(FACTS, parameters=parameters, weights_bytes=0)
     empty = fit.Candidate("empty", "e" * 64, "llama.cpp", HARDWARE_IDS, 0, facts)
-    assert fit.bits_per_weight_milli(empty) == 0
-    assert fit.choose([empty], PROFILE, 2048).chosen is empty
+    assert bits(empty) == 0
+    assert fit.choose([empty], PROFILE, TERMS).chosen is empty

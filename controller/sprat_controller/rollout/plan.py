@@ -7,14 +7,16 @@ alias already lies on its disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from sprat_proto import fit
 from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
-from sprat_proto.capability import CAPABILITY, SERVING_TERMS
+from sprat_proto.capability import CAPABILITY, FIT_POLICY, SERVING_TERMS
+from sprat_proto.policy import FitPolicy
+from sprat_proto.rates import Rates
 from sprat_proto.states import ReasonCode
 
 
@@ -48,6 +50,7 @@ class Bound:
     context: int  # tokens
     is_open: bool  # its execution has not ended
     terms: ServingTerms = AS_DEVICE_DECIDES
+    policy: FitPolicy | None = None  # None: the release's own
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class DeviceFacts:
     running_name: str | None = None  # model@release+variant
     reserved_bytes: int = 0  # memory that the device's other aliases are bound to
     capability: int = CAPABILITY  # of its agent
+    # By digest, the medians of what devices of its hardware class measured.
+    observed: Mapping[str, Rates] = field(default_factory=dict[str, Rates])
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ def plan(
     candidates: Sequence[fit.Candidate],
     context: int,
     terms: ServingTerms = AS_DEVICE_DECIDES,
+    policy: FitPolicy | None = None,
 ) -> list[Planned]:
     """Return one line for each device, in the same order.
 
@@ -92,8 +98,9 @@ def plan(
         candidates: All variants of the release.
         context: Tokens of context to keep memory for.
         terms: How the chosen variant is to be served.
+        policy: What fit is to keep to; None: the release's own.
     """
-    return [plan_device(device, candidates, context, terms) for device in devices]
+    return [plan_device(device, candidates, context, terms, policy) for device in devices]
 
 
 def plan_device(
@@ -101,6 +108,7 @@ def plan_device(
     candidates: Sequence[fit.Candidate],
     context: int,
     terms: ServingTerms = AS_DEVICE_DECIDES,
+    policy: FitPolicy | None = None,
 ) -> Planned:
     """Choose for one device."""
     if device.profile is None:
@@ -109,19 +117,21 @@ def plan_device(
             f"device {device.device_id} has not told its hardware yet: start its agent",
         )
         return _line(device, Action.REJECTED, None, reason, ())
-    if terms != AS_DEVICE_DECIDES and device.capability < SERVING_TERMS:
-        return _line(device, Action.REJECTED, None, _too_old(device), ())
-    choice = _choose(device, device.profile, candidates, context, terms)
+    wanted = Bound("", context, is_open=False, terms=terms, policy=policy)
+    too_old = _too_old(device, wanted)
+    if too_old is not None:
+        return _line(device, Action.REJECTED, None, too_old, ())
+    choice = _choose(device, device.profile, candidates, wanted)
     if choice.chosen is None:
         return _line(device, Action.REJECTED, None, _nothing_fits(device, choice), choice.verdicts)
-    if _already_runs(device, Bound(choice.chosen.digest, context, is_open=False, terms=terms)):
+    if _already_runs(device, replace(wanted, digest=choice.chosen.digest)):
         reason = Reason(ReasonCode.ALREADY_RUNS, "already runs this variant")
         return _line(device, Action.NONE, choice.chosen, reason, choice.verdicts)
     return _line(device, Action.INSTALL, choice.chosen, None, choice.verdicts)
 
 
 def verdict_json(verdict: fit.Verdict) -> dict[str, Any]:
-    """Return a verdict as it is stored and answered; sizes in bytes."""
+    """Return a verdict as it is stored and answered; sizes in bytes, what is not known None."""
     return {
         "variant": verdict.variant,
         "digest": verdict.digest,
@@ -129,24 +139,35 @@ def verdict_json(verdict: fit.Verdict) -> dict[str, Any]:
         "code": None if verdict.code is None else str(verdict.code),
         "message": verdict.message,
         "need": {**asdict(verdict.need), "memory": verdict.need.memory},
+        "rates": {
+            "basis": str(verdict.rates.basis),
+            "decode_tps": _tps(verdict.rates.decode_milli_tps),
+            "prefill_tps": _tps(verdict.rates.prefill_milli_tps),
+        },
+        "ttft_ms": verdict.ttft_ms,
+        "loss_percent": None if verdict.loss_ppm is None else verdict.loss_ppm / 10_000,
     }
+
+
+def _tps(milli: int) -> float | None:
+    """Return tokens a second; None: unknown."""
+    return milli / 1000 if milli else None
 
 
 def _choose(
     device: DeviceFacts,
     profile: fit.Profile,
     candidates: Sequence[fit.Candidate],
-    context: int,
-    terms: ServingTerms,
+    wanted: Bound,
 ) -> fit.Choice:
     free = max(0, profile.memory_budget_bytes - device.reserved_bytes)
     on_disk = {device.running_digest}
+    terms = wanted.terms
     return fit.choose(
         [replace(one, disk_needed=0) if one.digest in on_disk else one for one in candidates],
         replace(profile, memory_budget_bytes=free),
-        context,
-        terms.slots or 1,
-        terms.kv_type,
+        fit.Terms(wanted.context, terms.slots or 1, terms.kv_type, wanted.policy),
+        device.observed,
     )
 
 
@@ -155,20 +176,28 @@ def _already_runs(device: DeviceFacts, settled: Bound) -> bool:
     return device.running_digest == settled.digest and device.desired == settled
 
 
-def _too_old(device: DeviceFacts) -> Reason:
+def _too_old(device: DeviceFacts, wanted: Bound) -> Reason | None:
+    """Return why the device's agent would not understand what it would be told."""
+    needs, what = 0, ""
+    if wanted.policy is not None:
+        needs, what = FIT_POLICY, "a policy of fit: update it, or leave it to the release"
+    elif wanted.terms != AS_DEVICE_DECIDES:
+        needs = SERVING_TERMS
+        what = "slots, KV type or pinning: update it, or leave them to the device"
+    if device.capability >= needs:
+        return None
     return Reason(
         ReasonCode.AGENT_TOO_OLD,
-        f"the agent of device {device.device_id} cannot be told slots, KV type or pinning: update"
-        " it, or leave them to the device",
-        expected=f"capability {SERVING_TERMS} or higher",
+        f"the agent of device {device.device_id} cannot be told {what}",
+        expected=f"capability {needs} or higher",
         found=f"capability {device.capability}",
     )
 
 
 def _nothing_fits(device: DeviceFacts, choice: fit.Choice) -> Reason:
-    best = (
-        f": {choice.verdicts[-1].variant} {choice.verdicts[-1].message}" if choice.verdicts else ""
-    )
+    # The smallest says best what is missing.
+    least = min(choice.verdicts, key=lambda one: (one.need.memory, one.variant), default=None)
+    best = f": {least.variant} {least.message}" if least else ""
     held = (
         f" ({device.reserved_bytes // fit.MIB} MiB are held by the device's other aliases)"
         if device.reserved_bytes

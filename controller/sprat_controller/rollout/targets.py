@@ -226,4 +226,6 @@ def _candidate(digest: str, read: manifest.Manifest) -> fit.Candidate:
         disk_needed=read.disk_needed,
         facts=read.facts,
         adapters_bytes=sum(one.size for one in read.adapters),
+        evaluation=read.evaluation,
+        policy=read.policy,
     )
