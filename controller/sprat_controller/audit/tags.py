@@ -48,6 +48,7 @@ class Tag(StrEnum):
     ROLLOUT_ENDED = "planner:rollout:stopped"
     ASSIGNMENT_ISSUED = "planner:assignment:issued"
     EXECUTION_DECIDED = "planner:execution:changed"
+    EXECUTION_REPLANNED = "planner:execution:replanned"
     EXECUTION_CHANGED = "device:execution:changed"
     EXECUTION_REPORTED_LATE = "device:execution:late"
     DEVICE_MESSAGE_REFUSED = "device:message:refused"

@@ -43,6 +43,7 @@ class ExecutionEvent(StrEnum):
 
     SKIP = "skip"  # the device runs the variant already
     ASSIGN = "assign"
+    REPLAN = "replan"  # the device refused the variant: another one is chosen
     PROGRESS = "progress"
     SUCCEED = "succeed"
     FAIL = "fail"
@@ -109,6 +110,7 @@ EXECUTION: Final[Table[ExecutionState, ExecutionEvent]] = {
         ExecutionEvent.SUCCEED: ExecutionState.SUCCEEDED,
         ExecutionEvent.FAIL: ExecutionState.FAILED,
         ExecutionEvent.ROLL_BACK: ExecutionState.ROLLED_BACK,
+        ExecutionEvent.REPLAN: ExecutionState.QUEUED,
         ExecutionEvent.REJECT: ExecutionState.REJECTED,
         ExecutionEvent.TIME_OUT: ExecutionState.TIMED_OUT,
         ExecutionEvent.CANCEL: ExecutionState.CANCELED,
