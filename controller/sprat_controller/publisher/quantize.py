@@ -1,7 +1,7 @@
 """Making the variants of a model with llama.cpp, on a publisher's machine.
 
-The only file of the controller's plane that imports llama_cpp, and only in a child process (`python
--m sprat_controller.publisher.quantize`): native code that crashes costs one clear sentence.
+llama_cpp is imported in a child process only (`python -m sprat_controller.publisher.quantize`):
+native code that crashes costs one clear sentence.
 """
 
 from __future__ import annotations
@@ -9,33 +9,47 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sprat_proto import gguf
 
-# Variant: llama.cpp's file type number (`general.file_type`), in order of quality.
+from sprat_controller.publisher import native
+
+# Variant: llama.cpp's file type number (`general.file_type`), from the largest to the smallest.
 FILE_TYPES: Final[Mapping[str, int]] = {
     "f16": 1,
     "q8_0": 7,
     "q5_1": 9,
     "q4_k_m": 15,
     "q4_0": 2,
+    "tq2_0": 37,
+    "tq1_0": 36,
 }
+# These are for models whose weights are ternary already, and then lose nothing of them.
+TERNARY: Final = frozenset({"tq2_0", "tq1_0"})
+COMMAND: Final = (sys.executable, "-m", "sprat_controller.publisher.quantize")
 _UNQUANTIZED: Final = frozenset({"F32", "F16", "BF16"})
 _NO_LLAMA: Final = 3  # exit statuses of the child
 _FAILED: Final = 4
+_REFUSED: Final = 5
+_PROGRESS: Final = re.compile(rb"\[ *([0-9]+)/ *([0-9]+)\]")  # as llama.cpp counts tensors
+_COMPLAINTS: Final = (3, 4)  # ggml_log_level: warning, error
+
+Done: TypeAlias = Callable[[int, int], None]  # how many tensors are done, and how many there are
 
 
 class QuantizeError(Exception):
     """The variant cannot be made; the message is one sentence."""
 
 
-def quantize(source: Path, target: Path, kind: str, threads: int = 0) -> None:
+def quantize(
+    source: Path, target: Path, kind: str, threads: int = 0, *, done: Done | None = None
+) -> None:
     """Write `source` in the form `kind` to `target`, whole or not at all.
 
     A source that already has this form is copied.
@@ -45,10 +59,11 @@ def quantize(source: Path, target: Path, kind: str, threads: int = 0) -> None:
         target: The file to write.
         kind: One of `FILE_TYPES`.
         threads: How many to use; 0 is one for each core.
+        done: Told how it goes on.
 
     Raises:
-        QuantizeError: Unknown form, a source that is quantized already in another form, llama.cpp
-            not installed, failed or crashed.
+        QuantizeError: Unknown form, a source that is quantized already in another form, a ternary
+            form of weights that are not, llama.cpp not installed, failed or crashed.
         gguf.ModelFileError: The source is no model that Sprat runs.
     """
     if kind not in FILE_TYPES:
@@ -60,7 +75,7 @@ def quantize(source: Path, target: Path, kind: str, threads: int = 0) -> None:
             shutil.copyfile(source, partial)
         else:
             _check_source(file, source, kind)
-            _run_child(source, partial, kind, threads)
+            _run_child(source, partial, kind, threads, done)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -81,26 +96,22 @@ def _check_source(file: gguf.GgufFile, source: Path, kind: str) -> None:
         )
 
 
-def _run_child(source: Path, target: Path, kind: str, threads: int) -> None:
-    command = [
-        *(sys.executable, "-m", "sprat_controller.publisher.quantize"),
-        *(str(source), str(target), kind, str(threads)),
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+def _run_child(source: Path, target: Path, kind: str, threads: int, done: Done | None) -> None:
+    def told(line: bytes) -> None:
+        if done and (found := _PROGRESS.match(line)):
+            done(int(found[1]), int(found[2]))
+
+    paths = (str(source.absolute()), str(target.absolute()))
+    ended = native.run([*COMMAND, *paths, kind, str(threads)], told, target.parent)
+    if ended.status == _REFUSED:
+        raise QuantizeError(ended.reason)
     what = f"llama.cpp could not make {kind} of {source.name}"
-    if done.returncode == _NO_LLAMA:
+    if ended.status == _NO_LLAMA:
         raise QuantizeError(
             f"{what}: it is not installed here, run `pip install sprat-controller[publish]`"
         )
-    if done.returncode < 0:
-        raise QuantizeError(f"{what}: it crashed with signal {-done.returncode}")
-    if done.returncode > 0:
-        raise QuantizeError(f"{what}: {_last_line(done.stderr)}")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it gave no reason"
+    if ended.status:
+        raise QuantizeError(f"{what}: {ended.reason}")
 
 
 def _child(source: str, target: str, kind: str, threads: int) -> int:
@@ -109,12 +120,28 @@ def _child(source: str, target: str, kind: str, threads: int) -> int:
         llama: Any = importlib.import_module("llama_cpp")
     except ImportError:
         return _NO_LLAMA
+    if kind in TERNARY:
+        ternary = importlib.import_module("sprat_controller.publisher.ternary")
+        if fault := ternary.fault_of(Path(source)):
+            sys.stderr.write(f"{fault}\n")
+            return _REFUSED
+    log = llama.llama_log_callback(_take_log)
+    llama.llama_log_set(log, ctypes.c_void_p(0))
     llama.llama_backend_init()
     options = llama.llama_model_quantize_default_params()
     options.ftype = FILE_TYPES[kind]
     options.nthread = threads or os.cpu_count() or 1
     status = llama.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(options))
     return _FAILED if status else 0
+
+
+def _take_log(level: int, text: bytes, _user_data: Any) -> None:
+    """Pass on what llama.cpp says: progress to the output, complaints to the errors."""
+    if _PROGRESS.match(text):
+        sys.stdout.buffer.write(text.rstrip() + b"\n")
+        sys.stdout.flush()
+    elif level in _COMPLAINTS:
+        sys.stderr.write(text.decode("utf-8", "replace"))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,16 @@ from pathlib import Path
 import llama_cpp
 import pytest
 from simulators import demo_model
-from sprat_controller.publisher.quantize import FILE_TYPES, QuantizeError, kind_of, quantize
+from sprat_controller.publisher.quantize import (
+    FILE_TYPES,
+    TERNARY,
+    QuantizeError,
+    kind_of,
+    quantize,
+)
 from sprat_proto import gguf
 
+TRAINED = [kind for kind in FILE_TYPES if kind not in TERNARY]
 NOT_INSTALLED = 3  # the child's exit status
 
 
@@ -30,7 +37,7 @@ def loaded(path: Path) -> Generator[llama_cpp.Llama]:
         model.close()
 
 
-@pytest.mark.parametrize("kind", FILE_TYPES)
+@pytest.mark.parametrize("kind", TRAINED)
 def test_a_variant_is_smaller_and_still_speaks(source: Path, tmp_path: Path, kind: str) -> None:
     target = tmp_path / f"{kind}.gguf"
     quantize(source, target, kind, threads=2)
@@ -45,12 +52,31 @@ def test_a_variant_is_smaller_and_still_speaks(source: Path, tmp_path: Path, kin
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
-def test_variants_are_listed_from_the_best_to_the_smallest(source: Path, tmp_path: Path) -> None:
-    sizes: list[int] = []
-    for kind in FILE_TYPES:
-        quantize(source, tmp_path / kind, kind)
-        sizes.append((tmp_path / kind).stat().st_size)
-    assert sizes == sorted(sizes, reverse=True)
+def test_ternary_forms_of_other_weights_are_refused(source: Path, tmp_path: Path) -> None:
+    for kind in TERNARY:
+        said = refused(source, tmp_path / "out.gguf", kind)
+        assert "blk.0.attn_q.weight of source.gguf" in said
+        assert "llama.cpp" not in said
+
+
+def test_one_is_told_how_it_goes_on(source: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    def done(count: int, of: int) -> None:
+        told.append((count, of))
+
+    quantize(source, tmp_path / "q4.gguf", "q4_0", done=done)
+    total = len(gguf.check(source).tensors)
+    assert told == [(number + 1, total) for number in range(total)]
+
+
+def test_paths_may_be_relative(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source.parent)
+    target = Path(os.path.relpath(tmp_path / "q4.gguf"))
+    quantize(Path(source.name), target, "q4_0")
+    assert kind_of(gguf.check(tmp_path / "q4.gguf")) == "q4_0"
 
 
 def test_a_file_that_has_the_form_already_is_copied(source: Path, tmp_path: Path) -> None:
@@ -91,12 +117,8 @@ def test_a_file_that_is_no_model_is_refused_before_llama_cpp_sees_it(tmp_path: P
 
 def child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the child process run `code` instead of llama.cpp."""
-    run = subprocess.run
-
-    def other(command: list[str], **options: object) -> object:
-        return run([sys.executable, "-c", code, *command[3:]], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr("sprat_controller.publisher.quantize.subprocess.run", other)
+    command = (sys.executable, "-c", code)
+    monkeypatch.setattr("sprat_controller.publisher.quantize.COMMAND", command)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from sprat_controller.publisher import native
 from sprat_controller.publisher.evaluate.orders import (
     Answer,
     Order,
@@ -37,42 +35,20 @@ def carry_out(order: Order, answer: type[Result], done: Done) -> Result:
     Raises:
         ChildError: It refused, failed or crashed.
     """
+    results: list[Answer] = []
+
+    def told(line: bytes) -> None:
+        said = msgspec.json.decode(line, type=Answer)
+        if isinstance(said, Progress):
+            done(said.done, said.total)
+        else:
+            results.append(said)
+
     command = [*COMMAND, msgspec.json.encode(order).decode()]
-    with tempfile.TemporaryFile() as complaints:
-        # In the scratch folder: llama.cpp looks for libraries to load where it is started.
-        process = subprocess.Popen(
-            command, cwd=order.folder, stdout=subprocess.PIPE, stderr=complaints
-        )
-        with process:
-            try:
-                last = _listen(process.stdout, done)
-            except BaseException:
-                process.kill()
-                raise
-        if isinstance(last, answer) and process.returncode == 0:
-            return last
-        if isinstance(last, Refused):
-            raise ChildError(last.reason)
-        complaints.seek(0)
-        what = f"llama.cpp could not evaluate {Path(order.model).name}"
-        raise ChildError(f"{what}: {_reason(process.returncode, complaints)}")
-
-
-def _listen(answers: IO[bytes] | None, done: Done) -> Answer | None:
-    """Tell progress until the child ends; return its last word."""
-    last: Answer | None = None
-    for line in answers or ():
-        last = msgspec.json.decode(line, type=Answer)
-        if isinstance(last, Progress):
-            done(last.done, last.total)
-    return last
-
-
-def _reason(status: int, complaints: IO[bytes]) -> str:
-    if status == -signal.SIGKILL:
-        return f"it was ended by signal {-status}, as happens when memory runs out"
-    if status < 0:
-        return f"it crashed with signal {-status}"
-    lines = complaints.read().decode("utf-8", "replace").splitlines()
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1] if said else "it gave no reason"
+    ended = native.run(command, told, Path(order.folder))
+    for result in results:
+        if isinstance(result, answer) and ended.status == 0:
+            return result
+        if isinstance(result, Refused):
+            raise ChildError(result.reason)
+    raise ChildError(f"llama.cpp could not evaluate {Path(order.model).name}: {ended.reason}")
