@@ -30,7 +30,7 @@ from sprat_agent.identity.renewal import Renewal
 from sprat_agent.kept import Kept, kept_blocking
 from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.link.carrier import Carrier
-from sprat_agent.profile import probe, thermal
+from sprat_agent.profile import declared, probe, thermal
 from sprat_agent.ready_file import ReadyFile
 from sprat_agent.registry.device_trust import trust_of
 from sprat_agent.registry.fetch import Access, Fetcher, Sources
@@ -54,7 +54,7 @@ from sprat_agent.sync.loop import Conversation
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.ports import ExecutionError
 from sprat_agent.sync.retreat import Retreat
-from sprat_agent.sync.voice import Speaker, Trust, memory_available
+from sprat_agent.sync.voice import Speaker, Trust
 
 if TYPE_CHECKING:  # imported while models load, see `_make_api`
     from starlette.types import ASGIApp
@@ -244,7 +244,7 @@ class Agent:
 
     def _converse(self, carriers: tuple[Carrier, ...], world: World) -> Conversation:
         speaker = Speaker(
-            self._profile,
+            self._profile_now,
             self._ledger,
             self._workers,
             outbox=self._outbox,
@@ -256,7 +256,7 @@ class Agent:
             ),
             version=__version__,
             disk_free=self._disk_free,
-            memory_free=memory_available,
+            memory_free=probe.memory_available,
         )
         identity = self._identity
         return Conversation(
@@ -305,6 +305,9 @@ class Agent:
     def _past(self, wanted: AssignedModel) -> Past:
         name = f"{wanted.publisher}/{wanted.model}"
         return Past(self._ledger.counter_floor(name), self._ledger.was_proved(wanted.digest))
+
+    def _profile_now(self) -> Profile:
+        return probe.refreshed(self._profile, self._config.state_dir)
 
     def _disk_free(self) -> int:
         return probe.disk_free(self._config.state_dir)
@@ -397,15 +400,15 @@ def _import_api() -> tuple[Callable[..., ASGIApp], type[LocalApi]]:
     return build_app, LocalApi
 
 
-def profile_of(declared: Path | None, state_dir: Path) -> Profile:
+def profile_of(declaration: Path | None, state_dir: Path) -> Profile:
     """Return the declared profile, or what is measured.
 
     Raises:
         StartupError: The declared profile cannot be read.
     """
-    if declared is None:
+    if declaration is None:
         return probe.measure(state_dir)
     try:
-        return probe.declared(declared)
-    except probe.ProfileError as error:
+        return declared.read(declaration)
+    except declared.ProfileError as error:
         raise StartupError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Measures the hardware profile: from /proc, /sys and /dev, without running anything.
+"""Reads the hardware profile: from /proc, /sys and /dev, without running anything.
 
 Each source is optional: a device without one of them has a shorter profile, not a failing agent.
 """
@@ -9,58 +9,40 @@ import importlib.util
 import os
 import platform
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
-from msgspec import Meta, Struct
 from sprat_proto.fit import Profile
 
-from sprat_agent.profile import cgroup, cpu
+from sprat_agent.profile import cgroup, cpu, power, thermal
 
+MILLI: Final = 1000
 BUDGET_PERCENT: Final = 60  # of memory that models may use; the rest is the device's own
 # Runtime of a variant: the module that runs it.
 RUNTIMES: Final = {"llama.cpp": "llama_cpp"}
 _ACCELERATORS: Final = ("dev/dri/renderD*", "dev/nvidia[0-9]*", "dev/accel/accel*")
 _MEMORY_LINE: Final = re.compile(r"^MemTotal:\s*([0-9]{1,15}) kB$", re.ASCII | re.MULTILINE)
+_AVAILABLE_LINE: Final = re.compile(r"^MemAvailable:\s*([0-9]{1,15}) kB$", re.ASCII | re.MULTILINE)
 _NAME_LINE: Final = re.compile(r"^PRETTY_NAME=(.*)$", re.MULTILINE)
-
-_Size = Annotated[int, Meta(ge=0, le=1 << 60)]
-_Word = Annotated[str, Meta(min_length=1, max_length=256)]
-
-
-class ProfileError(ValueError):
-    """A declared profile cannot be read: one sentence."""
-
-
-class _Declared(Struct, frozen=True, forbid_unknown_fields=True):
-    arch: _Word
-    cores: Annotated[int, Meta(ge=1, le=4096)]
-    cpu_features: list[_Word]
-    memory_bytes: _Size
-    memory_budget_bytes: _Size
-    disk_free_bytes: _Size
-    accelerators: list[_Word]
-    os: _Word
-    runtimes: list[_Word]
-    simulated: bool = True  # a declared profile is, whatever it says
 
 
 def measure(
     state_dir: Path, budget_percent: int = BUDGET_PERCENT, root: Path = Path("/")
 ) -> Profile:
-    """Return this device's profile.
+    """Return this device's profile, without what a micro-benchmark finds.
 
     Args:
         state_dir: Where models will be kept; its file system's free space counts.
         budget_percent: Share of memory that models may use, 1 to 100.
         root: Where proc, sys, dev and etc are; another one in tests.
     """
+    cpuinfo = _text(root / "proc/cpuinfo")
     memory = _memory(root)
-    return Profile(
+    profile = Profile(
         arch=platform.machine(),
         cores=cpu.usable_cores(root),
-        cpu_features=cpu.features(_text(root / "proc/cpuinfo")),
+        cpu_features=cpu.features(cpuinfo),
         memory_bytes=memory,
         memory_budget_bytes=memory * budget_percent // 100,
         disk_free_bytes=disk_free(state_dir),
@@ -68,38 +50,40 @@ def measure(
         os=os_name(_text(root / "etc/os-release")),
         simulated=False,
         runtimes=runtimes(),
+        processor=cpu.processor(cpuinfo, root),
+        core_kinds=cpu.core_kinds(root),
+        cpu_quota_milli=round((cgroup.cpu_quota(root) or 0) * MILLI),
+        memory_limit_bytes=cgroup.memory_limit(root) or 0,
     )
+    return refreshed(profile, state_dir, root)
 
 
-def declared(path: Path) -> Profile:
-    """Return the profile that a JSON file declares, marked as simulated.
+def refreshed(profile: Profile, state_dir: Path, root: Path = Path("/")) -> Profile:
+    """Return the profile with what changes from moment to moment read anew; see `measure`.
 
-    Raises:
-        ProfileError: It cannot be read, or a field is missing, unknown or wrong.
+    A declared profile stays as it is.
     """
-    try:
-        fields = msgspec.json.decode(path.read_bytes(), type=_Declared)
-    except OSError as error:
-        raise ProfileError(f"cannot read the declared profile {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"the declared profile {path} is not valid: {error}") from error
-    return Profile(
-        arch=fields.arch,
-        cores=fields.cores,
-        cpu_features=tuple(fields.cpu_features),
-        memory_bytes=fields.memory_bytes,
-        memory_budget_bytes=fields.memory_budget_bytes,
-        disk_free_bytes=fields.disk_free_bytes,
-        accelerators=tuple(fields.accelerators),
-        os=fields.os,
-        simulated=True,
-        runtimes=tuple(fields.runtimes),
+    if profile.simulated:
+        return profile
+    throttled = thermal.throttle_ratio(root)
+    return replace(
+        profile,
+        disk_free_bytes=disk_free(state_dir),
+        memory_available_bytes=memory_available(root),
+        throttle_permille=None if throttled is None else round(throttled * MILLI),
+        power=power.source(root),
     )
 
 
 def memory_total(meminfo: str) -> int:
     """Return bytes of physical memory from the text of /proc/meminfo; 0 if it does not say."""
     found = _MEMORY_LINE.search(meminfo)
+    return int(found[1]) * 1024 if found else 0
+
+
+def memory_available(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that programs may still take; 0 where the kernel does not say."""
+    found = _AVAILABLE_LINE.search(_text(root / "proc/meminfo"))
     return int(found[1]) * 1024 if found else 0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
+from sprat_proto import rates
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.fit import Profile
+from sprat_proto.v1 import link_pb2
 from sprat_proto.v1.link_pb2 import HardwareProfile, Heartbeat, Hello, RunningModel
 
 from sprat_agent.audit.journal import Journal
@@ -17,8 +16,6 @@ from sprat_agent.sync.dialogue import Voice
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.ports import Workers
-
-_AVAILABLE: Final = re.compile(r"^MemAvailable:\s*([0-9]{1,15}) kB$", re.ASCII | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Speaker:
 
     def __init__(
         self,
-        profile: Profile,
+        profile: Callable[[], Profile],
         ledger: Ledger,
         workers: Workers,
         *,
@@ -46,7 +43,7 @@ class Speaker:
         disk_free: Callable[[], int],
         memory_free: Callable[[], int],
     ) -> None:
-        """Speak of this device; sizes are in bytes, `version` is the agent's."""
+        """Speak of this device, asked each time anew; sizes are in bytes, `version` the agent's."""
         self._profile = profile
         self._ledger = ledger
         self._workers = workers
@@ -66,7 +63,7 @@ class Speaker:
         return Hello(
             capability=CAPABILITY,
             agent_version=self._version,
-            profile=hardware(self._profile),
+            profile=hardware(self._profile()),
             assignment_version=self._ledger.assignment_version(),
             running=self._running(),
             next_report_seq=self._outbox.oldest_unacknowledged(),
@@ -114,13 +111,32 @@ def hardware(profile: Profile) -> HardwareProfile:
         os=profile.os,
         simulated=profile.simulated,
         runtimes=profile.runtimes,
+        processor=profile.processor,
+        core_kinds=[
+            link_pb2.CoreKind(count=kind.count, capacity=kind.capacity, max_mhz=kind.max_mhz)
+            for kind in profile.core_kinds
+        ],
+        cpu_quota_milli=profile.cpu_quota_milli,
+        memory_limit_bytes=profile.memory_limit_bytes,
+        memory_available_bytes=profile.memory_available_bytes,
+        throttle_permille=profile.throttle_permille,
+        power=profile.power,
+        measured=profile.measured and measured(profile.measured),
     )
 
 
-def memory_available(root: Path = Path("/")) -> int:
-    """Return the bytes of memory that programs may still take; 0 where the kernel does not say."""
-    try:
-        found = _AVAILABLE.search((root / "proc/meminfo").read_text(encoding="utf-8"))
-    except OSError:
-        return 0
-    return int(found[1]) * 1024 if found else 0
+def measured(found: rates.Measured) -> link_pb2.Measured:
+    """Return what a micro-benchmark found as a message."""
+    return link_pb2.Measured(
+        at_ms=found.at_ms,
+        engine=found.engine,
+        threads=found.threads,
+        bandwidth=found.bandwidth,
+        step_ns=found.step_ns,
+        layer_ns=found.layer_ns,
+        kv_fs=found.kv_fs,
+        costs=[
+            link_pb2.TypeCost(kind=cost.kind, decode_fs=cost.decode_fs, prefill_fs=cost.prefill_fs)
+            for cost in found.costs
+        ],
+    )

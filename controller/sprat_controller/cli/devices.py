@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from sprat_proto.rates import FEMTO
 from sprat_proto.states import DeviceState
 
 from sprat_controller.cli import words
@@ -13,6 +14,7 @@ from sprat_controller.cli.output import Cell, named, size
 from sprat_controller.cli.verbs import Session, verb
 
 devices = typer.Typer(help="The devices of the fleet.", rich_markup_mode=None)
+GIGA = 10**9
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE")]
 
 
@@ -126,6 +128,10 @@ def _fields(found: Json) -> dict[str, Cell]:
         "labels": found.get("labels"),
         "hardware class": found.get("hardware_class"),
         "hardware": _hardware(profile),
+        "processor": _processor(profile),
+        "limits": _limits(profile),
+        "now": _moment(profile),
+        "measured": _measured(profile),
         "running": _running(found),
         "assignment": found.get("assignment_version"),
         "agent": found.get("agent_version"),
@@ -150,6 +156,45 @@ def _hardware(profile: Json) -> str | None:
     return (
         f"{profile.get('arch')}, {profile.get('cores')} cores, {size(memory)} of memory"
         f" ({size(budget)} for models), {size(profile.get('disk_free_bytes', 0))} of disk free"
+    )
+
+
+def _processor(profile: Json) -> str | None:
+    kinds: list[Json] = profile.get("core_kinds") or []
+    shown = " + ".join(
+        f"{kind['count']} of capacity {kind['capacity']}"
+        + (f" at {kind['max_mhz'] / 1000:.2f} GHz" if kind["max_mhz"] else "")
+        for kind in kinds
+    )
+    return ": ".join(word for word in (profile.get("processor"), shown) if word) or None
+
+
+def _limits(profile: Json) -> str | None:
+    quota, limit = profile.get("cpu_quota_milli"), profile.get("memory_limit_bytes")
+    shown = [f"{quota / 1000:.2f} of a processor"] if quota else []
+    shown += [f"{size(limit)} of memory"] if limit else []
+    return ", ".join(shown) or None
+
+
+def _moment(profile: Json) -> str | None:
+    available, throttled = profile.get("memory_available_bytes"), profile.get("throttle_permille")
+    shown = [f"{size(available)} of memory available"] if available else []
+    shown += [f"heat takes {throttled / 10:.0f} % of its speed"] if throttled else []
+    shown += [f"on {profile['power']}"] if profile.get("power") else []
+    return ", ".join(shown) or None
+
+
+def _measured(profile: Json) -> str | None:
+    """Say how fast each type is read: gigabytes a second when decoding."""
+    found: Json | None = profile.get("measured")
+    if not found:
+        return None
+    rates = ", ".join(
+        f"{one['kind']} {FEMTO / one['decode_fs'] / GIGA:.1f}" for one in found["costs"]
+    )
+    return (
+        f"{found['bandwidth'] / GIGA:.1f} GB/s of memory; decoding with {found['threads']} threads"
+        f" of {found['engine']}, in GB/s: {rates}"
     )
 
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sprat_proto.fit import Profile
+from sprat_proto.fit import CoreKind, Profile
 from sprat_proto.manifest import is_model_name, is_release_version
+from sprat_proto.rates import Measured, TypeCost
 from sprat_proto.states import ModelState, ReasonCode
 from sprat_proto.v1 import link_pb2
 
@@ -22,9 +23,15 @@ MAX_VERSION: Final = 1 << 52  # of an assignment; leaves room above for the next
 MAX_WORDS: Final = 256  # CPU features and the like
 MAX_WORD: Final = 64  # characters
 MAX_ALIASES: Final = 64
+MAX_KINDS: Final = 16  # of processors in one device
+MAX_CAPACITY: Final = 1024
+MAX_MHZ: Final = 1 << 20
+MAX_COSTS: Final = 64  # types that were measured
+MILLI: Final = 1000
 MAX_SENTENCE: Final = 2048  # characters of a reason's parts
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_POWERS: Final = frozenset({"", "mains", "battery"})
 _STATES: Final = frozenset(state.value for state in ModelState)
 
 RunningJson = dict[str, dict[str, str]]
@@ -42,13 +49,21 @@ def is_digest(text: str) -> bool:
 
 def profile_of(wire: link_pb2.HardwareProfile) -> Profile | None:
     """Return the profile, or None if it is not within limits."""
-    sizes = (wire.cores, wire.memory_bytes, wire.memory_budget_bytes, wire.disk_free_bytes)
+    sizes = (
+        *(wire.cores, wire.memory_bytes, wire.memory_budget_bytes, wire.disk_free_bytes),
+        *(wire.cpu_quota_milli, wire.memory_limit_bytes, wire.memory_available_bytes),
+    )
     lists: Sequence[Sequence[str]] = (wire.cpu_features, wire.accelerators, wire.runtimes)
     sound = (
         all(size <= MAX_COUNT for size in sizes)
         and all(len(words) <= MAX_WORDS for words in lists)
         and all(_is_word(word) for words in lists for word in words)
         and _is_word(wire.arch)
+        and len(wire.core_kinds) <= MAX_KINDS
+        and all(_is_kind(kind) for kind in wire.core_kinds)
+        and wire.throttle_permille <= MILLI
+        and wire.power in _POWERS
+        and (not wire.HasField("measured") or _is_measured(wire.measured))
     )
     if not sound:
         return None
@@ -63,6 +78,29 @@ def profile_of(wire: link_pb2.HardwareProfile) -> Profile | None:
         os=clip(wire.os, MAX_WORD),
         simulated=wire.simulated,
         runtimes=tuple(wire.runtimes),
+        processor=clip(wire.processor, MAX_WORD),
+        core_kinds=tuple(
+            CoreKind(kind.count, kind.capacity, kind.max_mhz) for kind in wire.core_kinds
+        ),
+        cpu_quota_milli=wire.cpu_quota_milli,
+        memory_limit_bytes=wire.memory_limit_bytes,
+        memory_available_bytes=wire.memory_available_bytes,
+        throttle_permille=wire.throttle_permille if wire.HasField("throttle_permille") else None,
+        power=wire.power,
+        measured=_measured_of(wire.measured) if wire.HasField("measured") else None,
+    )
+
+
+def _measured_of(wire: link_pb2.Measured) -> Measured:
+    return Measured(
+        at_ms=wire.at_ms,
+        engine=clip(wire.engine, MAX_WORD),
+        threads=wire.threads,
+        bandwidth=wire.bandwidth,
+        step_ns=wire.step_ns,
+        layer_ns=wire.layer_ns,
+        kv_fs=wire.kv_fs,
+        costs=tuple(TypeCost(one.kind, one.decode_fs, one.prefill_fs) for one in wire.costs),
     )
 
 
@@ -98,6 +136,26 @@ def reason_of(report: link_pb2.ExecutionReport) -> Reason | None:
 
 def _is_word(text: str) -> bool:
     return 0 < len(text) <= MAX_WORD and text.isprintable()
+
+
+def _is_kind(kind: link_pb2.CoreKind) -> bool:
+    return kind.count > 0 and 0 < kind.capacity <= MAX_CAPACITY and kind.max_mhz <= MAX_MHZ
+
+
+def _is_measured(wire: link_pb2.Measured) -> bool:
+    """Tell whether predictions can be made with it: any cost of 0 would promise any rate."""
+    kinds = [cost.kind for cost in wire.costs]
+    numbers = [wire.threads, wire.bandwidth]
+    numbers += [number for cost in wire.costs for number in (cost.decode_fs, cost.prefill_fs)]
+    fixed = (wire.step_ns, wire.layer_ns, wire.kv_fs)
+    return (
+        0 <= wire.at_ms <= MAX_COUNT
+        and 0 < len(kinds) <= MAX_COSTS
+        and len(set(kinds)) == len(kinds)
+        and all(is_model_name(kind) for kind in kinds)
+        and all(0 < number <= MAX_COUNT for number in numbers)
+        and all(number <= MAX_COUNT for number in fixed)
+    )
 
 
 def _is_running(model: link_pb2.RunningModel) -> bool:

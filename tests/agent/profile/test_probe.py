@@ -1,11 +1,10 @@
-"""The measured profile of any device, and the declared one of a simulated."""
+"""The measured profile of any device."""
 
 from __future__ import annotations
 
-import json
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,33 +12,21 @@ from hypothesis import strategies as st
 from sprat_agent.profile import cpu, probe
 from sprat_proto.fit import MIB
 
-X86 = """processor\t: 0
-model name\t: AMD EPYC
-flags\t\t: fpu vme sse4_2 avx avx2 fma avx512f avx512_vnni
-
-processor\t: 1
-flags\t\t: fpu vme sse4_2 avx avx2 fma
-"""
 PI5 = "processor\t: 0\nFeatures\t: fp asimd evtstrm aes crc32 asimdhp asimddp\nCPU part\t: 0xd0b\n"
-DECLARED: dict[str, Any] = {
-    "arch": "aarch64",
-    "cores": 4,
-    "cpu_features": ["asimd"],
-    "memory_bytes": 1024 * MIB,
-    "memory_budget_bytes": 600 * MIB,
-    "disk_free_bytes": 8192 * MIB,
-    "accelerators": [],
-    "os": "Raspberry Pi OS",
-    "runtimes": ["llama.cpp"],
-}
 
 
 def device(root: Path) -> Path:
     files = {
-        "proc/meminfo": "MemTotal:        4046000 kB\nMemFree:          100 kB\n",
+        "proc/meminfo": "MemTotal:        4046000 kB\nMemAvailable:    2000000 kB\n",
         "proc/cpuinfo": PI5,
         "proc/self/cgroup": "0::/\n",
         "etc/os-release": 'NAME=x\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n',
+        "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+        "sys/class/thermal/cooling_device0/type": "cpufreq-cpu0\n",
+        "sys/class/thermal/cooling_device0/cur_state": "1\n",
+        "sys/class/thermal/cooling_device0/max_state": "4\n",
+        "sys/class/power_supply/usb/type": "USB\n",
+        "sys/class/power_supply/usb/online": "1\n",
         "dev/dri/renderD128": "",
         "dev/dri/card0": "",
         "dev/nvidia0": "",
@@ -63,6 +50,23 @@ def test_a_device_is_measured(tmp_path: Path) -> None:
     assert profile.disk_free_bytes > 0
     assert profile.runtimes == ("llama.cpp",)
     assert not profile.simulated
+    assert profile.processor == "Raspberry Pi 5 Model B Rev 1.0"
+    assert profile.memory_available_bytes == 2000000 * 1024
+    assert (profile.throttle_permille, profile.power) == (250, "mains")
+    assert (profile.memory_limit_bytes, profile.cpu_quota_milli) == (0, 0)
+    assert profile.measured is None
+
+
+def test_what_changes_from_moment_to_moment_is_read_anew(tmp_path: Path) -> None:
+    before = probe.measure(tmp_path, 50, device(tmp_path))
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 1 kB\nMemAvailable: 7 kB\n")
+    (tmp_path / "sys/class/thermal/cooling_device0/cur_state").write_text("4\n")
+    (tmp_path / "sys/class/power_supply/usb/online").write_text("0\n")
+    now = probe.refreshed(before, tmp_path, tmp_path)
+    assert (now.memory_available_bytes, now.throttle_permille, now.power) == (7168, 1000, "")
+    assert now.memory_bytes == before.memory_bytes
+    said = replace(before, simulated=True)
+    assert probe.refreshed(said, tmp_path, tmp_path) == said
 
 
 def test_a_control_groups_limit_is_the_memory_there_is(tmp_path: Path) -> None:
@@ -70,7 +74,8 @@ def test_a_control_groups_limit_is_the_memory_there_is(tmp_path: Path) -> None:
     limit = tmp_path / "sys/fs/cgroup/memory.max"
     limit.parent.mkdir(parents=True)
     limit.write_text(f"{512 * MIB}\n")
-    assert probe.measure(tmp_path, 60, tmp_path).memory_bytes == 512 * MIB
+    limited = probe.measure(tmp_path, 60, tmp_path)
+    assert limited.memory_bytes == limited.memory_limit_bytes == 512 * MIB
     limit.write_text(f"{1 << 50}\n")
     assert probe.measure(tmp_path, 60, tmp_path).memory_bytes == 4046000 * 1024
 
@@ -78,6 +83,8 @@ def test_a_control_groups_limit_is_the_memory_there_is(tmp_path: Path) -> None:
 def test_a_device_without_any_of_the_sources_has_a_profile_all_the_same(tmp_path: Path) -> None:
     profile = probe.measure(tmp_path, 60, tmp_path)
     assert (profile.memory_bytes, profile.cpu_features, profile.accelerators) == (0, (), ())
+    assert (profile.processor, profile.core_kinds, profile.power) == ("", (), "")
+    assert (profile.memory_available_bytes, profile.throttle_permille) == (0, None)
     assert profile.cores >= 1
 
 
@@ -85,10 +92,6 @@ def test_this_machine_is_measured(tmp_path: Path) -> None:
     profile = probe.measure(tmp_path)
     assert 1 <= profile.cores <= len(os.sched_getaffinity(0))
     assert profile.memory_bytes > 256 * MIB
-
-
-def test_a_feature_counts_if_every_processor_has_it() -> None:
-    assert cpu.features(X86) == ("avx", "avx2", "fma", "sse4_2")
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", None), ("50000 100000", 1)])
@@ -99,6 +102,7 @@ def test_cores_are_what_affinity_and_quota_allow(
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup/cpu.max").write_text(quota)
     assert cpu.usable_cores(tmp_path) == (cores or len(os.sched_getaffinity(0)))
+    assert probe.measure(tmp_path, 60, tmp_path).cpu_quota_milli == (500 if cores else 0)
 
 
 @given(st.text())
@@ -106,50 +110,3 @@ def test_any_text_can_be_read(text: str) -> None:
     assert probe.memory_total(text) >= 0
     assert 0 < len(probe.os_name(text)) <= 128
     assert cpu.FEATURES.issuperset(cpu.features(text))
-
-
-def declare(tmp_path: Path, fields: object) -> Path:
-    path = tmp_path / "profile.json"
-    path.write_text(json.dumps(fields))
-    return path
-
-
-@pytest.mark.parametrize("said", [{}, {"simulated": False}, {"simulated": True}])
-def test_a_declared_profile_is_simulated_whatever_it_says(
-    tmp_path: Path, said: dict[str, bool]
-) -> None:
-    profile = probe.declared(declare(tmp_path, {**DECLARED, **said}))
-    assert profile.simulated
-    assert (profile.arch, profile.cores, profile.cpu_features) == ("aarch64", 4, ("asimd",))
-    assert profile.memory_budget_bytes == 600 * MIB
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({**DECLARED, "gpu": "big"}, "unknown field `gpu`"),
-        (
-            {key: DECLARED[key] for key in DECLARED if key != "arch"},
-            "missing required field `arch`",
-        ),
-        ({**DECLARED, "cores": 0}, r"`int` >= 1 - at `\$.cores`"),
-        ({**DECLARED, "cores": "four"}, r"Expected `int`, got `str` - at `\$.cores`"),
-        ([], "Expected `object`"),
-    ],
-)
-def test_a_wrong_declaration_is_one_clear_sentence(
-    tmp_path: Path, fields: object, sentence: str
-) -> None:
-    with pytest.raises(probe.ProfileError, match=sentence) as caught:
-        probe.declared(declare(tmp_path, fields))
-    assert "profile.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_declaration_that_is_not_there_or_not_json_is_one_clear_sentence(tmp_path: Path) -> None:
-    with pytest.raises(probe.ProfileError, match="No such file"):
-        probe.declared(tmp_path / "nothing.json")
-    path = tmp_path / "bytes.json"
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(probe.ProfileError, match="not valid"):
-        probe.declared(path)

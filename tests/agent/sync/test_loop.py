@@ -41,7 +41,7 @@ PROFILE = Profile(
 
 def voice(device: Device) -> Voice:
     speaker = Speaker(
-        PROFILE,
+        lambda: PROFILE,
         device.ledger,
         device.workers,
         outbox=device.outbox,

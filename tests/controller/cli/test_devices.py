@@ -62,6 +62,47 @@ def test_a_device_shows_its_hardware_and_what_it_runs(sprat: Sprat, api: Operato
     )
 
 
+def test_a_device_shows_what_it_measured(sprat: Sprat, api: OperatorApi) -> None:
+    api.add_device(
+        "pi-5",
+        profile={
+            "arch": "aarch64",
+            "cores": 4,
+            "processor": "Raspberry Pi 5",
+            "core_kinds": [
+                {"count": 2, "capacity": 1024, "max_mhz": 2400},
+                {"count": 2, "capacity": 512, "max_mhz": 0},
+            ],
+            "cpu_quota_milli": 1500,
+            "memory_limit_bytes": 1 << 30,
+            "memory_available_bytes": 512 << 20,
+            "throttle_permille": 250,
+            "power": "battery",
+            "measured": {
+                "engine": "llama-cpp-python 0.3.36",
+                "threads": 4,
+                "bandwidth": 9_500_000_000,
+                "costs": [
+                    {"kind": "q4_0", "decode_fs": 200_000, "prefill_fs": 9},
+                    {"kind": "f16", "decode_fs": 125_000, "prefill_fs": 9},
+                ],
+            },
+        },
+    )
+    fields = dict(line for line in sprat("devices", "show", "pi-5").lines)
+    assert fields["processor"] == (
+        "Raspberry Pi 5: 2 of capacity 1024 at 2.40 GHz + 2 of capacity 512"
+    )
+    assert fields["limits"] == "1.50 of a processor, 1.00 GiB of memory"
+    assert fields["now"] == (
+        "512.0 MiB of memory available, heat takes 25 % of its speed, on battery"
+    )
+    assert fields["measured"] == (
+        "9.5 GB/s of memory; decoding with 4 threads of llama-cpp-python 0.3.36, in GB/s:"
+        " q4_0 5.0, f16 8.0"
+    )
+
+
 def test_labelling_keeps_the_other_labels(sprat: Sprat, api: OperatorApi) -> None:
     api.add_device("gw-1", labels={"site": "lyon", "old": "1"})
     assert sprat("devices", "label", "gw-1", "ring=canary", "old-").status == 0

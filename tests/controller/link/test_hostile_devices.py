@@ -21,6 +21,26 @@ running = st.builds(
     digest=texts,
     state=texts,
 )
+small = st.integers(0, (1 << 32) - 1) | st.integers(0, 1100)
+measurements = st.builds(
+    link_pb2.Measured,
+    at_ms=st.integers(-(1 << 63), (1 << 63) - 1),
+    engine=texts,
+    threads=small,
+    bandwidth=numbers,
+    step_ns=numbers,
+    layer_ns=numbers,
+    kv_fs=numbers,
+    costs=st.lists(
+        st.builds(
+            link_pb2.TypeCost,
+            kind=texts | st.sampled_from(["q4_0", "f16"]),
+            decode_fs=numbers,
+            prefill_fs=numbers,
+        ),
+        max_size=3,
+    ),
+)
 profiles = st.builds(
     link_pb2.HardwareProfile,
     arch=texts,
@@ -32,6 +52,16 @@ profiles = st.builds(
     os=texts,
     simulated=st.booleans(),
     runtimes=st.lists(texts, max_size=3),
+    processor=texts,
+    core_kinds=st.lists(
+        st.builds(link_pb2.CoreKind, count=small, capacity=small, max_mhz=small), max_size=20
+    ),
+    cpu_quota_milli=numbers,
+    memory_limit_bytes=numbers,
+    memory_available_bytes=numbers,
+    throttle_permille=st.none() | small,
+    power=texts | st.sampled_from(["", "mains", "battery"]),
+    measured=st.none() | measurements,
 )
 executions = st.sampled_from(["id-00002", "id-00001", ".return", "id-00002.return"]) | texts
 hellos = st.builds(
