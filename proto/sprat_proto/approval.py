@@ -18,7 +18,7 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sprat_proto import canonical
-from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms, terms_of
+from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms, policy_of, terms_of
 from sprat_proto.manifest import Name, Sha256
 from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import (
@@ -116,6 +116,7 @@ class Change:
         held_context: The largest context that another alias of the device is approved for: all
             run with the largest, so `context` may be that one instead of the approved.
         terms: How it is to be served.
+        policy: What fit is to keep to; None: the release's own.
     """
 
     alias: str
@@ -124,6 +125,7 @@ class Change:
     run_until: int = 0
     held_context: int = 0
     terms: ServingTerms = AS_DEVICE_DECIDES
+    policy: FitPolicy | None = None
 
 
 def encode(spec: RolloutSpec) -> bytes:
@@ -268,6 +270,7 @@ def _covers(spec: RolloutSpec, change: Change) -> bool:
         and change.digest in digests
         and spec.run_until == change.run_until
         and terms_of(spec.serving) == change.terms
+        and policy_of(spec.policy) == change.policy
         and spec.context <= change.context <= max(spec.context, change.held_context)
     )
 

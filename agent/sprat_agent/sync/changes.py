@@ -27,13 +27,17 @@ def changes(
         if (
             now is not None
             and (now.wanted.digest, now.wanted.run_until) == (one.digest, one.run_until)
-            and now.wanted.terms == one.terms
+            and (now.wanted.terms, now.wanted.fit_policy) == (one.terms, one.fit_policy)
             and (now.context == context or one.execution_id in known)
         ):
             continue
         others = (other.context for alias, other in committed.items() if alias != one.alias)
         held = max(others, default=0)
-        found.append(Change(one.alias, one.digest, context, one.run_until, held, one.terms))
+        found.append(
+            Change(
+                *(one.alias, one.digest, context, one.run_until, held, one.terms, one.fit_policy)
+            )
+        )
     assigned = {one.alias for one in assignment.models}
     gone = sorted(set(committed) - assigned)
     return (*found, *(Change(alias, "", context) for alias in gone))

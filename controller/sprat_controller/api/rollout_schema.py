@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, Field
 from sprat_proto.assignment import AS_DEVICE_DECIDES
+from sprat_proto.policy import DEFAULT_PROMPT, Aim
 from sprat_proto.states import ExecutionState, RolloutState
 
 from sprat_controller.api.schema import Accepted, Answered, Json, Short
@@ -14,6 +15,42 @@ from sprat_controller.rollout.requests import DEFAULT_CONTEXT, DEFAULT_TIMEOUT_S
 
 MAX_IN_PROGRESS: Final = 1_000_000_000
 MAX_ENVELOPE: Final = 16 << 10
+MAX_RATE: Final = 1_000_000_000  # tokens a second
+MAX_LOSS: Final = 1_000_000_000  # percent
+
+
+class Policy(Accepted):
+    """Which variant is best, and what any must keep to; 0, null and empty ask nothing."""
+
+    aim: Aim = Aim.QUALITY_FIRST
+    min_decode_tps: float = Field(
+        default=0,
+        ge=0,
+        le=MAX_RATE,
+        description="Tokens a second that one request alone gets at least",
+    )
+    max_ttft_ms: int = Field(
+        default=0, description="Milliseconds to the first token of an answer, at most"
+    )
+    prompt_tokens: int = Field(
+        default=DEFAULT_PROMPT, description="Of the prompt for which `max_ttft_ms` counts"
+    )
+    max_memory_bytes: int = Field(
+        default=0, description="Weights, context, compute and worker together"
+    )
+    min_context: int = Field(
+        default=0, description="Tokens that the model is made for and runs with"
+    )
+    max_quality_loss: float | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_LOSS,
+        description="Percent by which quantization may raise the perplexity; 0 allows none",
+    )
+    runtimes: list[Short] = Field(default_factory=list[Short], description="Any of these")
+    licences: list[Short] = Field(
+        default_factory=list[Short], description="Any of these, by their SPDX names"
+    )
 
 
 class PlanBody(Accepted):
@@ -32,6 +69,7 @@ class PlanBody(Accepted):
         default=AS_DEVICE_DECIDES.kv_type, description="Of keys and values: f16 or q8_0"
     )
     pinned: bool = Field(default=False, description="Never evicted for another model")
+    policy: Policy | None = Field(default=None, description="null: what the release itself asks")
 
 
 class RolloutBody(PlanBody):
@@ -76,6 +114,7 @@ class Rollout(Answered):
     slots: int
     kv_type: str
     pinned: bool
+    policy: Policy | None
     state: RolloutState
     start_at: AwareDatetime | None
     max_in_progress: int

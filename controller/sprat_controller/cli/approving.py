@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 
 from sprat_proto import approval, canonical, manifest
 from sprat_proto.approval import RolloutSpec
-from sprat_proto.assignment import ServingTerms, terms_of
+from sprat_proto.assignment import ServingTerms, policy_of, terms_of
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.signing import SigningKey
 
+from sprat_controller.cli import policy
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import size
@@ -69,6 +70,8 @@ def in_words(api: Api, spec: RolloutSpec) -> Iterator[str]:
     yield f"groups    {', '.join(spec.groups)}"
     yield f"context   {spec.context} tokens"
     yield f"served    {served(terms_of(spec.serving))}"
+    asked = policy_of(spec.policy)
+    yield f"policy    {policy.in_words(asked)}"
     yield f"at once   {spec.max_in_progress or 'all'} devices"
     yield f"runs      {f'until {_moment(spec.run_until)}' if spec.run_until else 'for ever'}"
     yield f"good      until {_moment(spec.not_after)}"

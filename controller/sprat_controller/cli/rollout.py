@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from sprat_proto import fit
 from sprat_proto.assignment import AS_DEVICE_DECIDES
+from sprat_proto.policy import FitPolicy
 
-from sprat_controller.cli import approving, words
+from sprat_controller.cli import approving, planned, words
+from sprat_controller.cli import policy as policies
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.keys import PassphraseFile, passphrase
-from sprat_controller.cli.output import Format, Row, console, named, say, table, text
+from sprat_controller.cli.output import Format, console, say, table, text
+from sprat_controller.cli.policy import policy_options
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
 from sprat_controller.publisher.signing import load_key
@@ -50,6 +52,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @verb(rollout, "plan", example="sprat rollout plan qwen3-0.6b@1.3.0 --alias assistant")
+@policy_options
 def plan(
     session: Session,
     release: Release,
@@ -61,17 +64,17 @@ def plan(
     slots: Slots = 0,
     kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
     pinned: Pinned = False,
+    policy: FitPolicy | None = None,
 ) -> None:
     """Show which variant each device would get, and why not the others; changes nothing."""
     wanted = _wanted(release, alias, where, device)
-    wanted |= _served(context, slots, kv_type, pinned=pinned)
+    wanted |= _served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     found = session.api.post("rollouts/plan", wanted)
     entries: list[Json] = found.get("devices") or []
     if session.output.form is Format.TABLE:
-        console().print(table(("device", "action", "variant", "why"), _plan_table(entries)))
+        console().print(table(planned.DRAWN, planned.drawn(entries)))
     else:
-        columns = ("device", "action", "chosen", "variant", "code", "message")
-        session.output.rows(columns, _plan_lines(entries), found)
+        session.output.rows(planned.COLUMNS, planned.lines(entries), found)
 
 
 @verb(
@@ -80,6 +83,7 @@ def plan(
     example="sprat rollout start qwen3-0.6b@1.3.0 --alias assistant --where site=lyon"
     " --at '2026-12-01 03:00' --watch",
 )
+@policy_options
 def start(
     session: Session,
     release: Release,
@@ -100,19 +104,20 @@ def start(
     slots: Slots = 0,
     kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
     pinned: Pinned = False,
+    policy: FitPolicy | None = None,
     name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,
     yes: Yes = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
 ) -> None:
     """Create a rollout and start it, now or at a time, once those who must have approved it."""
     wanted = _wanted(release, alias, where, device)
-    wanted |= _served(context, slots, kv_type, pinned=pinned)
+    wanted |= _served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     body = {**wanted, "max_in_progress": max_in_progress, "execution_timeout_s": timeout}
     body |= {"name": name} if name else {}
     if at is not None:
         body["start_at"] = words.moment(at, session.around.clock()).isoformat()
     if not yes:
-        question = _question(session.api.post("rollouts/plan", wanted), release)
+        question = planned.question(session.api.post("rollouts/plan", wanted), release)
         session.confirm(question, yes=False)
     made = session.api.post("rollouts", body)
     if at is None:
@@ -274,57 +279,3 @@ def _served(context: int, slots: int, kv_type: str, *, pinned: bool) -> Json:
     as_ever = {"slots": 0, "kv_type": AS_DEVICE_DECIDES.kv_type, "pinned": False}
     said = {name: value for name, value in terms.items() if value != as_ever[name]}
     return {"context": context, **said}
-
-
-def _question(planned: Json, release: str) -> str:
-    entries: list[Json] = planned.get("devices") or []
-    actions = Counter(str(entry.get("action")).lower() for entry in entries)
-    summary = ", ".join(f"{count} {action}" for action, count in sorted(actions.items()))
-    return f"Roll out {release} to {len(entries)} devices ({summary or 'nothing to do'})?"
-
-
-def _plan_table(entries: list[Json]) -> list[Row]:
-    """Return one line for each device, and below it one for each variant it could have had."""
-    rows: list[Row] = []
-    for entry in entries:
-        device = named(entry.get("device_id"), simulated=entry.get("simulated"))
-        rows.append([device, entry.get("action"), entry.get("variant"), _because(entry)])
-        verdicts: list[Json] = entry.get("verdicts") or []
-        rows += [
-            ["", "", f"  {_mark(entry, verdict)} {verdict.get('variant')}", verdict.get("message")]
-            for verdict in verdicts
-        ]
-    return rows
-
-
-def _plan_lines(entries: list[Json]) -> list[Row]:
-    """Return one line for each device and variant."""
-    return [
-        [
-            named(entry.get("device_id"), simulated=entry.get("simulated")),
-            entry.get("action"),
-            entry.get("variant"),
-            verdict.get("variant"),
-            verdict.get("code"),
-            verdict.get("message"),
-        ]
-        for entry in entries
-        for verdict in entry.get("verdicts") or [_no_verdict(entry)]
-    ]
-
-
-def _no_verdict(entry: Json) -> Json:
-    reason: Json = entry.get("reason") or {}
-    return {"code": reason.get("code"), "message": reason.get("message")}
-
-
-def _because(entry: Json) -> str:
-    reason: Json = entry.get("reason") or {}
-    hardware = entry.get("hardware_class") or "hardware unknown"
-    return f"{reason['message']} ({hardware})" if reason.get("message") else hardware
-
-
-def _mark(entry: Json, verdict: Json) -> str:
-    if verdict.get("variant") == entry.get("variant"):
-        return "*"
-    return "-" if verdict.get("fits") else "x"

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 from sprat_proto.states import ExecutionState, RolloutState
 
+from sprat_controller.cli import policy
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError, Exit, UnreachableError
 from sprat_controller.cli.output import Row, console, named, say, table, text
@@ -90,7 +91,8 @@ def show_rollout(session: Session, found: Json) -> None:
         *("id", "name", "model", "release", "alias", "context", "slots", "kv_type", "pinned"),
         *("state", "start_at", "counts"),
     )
-    session.output.one({name: found.get(name) for name in fields}, found)
+    shown = {name: found.get(name) for name in fields}
+    session.output.one({**shown, "policy": policy.shown(found.get("policy"))}, found)
 
 
 def execution_row(execution: Json) -> Row:

@@ -1,4 +1,4 @@
-"""Reading what people type: names, labels, releases, moments, golden prompts.
+"""Reading what people type: names, labels, releases, moments, amounts, golden prompts.
 
 Each function returns the value or raises CliError with status USAGE.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
+from typing import Final
 
 from sprat_proto.manifest import GoldenPrompt, is_model_name, is_release_version
 from sprat_proto.topics import is_device_id
@@ -17,6 +19,11 @@ from sprat_controller.cli.exits import CliError, Exit
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*")
 _LABEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,62}=[^=]{1,128}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(B|KiB|MiB|GiB|TiB)", re.ASCII)
+_RATE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII)
+_PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,4})?) ?%?", re.ASCII)
+_UNITS: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_MAX_BYTES: Final = 1 << 53
 
 
 def wrong(message: str) -> CliError:
@@ -101,6 +108,35 @@ def moment(text: str, now: datetime) -> datetime:
     if read <= now:
         raise wrong(f"expected a moment to come, found {text!r}: leave --at out to start now")
     return read
+
+
+def memory(text: str) -> int:
+    """Read a size with its unit, in bytes."""
+    form = "expected a size of 1 B or more with its unit, such as 2GiB or 512MiB"
+    found = _SIZE.fullmatch(text)
+    size = int(Decimal(found[1]) * _UNITS[found[2]]) if found else 0
+    if not 0 < size <= _MAX_BYTES:
+        raise wrong(f"{form}, found {text!r}")
+    return size
+
+
+def rate(text: str) -> int:
+    """Read tokens a second, in thousandths."""
+    milli = int(Decimal(text) * 1000) if _RATE.fullmatch(text) else 0
+    if not milli:
+        raise wrong(f"expected tokens a second, such as 10 or 7.5, found {text!r}")
+    return milli
+
+
+def loss(text: str) -> int:
+    """Read percent of quality, in millionths."""
+    found = _PERCENT.fullmatch(text)
+    if found is None:
+        raise wrong(
+            "expected percent of quality with at most four decimals, such as 2% or 0.5%,"
+            f" found {text!r}"
+        )
+    return int(Decimal(found[1]) * 10_000)
 
 
 def golden(text: str) -> GoldenPrompt:

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy
 from sprat_proto import approval, canonical, signing
 from sprat_proto.approval import Approver, ApproverPolicy, RolloutSpec
-from sprat_proto.assignment import spelled
+from sprat_proto.assignment import spelled, spelled_policy
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.signing import SignatureRefusedError
 from sprat_proto.states import ExecutionState, RolloutState
@@ -23,7 +23,7 @@ from sqlmodel import Session, col, select
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
-from sprat_controller.rollout import four_eyes, serving
+from sprat_controller.rollout import fit_policy, four_eyes, serving
 from sprat_controller.rollout.four_eyes import Given
 from sprat_controller.rollout.phases import ROLLOUT, RolloutEvent, apply
 from sprat_controller.rollout.records import By, move_rollout
@@ -171,6 +171,7 @@ def _spec(session: Session, rollout: Rollout, policy: ApproverPolicy, now: datet
         requester_key_id=keys[0] if keys else "",
         not_after=int(ends.timestamp()),
         serving=spelled(serving.from_json(rollout.serving)),
+        policy=spelled_policy(fit_policy.from_json(rollout.policy)),
     )
 
 

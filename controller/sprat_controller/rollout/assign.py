@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy
 from sprat_proto import assignment
-from sprat_proto.assignment import AssignedModel, Assignment, Policy, spelled
+from sprat_proto.assignment import AssignedModel, Assignment, Policy, spelled, spelled_policy
 from sprat_proto.states import DeviceState, ExecutionState, ReasonCode
 from sprat_proto.trust import DIRECTOR
 from sprat_proto.v1 import link_pb2
@@ -26,7 +26,7 @@ from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.rollout import approvals, serving
+from sprat_controller.rollout import approvals, fit_policy, serving
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED, By, Run, find_runs, move_execution
@@ -74,6 +74,7 @@ _MODELS: Final = (
         col(DesiredModel.context),
         col(Rollout.run_until),
         col(Rollout.serving),
+        col(Rollout.policy),
     )
     .join(Variant, col(Variant.digest) == col(DesiredModel.digest))
     .outerjoin(Rollout, col(Rollout.id) == col(DesiredModel.rollout_id))
@@ -324,11 +325,13 @@ def _models(session: Session, device_id: str) -> tuple[list[AssignedModel], int]
         contexts.append(said.pop("context"))
         until: datetime | None = said.pop("run_until")
         terms = serving.from_json(said.pop("serving"))
+        policy = fit_policy.from_json(said.pop("policy"))
         models.append(
             AssignedModel(
                 **said,
                 run_until=int(until.timestamp()) if until else 0,
                 serving=spelled(terms),
+                policy=spelled_policy(policy),
             )
         )
     return models, max(contexts, default=Policy().context)

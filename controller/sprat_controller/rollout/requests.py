@@ -10,9 +10,11 @@ from typing import Any, Final
 from sprat_proto import fit
 from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
 from sprat_proto.manifest import is_model_name, is_release_version
+from sprat_proto.policy import FitPolicy
 from sprat_proto.states import ExecutionState, RolloutState
 
 from sprat_controller.errors import RequestError
+from sprat_controller.rollout import fit_policy
 
 CONTEXT: Final = range(64, (1 << 20) + 1)  # tokens, as `sprat_proto.assignment.Policy` allows
 MAX_DEVICES: Final = 10_000  # named one by one; a larger target is a label
@@ -42,6 +44,7 @@ class PlanRequest:
     target: Target = field(default_factory=Target)
     context: int = DEFAULT_CONTEXT  # tokens
     terms: ServingTerms = AS_DEVICE_DECIDES
+    policy: FitPolicy | None = None  # None: the release's own
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class RolloutView:
     slots: int  # 0: as the device decides
     kv_type: str
     pinned: bool
+    policy: Mapping[str, Any] | None  # `fit_policy.said`; None: the release's own
     state: RolloutState
     start_at: datetime | None
     max_in_progress: int
@@ -164,6 +168,8 @@ def check_plan(request: PlanRequest) -> None:
     if request.context not in CONTEXT:
         raise _wrong("context", f"{CONTEXT.start} to {CONTEXT.stop - 1} tokens", request.context)
     _check_terms(request.terms)
+    if request.policy is not None:
+        fit_policy.check(request.policy, request.context)
     if len(request.target.devices) > MAX_DEVICES:
         many = f"{len(request.target.devices)} of them: use a label"
         raise _wrong("devices", f"at most {MAX_DEVICES} names", many)

@@ -17,7 +17,7 @@ from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import NotFoundError, RequestError
-from sprat_controller.rollout import approvals, serving, targets, views
+from sprat_controller.rollout import approvals, fit_policy, serving, targets, views
 from sprat_controller.rollout.approver_policy import PolicySource
 from sprat_controller.rollout.phases import (
     EXECUTION,
@@ -296,6 +296,7 @@ class RolloutService:
             target={"labels": dict(what.target.labels), "devices": [*what.target.devices]},
             context=what.context,
             serving=serving.to_json(what.terms),
+            policy=fit_policy.to_json(what.policy),
             state=state.value,
             due_at=request.start_at,
             start_at=request.start_at,
@@ -332,7 +333,8 @@ class RolloutService:
 
 def _plan(session: Session, request: PlanRequest) -> Sequence[Planned]:
     variants = targets.candidates(session, request.model, request.release)
-    return make_plan(targets.devices(session, request), variants, request.context, request.terms)
+    devices = targets.devices(session, request)
+    return make_plan(devices, variants, request.context, request.terms, request.policy)
 
 
 def _execution(execution_id: str, rollout: Rollout, position: int, line: Planned) -> dict[str, Any]:
@@ -369,6 +371,7 @@ def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned
             "target": rollout.target,
             "context": rollout.context,
             "serving": rollout.serving or {},
+            **({} if rollout.policy is None else {"policy": rollout.policy}),
             "start_at": rollout.start_at.isoformat() if rollout.start_at else "",
             "devices": {action.value: actions.count(action) for action in Action},
         },

@@ -13,7 +13,7 @@ from sprat_proto.assignment import ServingTerms
 from sqlmodel import Session, col
 
 from sprat_controller.errors import ConflictError, NotFoundError
-from sprat_controller.rollout import hardware, serving
+from sprat_controller.rollout import fit_policy, hardware, serving
 from sprat_controller.rollout.plan import Bound, DeviceFacts
 from sprat_controller.rollout.records import UNFINISHED
 from sprat_controller.rollout.requests import PlanRequest, Target
@@ -178,17 +178,23 @@ def _desired(
             col(DesiredModel.context),
             col(Execution.state),
             col(Rollout.serving),
+            col(Rollout.policy),
         )
         .outerjoin(Execution, col(Execution.id) == col(DesiredModel.execution_id))
         .outerjoin(Rollout, col(Rollout.id) == col(DesiredModel.rollout_id))
         .where(col(DesiredModel.device_id).in_(sqlalchemy.select(col(Device.id)).where(who)))
     )
     found: defaultdict[str, _Desired] = defaultdict(_Desired)
-    for device_id, row_alias, digest, context, state, said in rows:
+    for device_id, row_alias, digest, context, state, said, policy in rows:
         terms = serving.from_json(said)
         if row_alias == alias:
-            is_open = state in UNFINISHED
-            found[device_id].bound = Bound(digest, context, is_open=is_open, terms=terms)
+            found[device_id].bound = Bound(
+                digest,
+                context,
+                is_open=state in UNFINISHED,
+                terms=terms,
+                policy=fit_policy.from_json(policy),
+            )
         else:
             found[device_id].others.append(_Held(digest, context, terms))
     return found

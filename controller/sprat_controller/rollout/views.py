@@ -9,7 +9,7 @@ import sqlalchemy
 from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import Session, col, func, select
 
-from sprat_controller.rollout import serving
+from sprat_controller.rollout import fit_policy, serving
 from sprat_controller.rollout.requests import ExecutionView, RolloutView, Target
 from sprat_controller.store.tables import Execution, Rollout, Variant
 
@@ -54,6 +54,7 @@ def _counts(
 
 def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutView:
     terms = serving.from_json(rollout.serving)
+    policy = fit_policy.from_json(rollout.policy)
     return RolloutView(
         id=rollout.id,
         name=rollout.name,
@@ -65,6 +66,7 @@ def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutV
         slots=terms.slots,
         kv_type=terms.kv_type,
         pinned=terms.is_pinned,
+        policy=None if policy is None else fit_policy.said(policy),
         state=RolloutState(rollout.state),
         start_at=rollout.start_at,
         max_in_progress=rollout.max_in_progress,

@@ -276,6 +276,8 @@ class Rollout(SQLModel, table=True):
     context: int
     # `sprat_proto.assignment.ServingTerms`; None: as each device decides.
     serving: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    # `sprat_proto.policy.FitPolicy`; None: the release's own.
+    policy: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     state: str = Field(index=True)
     # The scheduler's truth: when something must be decided next; None when nothing waits for time.
     due_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True, index=True))

@@ -15,7 +15,7 @@ from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart, RolloutsPart
 from sprat_controller.api.routes.paging import Limit
 from sprat_controller.fleet import inventory
-from sprat_controller.rollout import serving
+from sprat_controller.rollout import fit_policy, serving
 from sprat_controller.rollout.plan import Planned, verdict_json
 from sprat_controller.rollout.requests import (
     ApprovalView,
@@ -144,7 +144,8 @@ def _plan_request(body: schema.PlanBody) -> PlanRequest:
     inventory.check_labels(body.labels)
     target = Target(body.labels, tuple(body.devices))
     terms = serving.asked(body.slots, body.kv_type, pinned=body.pinned)
-    return PlanRequest(body.model, body.release, body.alias, target, body.context, terms)
+    policy = None if body.policy is None else fit_policy.asked(**body.policy.model_dump())
+    return PlanRequest(body.model, body.release, body.alias, target, body.context, terms, policy)
 
 
 def _line(line: Planned) -> dict[str, object]:

@@ -1,0 +1,95 @@
+"""What a plan says of each device and variant: for a person, for a pipe, and as a question."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from sprat_controller.cli.client import Json
+from sprat_controller.cli.output import Row, named, size
+
+DRAWN: Final = ("device", "action", "variant", "why")
+COLUMNS: Final = (
+    *("device", "action", "chosen", "variant", "code", "message"),
+    *("memory", "tokens/s", "basis", "first token ms", "loss %"),
+)
+
+
+def question(found: Json, release: str) -> str:
+    """Return what to ask before a rollout starts."""
+    entries: list[Json] = found.get("devices") or []
+    actions = Counter(str(entry.get("action")).lower() for entry in entries)
+    summary = ", ".join(f"{count} {action}" for action, count in sorted(actions.items()))
+    return f"Roll out {release} to {len(entries)} devices ({summary or 'nothing to do'})?"
+
+
+def drawn(entries: list[Json]) -> list[Row]:
+    """Return one line for each device, and below it one for each variant it could have had."""
+    rows: list[Row] = []
+    for entry in entries:
+        device = named(entry.get("device_id"), simulated=entry.get("simulated"))
+        rows.append([device, entry.get("action"), entry.get("variant"), _because(entry)])
+        verdicts: list[Json] = entry.get("verdicts") or []
+        rows += [
+            ["", "", f"  {_mark(entry, verdict)} {verdict.get('variant')}", _judged(verdict)]
+            for verdict in verdicts
+        ]
+    return rows
+
+
+def lines(entries: list[Json]) -> list[Row]:
+    """Return one line for each device and variant."""
+    return [
+        [
+            named(entry.get("device_id"), simulated=entry.get("simulated")),
+            entry.get("action"),
+            entry.get("variant"),
+            verdict.get("variant"),
+            verdict.get("code"),
+            verdict.get("message"),
+            *_numbers(verdict),
+        ]
+        for entry in entries
+        for verdict in entry.get("verdicts") or [_no_verdict(entry)]
+    ]
+
+
+def _numbers(verdict: Json) -> Row:
+    """Return what the verdict rests on, by the last of `COLUMNS`."""
+    need: Json = verdict.get("need") or {}
+    rates: Json = verdict.get("rates") or {}
+    return [
+        need.get("memory"),
+        rates.get("decode_tps"),
+        rates.get("basis"),
+        verdict.get("ttft_ms"),
+        verdict.get("loss_percent"),
+    ]
+
+
+def _judged(verdict: Json) -> str:
+    """Return a verdict and its numbers as one line."""
+    memory, decode, basis, ttft, loss = _numbers(verdict)
+    said = [f"{size(memory)}" if memory else ""]
+    said.append(f"{decode:.1f} tokens/s {basis}" if decode else "")
+    said.append(f"first token after {ttft} ms" if ttft is not None else "")
+    said.append(f"loses {loss:.2f} %" if loss is not None else "")
+    numbers = ", ".join(one for one in said if one)
+    return f"{verdict.get('message')} [{numbers}]" if numbers else str(verdict.get("message"))
+
+
+def _no_verdict(entry: Json) -> Json:
+    reason: Json = entry.get("reason") or {}
+    return {"code": reason.get("code"), "message": reason.get("message")}
+
+
+def _because(entry: Json) -> str:
+    reason: Json = entry.get("reason") or {}
+    hardware = entry.get("hardware_class") or "hardware unknown"
+    return f"{reason['message']} ({hardware})" if reason.get("message") else hardware
+
+
+def _mark(entry: Json, verdict: Json) -> str:
+    if verdict.get("variant") == entry.get("variant"):
+        return "*"
+    return "-" if verdict.get("fits") else "x"
