@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sprat_proto.gguf_header import ModelFileError
+from sprat_proto.opened import opened
 
 __all__ = ["DTYPE_BITS", "ModelFileError", "SafetensorsFile", "SafetensorsTensor", "read"]
 
@@ -96,23 +97,14 @@ def read(path: Path) -> SafetensorsFile:
         ModelFileError: It cannot be read, or is not well formed.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             header = _read_header(file, size)
         start = _LENGTH_BYTES + len(header)
         tensors, metadata = _Header(header).read()
         return SafetensorsFile(_in_order(tensors, size - start), metadata, start)
-    except OSError as error:
-        raise ModelFileError(
-            f"model file {path.name}: expected a readable file, found: {error.strerror}"
-        ) from error
     except ModelFileError as error:
         raise ModelFileError(f"model file {path.name}: {error}") from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; for a pipe there may never be another end to wait for."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read_header(file: BinaryIO, size: int) -> bytes:
