@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from bench import qwen_shape
+from bench import shapes
 from simulators import cgroups
 from simulators.dialects import DIALECTS, OPENAI, Stream, stream
 from simulators.resident import sampled
@@ -24,7 +24,7 @@ from sprat_proto import fit
 from sprat_proto.fit import MIB
 
 # 54 M weights of two bytes: an answer of 900 tokens takes many seconds, a load about one.
-SHAPE = qwen_shape.Shape("faults", 12, 512, 1536, 8, 4, 64, 8_192)
+SHAPE = shapes.Shape("faults", 12, 512, 1536, 8, 4, 64, 8_192)
 CONTEXT = 1024
 LONG = 900  # tokens
 ALIAS = "assistant"
@@ -39,7 +39,7 @@ PARENT = cgroups.parent()
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return qwen_shape.write(tmp_path_factory.mktemp("model"), "F16", SHAPE)
+    return shapes.write(tmp_path_factory.mktemp("model"), "F16", SHAPE)
 
 
 @pytest.fixture
@@ -122,7 +122,10 @@ def give_no_more_memory(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (most, most))
 
 
-@pytest.mark.skipif(PARENT is None, reason="no cgroup (version 2) with a memory limit can be made")
+@pytest.mark.skipif(
+    PARENT is None or not PARENT.is_unified,
+    reason="no cgroup (version 2) with a memory limit can be made",
+)
 async def test_of_a_cgroup_without_memory_the_kernel_kills_the_worker_and_not_the_agent(
     order: Order,
 ) -> None:
