@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from sprat_controller.publisher.evaluate.measures import Logits, Sums, Tokens
-from sprat_controller.publisher.evaluate.model import Model, ModelError
+from sprat_controller.publisher.evaluate.model import Model, ModelError, listen
 from sprat_controller.publisher.evaluate.orders import (
     CHUNK,
     LEAST_CHUNKS,
@@ -180,6 +180,7 @@ def main() -> None:
     # What native code prints goes with the errors, not between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    listen()
 
     def say(answer: Answer) -> None:
         answers.write(msgspec.json.encode(answer) + b"\n")

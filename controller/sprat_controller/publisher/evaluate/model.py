@@ -36,7 +36,9 @@ def _take_log(level: int, text: bytes, _user_data: Any) -> None:
         _complaints.append(line)
 
 
-llama_cpp.llama_log_set(_take_log, ctypes.c_void_p(0))
+def listen() -> None:
+    """Have this process keep llama.cpp's complaints, and print nothing of what it says."""
+    llama_cpp.llama_log_set(_take_log, ctypes.c_void_p(0))
 
 
 class Model:

@@ -20,6 +20,8 @@ SPACE: Final = 12  # pixels above it
 RADIUS: Final = 5
 _GRID: Final = "#cccccc"
 _LEAST_TICKS: Final = 4
+_FEW_DECADES: Final = 4  # that have ticks in between too
+_LEAST: Final = 1e-6  # a lost share below is drawn as that: it is next to nothing
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Axes:
         if loss <= 0:
             return PLOT.bottom - NONE_ROW / 2
         height = PLOT.bottom - NONE_ROW - SPACE - PLOT.top
-        share = (math.log10(loss) - self.lowest) / (self.highest - self.lowest)
+        share = (_decade(loss) - self.lowest) / (self.highest - self.lowest)
         return PLOT.top + height * (1 - share)
 
 
@@ -74,12 +76,16 @@ def _text(scores: Scores) -> str:
 
 def axes_of(scores: Sequence[Scores]) -> Axes:
     """Return axes from nothing to beyond the largest, and around all decades of loss."""
-    losses = [one.loss for one in scores if one.loss > 0] or [1e-3]
-    lowest = math.floor(math.log10(min(losses)))
-    highest = max(lowest + 1, math.ceil(math.log10(max(losses)) + 0.05))
+    decades = [_decade(one.loss) for one in scores if one.loss > 0] or [-3.0]
+    lowest = math.floor(min(decades))
+    highest = max(lowest + 1, math.ceil(max(decades) + 0.05))
     largest = max(one.bytes for one in scores) / 2**20
     step = _step(largest)
     return Axes(step * math.ceil(largest * 1.02 / step), lowest, highest)
+
+
+def _decade(loss: float) -> float:
+    return math.log10(max(loss, _LEAST))
 
 
 def _step(largest: float) -> float:
@@ -100,7 +106,7 @@ def _across(axes: Axes) -> Iterator[str]:
 
 def _up(axes: Axes) -> Iterator[str]:
     for decade in range(axes.lowest, axes.highest + 1):
-        for factor in (1, 2, 5):
+        for factor in (1, 2, 5) if axes.highest - axes.lowest <= _FEW_DECADES else (1,):
             share = factor * 10.0**decade
             if share > 10.0**axes.highest * 1.001:
                 break
