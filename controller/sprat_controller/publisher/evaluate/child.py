@@ -71,7 +71,7 @@ def carry_out(order: Order, say: Say) -> None:
 def _score(order: Score, say: Say) -> Scored:
     model = Model(Path(order.model), CHUNK, order.threads)
     folder = Path(order.folder)
-    tokens = model.tokens((folder / TEXT).read_text())
+    tokens = model.tokens((folder / TEXT).read_bytes().decode())
     if order.is_reference:
         _check_length(len(tokens), model.context)
         np.save(folder / TOKENS, tokens)

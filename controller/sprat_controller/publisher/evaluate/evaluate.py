@@ -114,7 +114,7 @@ def evaluate(
     files = {name: path.absolute() for name, path in variants.items()}
     _check(reference, files, text)
     with tempfile.TemporaryDirectory(prefix="evaluate-", dir=scratch.absolute()) as folder:
-        (Path(folder) / TEXT).write_text(text)
+        (Path(folder) / TEXT).write_bytes(text.encode())
         scores = _qualities(reference, files, folder, limit, report)
         if rates:
             measured = _rates(files, folder, report)
