@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import dataclasses
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators import fit_cases
+from simulators.boards import BOARDS
+from simulators.shapes import QWEN3_06B, variants
 from sprat_proto import fit, quality
-from sprat_proto.manifest import Facts
+from sprat_proto.fit import Candidate, Profile, Terms
+from sprat_proto.manifest import Evaluation, Facts
+from sprat_proto.policy import Aim, FitPolicy
+from sprat_proto.rates import Basis, Rates
 from sprat_proto.states import ReasonCode
 from sprat_proto.trust import HARDWARE_IDS
 
@@ -159,93 +166,249 @@ def test_nothing_to_choose_from_is_no_choice() -> None:
 
 
 sizes = st.integers(0, 1 << 36)
-candidates = st.lists(
-    st.builds(
-        candidate,
-        st.text("abcdef0123456789", min_size=1, max_size=8),
-        st.integers(1, 60_000),
-        st.sampled_from(["llama.cpp", "llama.cpp", "onnxruntime"]),
-    ),
-    max_size=6,
-    unique_by=lambda one: one.variant,
+PI5 = BOARDS["Pi 5, 8 GB"]
+RELEASE = variants(QWEN3_06B)
+F16 = RELEASE[0]
+QUALITY, SPEED, SMALL = (FitPolicy(aim=aim) for aim in Aim)
+
+
+def with_policy(**asks: Any) -> Terms:
+    return Terms(2048, policy=FitPolicy(**asks))
+
+
+def names(choice: fit.Choice) -> list[str]:
+    return [one.variant for one in choice.verdicts]
+
+
+def evaluated(one: Candidate, loss_ppm: int, reference: str = "f16") -> Candidate:
+    said = Evaluation(reference, "7" * 64, 1000, 12_000, 1, 1, loss_ppm)
+    return dataclasses.replace(one, evaluation=said)
+
+
+def test_measured_loss_counts_more_than_bits_per_weight() -> None:
+    cleverer = evaluated(Q4, 100)
+    choice = fit.choose([evaluated(Q8, 200), cleverer], PROFILE, TERMS)
+    assert choice.chosen is cleverer
+    other = choice.verdicts[1]
+    assert other.code is ReasonCode.LOWER_QUALITY
+    assert other.message == "fits, but q4_0 loses less of its quality (0.01 % against 0.02 %)"
+    assert (other.loss_ppm, choice.verdicts[0].loss_ppm) == (200, 100)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Q4,  # nobody evaluated it
+        evaluated(Q4, 100, reference="q8_0"),  # against another yardstick
+        dataclasses.replace(Q4, evaluation=Evaluation("f16", "8" * 64, 1, 1, 1, 1, 100)),
+    ],
 )
-contexts = st.integers(64, 1 << 20)
+def test_losses_that_cannot_be_compared_give_way_to_bits_per_weight(other: Candidate) -> None:
+    choice = fit.choose([other, evaluated(Q8, 200)], PROFILE, TERMS)
+    assert names(choice) == ["q8_0", "q4_0"]
+    assert "bits per weight" in choice.verdicts[1].message
 
 
-def with_room(memory: int, disk: int) -> fit.Profile:
-    return dataclasses.replace(PROFILE, memory_budget_bytes=memory, disk_free_bytes=disk)
+def test_a_variant_that_the_hardware_cannot_run_does_not_count_in_comparing() -> None:
+    elsewhere = candidate("a-npu", 900, runtime="npu")
+    choice = fit.choose([evaluated(Q8, 200), evaluated(Q4, 100), elsewhere], PROFILE, TERMS)
+    assert names(choice) == ["q4_0", "q8_0", "a-npu"]
 
 
-profiles = st.builds(with_room, sizes, sizes)
+def test_the_unquantized_reference_lost_nothing_though_nobody_evaluated_it() -> None:
+    alone = dataclasses.replace(F16, evaluation=None)
+    choice = fit.choose([*RELEASE[1:], alone], PI5, TERMS)
+    assert choice.chosen is alone
+    assert choice.verdicts[0].loss_ppm == 0
+    assert "loses less" in choice.verdicts[1].message
+    assert fit.judge(alone, PI5, with_policy(max_loss_ppm=0)).fits
 
 
-@given(candidates, profiles, contexts)
-def test_what_is_chosen_always_fits(
-    some: list[fit.Candidate], profile: fit.Profile, context: int
+def test_an_unquantized_variant_beside_another_yardstick_is_compared_by_bits() -> None:
+    alone = dataclasses.replace(F16, evaluation=None)
+    others = [evaluated(one, 100, reference="bf16") for one in RELEASE[1:]]
+    choice = fit.choose([*others, alone], PI5, TERMS)
+    assert choice.chosen is alone
+    assert "bits per weight" in choice.verdicts[1].message
+
+
+def test_of_what_lost_as_much_the_smaller_is_chosen() -> None:
+    choice = fit.choose([evaluated(Q8, 100), evaluated(Q4, 100)], PROFILE, TERMS)
+    assert names(choice) == ["q4_0", "q8_0"]
+    assert choice.verdicts[1].code is ReasonCode.LARGER
+    assert "q4_0 takes less memory" in choice.verdicts[1].message
+
+
+def test_the_fastest_is_chosen_where_that_is_asked() -> None:
+    choice = fit.choose(RELEASE, PI5, Terms(2048, policy=SPEED))
+    rates = [one.rates.decode_milli_tps for one in choice.verdicts]
+    assert rates == sorted(rates, reverse=True)
+    assert {one.code for one in choice.verdicts[1:]} == {ReasonCode.SLOWER}
+    assert "q4_0 is faster (" in choice.verdicts[1].message
+    assert choice.verdicts[0].rates.basis is Basis.PREDICTED
+
+
+def test_without_rates_the_fastest_is_what_reads_least() -> None:
+    unmeasured = dataclasses.replace(PI5, measured=None)
+    choice = fit.choose(RELEASE, unmeasured, Terms(2048, policy=SPEED))
+    assert names(choice) == ["q4_0", "q4_k_m", "q5_1", "q8_0", "f16"]
+    assert "q4_0 reads less for each token (" in choice.verdicts[1].message
+
+
+def test_the_smallest_is_chosen_where_that_is_asked() -> None:
+    choice = fit.choose(RELEASE, PI5, Terms(2048, policy=SMALL))
+    sizes = [one.need.memory for one in choice.verdicts]
+    assert sizes == sorted(sizes)
+    assert {one.code for one in choice.verdicts[1:]} == {ReasonCode.LARGER}
+    assert all(one.fits for one in choice.verdicts)
+
+
+def test_what_devices_observed_outweighs_what_is_predicted() -> None:
+    seen = {F16.digest: Rates(Basis.OBSERVED, 99_000, 500_000)}
+    choice = fit.choose(RELEASE, PI5, Terms(2048, policy=SPEED), seen)
+    assert choice.chosen is F16
+    assert choice.verdicts[0].rates == seen[F16.digest]
+    assert choice.verdicts[0].ttft_ms == 1024 + 11
+
+
+def test_rates_are_those_at_the_end_of_the_longest_prompt_that_the_context_holds() -> None:
+    short, long = (fit.judge(F16, PI5, Terms(context, policy=QUALITY)) for context in (64, 1 << 20))
+    assert short.ttft_ms is not None
+    assert long.ttft_ms is not None
+    assert short.ttft_ms < long.ttft_ms
+    assert short.rates.decode_milli_tps > long.rates.decode_milli_tps
+    deep = Terms(1 << 20, policy=FitPolicy(prompt_tokens=1 << 20))
+    assert fit.judge(F16, PI5, deep).rates.decode_milli_tps < long.rates.decode_milli_tps
+
+
+def test_hardware_is_judged_before_policy() -> None:
+    strict = with_policy(runtimes=("npu",), max_memory_bytes=1)
+    tight = dataclasses.replace(PI5, memory_budget_bytes=1)
+    assert fit.judge(F16, tight, strict).code is ReasonCode.INSUFFICIENT_MEMORY
+    assert fit.judge(F16, PI5, strict).code is ReasonCode.RUNTIME_NOT_ALLOWED
+
+
+def test_a_rollout_may_ask_otherwise_than_its_release() -> None:
+    own = [dataclasses.replace(one, policy=SMALL) for one in RELEASE]
+    assert fit.choose(own, PI5, TERMS).chosen is own[-1]
+    assert fit.choose(own, PI5, Terms(2048, policy=FitPolicy())).chosen is own[0]
+    strict = dataclasses.replace(F16, policy=FitPolicy(licences=("MIT",)))
+    assert fit.judge(strict, PI5, TERMS).code is ReasonCode.LICENCE_NOT_ALLOWED
+    assert fit.judge(strict, PI5, Terms(2048, policy=FitPolicy())).fits
+
+
+def test_a_release_whose_variants_disagree_is_chosen_from_by_quality() -> None:
+    mixed = [dataclasses.replace(RELEASE[4], policy=SMALL), *RELEASE[:4]]
+    assert fit.choose(mixed, PI5, TERMS).chosen is F16
+
+
+def test_the_closest_numbers_are_told_apart() -> None:
+    needed = fit.need(F16, 2048).memory
+    near = dataclasses.replace(PI5, memory_budget_bytes=needed - 1)
+    message = fit.judge(F16, near, TERMS).message
+    assert message.startswith(f"needs {needed // MIB + 1} MiB of memory (")
+    assert message.endswith(f", the budget is {needed // MIB} MiB")
+
+
+@given(fit_cases.candidates(), fit_cases.profiles(), fit_cases.terms(), st.data())
+def test_what_is_chosen_fits_and_nothing_better_that_fits_is_left_aside(
+    some: list[Candidate], profile: Profile, terms: Terms, data: st.DataObject
 ) -> None:
-    chosen = fit.choose(some, profile, fit.Terms(context)).chosen
-    if chosen is not None:
-        needed = fit.need(chosen, context)
+    observed = data.draw(fit_cases.observations(some))
+    choice = fit.choose(some, profile, terms, observed)
+    fitting = {one.variant for one in some if fit.judge(one, profile, terms, observed).fits}
+    first = next((one.variant for one in choice.verdicts if one.variant in fitting), None)
+    assert (choice.chosen.variant if choice.chosen else None) == first
+    if choice.chosen is not None:
+        needed = fit.need(choice.chosen, terms.context, terms.slots, terms.kv_type)
         assert needed.memory <= profile.memory_budget_bytes
         assert needed.disk <= profile.disk_free_bytes
-        assert chosen.runtime in profile.runtimes
+        assert choice.chosen.runtime in profile.runtimes
 
 
-@given(candidates, profiles, contexts)
-def test_nothing_better_that_fits_is_left_aside(
-    some: list[fit.Candidate], profile: fit.Profile, context: int
-) -> None:
-    chosen = fit.choose(some, profile, fit.Terms(context)).chosen
-    fitting = [one for one in some if fit.judge(one, profile, fit.Terms(context)).fits]
-    if chosen is None:
-        assert not fitting
-    else:
-        assert max(map(bits, fitting)) == bits(chosen)
-
-
-@given(candidates, profiles, contexts)
+@given(fit_cases.candidates(), fit_cases.profiles(), fit_cases.terms(), st.data())
 def test_every_variant_has_one_verdict_with_its_reason(
-    some: list[fit.Candidate], profile: fit.Profile, context: int
+    some: list[Candidate], profile: Profile, terms: Terms, data: st.DataObject
 ) -> None:
-    choice = fit.choose(some, profile, fit.Terms(context))
-    assert sorted(one.variant for one in choice.verdicts) == sorted(one.variant for one in some)
+    choice = fit.choose(some, profile, terms, data.draw(fit_cases.observations(some)))
+    assert sorted(names(choice)) == sorted(one.variant for one in some)
     for verdict in choice.verdicts:
         is_chosen = choice.chosen is not None and verdict.variant == choice.chosen.variant
         assert (verdict.code is None) == is_chosen
         assert verdict.message
+        assert "\n" not in verdict.message
+        if not is_chosen:
+            assert verdict.message != "fits"
+        if choice.chosen is not None and verdict.fits and not is_chosen:
+            assert choice.chosen.variant in verdict.message
 
 
-@given(candidates, profiles, sizes, sizes, contexts)
+@given(
+    fit_cases.candidates(),
+    fit_cases.profiles(),
+    fit_cases.terms(),
+    st.tuples(sizes, sizes),
+    st.data(),
+)
 def test_more_memory_or_disk_never_picks_a_worse_variant(
-    some: list[fit.Candidate], profile: fit.Profile, memory: int, disk: int, context: int
+    some: list[Candidate],
+    profile: Profile,
+    terms: Terms,
+    more: tuple[int, int],
+    data: st.DataObject,
 ) -> None:
+    observed = data.draw(fit_cases.observations(some))
     larger = dataclasses.replace(
         profile,
-        memory_budget_bytes=profile.memory_budget_bytes + memory,
-        disk_free_bytes=profile.disk_free_bytes + disk,
+        memory_budget_bytes=profile.memory_budget_bytes + more[0],
+        disk_free_bytes=profile.disk_free_bytes + more[1],
     )
-    before = fit.choose(some, profile, fit.Terms(context)).chosen
-    after = fit.choose(some, larger, fit.Terms(context)).chosen
-    if before is not None:
-        assert after is not None
-        assert bits(after) >= bits(before)
+    before = fit.choose(some, profile, terms, observed)
+    after = fit.choose(some, larger, terms, observed)
+    assert names(before) == names(after)
+    if before.chosen is not None:
+        assert after.chosen is not None
+        order = names(after)
+        assert order.index(after.chosen.variant) <= order.index(before.chosen.variant)
 
 
-@given(candidates, profiles, st.randoms(use_true_random=False), contexts)
+@given(
+    fit_cases.candidates(),
+    fit_cases.profiles(),
+    fit_cases.terms(),
+    st.randoms(use_true_random=False),
+)
 def test_the_order_of_the_variants_does_not_matter(
-    some: list[fit.Candidate], profile: fit.Profile, random: Random, context: int
+    some: list[Candidate], profile: Profile, terms: Terms, random: Random
 ) -> None:
     shuffled = list(some)
     random.shuffle(shuffled)
-    assert fit.choose(shuffled, profile, fit.Terms(context)) == fit.choose(
-        some, profile, fit.Terms(context)
-    )
+    assert fit.choose(shuffled, profile, terms) == fit.choose(some, profile, terms)
 
 
-@given(st.integers(64, 1 << 20), st.integers(64, 1 << 20))
-def test_more_context_never_needs_less_memory(one: int, other: int) -> None:
-    low, high = sorted((one, other))
-    assert fit.need(Q4, low).memory <= fit.need(Q4, high).memory
+@given(fit_cases.a_candidate("one"), fit_cases.profiles(), fit_cases.terms(), st.data())
+def test_no_policy_accepts_what_the_hardware_does_not(
+    one: Candidate, profile: Profile, terms: Terms, data: st.DataObject
+) -> None:
+    asked = data.draw(fit_cases.policies())
+    free = fit.judge(one, profile, dataclasses.replace(terms, policy=FitPolicy()))
+    if fit.judge(one, profile, dataclasses.replace(terms, policy=asked)).fits:
+        assert free.fits
+
+
+@given(
+    fit_cases.a_candidate("one"),
+    st.tuples(st.integers(64, 1 << 20), st.integers(64, 1 << 20)).map(sorted),
+    st.tuples(st.integers(1, fit.MAX_SLOTS), st.integers(1, fit.MAX_SLOTS)).map(sorted),
+    st.sampled_from(sorted(fit.KV_BLOCKS)),
+)
+def test_more_context_and_more_slots_never_need_less_memory(
+    one: Candidate, contexts: list[int], slots: list[int], kv_type: str
+) -> None:
+    low = fit.need(one, contexts[0], slots[0], kv_type)
+    high = fit.need(one, contexts[1], slots[1], kv_type)
+    assert low.memory <= high.memory
+    assert low.disk == high.disk
 
 
 @pytest.mark.parametrize("parameters", [0, 1])
