@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from sprat_proto.chat_template import presents_tools
 from sprat_proto.gguf_header import Array, GgufFile, ModelFileError, Tensor, read
 from sprat_proto.gguf_vocabulary import BYTES
 from sprat_proto.manifest import Facts
@@ -46,6 +47,7 @@ _WHOLE_ROPE: Final = frozenset({"qwen2"})  # whose heads are turned whole
 # Whose window llama.cpp 0.3.36 obeys, and its pattern where the file names none.
 _WINDOWED: Final = frozenset({"gemma3"})
 _WINDOW_PATTERN: Final = 6
+_PATTERN: Final = "attention.sliding_window_pattern"
 _FOREIGN: Final = ("expert_group_count", "expert_group_used_count", "nextn_predict_layers")
 _NO_TOKEN: Final = 0xFFFFFFFF
 _HIGHEST_TOKEN_TYPE: Final = 6
@@ -122,11 +124,6 @@ def facts(path: Path, quantization: str) -> Facts:
     )
 
 
-def presents_tools(template: str) -> bool:
-    """Tell whether a chat template shows a model the tools that it may call."""
-    return "tools" in template
-
-
 def _by_type(sizes: Iterable[tuple[Tensor, int]]) -> dict[str, int]:
     found: dict[str, int] = {}
     for tensor, size in sizes:
@@ -157,10 +154,10 @@ def _window(file: GgufFile) -> int:
 
 def _window_layers(file: GgufFile) -> int:
     """Return how many layers look only as far as the window: all but each pattern's last."""
-    if not _window(file):
-        return 0
+    if not _window(file) or f"{file.architecture}.{_PATTERN}" in file.arrays:
+        return 0  # an array says it layer by layer; its elements are not kept, so count none
     layers = file.of_architecture("block_count") or 0
-    pattern = file.of_architecture("attention.sliding_window_pattern") or _WINDOW_PATTERN
+    pattern = file.of_architecture(_PATTERN) or _WINDOW_PATTERN
     return layers - layers // pattern
 
 
@@ -212,7 +209,7 @@ def _fault_of_attention(file: GgufFile) -> str | None:
     window = file.of_architecture("attention.sliding_window") or 0
     if not 0 <= window <= _MAX_WINDOW:
         return f"expected a sliding window of at most {_MAX_WINDOW}, found {window}"
-    pattern = file.of_architecture("attention.sliding_window_pattern")
+    pattern = file.of_architecture(_PATTERN)
     if pattern is not None and not 1 < pattern <= _MAX_PATTERN:
         return f"expected a sliding window pattern of 2 to {_MAX_PATTERN}, found {pattern}"
     return None
