@@ -68,6 +68,9 @@ WEIGHTS = {"q8_0": 200, "q4_0": 100}
 BIG, SMALL, TINY = 1000 * MIB, 200 * MIB, 100 * MIB  # memory budgets: q8_0, q4_0, nothing
 OPERATOR = "token:ann"
 PKI = Pki()
+TOO_LARGE = link_pb2.Reason(
+    code="INSUFFICIENT_MEMORY", message="it is too large", expected="1 byte", found="2 bytes"
+)
 
 
 class KilledError(BaseException):
@@ -377,6 +380,8 @@ class SimDevice:
         )
         if state in (ExecutionState.FAILED, ExecutionState.ROLLED_BACK):
             said.reason.CopyFrom(link_pb2.Reason(code="PROBE_FAILED", message="it babbles"))
+        if state is ExecutionState.REJECTED:
+            said.reason.CopyFrom(TOO_LARGE)
         self.last_seq += 1
         self.reports.append(link_pb2.Report(seq=self.last_seq, at_ms=0, execution=said))
 

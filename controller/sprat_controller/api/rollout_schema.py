@@ -176,10 +176,14 @@ class Execution(Answered):
     position: int
     state: ExecutionState
     step: str | None
+    attempt: int = Field(
+        description="1, and one more for each variant that the device itself refused; from the"
+        " second on the device knows it as `<id>.<attempt>`"
+    )
     variant: str | None
     digest: str | None
     reason: Json | None
-    verdicts: list[Json]
+    verdicts: list[Json] = Field(description="Those with `by_device` are the device's own")
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     deadline_at: AwareDatetime | None

@@ -2,7 +2,8 @@
 
 A report that was kept is acknowledged again; one that comes before its turn is not kept, and the
 device sends it again. Whatever its content, a report in its turn is acknowledged: one that makes no
-sense must not block those behind it. Nothing ever changes a final state.
+sense must not block those behind it. Nothing ever changes a final state. A device that refuses its
+variant by its own facts is judged anew at once (`rollout.replan`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.link import inbound, known
 from sprat_controller.link.known import Hearing, Reply
-from sprat_controller.rollout import assign
-from sprat_controller.rollout.phases import EXECUTION, ExecutionEvent
+from sprat_controller.rollout import assign, attempts, replan
+from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import By, Run, find_run, hold, move_execution
 from sprat_controller.store.tables import Variant
@@ -55,15 +56,15 @@ def take_in(hearing: Hearing, report: link_pb2.Report) -> Reply:
 def _apply(hearing: Hearing, report: link_pb2.Report, reply: Reply) -> dict[str, Any]:
     """Change the execution that the report is of; return what changes in the device's row."""
     said = report.execution
-    base_id = said.execution_id.removesuffix(assign.RETURN_SUFFIX)
-    run = find_run(hearing.session, base_id) if len(base_id) <= _MAX_ID else None
+    known = len(said.execution_id) <= _MAX_ID
+    run = find_run(hearing.session, attempts.execution_of(said.execution_id)) if known else None
     if run is None or run.device_id != hearing.device.id:
         _refuse(reply, report, "of an execution that this device does not have")
         return {}
     if said.state not in _EVENTS or said.step not in ("", *Step):
         _refuse(reply, report, f"with state {said.state[:64]!r} and step {said.step[:64]!r}")
         return {}
-    if said.execution_id != base_id or run.state.is_final:
+    if said.execution_id != run.name or run.state.is_final:
         _note_late(hearing, run, report)
         return {}
     return _move(hearing, run, report, reply)
@@ -71,14 +72,19 @@ def _apply(hearing: Hearing, report: link_pb2.Report, reply: Reply) -> dict[str,
 
 def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> dict[str, Any]:
     event, reason = _judge(run, report.execution)
-    if event not in EXECUTION[run.state]:
+    if run.state is not ExecutionState.IN_PROGRESS:
         _refuse(reply, report, f"{event} of an execution that is {run.state}")
         return {}
     rollout = hold(hearing.session, run.rollout_id)
+    if rollout is None:
+        raise RuntimeError(f"execution {run.id} is of a rollout that is not there")
     by = By(Tag.EXECUTION_CHANGED, hearing.by_device, hearing.now)
-    step = {"step": report.execution.step or None}
-    state = move_execution(hearing.session, run, event, by, reason=reason, changes=step)
-    if state is None or not state.is_final or rollout is None:
+    if event is ExecutionEvent.REJECT:
+        state = replan.rejected(hearing.session, rollout, run, reason, by)
+    else:
+        step = {"step": report.execution.step or None}
+        state = move_execution(hearing.session, run, event, by, reason=reason, changes=step)
+    if state in (None, ExecutionState.IN_PROGRESS):
         return {}
     reply.is_progress = True
     if state is ExecutionState.SUCCEEDED:

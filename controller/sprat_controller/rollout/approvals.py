@@ -28,7 +28,7 @@ from sprat_controller.rollout.four_eyes import Given
 from sprat_controller.rollout.phases import ROLLOUT, RolloutEvent, apply
 from sprat_controller.rollout.records import By, move_rollout
 from sprat_controller.rollout.requests import ApprovalView, GivenApproval
-from sprat_controller.store.tables import Device, Execution, Rollout, RolloutApproval
+from sprat_controller.store.tables import Device, Execution, Rollout, RolloutApproval, Variant
 
 # How long after its start a rollout may still reach devices that enforce approvals.
 APPROVAL_LIFE: Final = timedelta(days=30)
@@ -275,9 +275,11 @@ def _groups(session: Session, rollout: Rollout) -> list[str]:
 
 
 def _digests(session: Session, rollout: Rollout) -> list[str]:
-    digests = sqlalchemy.select(col(Execution.digest)).where(*_changes(rollout)).distinct()
-    found = session.connection().execute(digests).scalars()
-    return sorted(digest for digest in found if digest is not None)
+    """Return what the rollout may bring: any variant, since a device may refuse the chosen one."""
+    digests = sqlalchemy.select(col(Variant.digest)).where(
+        col(Variant.model) == rollout.model, col(Variant.release) == rollout.release
+    )
+    return sorted(session.connection().execute(digests).scalars())
 
 
 def _changes(rollout: Rollout) -> tuple[sqlalchemy.ColumnElement[bool], ...]:

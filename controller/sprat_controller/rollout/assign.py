@@ -26,7 +26,7 @@ from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.rollout import approvals, fit_policy, serving
+from sprat_controller.rollout import approvals, attempts, fit_policy, serving
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED, By, Run, find_runs, move_execution
@@ -43,9 +43,6 @@ from sprat_controller.store.tables import (
 )
 
 ACTOR: Final = "planner"
-# Ends the name of the execution by which a device goes back; no row has it.
-RETURN_SUFFIX: Final = ".return"
-
 
 # Made once: thousands of devices are given work in one go.
 _OF_DEVICE: Final[BindParameter[str]] = bindparam("device")
@@ -70,6 +67,7 @@ _MODELS: Final = (
         col(DesiredModel.digest),
         func.length(col(Variant.manifest)).label("size"),
         col(DesiredModel.execution_id),
+        col(Execution.attempt),
         col(DesiredModel.rollout_id),
         col(DesiredModel.context),
         col(Rollout.run_until),
@@ -78,6 +76,7 @@ _MODELS: Final = (
     )
     .join(Variant, col(Variant.digest) == col(DesiredModel.digest))
     .outerjoin(Rollout, col(Rollout.id) == col(DesiredModel.rollout_id))
+    .outerjoin(Execution, col(Execution.id) == col(DesiredModel.execution_id))
     .where(col(DesiredModel.device_id) == _OF_DEVICE)
     .order_by(col(DesiredModel.alias))
 )
@@ -184,7 +183,7 @@ def withdraw(
     if proved is None:
         connection.execute(sqlalchemy.delete(DesiredModel).where(mine))
     else:
-        way_back = run.id + RETURN_SUFFIX if unasked else proved.execution_id
+        way_back = attempts.way_back(run.id) if unasked else proved.execution_id
         bind(session, replace(proved, execution_id=way_back))
     return issue(session, signer, run.device_id, now)
 
@@ -323,6 +322,7 @@ def _models(session: Session, device_id: str) -> tuple[list[AssignedModel], int]
     for row in session.connection().execute(_MODELS, {"device": device_id}).mappings():
         said: dict[str, Any] = dict(row)
         contexts.append(said.pop("context"))
+        said["execution_id"] = attempts.name_of(said["execution_id"], said.pop("attempt"))
         until: datetime | None = said.pop("run_until")
         terms = serving.from_json(said.pop("serving"))
         policy = fit_policy.from_json(said.pop("policy"))

@@ -19,6 +19,7 @@ from sqlmodel import Session, col, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
+from sprat_controller.rollout import attempts
 from sprat_controller.rollout.phases import EXECUTION, ROLLOUT, ExecutionEvent, RolloutEvent, apply
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.store.tables import Execution, Rollout
@@ -34,6 +35,7 @@ _RUNS: Final = (
         col(Execution.state),
         col(Execution.digest),
         col(Execution.created_at),
+        col(Execution.attempt),
     )
     .where(col(Execution.id).in_(sqlalchemy.bindparam("ids", expanding=True)))
     .order_by(col(Execution.position))
@@ -59,6 +61,12 @@ class Run:
     state: ExecutionState
     digest: str | None
     created_at: datetime
+    attempt: int
+
+    @property
+    def name(self) -> str:
+        """By which the device knows it now."""
+        return attempts.name_of(self.id, self.attempt)
 
 
 def hold(session: Session, rollout_id: str) -> Rollout | None:
@@ -121,8 +129,8 @@ def find_runs(session: Session, execution_ids: Sequence[str]) -> list[Run]:
     """Return executions by id, in order of position; unknown ones are left out."""
     rows = session.connection().execute(_RUNS, {"ids": execution_ids})
     return [
-        Run(found, rollout_id, device_id, ExecutionState(state), digest, created_at)
-        for found, rollout_id, device_id, state, digest, created_at in rows
+        Run(found, rollout_id, device_id, ExecutionState(state), digest, created_at, attempt)
+        for found, rollout_id, device_id, state, digest, created_at, attempt in rows
     ]
 
 
@@ -134,6 +142,7 @@ def move_execution(
     *,
     reason: Reason | None = None,
     changes: Mapping[str, Any] | None = None,
+    said: Mapping[str, object] | None = None,
 ) -> ExecutionState | None:
     """Apply an event to an execution; None if it is no longer in the state it was read in.
 
@@ -144,6 +153,7 @@ def move_execution(
         by: Who, when, as what.
         reason: Why, if something is to be said.
         changes: Other columns to set.
+        said: What else is to stand in the audit log.
 
     Raises:
         ConflictError: The state does not allow it.
@@ -152,29 +162,35 @@ def move_execution(
     values: dict[str, Any] = {"state": state.value, "updated_at": by.now, **(changes or {})}
     if reason is not None:
         values["reason"] = reason.as_json()
+    if state is not ExecutionState.IN_PROGRESS:
+        values["step"] = None
     if state.is_final:
-        values |= {"step": None, "finished_at": by.now}
+        values["finished_at"] = by.now
     same = (col(Execution.id) == run.id) & (col(Execution.state) == run.state.value)
     statement = sqlalchemy.update(Execution).where(same).values(**values)
     if session.connection().execute(statement).rowcount != 1:
         return None
     if state is not run.state:
-        _record(session, run, state, by, reason)
-    if state.is_final:
+        why = {"reason": reason.as_json()} if reason is not None else {}
+        _record(session, run, state, by, {**(said or {}), **why})
+    if state is not ExecutionState.IN_PROGRESS:
         wake(session, run.rollout_id, by.now)
     return state
 
 
 def _record(
-    session: Session, run: Run, state: ExecutionState, by: By, reason: Reason | None
+    session: Session,
+    run: Run,
+    state: ExecutionState,
+    by: By,
+    said: Mapping[str, object],
 ) -> None:
     detail: dict[str, object] = {
         "rollout": run.rollout_id,
         "device": run.device_id,
         "from": run.state.value,
         "to": state.value,
+        **said,
     }
-    if reason is not None:
-        detail["reason"] = reason.as_json()
     subject = f"execution/{run.id}"
     log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)

@@ -143,6 +143,7 @@ class ExecutionView:
     position: int
     state: ExecutionState
     step: str | None
+    attempt: int  # one more than variants that the device itself refused
     variant: str | None
     digest: str | None
     reason: Mapping[str, Any] | None  # code, message, expected, found
@@ -165,14 +166,23 @@ def check_plan(request: PlanRequest) -> None:
             raise _wrong(what, "a name of a-z, 0-9 and ._- (at most 64)", name)
     if not is_release_version(request.release):
         raise _wrong("release", "a version such as 1.3.0", request.release)
-    if request.context not in CONTEXT:
-        raise _wrong("context", f"{CONTEXT.start} to {CONTEXT.stop - 1} tokens", request.context)
-    _check_terms(request.terms)
-    if request.policy is not None:
-        fit_policy.check(request.policy, request.context)
+    check_running(request.context, request.terms, request.policy)
     if len(request.target.devices) > MAX_DEVICES:
         many = f"{len(request.target.devices)} of them: use a label"
         raise _wrong("devices", f"at most {MAX_DEVICES} names", many)
+
+
+def check_running(context: int, terms: ServingTerms, policy: FitPolicy | None) -> None:
+    """Check how a model is asked to run.
+
+    Raises:
+        RequestError: The first thing that is not as it must be.
+    """
+    if context not in CONTEXT:
+        raise _wrong("context", f"{CONTEXT.start} to {CONTEXT.stop - 1} tokens", context)
+    _check_terms(terms)
+    if policy is not None:
+        fit_policy.check(policy, context)
 
 
 def check_rollout(request: RolloutRequest) -> None:

@@ -87,6 +87,7 @@ def _execution(row: Execution, variant: str | None) -> ExecutionView:
         position=row.position,
         state=ExecutionState(row.state),
         step=row.step,
+        attempt=row.attempt,
         variant=variant,
         digest=row.digest,
         reason=row.reason,

@@ -326,7 +326,10 @@ class Execution(SQLModel, table=True):
     step: str | None = None
     # The chosen variant; None when none fits (state REJECTED).
     digest: str | None = Field(default=None, foreign_key="variant.digest")
-    # Why this variant and not the others: list of verdicts as JSON.
+    # Which of its choices this is: one more for each variant that the device itself refused.
+    attempt: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    # Why this variant and not the others: list of verdicts as JSON. Those of the device itself
+    # are never judged again.
     verdicts: list[Json] = Field(sa_column=Column(JSON, nullable=False))
     # {"code", "message", "expected", "found"} once something is to be said.
     reason: Json | None = Field(default=None, sa_column=Column(JSON))
@@ -335,6 +338,22 @@ class Execution(SQLModel, table=True):
     deadline_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     updated_at: datetime = Field(sa_column=_moment())
     finished_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class ObservedRate(SQLModel, table=True):
+    """How fast a device answered real requests with a variant, as it told last."""
+
+    __tablename__: ClassVar[str] = "observed_rate"
+    __table_args__ = (Index("ix_observed_rate_class", "hardware_class", "digest"),)
+    device_id: str = Field(foreign_key="device.id", primary_key=True)
+    digest: str = Field(foreign_key="variant.digest", primary_key=True)
+    # Of the device when it told.
+    hardware_class: str
+    # Medians over so many answers, in thousandths of a token a second; 0: not yet.
+    decode_milli_tps: int
+    prefill_milli_tps: int
+    samples: int
+    told_at: datetime = Field(sa_column=_moment())
 
 
 class AuditRecord(SQLModel, table=True):

@@ -102,7 +102,10 @@ class Interleavings(RuleBasedStateMachine):
     @rule(
         name=names,
         state=st.sampled_from(
-            [ExecutionState.SUCCEEDED, ExecutionState.FAILED, ExecutionState.ROLLED_BACK]
+            [
+                *(ExecutionState.SUCCEEDED, ExecutionState.FAILED),
+                *(ExecutionState.ROLLED_BACK, ExecutionState.REJECTED),
+            ]
         ),
     )
     def work(self, name: str, state: ExecutionState) -> None:
