@@ -18,6 +18,7 @@ PLOT: Final = Box(84, 52, WIDTH - 24, HEIGHT - 84)
 NONE_ROW: Final = 36  # pixels at the foot of the plot for what loses nothing: no logarithm has it
 SPACE: Final = 12  # pixels above it
 RADIUS: Final = 5
+TITLE_SIZE: Final = 16
 _GRID: Final = "#cccccc"
 _LEAST_TICKS: Final = 4
 _FEW_DECADES: Final = 4  # that have ticks in between too
@@ -58,7 +59,7 @@ def draw(model: str, scores: Sequence[Scores]) -> str:
     )
     title = f"{model}: size and quality of its variants"
     parts = [
-        svg.text(PLOT.left, 26, title, size=16, bold=True),
+        svg.text(PLOT.left, 26, title, size=_title_size(title), bold=True),
         *_across(axes),
         *_up(axes),
         svg.rect(PLOT.left, PLOT.top, PLOT.right - PLOT.left, PLOT.bottom - PLOT.top),
@@ -67,6 +68,12 @@ def draw(model: str, scores: Sequence[Scores]) -> str:
         _foot(scores),
     ]
     return svg.document(WIDTH, HEIGHT, title, parts)
+
+
+def _title_size(title: str) -> int:
+    """Return the size of letters at which a title of any length fits."""
+    room = WIDTH - PLOT.left
+    return max(1, min(TITLE_SIZE, int(TITLE_SIZE * room / svg.text_width(title, TITLE_SIZE))))
 
 
 def _text(scores: Scores) -> str:

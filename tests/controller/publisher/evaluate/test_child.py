@@ -1,3 +1,6 @@
+# pyright: reportPrivateUsage=false
+# What is private here is asked in a child only.
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -6,8 +6,16 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sprat_controller import svg
 from sprat_controller.publisher.evaluate.evaluate import Scores
-from sprat_controller.publisher.evaluate.picture import HEIGHT, PLOT, WIDTH, axes_of, draw
+from sprat_controller.publisher.evaluate.picture import (
+    HEIGHT,
+    PLOT,
+    TITLE_SIZE,
+    WIDTH,
+    axes_of,
+    draw,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -61,6 +69,13 @@ def test_a_larger_one_is_further_right_and_a_worse_one_higher() -> None:
 def test_what_loses_nothing_is_hollow() -> None:
     fills = [point.get("fill") for point in parsed("m", KNOWN).findall(f"{SVG}circle")]
     assert fills == ["white", "black", "black", "black"]
+
+
+def test_the_longest_name_of_a_model_fits() -> None:
+    title = next(parsed("m" * 64, KNOWN).iter(f"{SVG}text"))
+    size = int(title.get("font-size", ""))
+    assert 8 < size < TITLE_SIZE
+    assert PLOT.left + svg.text_width(str(title.text), size) <= WIDTH
 
 
 @given(st.lists(ANY, min_size=1, max_size=9))
