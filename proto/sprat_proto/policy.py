@@ -6,9 +6,8 @@ asked and cannot be known is refused: a limit that nobody can check is not kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -54,8 +53,7 @@ class FitPolicy(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 DEFAULT: Final = FitPolicy()
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """What a variant would be on a device, as policies judge it."""
 
     runtime: str

@@ -18,15 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sprat_proto.amounts import apart, percent, thousandths
 from sprat_proto.policy import Aim
 from sprat_proto.states import ReasonCode
 
 
-@dataclass(frozen=True)
-class Rival:
+class Rival(NamedTuple):
     """A variant as it is compared with its siblings on one device."""
 
     variant: str

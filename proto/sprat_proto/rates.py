@@ -135,8 +135,9 @@ def _milli_tps(token_fs: int) -> int:
 
 
 def _cost(kind: str, costs: Mapping[str, TypeCost]) -> TypeCost | None:
-    names = (kind, *RELATIVES.get(kind, ()))
-    return next((costs[name] for name in names if name in costs), None)
+    if kind in costs:
+        return costs[kind]
+    return next((costs[name] for name in RELATIVES.get(kind, ()) if name in costs), None)
 
 
 def _kv_bytes(facts: Facts, depth: int) -> int:

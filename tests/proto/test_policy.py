@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ OFFER = Offer(
 
 
 def offer(**changes: Any) -> Offer:
-    return dataclasses.replace(OFFER, **changes)
+    return OFFER._replace(**changes)
 
 
 def test_a_policy_that_asks_nothing_refuses_nothing() -> None:
