@@ -42,9 +42,10 @@ Q4: Final[Json] = {
 class RefusalError(Exception):
     """What the API answers instead."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, check: str | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
+        self.details = {} if check is None else {"check": check}
 
 
 class OperatorApi:
@@ -52,7 +53,9 @@ class OperatorApi:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
+        self.refusing: list[str] = []  # checks that the next releases do not pass
         self.bodies: list[Json] = []
+        self.fitting: str | None = "q4_0"  # what fit chooses
         self.lists: dict[str, list[Json]] = {
             "tokens": [],
             "enrolment-tokens": [],
@@ -103,7 +106,8 @@ class OperatorApi:
             self._authenticate(request)
             return self._route(request)
         except RefusalError as refusal:
-            error: Json = {"code": refusal.code, "message": refusal.message, "details": {}}
+            error: Json = {"code": refusal.code, "message": refusal.message}
+            error["details"] = refusal.details
             return httpx.Response(
                 refusal.status, json={"error": error}, headers={"x-request-id": "req-1"}
             )
@@ -205,6 +209,9 @@ class OperatorApi:
         releases = self.models.setdefault(model, [])
         if any(release["release"] == body["release"] for release in releases):
             raise RefusalError(409, "release_exists", f"{model} has {body['release']} already")
+        if self.refusing:
+            check = self.refusing.pop(0)
+            raise RefusalError(422, "release_refused", f"check {check}: no", check)
         data = self.blobs[body["metadata"]]
         signed = json.loads(data)["signed"]
         self.trust["image"][f"{signed['version']}.pub-{body['publisher']}.json"] = data
@@ -264,6 +271,43 @@ class OperatorApi:
             "current": None,
             "reason": None,
             "verdicts": [Q8, Q4],
+        }
+
+    def fit(self, _request: httpx.Request, body: Json) -> httpx.Response:
+        for device in [body["device"]] if "device" in body else []:
+            self._find(list(self.devices.values()), device, "device")
+        return httpx.Response(200, json=self._chosen(body["model"], body["release"]))
+
+    def matrix(self, _request: httpx.Request, body: Json) -> httpx.Response:
+        releases = [one.partition("@")[::2] for one in body["models"]] or [("talk", "1.0.0")]
+        chosen = [self._chosen(model, version) for model, version in releases]
+        hardware = {
+            "hardware_class": "c0ffee",
+            "devices": 2,
+            "example": "cam-1",
+            "simulated": True,
+            "arch": "aarch64",
+            "processor": "Pi 5",
+            "memory_budget_bytes": 1 << 30,
+        }
+        answer = {
+            "classes": [hardware],
+            "releases": [
+                {"model": one["model"], "release": one["release"], "variants": ["q4_0", "q8_0"]}
+                for one in chosen
+            ],
+            "cells": [{"hardware_class": "c0ffee", **one} for one in chosen],
+        }
+        return httpx.Response(200, json=answer)
+
+    def _chosen(self, model: str, version: str | None) -> Json:
+        self._release_exists({"model": model, "release": version or "1.0.0"})
+        return {
+            "model": model,
+            "release": version or "1.0.0",
+            "chosen": self.fitting,
+            "digest": None,
+            "verdicts": [{**one, "rates": {"decode_tps": None}} for one in (Q8, Q4)],
         }
 
     def create_rollout(self, _request: httpx.Request, body: Json) -> httpx.Response:
@@ -370,6 +414,8 @@ LISTS: Final = "(tokens|enrolment-tokens|publishers|rollouts)"
 ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", "whoami", OperatorApi.whoami),
     ("POST", "rollouts/plan", OperatorApi.plan),
+    ("POST", "fit", OperatorApi.fit),
+    ("POST", "fit/matrix", OperatorApi.matrix),
     ("POST", "rollouts", OperatorApi.create_rollout),
     ("GET", LISTS, OperatorApi.list_of),
     ("POST", LISTS, OperatorApi.create),

@@ -16,6 +16,7 @@ from sprat_controller.api.routes import (
     bundles,
     devices,
     enrolment_tokens,
+    fit,
     image,
     models,
     open,  # noqa: A004 - the routes that are open to all
@@ -54,6 +55,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         blobs.uploads,
         models.router,
         rollouts.router,
+        fit.router,
         bundles.router,
     ):
         app.include_router(_with_answers(router))

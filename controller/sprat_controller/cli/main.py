@@ -24,6 +24,7 @@ from sprat_controller.cli import (
     bundle,
     devices,
     enrolment,
+    fit,
     keys,
     models,
     publishers,
@@ -32,6 +33,9 @@ from sprat_controller.cli import (
 )
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import say, text
+from sprat_controller.publisher.convert.errors import ConvertError
+from sprat_controller.publisher.evaluate.evaluate import EvaluateError
+from sprat_controller.publisher.quality import QualityError
 from sprat_controller.publisher.quantize import QuantizeError
 from sprat_controller.trust.words import MetadataError
 
@@ -40,7 +44,10 @@ _STATUSES: Final[Mapping[type[Exception], Exit]] = {
     ModelFileError: Exit.REFUSED,
     ManifestError: Exit.REFUSED,
     KeyFileError: Exit.ERROR,
+    ConvertError: Exit.REFUSED,
     QuantizeError: Exit.ERROR,
+    EvaluateError: Exit.ERROR,
+    QualityError: Exit.REFUSED,
     MetadataError: Exit.REFUSED,
 }
 
@@ -64,7 +71,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 access.add_to(app)
-for part in (enrolment, devices, keys, publishers, trust, models, rollout, bundle, audit):
+for part in (enrolment, devices, keys, publishers, trust, models, fit, rollout, bundle, audit):
     part.add_to(app)
 
 

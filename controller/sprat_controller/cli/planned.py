@@ -47,14 +47,14 @@ def lines(entries: list[Json]) -> list[Row]:
             verdict.get("variant"),
             verdict.get("code"),
             verdict.get("message"),
-            *_numbers(verdict),
+            *numbers(verdict),
         ]
         for entry in entries
         for verdict in entry.get("verdicts") or [_no_verdict(entry)]
     ]
 
 
-def _numbers(verdict: Json) -> Row:
+def numbers(verdict: Json) -> Row:
     """Return what the verdict rests on, by the last of `COLUMNS`."""
     need: Json = verdict.get("need") or {}
     rates: Json = verdict.get("rates") or {}
@@ -69,13 +69,13 @@ def _numbers(verdict: Json) -> Row:
 
 def _judged(verdict: Json) -> str:
     """Return a verdict and its numbers as one line."""
-    memory, decode, basis, ttft, loss = _numbers(verdict)
+    memory, decode, basis, ttft, loss = numbers(verdict)
     said = [f"{size(memory)}" if memory else ""]
     said.append(f"{decode:.1f} tokens/s {basis}" if decode else "")
     said.append(f"first token after {ttft} ms" if ttft is not None else "")
     said.append(f"loses {loss:.2f} %" if loss is not None else "")
-    numbers = ", ".join(one for one in said if one)
-    return f"{verdict.get('message')} [{numbers}]" if numbers else str(verdict.get("message"))
+    told = ", ".join(one for one in said if one)
+    return f"{verdict.get('message')} [{told}]" if told else str(verdict.get("message"))
 
 
 def _no_verdict(entry: Json) -> Json:

@@ -68,7 +68,7 @@ def plan(
 ) -> None:
     """Show which variant each device would get, and why not the others; changes nothing."""
     wanted = _wanted(release, alias, where, device)
-    wanted |= _served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
+    wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     found = session.api.post("rollouts/plan", wanted)
     entries: list[Json] = found.get("devices") or []
     if session.output.form is Format.TABLE:
@@ -111,7 +111,7 @@ def start(
 ) -> None:
     """Create a rollout and start it, now or at a time, once those who must have approved it."""
     wanted = _wanted(release, alias, where, device)
-    wanted |= _served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
+    wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     body = {**wanted, "max_in_progress": max_in_progress, "execution_timeout_s": timeout}
     body |= {"name": name} if name else {}
     if at is not None:
@@ -271,7 +271,7 @@ def _wanted(release: str, alias: str, where: list[str] | None, device: list[str]
     }
 
 
-def _served(context: int, slots: int, kv_type: str, *, pinned: bool) -> Json:
+def served(context: int, slots: int, kv_type: str, *, pinned: bool) -> Json:
     """Return how it is to be served, without what a controller of before would not know."""
     if kv_type not in fit.KV_BLOCKS:
         raise words.wrong(f"expected a KV type {' or '.join(fit.KV_BLOCKS)}, found {kv_type!r}")

@@ -7,59 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulators.device_keys import enrolment_json
-from simulators.founded import add_publisher
+from simulators.api_fleet import enrol, publish
 from simulators.http_world import START, Client, HttpWorld, error_of
-from simulators.models import write_model
 from sprat_controller.access.policy import Role
-from sprat_controller.publisher.manifests import BuiltVariant, ReleaseTerms, build_manifest
-from sprat_controller.publisher.signing import with_release
-from sprat_controller.store.tables import Device
 from sprat_proto import canonical
-from sprat_proto.manifest import Activation
-from sqlmodel import col, update
-
-PROFILE = {
-    "arch": "x86_64",
-    "cores": 4,
-    "cpu_features": [],
-    "memory_bytes": 8 << 30,
-    "memory_budget_bytes": 4 << 30,
-    "disk_free_bytes": 16 << 30,
-    "accelerators": [],
-    "os": "linux",
-    "simulated": True,
-    "runtimes": ["llama.cpp"],
-}
-
-
-async def enrol(world: HttpWorld, device_id: str, **labels: str) -> None:
-    """Enrol a device and let it have told its hardware."""
-    body = {"device_id": device_id, "labels": labels}
-    claim = (await world.client().post("enrolment-tokens", body)).json()["token"]
-    await world.client(None).send("POST", "/enrol", json=enrolment_json(claim))
-    told = update(Device).where(col(Device.id) == device_id)
-    with world.parts.database.transaction() as session:
-        session.exec(told.values(profile=PROFILE, hardware_class="c", simulated=True))
-
-
-async def publish(world: HttpWorld, folder: Path, release: str = "1.0.0") -> Any:
-    """Publish a release as a publisher's machine does, and return the answer."""
-    key = await add_publisher(world, world.client(), "me")
-    path = folder / "model.gguf"
-    write_model(path)
-    terms = ReleaseTerms("talk", release, 1, Activation(), "", START, "me")
-    built = BuiltVariant(path, build_manifest(path, "q4_0", terms))
-    metadata = with_release(None, [built], key, START)
-    client = world.client(Role.PUBLISHER)
-    await client.put_blob(built.manifest.shards[0].sha256, path.read_bytes())
-    for data in (built.payload, metadata):
-        await client.put_blob(canonical.sha256_hex(data), data)
-    body = {"release": release, "publisher": "me", "metadata": canonical.sha256_hex(metadata)}
-    answer = await client.post("models/talk/releases", body)
-    assert (await client.post("models/talk/releases", body)).status_code == 200
-    assert answer.status_code == 201, answer.text
-    return answer.json()
 
 
 async def test_devices_are_listed_page_by_page(world: HttpWorld, admin: Client) -> None:

@@ -21,7 +21,7 @@ from tuf.api.metadata import TargetFile, Targets
 from typer.main import get_command
 
 ISSUER = ["{issuer_pub}", "--ca", "{ca}", "--key", "{root_key}"]
-PUSH = ["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{key}"]
+PUSH = ["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{key}", "--no-evaluation"]
 STATE = ["--alias", "a", "--release", "talk@1.0.0", "--variant", "q4_0", "--out", "{new}"]
 # A verb's bad inputs, and how each ends. `{key}` and `{gguf}` are files that are there.
 BAD: dict[str, list[tuple[list[str], int]]] = {
@@ -131,6 +131,24 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         ([*PUSH, "--publisher", "A Name"], 64),
         ([*PUSH, "--hardware", "gpu"], 64),
         ([*PUSH, "--chat-template", "/no/such/file"], 1),
+        ([*PUSH, "--max-quality-loss", "5%"], 64),
+        ([*PUSH, "--drop-worse"], 64),
+        ([*PUSH, "--report", "{new}.json"], 64),
+        ([*PUSH, "--evaluation", "--report", "{new}.html"], 64),
+        ([*PUSH, "--evaluation", "--picture", "{new}.png"], 64),
+        ([*PUSH, "--evaluation", "--picture", "/no/such/folder/x.svg"], 1),
+        ([*PUSH, "--evaluation", "--max-quality-loss", "some"], 64),
+        ([*PUSH, "--evaluation", "--evaluation-tokens", "1"], 64),
+        ([*PUSH, "--evaluation", "--calibration", "/no/such/file"], 1),
+        ([*PUSH, "--evaluation", "--calibration", "{binary}"], 1),
+        ([*PUSH, "--evaluation", "--calibration", "{empty}"], 1),
+        ([*PUSH, "--output-dir", "{text}"], 1),
+        ([*PUSH, "--scratch", "/no/such/folder/x"], 1),
+        ([*PUSH, "--aim", "best"], 64),
+        ([*PUSH, "--min-decode-tps", "fast"], 64),
+        ([*PUSH, "--pipeline", "/no/such.yaml"], 1),
+        ([*PUSH, "--pipeline", "{binary}"], 64),
+        ([*PUSH, "--pipeline", "{text}"], 64),
     ],
     "models retire": [
         ([], 64),
@@ -170,6 +188,31 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     ],
     "models list": [(["extra"], 64)],
     "models show": [([], 64), (["nothing"], 1), (["talk@9.9.9"], 1), (["talk@new"], 64)],
+    "fit": [
+        ([], 64),
+        (["talk"], 64),
+        (["talk@", "--device", "gw-1"], 64),
+        (["Not A Model", "--device", "gw-1"], 64),
+        (["talk", "--device", "gw-1", "--class", "c"], 64),
+        (["talk", "--device", "No Body"], 64),
+        (["talk", "--device", "nobody"], 1),
+        (["nothing", "--device", "gw-1"], 1),
+        (["talk@9.9.9", "--device", "gw-1"], 1),
+        (["talk", "--class", "a/b"], 64),
+        (["talk", "--profile", "/no/such/file"], 1),
+        (["talk", "--profile", "{text}"], 1),
+        (["talk", "--device", "gw-1", "--context", "1"], 64),
+        (["talk", "--device", "gw-1", "--kv-type", "q2"], 64),
+        (["talk", "--device", "gw-1", "--aim", "sideways"], 64),
+        (["talk", "--device", "gw-1", "--max-memory", "much"], 64),
+    ],
+    "matrix": [
+        (["talk@"], 64),
+        (["Not A Model"], 64),
+        (["nothing"], 1),
+        (["--slots", "65"], 64),
+        (["--picture", "/no/such/folder/matrix.svg"], 1),
+    ],
     "rollout plan": [
         ([], 64),
         (["talk@1.0.0"], 64),
@@ -274,6 +317,8 @@ GOOD: dict[str, list[str]] = {
     "trust publish": ["{ceremony}"],
     "trust certify-issuer": [*ISSUER, "--out", "{new}"],
     "trust policy set": ["{policy}", "--keys", "{offline}"],
+    "fit": ["talk", "--device", "gw-1"],
+    "matrix": [],
     "rollout plan": ["talk@1.0.0", "--alias", "a"],
     "rollout start": ["talk@1.0.0", "--alias", "a", "--yes"],
     "rollout watch": ["r-1"],

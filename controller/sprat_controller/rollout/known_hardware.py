@@ -1,0 +1,103 @@
+"""Hardware classes and releases out of the database, for `compatibility`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy
+from sprat_proto import fit
+from sqlmodel import Session, col
+
+from sprat_controller.errors import NotFoundError, RequestError
+from sprat_controller.fleet import inventory
+from sprat_controller.rollout import compatibility, hardware, targets
+from sprat_controller.rollout.compatibility import HardwareClass, ReleaseVariants
+from sprat_controller.store import queries
+from sprat_controller.store.tables import Device
+
+
+def classes(session: Session, name: str | None = None) -> list[HardwareClass]:
+    """Return all hardware classes, the most devices first; or the one of that name.
+
+    Raises:
+        NotFoundError: No device is of the class that is named.
+    """
+    statement = sqlalchemy.select(
+        col(Device.hardware_class), col(Device.id), col(Device.profile)
+    ).where(col(Device.revoked_at).is_(None), col(Device.hardware_class).is_not(None))
+    if name is not None:
+        statement = statement.where(col(Device.hardware_class) == name)
+    found: defaultdict[str, dict[str, fit.Profile]] = defaultdict(dict)
+    for of_class, device_id, profile in session.connection().execute(
+        statement.order_by(col(Device.id))
+    ):
+        found[of_class][device_id] = hardware.from_json(profile)
+    if name is not None and not found:
+        raise NotFoundError(
+            "class_not_found",
+            f"no device is of the hardware class {name!r}: `sprat matrix` lists those there are",
+        )
+    made = [_class(of_class, profiles) for of_class, profiles in found.items()]
+    return sorted(made, key=lambda one: (-one.devices, one.name))
+
+
+def device(session: Session, device_id: str) -> HardwareClass:
+    """Return one device as if it were a class of its own, by its own profile.
+
+    Raises:
+        NotFoundError: There is no such device, or it has not told its hardware yet.
+    """
+    row = inventory.find(session, device_id)
+    if row.profile is None or row.hardware_class is None:
+        raise NotFoundError(
+            "no_profile", f"device {device_id} has not told its hardware yet: start its agent"
+        )
+    return _class(row.hardware_class, {device_id: hardware.from_json(row.profile)})
+
+
+def declared(profile: Mapping[str, Any]) -> HardwareClass:
+    """Return hardware that is only declared, in the form of `Device.profile`.
+
+    Raises:
+        RequestError: `invalid_profile`: a field is missing, or not what it should be.
+    """
+    try:
+        read = hardware.from_json(profile)
+    except msgspec.ValidationError as error:
+        raise RequestError(
+            "invalid_profile", f"the hardware profile is not valid: {error}"
+        ) from None
+    return HardwareClass(hardware.hardware_class(read), 0, "", read)
+
+
+def release(session: Session, model: str, version: str | None) -> ReleaseVariants:
+    """Return a release of a model; the newest that was not retired, if none is named.
+
+    Raises:
+        NotFoundError: No such model or release.
+        ConflictError: The release that is named was retired.
+    """
+    if version is None:
+        kept = [one for one in queries.releases(session, model) if one.retired_at is None]
+        if not kept:
+            raise NotFoundError("release_not_found", f"every release of {model} was retired")
+        version = kept[0].release
+    return ReleaseVariants(model, version, tuple(targets.candidates(session, model, version)))
+
+
+def newest(session: Session) -> list[ReleaseVariants]:
+    """Return each model's newest release that was not retired, models by name."""
+    kept = {
+        model: next((one for one in rows if one.retired_at is None), None)
+        for model, rows in queries.models(session).items()
+    }
+    return [release(session, model, row.release) for model, row in sorted(kept.items()) if row]
+
+
+def _class(name: str, profiles: dict[str, fit.Profile]) -> HardwareClass:
+    return HardwareClass(
+        name, len(profiles), next(iter(profiles)), compatibility.least(profiles.values())
+    )
