@@ -32,11 +32,12 @@ FILE_TYPES: Final[Mapping[str, int]] = {
 }
 # These are for models whose weights are ternary already, and then lose nothing of them.
 TERNARY: Final = frozenset({"tq2_0", "tq1_0"})
-COMMAND: Final = (sys.executable, "-m", "sprat_controller.publisher.quantize")
+COMMAND: Final = (sys.executable, "-P", "-m", "sprat_controller.publisher.quantize")
 _UNQUANTIZED: Final = frozenset({"F32", "F16", "BF16"})
 _NO_LLAMA: Final = 3  # exit statuses of the child
 _FAILED: Final = 4
 _REFUSED: Final = 5
+_NEUTRAL: Final = Path("/")  # where nobody but root puts what Python or llama.cpp would load
 _PROGRESS: Final = re.compile(rb"\[ *([0-9]+)/ *([0-9]+)\]")  # as llama.cpp counts tensors
 _COMPLAINTS: Final = (3, 4)  # ggml_log_level: warning, error
 
@@ -102,7 +103,7 @@ def _run_child(source: Path, target: Path, kind: str, threads: int, done: Done |
             done(int(found[1]), int(found[2]))
 
     paths = (str(source.absolute()), str(target.absolute()))
-    ended = native.run([*COMMAND, *paths, kind, str(threads)], told, target.parent)
+    ended = native.run([*COMMAND, *paths, kind, str(threads)], told, _NEUTRAL)
     if ended.status == _REFUSED:
         raise QuantizeError(ended.reason)
     what = f"llama.cpp could not make {kind} of {source.name}"

@@ -155,3 +155,11 @@ def test_without_the_extra_one_is_told_what_to_install(source: Path, tmp_path: P
 def test_the_controller_does_not_load_llama_cpp_by_importing_this() -> None:
     code = "import sys, sprat_controller.publisher.push; sys.exit('llama_cpp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_is_loaded_from_where_one_works(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise RuntimeError('taken from here')")
+    monkeypatch.chdir(tmp_path)
+    quantize(source, tmp_path / "q4.gguf", "q4_0")

@@ -19,7 +19,7 @@ from sprat_controller.publisher.evaluate.orders import (
     Scored,
 )
 
-COMMAND: Final = (sys.executable, "-m", "sprat_controller.publisher.evaluate.child")
+COMMAND: Final = (sys.executable, "-P", "-m", "sprat_controller.publisher.evaluate.child")
 
 Result = TypeVar("Result", Scored, Rated)
 Done: TypeAlias = Callable[[int, int], None]  # how much is done, and how much there is
