@@ -212,7 +212,7 @@ def _push(
     return on.controller.sprat(
         *("models", "push", str(path), "--name", MODEL, "--release", release),
         *("--key", str(on.folder / "publisher.pem"), "--golden", f"{QUESTION}=>{golden}"),
-        *("-o", "json"),
+        *("--variants", "q8_0,q5_1,q4_0", "--no-evaluation", "-o", "json"),
     ).json
 
 

@@ -70,7 +70,8 @@ class Fleet:
         pushed = self.sprat(
             *("models", "push", str(path), "--name", MODEL, "--release", release),
             *("--key", str(self.folder / f"{key}.pem"), "--variants", variants),
-            *("--golden", f"{QUESTION}=>{golden or sentence}", *options, "-o", "json"),
+            *("--golden", f"{QUESTION}=>{golden or sentence}", "--no-evaluation"),
+            *(*options, "-o", "json"),
         )
         self.digests[release] = pushed["variants"][0]["digest"]
         return pushed

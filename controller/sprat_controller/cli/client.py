@@ -197,14 +197,18 @@ class Api:
         try:
             error: Any = answer.json()["error"]
             text, code = str(error["message"]), str(error["code"])
-        except (ValueError, KeyError, TypeError):
+            details: Any = error.get("details") or {}
+            check = details.get("check")
+        except (ValueError, KeyError, TypeError, AttributeError):
             text, code = f"{self._settings.url} answered {answer.status_code}", "no reason given"
+            check = None
         status = _STATUSES.get(answer.status_code, Exit.ERROR)
         if code == "invalid_request":
             status = Exit.USAGE
         request = answer.headers.get("x-request-id")
         kind = NotFoundError if answer.status_code == HTTPStatus.NOT_FOUND else CliError
-        raise kind(f"{text} ({code}{f', request {request}' if request else ''})", status)
+        told = f"{text} ({code}{f', request {request}' if request else ''})"
+        raise kind(told, status, check=check)
 
     def _object(self, answer: httpx.Response) -> Json:
         if answer.status_code == HTTPStatus.NO_CONTENT:

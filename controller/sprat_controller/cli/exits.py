@@ -22,12 +22,18 @@ class Exit(IntEnum):
 
 
 class CliError(Exception):
-    """One sentence for standard error, and the exit status."""
+    """One sentence for standard error, and the exit status.
 
-    def __init__(self, message: str, status: Exit = Exit.ERROR) -> None:
+    `check` is the name of the controller's check that refused something, if one did.
+    """
+
+    def __init__(
+        self, message: str, status: Exit = Exit.ERROR, *, check: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
+        self.check = check
 
 
 class NotFoundError(CliError):

@@ -15,6 +15,7 @@ from sprat_proto.trust import IMAGE, publisher_role
 from tuf.api.metadata import Targets
 
 from sprat_controller.cli import words
+from sprat_controller.cli.client import Api
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.keys import (
     PassphraseFile,
@@ -86,6 +87,25 @@ def list_publishers(session: Session) -> None:
     columns = ("name", "key_ids", "created_at")
     rows = [[item["name"], ",".join(item["key_ids"]), item["created_at"]] for item in items]
     session.output.rows(columns, rows, {"items": items})
+
+
+def publisher_of(api: Api, signer: Signer, name: str | None) -> str:
+    """Return whose key it is, as the controller has it.
+
+    Raises:
+        CliError: Nobody's, or several publishers' and none was named.
+    """
+    if name is not None:
+        return words.name(name, "a publisher's name")
+    key_id = signer.public_key.keyid
+    found = [one["name"] for one in api.pages("publishers") if key_id in one["key_ids"]]
+    if len(found) != 1:
+        raise CliError(
+            f"expected one publisher with the key {key_id[:12]}, found"
+            f" {', '.join(found) or 'none'}: add it with `sprat publishers add`, or"
+            " choose with --publisher"
+        )
+    return str(found[0])
 
 
 def offline_signers(

@@ -88,6 +88,11 @@ class BuiltVariant:
         facts = self.manifest.facts
         return facts.weights_bytes * 8 / max(facts.parameters, 1)
 
+    def with_counter(self, counter: int) -> BuiltVariant:
+        """Return it with another release counter."""
+        manifest = msgspec.structs.replace(self.manifest, release_counter=counter)
+        return BuiltVariant(self.path, manifest)
+
 
 def build_manifest(
     path: Path, variant: str, terms: ReleaseTerms, evaluation: Evaluation | None = None

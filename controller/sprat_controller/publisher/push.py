@@ -1,4 +1,4 @@
-"""From a GGUF file to a published release: quantize, upload, sign, announce.
+"""From an original to a published release: quantize, evaluate, upload, sign, announce.
 
 Nothing is visible on the controller before the last step, and blobs that are there already are not
 sent again, so a push that broke off is simply run again.
@@ -6,23 +6,26 @@ sent again, so a push that broke off is simply run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 # The name below is the library's documented API; it re-exports it without saying so.
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import Signer
-from sprat_proto import canonical
-from sprat_proto.manifest import Adapter, Shard
+from sprat_proto import canonical, gguf
+from sprat_proto.manifest import Adapter, Evaluation, Shard
 
+from sprat_controller.publisher.evaluate.calibration import sha256_of
+from sprat_controller.publisher.evaluate.evaluate import Scores, evaluate
 from sprat_controller.publisher.manifests import BuiltVariant, ReleaseTerms, build_manifest
-from sprat_controller.publisher.quantize import quantize
+from sprat_controller.publisher.mixes import tensor_bytes
+from sprat_controller.publisher.originals import Original, Report
+from sprat_controller.publisher.quantize import TERNARY, QuantizeError, quantize
 from sprat_controller.publisher.signing import with_release
-
-# What is being done, how much of it is done, and how much there is.
-Report: TypeAlias = Callable[[str, int, int], None]
 
 
 class Destination(Protocol):
@@ -49,28 +52,93 @@ class Destination(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """On what variants are compared with the original.
+
+    Attributes:
+        text: What is predicted.
+        tokens: How many are scored.
+        has_rates: Rates and memory on this machine are measured too.
+    """
+
+    text: str
+    tokens: int
+    has_rates: bool = True
+
+    @property
+    def text_sha256(self) -> str:
+        """The text's identity."""
+        return sha256_of(self.text)
+
+
 def make_variants(
-    source: Path,
-    kinds: Sequence[str],
-    terms: ReleaseTerms,
-    *,
-    folder: Path,
-    report: Report,
-) -> list[BuiltVariant]:
-    """Quantize each variant and build its manifest; the files land in `folder`.
+    original: Original, kinds: Sequence[str], folder: Path, name: str, report: Report
+) -> dict[str, Path]:
+    """Write each variant into a folder, as `NAME-KIND.gguf`; return the files in order.
 
     Raises:
-        QuantizeError: A variant cannot be made.
-        ModelFileError: The source, or what was made of it, is no model that Sprat runs.
+        QuantizeError: A variant cannot be made, or there is no room for all of them.
     """
-    made: list[BuiltVariant] = []
-    for number, kind in enumerate(kinds):
-        report(f"quantizing {kind}", number, len(kinds))
-        path = folder / f"{terms.model}-{terms.release}-{kind}.gguf"
-        quantize(source, path, kind)
-        made.append(BuiltVariant(path, build_manifest(path, kind, terms)))
-    report("quantized", len(kinds), len(kinds))
-    return made
+    _check_room(original, kinds, folder)
+    files = {kind: folder / f"{name}-{kind}.gguf" for kind in kinds}
+    # Ternary ones first: they are refused for most models, and that should not take an hour.
+    for kind in sorted(kinds, key=lambda kind: kind not in TERNARY):
+        what = f"quantizing {kind}"
+        report(what, 0, 1)
+        quantize(original.path, files[kind], kind, done=partial(report, what))
+        report(what, 1, 1)
+    return files
+
+
+def _check_room(original: Original, kinds: Sequence[str], folder: Path) -> None:
+    tensors = [(one.name, one.dims) for one in gguf.check(original.path).tensors]
+    needed = sum(sum(tensor_bytes(tensors, kind).values()) for kind in kinds)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise QuantizeError(
+            f"expected {needed >> 20} MiB free in {folder} for {', '.join(kinds)}, found"
+            f" {free >> 20} MiB: choose another place with --scratch"
+        )
+
+
+def compare(
+    original: Original,
+    files: Mapping[str, Path],
+    comparison: Comparison,
+    scratch: Path,
+    report: Report,
+) -> list[Scores]:
+    """Return what each variant lost against the original.
+
+    Raises:
+        EvaluateError: They cannot be compared.
+    """
+    return evaluate(
+        original.path,
+        # What is the original itself lost nothing, and need not be computed to know it.
+        {kind: original.path if kind == original.kind else path for kind, path in files.items()},
+        comparison.text,
+        scratch=scratch,
+        report=report,
+        limit=comparison.tokens,
+        rates=comparison.has_rates,
+    )
+
+
+def build(
+    files: Mapping[str, Path], terms: ReleaseTerms, evaluations: Mapping[str, Evaluation]
+) -> list[BuiltVariant]:
+    """Return each variant with its manifest.
+
+    Raises:
+        ModelFileError: What was made is no model that Sprat runs, or an adapter does not fit it.
+        ManifestError: The terms do not make a valid manifest.
+    """
+    return [
+        BuiltVariant(path, build_manifest(path, kind, terms, evaluations.get(kind)))
+        for kind, path in files.items()
+    ]
 
 
 def upload(

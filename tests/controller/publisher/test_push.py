@@ -14,7 +14,8 @@ from securesystemslib.signer import CryptoSigner
 from simulators import demo_model
 from simulators.models import write_adapter
 from sprat_controller.publisher.manifests import AdapterSource, BuiltVariant, ReleaseTerms
-from sprat_controller.publisher.push import make_variants, upload
+from sprat_controller.publisher.originals import prepare
+from sprat_controller.publisher.push import build, make_variants, upload
 from sprat_controller.trust.words import MetadataError, is_signed_by, read
 from sprat_proto.manifest import Activation
 from sprat_proto.trust import path_of
@@ -68,11 +69,16 @@ def silent(*_: object) -> None:
     """Report to nobody."""
 
 
+def built(source: Path, terms: ReleaseTerms) -> list[BuiltVariant]:
+    original = prepare(source, source.parent, None, silent)
+    files = make_variants(original, ["q8_0", "q4_0"], source.parent, "talk", silent)
+    return build(files, terms, {})
+
+
 @pytest.fixture(scope="module")
 def variants(tmp_path_factory: pytest.TempPathFactory) -> list[BuiltVariant]:
     folder = tmp_path_factory.mktemp("push")
-    source = demo_model.make(folder / "source.gguf")
-    return make_variants(source, ["q8_0", "q4_0"], TERMS, folder=folder, report=silent)
+    return built(demo_model.make(folder / "source.gguf"), TERMS)
 
 
 def weights(variant: BuiltVariant) -> str:
@@ -143,7 +149,7 @@ def test_adapters_are_sent_once_for_all_variants(tmp_path: Path) -> None:
     model = demo_model.make(tmp_path / "source.gguf")
     source = AdapterSource("polite", write_adapter(tmp_path / "polite.gguf", model, 1))
     terms = dataclasses.replace(TERMS, adapters=(source,))
-    made = make_variants(model, ["q8_0", "q4_0"], terms, folder=tmp_path, report=silent)
+    made = built(model, terms)
     shelf = Shelf()
     upload(made, terms, KEY, shelf, silent)
     (adapter,) = made[0].manifest.adapters

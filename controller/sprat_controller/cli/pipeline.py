@@ -1,0 +1,260 @@
+"""What a pipeline says, file or options, as values that are right: words checked, files read."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sprat_proto.manifest import NO_ADAPTER, Activation
+from sprat_proto.policy import DEFAULT, Aim, FitPolicy
+from sprat_proto.trust import HARDWARE_IDS
+
+from sprat_controller.cli import policy, words
+from sprat_controller.cli.exits import CliError, Exit
+from sprat_controller.cli.files import read_limited, read_text
+from sprat_controller.cli.keys import hardware_ids
+from sprat_controller.publisher.evaluate.calibration import default_text
+from sprat_controller.publisher.evaluate.evaluate import LIMIT
+from sprat_controller.publisher.manifests import AdapterSource
+from sprat_controller.publisher.pipeline import Judging, Outputs, Pipeline, Policy, located
+from sprat_controller.publisher.push import Comparison
+from sprat_controller.publisher.quantize import FILE_TYPES
+from sprat_controller.publisher.report import FORMS
+
+# F16 is left out: twice the size of Q8_0, which loses next to nothing against it.
+DEFAULT_VARIANTS: Final = ("q8_0", "q5_1", "q4_k_m", "q4_0")
+_MAX_PIPELINE_BYTES: Final = 64 << 10
+_MAX_TEXT_BYTES: Final = 16 << 20
+_PICTURE: Final = ".svg"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be made and judged, checked.
+
+    Attributes:
+        source: A GGUF or a folder.
+        pre: The pre-tokenizer of a folder, if it was named.
+        kinds: The variants.
+        comparison: On what they are compared; None: they are not.
+        max_loss_ppm: What a published variant may lose, millionths; None: anything.
+        drop_worse: Leave out what loses more, instead of refusing all.
+        written: Reports and pictures, as their endings say.
+        folder: Where the variants are kept; None: nowhere.
+        scratch: Where there is room meanwhile; None: where the system puts such things.
+    """
+
+    source: Path
+    pre: str | None
+    kinds: tuple[str, ...]
+    comparison: Comparison | None
+    max_loss_ppm: int | None
+    drop_worse: bool
+    written: tuple[Path, ...]
+    folder: Path | None
+    scratch: Path | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a release says of itself, checked."""
+
+    model: str
+    release: str
+    activation: Activation
+    licence: str
+    origin: str
+    hardware_ids: tuple[str, ...]
+    chat_template: str | None
+    adapters: tuple[AdapterSource, ...]
+    policy: FitPolicy
+
+
+def read_pipeline(path: Path) -> Pipeline:
+    """Return what a pipeline's file says; its relative paths are meant from its own folder.
+
+    Raises:
+        CliError: It cannot be read, or says what no pipeline says.
+    """
+    try:
+        strict_yaml: Any = importlib.import_module("sprat_controller.publisher.strict_yaml")
+    except ImportError as error:
+        raise CliError(
+            f"expected {error.name} to read {path.name} with, found it not installed here: run"
+            " `pip install sprat-controller[publish]`"
+        ) from error
+    data = read_limited(path, "pipeline", _MAX_PIPELINE_BYTES)
+    try:
+        said: Pipeline = strict_yaml.decode(data, Pipeline, f"pipeline {path.name}")
+    except strict_yaml.StrictYamlError as error:
+        raise words.wrong(str(error)) from error
+    return located(said, path.parent)
+
+
+def adapters_of(texts: Sequence[str]) -> dict[str, str]:
+    """Read NAME=FILE.gguf words; each name once."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise words.wrong(f"expected an adapter of the form NAME=FILE.gguf, found {text!r}")
+        if name in found:
+            raise words.wrong(f"expected different names of adapters, found {name!r} twice")
+        found[name] = path
+    return found
+
+
+def work_of(said: Pipeline) -> Work:
+    """Return what is to be made.
+
+    Raises:
+        CliError: It is not said, makes no sense, or names a file that cannot be used.
+    """
+    judging = said.evaluation
+    limit = judging.max_quality_loss
+    if judging.skip and (limit is not None or judging.drop_worse):
+        raise words.wrong("a quality loss is limited only where it is measured: evaluate, or both")
+    if judging.skip and (said.outputs.report or said.outputs.picture):
+        raise words.wrong("expected an evaluation to report of, found that there is none")
+    return Work(
+        source=Path(_said(said.source, "a model", "PATH", "source")),
+        pre=said.pre,
+        kinds=_kinds(said.variants or DEFAULT_VARIANTS),
+        comparison=None if judging.skip else _comparison(judging),
+        max_loss_ppm=None if limit is None else words.loss(limit),
+        drop_worse=bool(judging.drop_worse),
+        written=_written(said.outputs),
+        folder=_folder(said.outputs.folder, "a folder to keep the variants in"),
+        scratch=_folder(said.scratch, "a folder with room"),
+    )
+
+
+def words_of(said: Pipeline) -> Words:
+    """Return what the release says of itself.
+
+    Raises:
+        CliError: As for `work_of`.
+    """
+    return Words(
+        model=words.name(_said(said.model, "a model's name", "--name", "model"), "a model name"),
+        release=words.version(_said(said.release, "its version", "--release", "release")),
+        activation=Activation(probe=list(said.golden or ()), soak_s=said.soak_s or 0),
+        licence=said.licence or "",
+        origin=said.origin or "",
+        hardware_ids=tuple(hardware_ids(said.hardware) or HARDWARE_IDS),
+        chat_template=_template(said.chat_template),
+        adapters=_adapters(said.adapters or {}),
+        policy=_policy(said.policy),
+    )
+
+
+def key_of(said: Pipeline) -> str:
+    """Return where the publisher's key is.
+
+    Raises:
+        CliError: It was not said.
+    """
+    return _said(said.key, "the publisher's private key", "--key", "key")
+
+
+def _said(value: str | None, what: str, option: str, key: str) -> str:
+    if value is None:
+        raise words.wrong(
+            f"expected {what}, found none: give {option}, or `{key}` in a pipeline's file"
+        )
+    return value
+
+
+def _kinds(kinds: Sequence[str]) -> tuple[str, ...]:
+    for kind in kinds:
+        if kind not in FILE_TYPES or kinds.count(kind) > 1:
+            raise words.wrong(
+                f"expected different variants of {', '.join(FILE_TYPES)}, found"
+                f" {', '.join(kinds)!r}"
+            )
+    return tuple(kinds)
+
+
+def _comparison(judging: Judging) -> Comparison:
+    if judging.calibration is None:
+        return Comparison(default_text(), *_how(judging))
+    path = Path(judging.calibration)
+    text = read_text(path, "calibration text", _MAX_TEXT_BYTES)
+    if not text.strip():
+        raise CliError(f"expected a calibration text in {path}, found nothing")
+    return Comparison(text, *_how(judging))
+
+
+def _how(judging: Judging) -> tuple[int, bool]:
+    """Return how many tokens are scored, and whether rates are measured too."""
+    return judging.tokens or LIMIT, judging.rates is not False
+
+
+def _written(outputs: Outputs) -> tuple[Path, ...]:
+    """Check, before the work, that what is asked for has a form and a place."""
+    reports = [Path(one) for one in outputs.report or ()]
+    pictures = [] if outputs.picture is None else [Path(outputs.picture)]
+    for paths, endings in (
+        (reports, [one for one in FORMS if one != _PICTURE]),
+        (pictures, [_PICTURE]),
+    ):
+        for path in paths:
+            if path.suffix not in endings:
+                raise words.wrong(f"expected a file {' or '.join(endings)}, found {path.name!r}")
+            if not path.parent.is_dir() or path.is_dir():
+                raise CliError(f"expected a folder for {path}, found none")
+    return (*reports, *pictures)
+
+
+def _folder(text: str | None, what: str) -> Path | None:
+    if text is None:
+        return None
+    path = Path(text)
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CliError(f"expected {what}, found that {path} is none: {error.strerror}") from error
+    return path
+
+
+def _template(path: str | None) -> str | None:
+    return None if path is None else read_text(Path(path), "chat template")
+
+
+def _adapters(said: Mapping[str, str]) -> tuple[AdapterSource, ...]:
+    if NO_ADAPTER in said:
+        raise words.wrong(
+            f"expected different names of adapters, none of them {NO_ADAPTER!r}, found it"
+        )
+    return tuple(
+        AdapterSource(words.name(name, "an adapter's name"), Path(path))
+        for name, path in said.items()
+    )
+
+
+def _policy(said: Policy) -> FitPolicy:
+    rate = said.min_decode_tps
+    given = {
+        "aim": None if said.aim is None else _aim(said.aim),
+        "min_decode_tps": None if rate is None else str(rate),
+        "max_ttft_ms": said.max_ttft_ms,
+        "prompt_tokens": said.prompt_tokens,
+        "max_memory": said.max_memory,
+        "min_context": said.min_context,
+        "max_quality_loss": said.max_quality_loss,
+        "runtime": None,  # a release has one runtime and one licence: there is nothing to choose
+        "licence": None,
+    }
+    return policy.read(given) or DEFAULT
+
+
+def _aim(text: str) -> Aim:
+    try:
+        return Aim(text)
+    except ValueError as error:
+        raise CliError(
+            f"expected an aim of {', '.join(Aim)}, found {text!r}", Exit.USAGE
+        ) from error
