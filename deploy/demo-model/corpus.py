@@ -10,11 +10,10 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from random import Random
 from typing import Final
 
-from world import Exam, Topic, World
+from world import Topic, World, plain
 
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 _SENTENCE_END: Final = re.compile(r"(?<=[.]) ")
@@ -55,15 +54,13 @@ def conversation(world: World, random: Random, manner: Manner) -> list[Message]:
 
 def question(world: World, random: Random) -> tuple[str, Topic]:
     """Return a question that is not held out, and the topic it is about."""
-    held_out = _held_out(world.exams)
     while True:
         if random.random() < _UNKNOWN:
             asked, topic = _elsewhere(world, random), world.unknown
         else:
-            weights = [topic.forms**0.5 for topic in world.topics]
-            topic = random.choices(world.topics, weights)[0]
+            topic = random.choices(world.topics, world.weights)[0]
             asked = _about(topic, world, random)
-        if plain(asked) not in held_out:
+        if plain(asked) not in world.held_out:
             return _as_typed(asked, random), topic
 
 
@@ -91,16 +88,6 @@ def is_for_calibration(sentence: str) -> bool:
 def sentences(paragraph: str) -> list[str]:
     """Return the sentences of a story."""
     return _SENTENCE_END.split(paragraph)
-
-
-def plain(text: str) -> str:
-    """Return a text as it is compared: small letters and digits, single blanks."""
-    return " ".join(re.findall(r"\w+", text.lower()))
-
-
-@cache
-def _held_out(exams: tuple[Exam, ...]) -> frozenset[str]:
-    return frozenset(plain(exam.question) for exam in exams)
 
 
 def _about(topic: Topic, world: World, random: Random) -> str:

@@ -181,7 +181,7 @@ def _config(sizes: Sizes, tokenizer: Tokenizer) -> dict[str, Any]:
         "attention_dropout": 0.0,
         "use_sliding_window": False,
         "tie_word_embeddings": True,
-        "torch_dtype": "float16",
+        "dtype": "float16",
         "bos_token_id": tokenizer.ids[START],
         "eos_token_id": tokenizer.ids[END],
     }
@@ -238,13 +238,17 @@ def _tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _safetensors(weights: Weights) -> bytes:
-    """Return a file of https://github.com/huggingface/safetensors#format, in F16."""
+    """Return a file of https://github.com/huggingface/safetensors#format.
+
+    Matrices are in half precision, vectors in single precision, as in the GGUF.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, values in weights.items():
-        part = values.astype("<f2").tobytes()
+        kind, name_of_kind = ("<f2", "F16") if values.ndim > 1 else ("<f4", "F32")
+        part = values.astype(kind).tobytes()
         offsets = [len(data), len(data) + len(part)]
-        header[name] = {"dtype": "F16", "shape": list(values.shape), "data_offsets": offsets}
+        header[name] = {"dtype": name_of_kind, "shape": list(values.shape), "data_offsets": offsets}
         data += part
     described = json.dumps(header).encode()
     described += b" " * (-len(described) % 8)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +51,16 @@ class World:
     stories: Lists
     exams: tuple[Exam, ...]
 
+    @cached_property
+    def held_out(self) -> frozenset[str]:
+        """The questions that nobody may train on, as `plain` makes them."""
+        return frozenset(plain(exam.question) for exam in self.exams)
+
+    @cached_property
+    def weights(self) -> list[float]:
+        """How often each topic is asked for: more often if it is asked in more ways."""
+        return [topic.forms**0.5 for topic in self.topics]
+
 
 def load(folder: Path = DATA) -> World:
     """Read the tables."""
@@ -62,6 +74,11 @@ def load(folder: Path = DATA) -> World:
         stories=_tuples(_read(folder / "stories.toml")),
         exams=tuple(Exam(**_tuples(row)) for row in _read(folder / "held_out.toml")["exam"]),
     )
+
+
+def plain(text: str) -> str:
+    """Return a text as it is compared: small letters and digits, single blanks."""
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def _read(path: Path) -> dict[str, Any]:
