@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,12 @@ def opened(path: Path) -> Generator[BinaryIO]:
     """Open a file for reading, and close it.
 
     Raises:
-        ModelFileError: It cannot be opened, or what is done with it fails.
+        ModelFileError: It cannot be opened, is no regular file, or what is done with it fails.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelFileError("expected a regular file, found something else")
             yield file
     except OSError as error:
         raise ModelFileError(f"expected a readable file, found: {error.strerror}") from error
