@@ -21,6 +21,7 @@ from sprat_proto.approval import (
 )
 from sprat_proto.assignment import ServingTerms
 from sprat_proto.canonical import NotCanonicalError
+from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SignatureRefusedError, SigningKey, generate_private_pem, merge
 
 NOW = 1_780_000_000
@@ -104,8 +105,24 @@ def test_how_a_model_is_served_is_approved_with_it() -> None:
         refused(agreed, changes=[Change("assistant", DIGEST, 2048, terms=changed)])
 
 
+def test_a_policy_is_approved_with_it() -> None:
+    asked = FitPolicy(min_decode_milli_tps=5000)
+    held = Change("assistant", DIGEST, 2048, policy=asked)
+    agreed = signed("ann", "bob", policy=asked)
+    accepted(agreed, changes=[held])
+    refused(signed("ann", "bob"), changes=[held])
+    refused(agreed)
+    looser = FitPolicy(min_decode_milli_tps=4999)
+    refused(agreed, changes=[Change("assistant", DIGEST, 2048, policy=looser)])
+    # To lift what the release asks must be approved, too.
+    nothing = Change("assistant", DIGEST, 2048, policy=FitPolicy())
+    refused(signed("ann", "bob"), changes=[nothing])
+    accepted(signed("ann", "bob", policy=FitPolicy()), changes=[nothing])
+
+
 def test_a_specification_without_terms_is_spelled_as_before_there_were_any() -> None:
     assert b"serving" not in approval.encode(SPEC)
+    assert b"policy" not in approval.encode(SPEC)
     accepted(signed("ann", "bob", serving=ServingTerms()))
 
 

@@ -6,8 +6,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators.fit_cases import policies
 from sprat_proto import assignment, canonical, fit
 from sprat_proto.assignment import AssignedModel, Assignment, Policy, ServingTerms
+from sprat_proto.policy import FitPolicy
 
 MODEL = AssignedModel(
     alias="assistant",
@@ -111,6 +113,24 @@ def test_what_is_no_term_is_refused(serving: Any) -> None:
     data = altered(models=[{**msgspec.to_builtins(MODEL), "serving": serving}])
     with pytest.raises(canonical.NotCanonicalError, match="assignment"):
         assignment.decode(data)
+
+
+@given(policies())
+def test_a_policy_comes_back_as_it_was(asked: FitPolicy) -> None:
+    said = assignment.spelled_policy(asked)
+    made = msgspec.structs.replace(GOOD, models=[msgspec.structs.replace(MODEL, policy=said)])
+    for read in (
+        assignment.decode(assignment.encode(made)),
+        assignment.from_custom(assignment.to_custom(made)),
+    ):
+        assert read.models[0].fit_policy == asked
+
+
+def test_the_release_s_own_policy_is_not_spelled_and_one_that_asks_nothing_is() -> None:
+    assert MODEL.fit_policy is None
+    assert msgspec.structs.replace(MODEL, policy=assignment.spelled_policy(None)) == MODEL
+    lifted = msgspec.structs.replace(MODEL, policy=assignment.spelled_policy(FitPolicy()))
+    assert b'"policy":{}' in assignment.encode(msgspec.structs.replace(GOOD, models=[lifted]))
 
 
 @given(at=st.integers(0, len(assignment.encode(GOOD)) - 1), byte=st.integers(0, 255))

@@ -206,6 +206,7 @@ class World:
             options.pop("target", Target()),
             options.pop("context", 256),
             options.pop("terms", AS_DEVICE_DECIDES),
+            options.pop("policy", None),
         )
         view = self.service.create(RolloutRequest(what, **options), OPERATOR)
         return self.service.start(view.id, OPERATOR) if start else view

@@ -94,7 +94,7 @@ def check(policy: FitPolicy, context: int) -> None:
     people_say = said(policy)
     for name, number in numbers.items():
         if not 0 <= number <= MAX_NUMBER:
-            raise _wrong(name, "0 (no limit) or more, and no astronomic number", people_say[name])
+            raise _wrong(name, "0 or more, and no astronomic number", people_say[name])
     if not 1 <= policy.prompt_tokens <= MAX_PROMPT:
         raise _wrong("prompt_tokens", f"1 to {MAX_PROMPT} tokens", policy.prompt_tokens)
     if policy.min_context > context:
@@ -119,7 +119,7 @@ def from_json(stored: Mapping[str, Any] | None) -> FitPolicy | None:
 
 def _check_words(name: str, words: Sequence[str]) -> None:
     if len(words) > MAX_WORDS:
-        raise _wrong(name, f"at most {MAX_WORDS} of them", f"{len(words)}")
+        raise _wrong(name, f"at most {MAX_WORDS} of them", len(words))
     for word in words:
         if not 0 < len(word) <= MAX_WORD or not word.isprintable():
             raise _wrong(name, f"words of 1 to {MAX_WORD} characters", word)

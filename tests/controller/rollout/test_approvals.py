@@ -16,6 +16,7 @@ from sprat_controller.store.tables import Device
 from sprat_proto import approval, canonical
 from sprat_proto.approval import Approver, ApproverPolicy, Change, GroupPolicy, why_not_approved
 from sprat_proto.assignment import ServingTerms
+from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
 from sprat_proto.states import ExecutionState, RolloutState
 
@@ -259,6 +260,23 @@ def test_how_a_model_is_served_is_frozen_and_satisfies_a_device(world: World) ->
     assert why_not_approved(world.policy, "lyon", [change], plan.approvals, now) is None
     other = Change(model.alias, model.digest, plan.policy.context)
     assert why_not_approved(world.policy, "lyon", [other], plan.approvals, now)
+
+
+def test_a_policy_is_frozen_and_satisfies_a_device(world: World) -> None:
+    fleet(world, threshold=1)
+    asked = FitPolicy(max_memory_bytes=1 << 40)
+    view = world.create(policy=asked)
+    spec = approval.decode((world.service.approval(view.id).spec or "").encode())
+    assert spec.policy == asked
+    approve(world, view.id, "bob")
+    world.run_due()
+    plan = next(read_plan(one.assignment) for name, one in world.pushed if name == "a")
+    (model,) = plan.models
+    now = int(world.now.timestamp())
+    for policy, is_covered in ((model.fit_policy, True), (None, False), (FitPolicy(), False)):
+        change = Change(model.alias, model.digest, plan.policy.context, policy=policy)
+        refusal = why_not_approved(world.policy, "lyon", [change], plan.approvals, now)
+        assert (refusal is None) is is_covered
 
 
 def test_stopping_needs_nobody_else(world: World) -> None:

@@ -12,6 +12,7 @@ from sprat_controller.fleet import inventory
 from sprat_controller.rollout import assign
 from sprat_controller.store.tables import Device
 from sprat_proto.assignment import Assignment, ServingTerms
+from sprat_proto.policy import Aim, FitPolicy
 from sprat_proto.states import ExecutionState
 from sprat_proto.v1 import link_pb2
 
@@ -110,6 +111,29 @@ def test_a_plan_says_how_a_model_is_served_and_a_return_says_how_it_was(world: W
     assert device.assignment
     (model,) = device.assignment.models
     assert model.terms == terms
+
+
+def test_a_plan_carries_the_policy_and_a_return_the_one_of_before(world: World) -> None:
+    asked = FitPolicy(aim=Aim.SMALLEST)
+    device = world.join("a")
+    world.create(policy=asked)
+    world.run_due()
+    device.sync()
+    world.run_due()
+    assert device.committed[ALIAS].fit_policy == asked
+    again = world.create()
+    world.run_due()
+    device.heartbeat()
+    (wanted,) = device.under_way()
+    assert (wanted.policy, wanted.fit_policy) == (UNSET, None)
+    device.finish(ExecutionState.ROLLED_BACK)
+    device.send_reports()
+    world.run_due()
+    device.heartbeat()
+    assert world.states(again.id) == {"a": ExecutionState.ROLLED_BACK}
+    assert device.assignment
+    (model,) = device.assignment.models
+    assert model.fit_policy == asked
 
 
 def test_an_old_agent_is_assigned_nothing_that_it_would_refuse(world: World) -> None:

@@ -10,6 +10,9 @@ from sprat_controller.rollout.plan import Action, Bound, DeviceFacts, plan_devic
 from sprat_proto import fit
 from sprat_proto.assignment import ServingTerms
 from sprat_proto.fit import MIB
+from sprat_proto.manifest import Evaluation
+from sprat_proto.policy import Aim, FitPolicy
+from sprat_proto.rates import Basis, Rates
 from sprat_proto.states import ReasonCode
 
 PROFILE = fit.Profile(
@@ -118,6 +121,47 @@ def test_an_agent_that_does_not_understand_the_terms_is_rejected_with_a_reason()
     assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 2")
 
 
+def test_a_policy_chooses_and_refuses() -> None:
+    def decided(policy: FitPolicy, **facts: Any) -> tuple[str | None, list[str | None]]:
+        line = plan_device(device(**facts), CANDIDATES, 256, policy=policy)
+        return line.variant, [one.code for one in line.verdicts]
+
+    assert decided(FitPolicy()) == ("q8_0", [None, "LOWER_QUALITY"])
+    assert decided(FitPolicy(aim=Aim.SMALLEST)) == ("q4_0", [None, "LARGER"])
+    slow = FitPolicy(min_decode_milli_tps=10_000)
+    assert decided(slow) == (None, ["RATE_UNKNOWN", "RATE_UNKNOWN"])
+    observed = {Q8: Rates(Basis.OBSERVED, 9000), Q4: Rates(Basis.OBSERVED, 12_000)}
+    assert decided(slow, observed=observed) == ("q4_0", ["TOO_SLOW", None])
+
+
+def test_another_policy_is_installed_since_the_device_is_to_hold_the_variant_to_it() -> None:
+    asked = FitPolicy(max_memory_bytes=BIG)
+    bound = Bound(Q8, 256, is_open=False, policy=asked)
+    settled = device(desired=bound, running_digest=Q8)
+    assert plan_device(settled, CANDIDATES, 256, policy=asked).action is Action.NONE
+    for other in (None, FitPolicy()):
+        assert plan_device(settled, CANDIDATES, 256, policy=other).action is Action.INSTALL
+
+
+def test_an_agent_that_does_not_understand_a_policy_is_rejected_with_a_reason() -> None:
+    old = device(capability=3)
+    assert plan_device(old, CANDIDATES, 256).action is Action.INSTALL
+    # One that asks for nothing takes the place of the release's own: it is said, too.
+    for asked in (FitPolicy(), FitPolicy(aim=Aim.SMALLEST)):
+        line = plan_device(old, CANDIDATES, 256, ServingTerms(slots=2), asked)
+        assert line.action is Action.REJECTED
+        assert line.reason is not None
+        assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 3")
+        assert line.reason.expected == "capability 4 or higher"
+        assert "a policy of fit" in line.reason.message
+
+
+def test_of_variants_that_are_all_refused_the_smallest_says_why() -> None:
+    line = plan_device(device(), CANDIDATES, 256, policy=FitPolicy(licences=("MIT",)))
+    assert line.reason is not None
+    assert line.reason.message.startswith("none of 2 variants fits: q4_0 has the licence ")
+
+
 def test_memory_of_other_aliases_is_not_free() -> None:
     line = plan_device(device(BIG, reserved_bytes=BIG - SMALL), CANDIDATES, 256)
     assert line.variant == "q4_0"
@@ -139,6 +183,19 @@ def test_a_verdict_says_its_numbers() -> None:
     need = verdict["need"]
     parts = ("weights", "kv", "compute", "worker")
     assert need["memory"] == sum(need[part] for part in parts) > SMALL
+    assert verdict["rates"] == {"basis": "unknown", "decode_tps": None, "prefill_tps": None}
+    assert (verdict["ttft_ms"], verdict["loss_percent"]) == (None, None)
+
+
+def test_a_verdict_says_rates_and_loss_as_people_do() -> None:
+    said = Evaluation("f16", "7" * 64, 1000, 12_000, 1, 1, 21_000)
+    known = [replace(one, evaluation=said) for one in CANDIDATES]
+    seen = {Q8: Rates(Basis.OBSERVED, 12_500, 100_000)}
+    verdicts = plan_device(device(observed=seen), known, 256).verdicts
+    (verdict,) = (verdict_json(one) for one in verdicts if one.digest == Q8)
+    assert verdict["rates"] == {"basis": "observed", "decode_tps": 12.5, "prefill_tps": 100.0}
+    assert verdict["ttft_ms"] == 2560 + 80
+    assert verdict["loss_percent"] == 2.1
 
 
 @given(st.integers(0, 2 * BIG), st.integers(0, BIG), st.integers(64, 512))

@@ -13,6 +13,7 @@ from sprat_controller.rollout.requests import PlanRequest, RolloutRequest, Targe
 from sprat_controller.store.tables import AuditRecord
 from sprat_proto import fit
 from sprat_proto.assignment import ServingTerms
+from sprat_proto.policy import Aim, FitPolicy
 from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import col, select
 
@@ -166,6 +167,42 @@ def test_how_a_model_is_served_is_kept_shown_and_audited(world: World) -> None:
     plain = world.service.get(world.create().id)
     assert (plain.slots, plain.kv_type, plain.pinned) == (0, "f16", False)
     assert world.audited(Tag.ROLLOUT_CREATED)[-1]["detail"]["serving"] == {}
+
+
+def test_a_policy_is_kept_shown_and_audited(world: World) -> None:
+    world.join("a")
+    asked = FitPolicy(aim=Aim.SMALLEST, max_memory_bytes=BIG)
+    view = world.create(policy=asked)
+    shown = world.service.get(view.id).policy
+    assert shown is not None
+    assert (shown["aim"], shown["max_memory_bytes"]) == ("smallest", BIG)
+    assert world.audited(Tag.ROLLOUT_CREATED)[-1]["detail"]["policy"] == {
+        "aim": "smallest",
+        "max_memory_bytes": BIG,
+    }
+    (execution,) = world.service.executions(view.id)
+    assert execution.variant == "q4_0"
+    assert [one["code"] for one in execution.verdicts] == [None, "LARGER"]
+
+
+def test_a_policy_that_asks_for_nothing_is_another_than_the_release_s_own(world: World) -> None:
+    world.join("a")
+    plain = world.service.get(world.create(policy=FitPolicy()).id)
+    assert plain.policy is not None
+    assert world.audited(Tag.ROLLOUT_CREATED)[-1]["detail"]["policy"] == {}
+    own = world.service.get(world.create().id)
+    assert own.policy is None
+    assert "policy" not in world.audited(Tag.ROLLOUT_CREATED)[-1]["detail"]
+
+
+def test_an_impossible_policy_is_refused_with_one_sentence(world: World) -> None:
+    world.join("a")
+    with pytest.raises(RequestError) as caught:
+        world.service.plan(replace(PLAN, policy=FitPolicy(min_context=4096)))
+    assert caught.value.message == (
+        "policy.min_context: expected at most the 256 tokens of context that this is planned with,"
+        " found 4096"
+    )
 
 
 def test_what_other_aliases_hold_counts_by_how_they_are_served(world: World) -> None:
