@@ -38,9 +38,10 @@ _ITEM: Final = re.compile(r"[ \t]*-[ \t]+(.*)")
 
 
 class Quantization(Struct):
-    """How weights are packed (MLX, GPTQ, AWQ)."""
+    """How weights are packed (MLX, GPTQ, AWQ; BitNet, which says no bits)."""
 
     bits: _Bits | None = None
+    quant_method: _Word = ""
 
 
 class Config(Struct):
@@ -64,7 +65,9 @@ class Config(Struct):
     def bits(self) -> int | None:
         """Bits of a packed weight, if weights are packed."""
         packing = self.quantization or self.quantization_config
-        return packing.bits if packing else None
+        if packing is None or packing.quant_method != "bitnet":
+            return packing.bits if packing else None
+        return 2  # for each of three values
 
     @property
     def window(self) -> int:

@@ -10,15 +10,14 @@ from typing import Final
 from sprat_proto import safetensors
 from sprat_proto.gguf_header import ModelFileError
 from sprat_proto.model_config import MAX_INDEX_BYTES, Index, read_json
-from sprat_proto.safetensors import MAX_TENSORS, SafetensorsTensor
+from sprat_proto.safetensors import DTYPE_BITS, MAX_TENSORS, SafetensorsTensor
 
 MAX_FILES: Final = 1024
 _WHOLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
-_PACKED: Final = frozenset({"I32", "U32"})  # numbers that have as many weights as go into them
-_PACKED_BITS: Final = 32
+_PACKED: Final = frozenset({"I32", "U32", "U8"})  # that have as many weights as go into them
 # What packed weights have beside them; ordinary names where weights are not packed.
-_BESIDE: Final = (".scales", ".biases", ".qzeros", ".g_idx")
+_BESIDE: Final = (".scales", ".biases", ".qzeros", ".g_idx", ".weight_scale")
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,6 @@ def parameters(tensors: Iterable[SafetensorsTensor], bits: int | None) -> int:
     weights = 0
     for tensor in tensors:
         if not tensor.name.endswith(_BESIDE):
-            is_packed = tensor.dtype in _PACKED
-            weights += tensor.elements * (_PACKED_BITS if is_packed else bits) // bits
+            each = DTYPE_BITS[tensor.dtype] if tensor.dtype in _PACKED else bits
+            weights += tensor.elements * each // bits
     return weights

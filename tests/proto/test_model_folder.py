@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -222,27 +223,37 @@ def test_a_config_that_contradicts_or_makes_no_sense_is_refused(
     assert says in refused(write_safetensors_folder(folder, config))
 
 
-PACKED = {
-    "model.layers.0.q.weight": ("U32", [8, 2]),  # of 16 weights of 4 bits in a row
-    "model.layers.0.q.scales": ("BF16", [8, 1]),
-    "model.layers.0.q.biases": ("BF16", [8, 1]),
-    "model.norm.weight": ("BF16", [16]),
-}
+def write_packed(folder: Path, tensors: dict[str, tuple[str, int, list[int]]]) -> None:
+    """Write tensors of a type and so many bytes an element."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, (dtype, size, shape) in tensors.items():
+        begin, end = end, end + size * math.prod(shape)
+        header[f"model.layers.0.{name}"] = entry(dtype, shape, begin, end)
+    (folder / "model.safetensors").write_bytes(with_header(json.dumps(header).encode(), end))
 
 
 @pytest.mark.parametrize("key", ["quantization", "quantization_config"])
 def test_weights_that_are_packed_are_counted_one_by_one(folder: Path, key: str) -> None:
     write_safetensors_folder(folder, {key: {"bits": 4, "group_size": 16}, "num_hidden_layers": 1})
-    header: dict[str, Any] = {}
-    end = 0
-    for name, (dtype, shape) in PACKED.items():
-        size = shape[0] * (shape[1] if len(shape) > 1 else 1) * (4 if dtype == "U32" else 2)
-        header[name] = entry(dtype, shape, end, end + size)
-        end += size
-    (folder / "model.safetensors").write_bytes(with_header(json.dumps(header).encode(), end))
+    packed = {
+        "q.weight": ("U32", 4, [8, 2]),  # of 16 weights in a row
+        "q.scales": ("BF16", 2, [8, 1]),
+        "q.biases": ("BF16", 2, [8, 1]),
+        "norm.weight": ("BF16", 2, [16]),
+    }
+    write_packed(folder, packed)
     facts = facts_of_folder(folder)
     assert facts.parameters == 8 * 16 + 16
     assert facts.bytes_by_type == {"bf16": 2 * (8 + 8 + 16), "u32": 4 * 16}
+
+
+def test_ternary_weights_are_four_a_byte(folder: Path) -> None:
+    method = {"quantization_config": {"quant_method": "bitnet"}, "num_hidden_layers": 1}
+    write_safetensors_folder(folder, method)
+    packed = {"q.weight": ("U8", 1, [8, 64]), "q.weight_scale": ("F32", 4, [1])}
+    write_packed(folder, packed | {"norm.weight": ("BF16", 2, [64])})
+    assert facts_of_folder(folder).parameters == 32 * 64 + 64
 
 
 @pytest.mark.parametrize(
