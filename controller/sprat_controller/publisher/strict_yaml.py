@@ -126,6 +126,8 @@ def _value(text: str, kind: type[object], what: str) -> tuple[object, _Lines]:
 def _look_through(node: yaml.Node, path: str, kind: Any, lines: _Lines, what: str) -> None:
     """Note the line of each value, and refuse keys that are unknown or there twice."""
     lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.ScalarNode):
+        _check_text(str(node.value), f"{what}, line {lines[path]}")
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
             _look_through(item, f"{path}[{number}]", _item_of(kind), lines, what)
@@ -144,6 +146,13 @@ def _look_through(node: yaml.Node, path: str, kind: Any, lines: _Lines, what: st
         seen.add(name)
         below = fields[name] if fields is not None else _item_of(kind)
         _look_through(item, f"{path}.{name}", below, lines, what)
+
+
+def _check_text(text: str, where: str) -> None:
+    """Refuse what escapes can write and no file, path or message can hold."""
+    wrong = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+    if wrong is not None:
+        raise StrictYamlError(f"{where}: expected text, found the character {wrong!a}")
 
 
 def _unknown(name: str, path: str, known: list[str]) -> str:

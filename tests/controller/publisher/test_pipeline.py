@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import structs
+from sprat_controller.publisher.pipeline import (
+    Judging,
+    Outputs,
+    Pipeline,
+    Policy,
+    located,
+    overridden,
+)
+from sprat_controller.publisher.strict_yaml import decode
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "deploy" / "examples"
+
+
+def test_what_is_said_anew_counts_and_the_rest_stays() -> None:
+    base = Pipeline(
+        source="a",
+        model="m",
+        variants=("f16",),
+        evaluation=Judging(tokens=300, drop_worse=True),
+        policy=Policy(aim="smallest"),
+    )
+    over = Pipeline(
+        model="n", variants=("q4_0",), soak_s=0, evaluation=Judging(drop_worse=False, tokens=None)
+    )
+    assert overridden(base, over) == Pipeline(
+        source="a",
+        model="n",
+        variants=("q4_0",),
+        soak_s=0,
+        evaluation=Judging(tokens=300, drop_worse=False),
+        policy=Policy(aim="smallest"),
+    )
+    assert overridden(base, Pipeline()) == base
+    assert overridden(Pipeline(), base) == base
+
+
+def test_paths_are_meant_from_the_pipelines_own_folder() -> None:
+    said = Pipeline(
+        source="model",
+        key="pkcs11:token=me",
+        chat_template="/etc/chat.jinja",
+        adapters={"polite": "a/polite.gguf"},
+        evaluation=Judging(calibration="../text.txt"),
+        outputs=Outputs(report=("r.json",), picture="p.svg", folder="out"),
+    )
+    assert located(said, Path("/ci")) == Pipeline(
+        source="/ci/model",
+        key="pkcs11:token=me",
+        chat_template="/etc/chat.jinja",
+        adapters={"polite": "/ci/a/polite.gguf"},
+        evaluation=Judging(calibration="/ci/../text.txt"),
+        outputs=Outputs(report=("/ci/r.json",), picture="/ci/p.svg", folder="/ci/out"),
+    )
+    assert located(Pipeline(), Path("/ci")) == Pipeline()
+    assert located(Pipeline(key="~/me.pem"), Path("/ci")).key == str(Path("~/me.pem").expanduser())
+
+
+def test_the_example_is_a_pipeline_and_says_every_key() -> None:
+    data = (EXAMPLES / "pipeline.yaml").read_bytes()
+    said = decode(data, Pipeline, "pipeline.yaml")
+    assert said.source
+    text = data.decode()
+    for part in (Pipeline, Judging, Policy, Outputs):
+        for field in structs.fields(part):
+            assert f"{field.encode_name}:" in text, f"{field.encode_name} is not in the example"
