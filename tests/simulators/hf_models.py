@@ -303,6 +303,11 @@ KINDS: Final[Mapping[str, Callable[[], HfModel]]] = {
         rope_scaling=_LLAMA3,
         head_dim=32,
     ),
+    "llama3-new-config": lambda: llama(  # as transformers 5 writes it
+        hf_tokenizers.byte_level("llama-bpe"),
+        rope_parameters={"rope_theta": 500_000.0, **_LLAMA3},
+        head_dim=32,
+    ),
     "llama-gpt2": lambda: llama(hf_tokenizers.byte_level("gpt-2")),
     "llama-smollm": lambda: llama(hf_tokenizers.byte_level("smollm"), tie_word_embeddings=True),
     "llama-spm-json": lambda: llama(hf_tokenizers.sentencepiece(has_model=False)),
@@ -313,6 +318,13 @@ KINDS: Final[Mapping[str, Callable[[], HfModel]]] = {
     "qwen3-copied-head": lambda: _with_copied_head(qwen3()),
     "gemma3": gemma3,
     "gemma3-linear": lambda: gemma3(rope_scaling=_LINEAR, final_logit_softcapping=30.0),
+    "gemma3-new-config": lambda: gemma3(
+        rope_parameters={
+            "full_attention": {"rope_type": "default", "rope_theta": 1_000_000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        },
+        layer_types=[*["sliding_attention"] * 5, "full_attention"],
+    ),
     "gemma3-json": lambda: gemma3(hf_tokenizers.gemma(has_model=False)),
     "gemma3-f16": lambda: _but(gemma3(), dtype="float16"),
     "phi3": phi3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,7 +26,8 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
         return None
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            # As much as there is: what is asked for is set aside at once.
+            data = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
     except OSError as error:
         raise ConvertError(
             f"expected a readable {path.name}, found: {error.strerror or error}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
@@ -39,7 +38,7 @@ DIFFERENCES: Final = (
         "As the size: guessed from a folder's name.",
     ),
     (
-        "llama3",
+        "llama3*",
         "rope_freqs.weight",
         (
             "Computed in double precision, so they are the same on every machine; the reference"
@@ -71,6 +70,8 @@ DIFFERENCES: Final = (
 TWINS: Final = {"llama-spm-json": "llama", "gemma3-json": "gemma3", "phi3-json": "phi3"}
 
 
+# transformers 4, which is asked, does not read what transformers 5 writes; it is the same model.
+_SAME: Final = {"llama3-new-config": "llama3", "gemma3-new-config": "gemma3"}
 # BitNet's layers also round what they are given to 8 bits in transformers.
 _NEAR: Final = {"bitnet": 0.2}
 
@@ -80,16 +81,30 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     for kind in hf_models.KINDS:
         folder = hf_models.write(root / kind, kind)
-        convert(folder, root / f"{kind}.gguf", report=lambda *_: None)
+        convert(folder, root / f"{kind}.gguf", report=unheard)
     return {kind: root / f"{kind}.gguf" for kind in hf_models.KINDS}
 
 
-@contextmanager
-def loaded(path: Path) -> Generator[llama_cpp.Llama]:
-    model = llama_cpp.Llama(str(path), n_ctx=128, verbose=False, logits_all=True)
-    try:
-        yield model
-    finally:
+def unheard(_name: str, _done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
+@pytest.fixture(scope="module")
+def load(converted: dict[str, Path]) -> Generator[Callable[[str], llama_cpp.Llama]]:
+    """Load each model once; all are small."""
+    models: dict[str, llama_cpp.Llama] = {}
+
+    def one(kind: str) -> llama_cpp.Llama:
+        if kind not in models:
+            path = str(converted[kind])
+            models[kind] = llama_cpp.Llama(
+                path, n_ctx=64, n_threads=1, verbose=False, logits_all=True
+            )
+        models[kind].reset()
+        return models[kind]
+
+    yield one
+    for model in models.values():
         model.close()
 
 
@@ -126,7 +141,7 @@ def test_without_tokenizer_model_all_but_scores_is_as_with_it(
 def test_no_difference_is_listed_in_vain(
     converted: dict[str, Path], where: str, key: str, _reason: str
 ) -> None:
-    kind = "llama" if where == "*" else where
+    kind = {"*": "llama", "llama3*": "llama3"}.get(where, where)
     keys = differing(reference_converter.digest(converted[kind]), golden(kind))
     assert any(fnmatch(one, key) for one in keys)
 
@@ -141,28 +156,31 @@ def test_computed_factors_differ_in_the_last_digit_alone(converted: dict[str, Pa
 
 @pytest.mark.parametrize("kind", hf_models.KINDS)
 def test_llama_cpp_cuts_texts_as_the_tokenizers_own_library(
-    converted: dict[str, Path], kind: str
+    load: Callable[[str], llama_cpp.Llama], kind: str
 ) -> None:
     """The ids are those of Hugging Face's tokenizers, or of SentencePiece."""
-    with loaded(converted[kind]) as model:
-        ids = [model.tokenize(text.encode(), add_bos=False, special=True) for text in TEXTS]
+    model = load(kind)
+    ids = [model.tokenize(text.encode(), add_bos=False, special=True) for text in TEXTS]
     assert ids == _GOLDEN[kind]["ids"]
 
 
 @pytest.mark.parametrize("kind", hf_models.KINDS)
-def test_llama_cpp_says_what_transformers_says(converted: dict[str, Path], kind: str) -> None:
+def test_llama_cpp_says_what_transformers_says(
+    load: Callable[[str], llama_cpp.Llama], kind: str
+) -> None:
     """The numbers after a prompt, computed in half precision there and in single here."""
-    theirs = np.array(_GOLDEN[kind]["logits"])
-    with loaded(converted[kind]) as model:
-        model.eval(PROMPT)
-        ours = model.scores[len(PROMPT) - 1][: len(theirs)]
+    theirs = np.array(_GOLDEN[_SAME.get(kind, kind)]["logits"])
+    model = load(kind)
+    model.eval(PROMPT)
+    ours = model.scores[len(PROMPT) - 1][: len(theirs)]
     assert np.abs(ours - theirs).max() < _NEAR.get(kind, 0.01) * theirs.std()
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3", "phi3", "bitnet"])
-def test_what_is_converted_loads_and_speaks(converted: dict[str, Path], kind: str) -> None:
-    with loaded(converted[kind]) as model:
-        answer = list(islice(model.generate(PROMPT, temp=0), 4))
+def test_what_is_converted_loads_and_speaks(
+    load: Callable[[str], llama_cpp.Llama], kind: str
+) -> None:
+    answer = list(islice(load(kind).generate(PROMPT, temp=0), 4))
     assert len(answer) == 4
     assert all(0 <= token < hf_models.VOCABULARY for token in answer)
 
