@@ -19,11 +19,23 @@ from sprat_agent.sync import phases
 from sprat_agent.sync.apply import Effects
 from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor
+from sprat_agent.sync.fitting import Fitting
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Phase
-from sprat_agent.sync.ports import ExecutionError, Installed, Loadable, Running, Serving
+from sprat_agent.sync.ports import (
+    Admit,
+    ExecutionError,
+    Fetched,
+    Installed,
+    Loadable,
+    Running,
+    SeenRates,
+    Serving,
+    admit_all,
+)
 from sprat_proto.assignment import AssignedModel, Assignment
+from sprat_proto.fit import Profile
 from sprat_proto.manifest import Activation, Manifest
 from sprat_proto.states import ModelState, ReasonCode
 
@@ -31,6 +43,18 @@ from simulators.signed import Release
 from simulators.waiting import until
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+PROFILE = Profile(
+    arch="x86_64",
+    cores=4,
+    cpu_features=(),
+    memory_bytes=1 << 40,
+    memory_budget_bytes=1 << 40,
+    disk_free_bytes=1 << 40,
+    accelerators=(),
+    os="linux",
+    simulated=True,
+    runtimes=("llama.cpp",),
+)
 
 
 class PowerCutError(BaseException):
@@ -72,9 +96,16 @@ class DiskRegistry:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
-    async def download(self, wanted: AssignedModel) -> None:
+    async def download(self, wanted: AssignedModel, admit: Admit = admit_all) -> None:
+        manifest = self._disk.releases[wanted.digest].manifest
+        missing = 0 if wanted.digest in self._disk.fetched else manifest.disk_needed
+        await admit(Fetched(manifest, missing))
         await self._disk.meet("download", wanted.digest)
         self._disk.fetched.add(wanted.digest)
+
+    async def fetched(self, wanted: AssignedModel) -> Fetched:
+        self._require(wanted, self._disk.fetched)
+        return Fetched(self._disk.releases[wanted.digest].manifest, 0)
 
     async def verify(self, wanted: AssignedModel) -> Manifest:
         await self._disk.meet("verify", wanted.digest)
@@ -124,6 +155,7 @@ class MemoryWorkers:
         self.candidates: dict[str, Loadable] = {}
         self.shares: dict[str, int] = {}
         self.probes: list[str] = []
+        self.rates: dict[str, SeenRates] = {}
         self._failures: dict[str, asyncio.Future[ExecutionError]] = {}
 
     async def load_committed(self, loadable: Loadable) -> None:
@@ -163,6 +195,9 @@ class MemoryWorkers:
     def running(self) -> tuple[Running, ...]:
         return tuple(Running(self.committed[one], ModelState.LOADED) for one in self.committed)
 
+    def seen(self, digest: str) -> SeenRates:
+        return self.rates.get(digest, SeenRates())
+
     def crash(self, alias: str) -> None:
         """End the candidate's worker as a signal would."""
         del self.candidates[alias]
@@ -183,16 +218,19 @@ class Device:
         self.disk = disk
         self.folder = folder
         self.now = NOW  # the time by which the plan's expiry is judged
+        self.profile = PROFILE  # its hardware, as it is now
         self.state = State(folder)
         self.journal = Journal(self.state, lambda: NOW)
         self.outbox = Outbox(self.state)
         self.ledger = Ledger(self.state, self.journal, self.outbox, lambda: NOW)
         self.workers = MemoryWorkers(disk)
         self.crashes = CrashRows(self.state)
+        registry = DiskRegistry(disk)
         self.effects = Effects(
-            DiskRegistry(disk),
+            registry,
             self.workers,
             self.ledger,
+            fitting=Fitting(lambda: self.profile, registry, self.ledger, self.workers),
             crashes=self.crashes,
             now=lambda: self.now,
             watch_slice_s=watch_slice_s,

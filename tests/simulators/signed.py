@@ -14,8 +14,10 @@ from sprat_proto.assignment import (
     Policy,
     ServingTerms,
     spelled,
+    spelled_policy,
 )
 from sprat_proto.manifest import Activation, Facts, Manifest, Shard, Slot, Source
+from sprat_proto.policy import FitPolicy
 
 PIECE = 1 << 12
 
@@ -57,6 +59,7 @@ class Release:
         *,
         run_until: int = 0,
         terms: ServingTerms = AS_DEVICE_DECIDES,
+        policy: FitPolicy | None = None,
     ) -> AssignedModel:
         return AssignedModel(
             alias=alias,
@@ -70,6 +73,7 @@ class Release:
             rollout_id="rollout",
             run_until=run_until,
             serving=spelled(terms),
+            policy=spelled_policy(policy),
         )
 
 

@@ -109,6 +109,7 @@ async def _obey(archive: Archive, receiver: Receiver) -> None:
 
 async def _bring(wanted: AssignedModel, registry: LocalRegistry) -> None:
     try:
+        # Whether it fits is asked by its execution, when the agent runs.
         await registry.download(wanted)
         await registry.verify(wanted)
         await registry.install(wanted)

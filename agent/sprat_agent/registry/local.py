@@ -23,11 +23,14 @@ from sprat_agent.registry.trust import check_manifest, check_released, check_sam
 from sprat_agent.registry.tuf_client import Anchor
 from sprat_agent.sync.ports import (
     AdapterFile,
+    Admit,
     ExecutionError,
+    Fetched,
     Installed,
     Loadable,
     Serving,
     ShardFile,
+    admit_all,
 )
 
 RESERVE_BYTES: Final = 16 << 20  # stays free for the state file and the device's own needs
@@ -85,24 +88,30 @@ class LocalRegistry:
         self._hardware_id = hardware_id
         self._free = free
 
-    async def download(self, wanted: AssignedModel) -> None:
+    async def download(self, wanted: AssignedModel, admit: Admit = admit_all) -> None:
         """Ask both repositories, fetch the manifest and all blobs it names; see `Registry`."""
         with _full_disk_said(wanted):
-            await self._download(wanted)
+            await self._download(wanted, admit)
 
-    async def _download(self, wanted: AssignedModel) -> None:
+    async def _download(self, wanted: AssignedModel, admit: Admit) -> None:
         _check_manifest_size(wanted)
         permission = await self._judge.permit(wanted)
         missing = await in_thread(lambda _: self._missing_blocking(wanted))
         if missing == []:
+            await admit(await self.fetched(wanted))
             return
         async with self._fetcher.opened() as download:
             await self._fetch(download, [_manifest_blob(wanted)])
             decoded = await in_thread(lambda _: self._manifest_blocking(wanted))
             check_same(decoded, permission.named)
+            await admit(await self.fetched(wanted))
             blobs = _blobs_of(decoded)
             await in_thread(lambda _: self._check_space_blocking(decoded))
             await self._fetch(download, blobs)
+
+    async def fetched(self, wanted: AssignedModel) -> Fetched:
+        """Return what was fetched by its manifest; see `Registry`."""
+        return await in_thread(lambda _: self._fetched_blocking(wanted))
 
     async def verify(self, wanted: AssignedModel) -> Manifest:
         """Check digest, names, and every blob's bytes; see `Registry`."""
@@ -158,6 +167,13 @@ class LocalRegistry:
             self._store.remove_blob(wanted.digest)
             raise FileNotFoundError(wanted.digest)
         return fetched
+
+    def _fetched_blocking(self, wanted: AssignedModel) -> Fetched:
+        try:
+            signed = self._manifest_blocking(wanted)
+        except FileNotFoundError as error:
+            raise _gone(wanted) from error
+        return Fetched(signed, self._store.bytes_missing(signed.blobs()))
 
     def _check_space_blocking(self, signed: Manifest) -> None:
         missing = self._store.bytes_missing(signed.blobs())

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from sprat_agent.runtime.answer import Answer, PromptLength, Vectors, count, embed
 from sprat_agent.runtime.events import ModelEvents
 from sprat_agent.runtime.faults import ModelNotFoundError
+from sprat_agent.runtime.observed import Observed
 from sprat_agent.runtime.process import Counting, Inputs
 from sprat_agent.runtime.served import ServedAlias, Status
 from sprat_agent.runtime.wire import Prompt, Request, Text, Tokens
-from sprat_agent.sync.ports import Loadable
+from sprat_agent.sync.ports import Loadable, SeenRates
 
 
 class ServedModels:
@@ -23,6 +24,7 @@ class ServedModels:
     def __init__(self, aliases: Mapping[str, ServedAlias], events: ModelEvents) -> None:
         self._aliases = aliases
         self._events = events
+        self._observed = Observed()
 
     def statuses(self) -> tuple[Status, ...]:
         """Return how each alias is doing, in order of alias."""
@@ -36,6 +38,10 @@ class ServedModels:
         """Return each alias that applications may ask and the model it stands for, in order."""
         aliases = sorted(self._aliases.items())
         return tuple((name, one) for name, alias in aliases if (one := alias.offered()))
+
+    def seen(self, digest: str) -> SeenRates:
+        """Return how fast a variant answered here."""
+        return self._observed.of(digest)
 
     def find(self, name: str) -> Loadable:
         """Return the model that a name stands for; see `answering` for the names.
@@ -65,14 +71,16 @@ class ServedModels:
             AnswerError: It was not admitted; later errors come while the answer is iterated.
         """
         alias, pinned = self._resolve(name)
-        answer = await Answer.begin(alias, request, pinned=pinned, is_batch=is_batch)
-        try:
-            yield answer
-        finally:
-            answer.stop()
-            if answer.done:
-                alias.note(answer.done)
-                self._events.answered(answer)
+        with self._observed.request() as under_way:
+            answer = await Answer.begin(alias, request, pinned=pinned, is_batch=is_batch)
+            try:
+                yield answer
+            finally:
+                answer.stop()
+                if answer.done:
+                    alias.note(answer.done)
+                    self._observed.note(answer.loadable.digest, request, answer.done, under_way)
+                    self._events.answered(answer)
 
     async def embedding(
         self,
@@ -94,7 +102,9 @@ class ServedModels:
             AnswerError: They were not admitted, or the model cannot do this.
         """
         alias, pinned = self._resolve(name)
-        vectors = await embed(alias, Inputs(inputs, is_truncated), pinned=pinned, is_batch=is_batch)
+        asked = Inputs(inputs, is_truncated)
+        with self._observed.request():
+            vectors = await embed(alias, asked, pinned=pinned, is_batch=is_batch)
         self._events.answered(vectors)
         return vectors
 

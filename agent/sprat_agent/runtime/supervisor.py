@@ -150,6 +150,7 @@ class Supervisor(ServedModels):
             Running(
                 status.committed,
                 ModelState.LOADED if status.condition is Condition.READY else ModelState.COLD,
+                self.seen(status.committed.digest),
             )
             for status in self.statuses()
             if status.committed and status.condition is not Condition.BROKEN

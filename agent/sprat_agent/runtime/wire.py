@@ -242,6 +242,7 @@ class Done(Struct, frozen=True, tag="done"):
     prefill_ms: float  # from the first step to the first token
     decode_ms: float
     cached_tokens: int = 0  # of the prompt, not computed again
+    drafted_tokens: int = 0  # guessed by prompt lookup, rightly or not
     stopped_by: str = ""  # the stop string, if one ended the answer
 
 

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sprat_proto.assignment import AssignedModel, ServingTerms
 from sprat_proto.manifest import Activation, Facts, Manifest
@@ -26,6 +27,10 @@ class ExecutionError(Exception):
         self.message = message
         self.expected = expected
         self.found = found
+
+
+class RejectedError(ExecutionError):
+    """By this device's own facts the variant does not fit; another one of the release may."""
 
 
 class RetryLaterError(Exception):
@@ -103,11 +108,21 @@ class Loadable:
 
 
 @dataclass(frozen=True)
+class SeenRates:
+    """Medians of real answers, each alone, in thousandths of a token a second; 0: not yet."""
+
+    decode_milli_tps: int = 0
+    prefill_milli_tps: int = 0
+    samples: int = 0  # answers behind the medians
+
+
+@dataclass(frozen=True)
 class Running:
     """What answers under an alias right now."""
 
     loadable: Loadable
     state: ModelState
+    seen: SeenRates = SeenRates()
 
 
 class Workers(Protocol):
@@ -168,6 +183,26 @@ class Workers(Protocol):
         """Return what answers under each alias, in order of alias."""
         ...
 
+    def seen(self, digest: str) -> SeenRates:
+        """Return how fast a variant answered here."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What is to be fetched, by its verified manifest, and how much of it is still to come."""
+
+    manifest: Manifest
+    missing_bytes: int
+
+
+# Raises an ExecutionError for what this device is not to have.
+Admit: TypeAlias = Callable[[Fetched], Awaitable[None]]
+
+
+async def admit_all(_fetched: Fetched) -> None:
+    """Let this device have whatever is assigned to it."""
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -180,13 +215,25 @@ class Installed:
 class Registry(Protocol):
     """The signed models on this device's disk."""
 
-    async def download(self, wanted: AssignedModel) -> None:
+    async def download(self, wanted: AssignedModel, admit: Admit = admit_all) -> None:
         """Ask both repositories, fetch the manifest and its blobs, resuming what is there already.
+
+        Args:
+            wanted: What was assigned.
+            admit: Asked once the manifest is there, before any blob is fetched.
 
         Raises:
             RetryLaterError: The network or the controller is away.
-            ExecutionError: The repositories do not allow it, a blob does not hash to its name, or
-                there is no space.
+            ExecutionError: The repositories do not allow it, a blob does not hash to its name,
+                there is no space, or what `admit` raised.
+        """
+        ...
+
+    async def fetched(self, wanted: AssignedModel) -> Fetched:
+        """Return what was fetched, its blobs unread.
+
+        Raises:
+            ExecutionError: Not even its manifest is there.
         """
         ...
 

@@ -93,6 +93,9 @@ class Speaker:
                 variant=one.loadable.variant,
                 digest=one.loadable.digest,
                 state=one.state,
+                decode_milli_tps=one.seen.decode_milli_tps,
+                prefill_milli_tps=one.seen.prefill_milli_tps,
+                rate_samples=one.seen.samples,
             )
             for one in self._workers.running()
         ]

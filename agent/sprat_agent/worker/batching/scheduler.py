@@ -346,6 +346,7 @@ class Scheduler:
         if making is None:
             return
         drafted, accepted = run.rows - 1, 0
+        making.drafted += drafted
         computed = run.start + len(run.tokens) - drafted
         for number in range(run.rows):
             slot.computed = computed + number

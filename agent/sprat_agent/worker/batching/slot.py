@@ -38,6 +38,7 @@ class Making:
     began: float  # monotonic seconds, as all moments here
     first: float | None = None  # when the first token came
     count: int = 0  # tokens that came
+    drafted: int = 0  # tokens that were guessed
     worth: Worth = field(default_factory=Worth)  # of guessing
 
     def done(self, finish: Finish, now: float) -> Done:
@@ -51,6 +52,7 @@ class Making:
             prefill_ms=(first - self.began) * 1000,
             decode_ms=(now - first) * 1000,
             cached_tokens=self.cached,
+            drafted_tokens=self.drafted,
             stopped_by=self.decoding.stopped_by if finish == "stop" else "",
         )
 

@@ -1,0 +1,93 @@
+"""How fast models answered real requests here, each alone: medians of the newest ones.
+
+What other requests slow down says nothing of a model: neither does an answer whose tokens were
+guessed from its prompt, or that was made with an adapter. Counts and times only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median_low
+from typing import Final
+
+from sprat_agent.runtime.wire import Done, Request
+from sprat_agent.sync.ports import SeenRates
+
+WINDOW: Final = 64  # of the newest answers
+MOST_MODELS: Final = 32  # those that answered last
+LEAST_DECODED: Final = 16  # tokens after the first, which ends the prompt's time
+LEAST_PROMPT: Final = 64  # tokens that were computed
+_MILLI: Final = 1000
+
+
+@dataclass(eq=False)
+class UnderWay:
+    """A request from its arrival to its end."""
+
+    is_alone: bool
+
+
+@dataclass
+class _Window:
+    """The newest rates of one model, in thousandths of a token a second."""
+
+    decode: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    prefill: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+
+class Observed:
+    """The rates of this device's models, by digest; each start of the agent begins anew."""
+
+    def __init__(self) -> None:
+        self._open: set[UnderWay] = set()
+        self._windows: dict[str, _Window] = {}
+
+    @contextmanager
+    def request(self) -> Generator[UnderWay]:
+        """Let a request be under way: of two that overlap, on whatever models, none is alone."""
+        for one in self._open:
+            one.is_alone = False
+        mine = UnderWay(is_alone=not self._open)
+        self._open.add(mine)
+        try:
+            yield mine
+        finally:
+            self._open.discard(mine)
+
+    def note(self, digest: str, request: Request, done: Done, mine: UnderWay) -> None:
+        """Learn from an answer, if it says how fast its model is here."""
+        if not mine.is_alone or request.adapter or done.finish == "cancelled":
+            return
+        window = self._windows.pop(digest, None) or _Window()
+        self._windows[digest] = window  # the last of all now
+        if len(self._windows) > MOST_MODELS:
+            del self._windows[next(iter(self._windows))]
+        decoded = done.completion_tokens - 1
+        if decoded >= LEAST_DECODED and not done.drafted_tokens:
+            _add(window.decode, decoded, done.decode_ms)
+        computed = done.prompt_tokens - done.cached_tokens
+        if computed >= LEAST_PROMPT:
+            _add(window.prefill, computed, done.prefill_ms)
+
+    def of(self, digest: str) -> SeenRates:
+        """Return the medians of a model; nothing where nothing was seen."""
+        window = self._windows.get(digest)
+        if window is None:
+            return SeenRates()
+        return SeenRates(
+            decode_milli_tps=_median(window.decode),
+            prefill_milli_tps=_median(window.prefill),
+            samples=max(len(window.decode), len(window.prefill)),
+        )
+
+
+def _add(rates: deque[int], tokens: int, milliseconds: float) -> None:
+    if milliseconds > 0:
+        rates.append(max(1, round(tokens * _MILLI * _MILLI / milliseconds)))
+
+
+def _median(rates: deque[int]) -> int:
+    return median_low(rates) if rates else 0
