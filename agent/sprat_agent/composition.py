@@ -48,6 +48,7 @@ from sprat_agent.sync.ageing import Ageing
 from sprat_agent.sync.apply import Effects
 from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor, OnTransition
+from sprat_agent.sync.fitting import Fitting
 from sprat_agent.sync.intake import Intake
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.loop import Conversation
@@ -144,7 +145,12 @@ class Agent:
         now = self._trust.director.now
         self._ageing = Ageing(self._ledger, self._workers, self._journal, now)
         self._effects = Effects(
-            self._registry, self._workers, self._ledger, crashes=crashes, now=now
+            self._registry,
+            self._workers,
+            self._ledger,
+            fitting=Fitting(self._profile_now, self._registry, self._ledger, self._workers),
+            crashes=crashes,
+            now=now,
         )
         self._intake = Intake(
             identity.device_id,
@@ -284,6 +290,7 @@ class Agent:
         self._outbox.on_ready = self._conversation.wake
         self._access.on_refused = self._conversation.ask_for_welcome
         self._executor.on_commit = self._conversation.beat_now
+        self._executor.on_rejected = self._conversation.greet_again
         self._workers.on_quarantine = self._retreat.wake
         self._retreat.on_return = self._conversation.beat_now
         self._intake.on_kept = self._plan_kept

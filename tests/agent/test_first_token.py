@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from simulators import crashing_worker, models
+from simulators.device import PROFILE
 from simulators.models import TEMPLATE, Shape
 from simulators.signed import Release, assigned, release
 from simulators.site import is_settled
@@ -34,6 +35,7 @@ from sprat_agent.state import State
 from sprat_agent.sync.apply import Effects
 from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor
+from sprat_agent.sync.fitting import Fitting
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.retreat import Retreat
@@ -96,7 +98,12 @@ class Device:
         self.retreat = Retreat(self.ledger, registry, self.supervisor, crashes)
         self.supervisor.on_quarantine = self.retreat.wake
         effects = Effects(
-            registry, self.supervisor, self.ledger, crashes=crashes, now=self.trust.director.now
+            registry,
+            self.supervisor,
+            self.ledger,
+            fitting=Fitting(lambda: PROFILE, registry, self.ledger, self.supervisor),
+            crashes=crashes,
+            now=self.trust.director.now,
         )
         self.executor = Executor(
             self.ledger,

@@ -20,6 +20,7 @@ from sprat_agent.sync import phases
 from sprat_agent.sync.apply import Effects
 from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor
+from sprat_agent.sync.fitting import Fitting
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.ports import RetryLaterError
@@ -28,7 +29,7 @@ from sprat_proto import bundle, canonical
 from sprat_proto.assignment import AssignedModel
 from sprat_proto.v1 import link_pb2
 
-from simulators.device import Disk, MemoryWorkers
+from simulators.device import PROFILE, Disk, MemoryWorkers
 from simulators.signed import Release, release
 from simulators.trusting import HARDWARE, Clockwork, WorldRemote, identity, trusting
 from simulators.trusting import judge as make_judge
@@ -151,7 +152,12 @@ class Site:
                 installed = await registry.open_installed(one.wanted, one.context)
                 await workers.load_committed(installed.loadable)
             effects = Effects(
-                registry, workers, ledger, crashes=CrashRows(state), now=trust.director.now
+                registry,
+                workers,
+                ledger,
+                fitting=Fitting(lambda: PROFILE, registry, ledger, workers),
+                crashes=CrashRows(state),
+                now=trust.director.now,
             )
             executor = Executor(
                 ledger,

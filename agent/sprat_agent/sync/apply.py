@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final, assert_never
 
 from sprat_proto.states import ExecutionState, ReasonCode, Step
@@ -15,6 +16,7 @@ from sprat_proto.trust import custom_of
 
 from sprat_agent.runtime.quarantine import Crashes, refuse_quarantined
 from sprat_agent.sync import freshness, plan
+from sprat_agent.sync.fitting import Fitting
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.plan import Execution
 from sprat_agent.sync.ports import (
@@ -38,6 +40,7 @@ class Effects:
         workers: Workers,
         ledger: Ledger,
         *,
+        fitting: Fitting,
         crashes: Crashes,
         now: Callable[[], datetime],
         watch_slice_s: int = WATCH_SLICE_S,
@@ -48,10 +51,12 @@ class Effects:
             registry: Where models come from.
             workers: Where they run.
             ledger: What is assigned and how far it came.
+            fitting: Judges whether a variant fits, before it is fetched and before it is installed.
             crashes: What is in quarantine, of which nothing is fetched.
             now: The time by which the plan's expiry is judged.
             watch_slice_s: See `WATCH_SLICE_S`.
         """
+        self._fitting = fitting
         self._crashes = crashes
         self._now = now
         self._registry = registry
@@ -66,6 +71,7 @@ class Effects:
         """Do what the execution's phase is there for.
 
         Raises:
+            RejectedError: It does not fit this device.
             ExecutionError: It cannot be had.
             RetryLaterError: Something passing stood in the way.
         """
@@ -77,11 +83,13 @@ class Effects:
             case Step.DOWNLOADING:
                 refuse_quarantined(wanted.name, wanted.digest, self._crashes)
                 self._require_fresh_plan(execution)
-                await self._registry.download(wanted)
+                await self._registry.download(wanted, partial(self._fitting.check, execution))
             case Step.VERIFYING:
                 await self._verify(execution)
             case Step.INSTALLING:
                 self._require_fresh_plan(execution)
+                # Much may have changed since: a download takes hours where lines are thin.
+                await self._fitting.check(execution, await self._registry.fetched(wanted))
                 await self._registry.install(wanted)
             case Step.PROBING | Step.COMMITTING:
                 await self._candidate(execution)

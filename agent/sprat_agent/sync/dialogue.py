@@ -87,6 +87,11 @@ class Dialogue:
         if self.is_welcome and self._hello_at == math.inf:
             self._hello_at = max(now, self._said_hello_at + HELLO_AGAIN_S)
 
+    def greet_again(self, now: float) -> None:
+        """Say Hello at once: what it tells of this device is no longer as it was."""
+        if self.is_welcome:
+            self._hello_at = now
+
     def beat_now(self, now: float) -> None:
         """Say at once what runs."""
         if self.is_welcome:

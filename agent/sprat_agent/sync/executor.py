@@ -18,7 +18,7 @@ from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Event
 from sprat_agent.sync.plan import Advance, End, Execution, Forget, Queue, Reason, Rest
-from sprat_agent.sync.ports import ExecutionError, RetryLaterError, Workers
+from sprat_agent.sync.ports import ExecutionError, RejectedError, RetryLaterError, Workers
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,6 +68,9 @@ class Executor:
         self._hurried = asyncio.Event()
         self._entered_here: set[str] = set()
         self.on_commit: Callable[[], None] = _nothing  # called when another model answers
+        # Called before anyone is told that a variant does not fit: the controller chooses the next
+        # one by what it knows of this device then.
+        self.on_rejected: Callable[[], None] = _nothing
 
     def wake(self) -> None:
         """Look again what is to be done: there is a new assignment."""
@@ -137,12 +140,14 @@ class Executor:
         if execution.phase is Step.COMMITTING and outcome.event is Event.DONE:
             await self._commit(execution)
             return
-        following = self._ledger.step(execution, outcome.event, outcome.reason)
         if outcome.reason:
             _LOG.warning(
                 "%s of %s: %s", execution.phase, execution.execution_id, outcome.reason.message
             )
-        self._entered(following)
+        if outcome.event is Event.REJECTED:
+            await self._reject(execution, outcome.reason)
+            return
+        self._entered(self._ledger.step(execution, outcome.event, outcome.reason))
 
     async def _settle(self, execution: Execution) -> _Outcome:
         """Return how the phase ended, or that the execution was superseded meanwhile."""
@@ -183,6 +188,8 @@ class Executor:
                 why = str(error)
             except ExecutionError as error:
                 reason = _reason(error)
+                if isinstance(error, RejectedError):
+                    return _Outcome(Event.REJECTED, reason)
                 if phases.takes(execution.phase, Event.FAILED):
                     return await self._failed(execution, reason)
                 why = error.message
@@ -204,6 +211,16 @@ class Executor:
         if phases.is_final(following):
             await self._effects.undo(execution, frozenset())
         return _Outcome(Event.FAILED, reason)
+
+    async def _reject(self, execution: Execution, reason: Reason | None) -> None:
+        """End what does not fit; what it had fetched is gone before anyone is told.
+
+        It ends first: judged again without what was fetched, it would fail for another reason.
+        """
+        with self._outbox.held():
+            self._entered(self._ledger.step(execution, Event.REJECTED, reason))
+            await self._effects.undo(execution, frozenset())
+            self.on_rejected()
 
     async def _supersede(self, execution: Execution) -> None:
         assignment = self._ledger.assignment()

@@ -87,6 +87,12 @@ class Conversation:
             self._dialogue.ask_for_welcome(_now())
             self._woken.set()
 
+    def greet_again(self) -> None:
+        """Tell this device's hardware anew, before anything else."""
+        if self._dialogue:
+            self._dialogue.greet_again(_now())
+            self._woken.set()
+
     def beat_now(self) -> None:
         """Say at once what runs."""
         if self._dialogue:

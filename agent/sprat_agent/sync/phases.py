@@ -22,6 +22,7 @@ class Event(StrEnum):
 
     DONE = "DONE"  # its effect is complete
     FAILED = "FAILED"  # its effect cannot be had: there is a reason
+    REJECTED = "REJECTED"  # by this device's own facts the variant does not fit: there is a reason
     SUPERSEDED = "SUPERSEDED"  # a newer assignment wants something else
     ALREADY_COMMITTED = "ALREADY_COMMITTED"  # an earlier execution proved and committed the same
 
@@ -29,6 +30,7 @@ class Event(StrEnum):
 _QUEUED: Final = ExecutionState.QUEUED
 _SUCCEEDED: Final = ExecutionState.SUCCEEDED
 _FAILED: Final = ExecutionState.FAILED
+_REJECTED: Final = ExecutionState.REJECTED
 _CANCELED: Final = ExecutionState.CANCELED
 _ROLLED_BACK: Final = ExecutionState.ROLLED_BACK
 
@@ -41,6 +43,7 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
     Step.DOWNLOADING: {
         Event.DONE: Step.DOWNLOADED,
         Event.FAILED: _FAILED,
+        Event.REJECTED: _REJECTED,
         Event.SUPERSEDED: _CANCELED,
     },
     Step.DOWNLOADED: {Event.DONE: Step.VERIFYING, Event.SUPERSEDED: _CANCELED},
@@ -53,6 +56,7 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
     Step.INSTALLING: {
         Event.DONE: Step.PROBING,
         Event.FAILED: _FAILED,
+        Event.REJECTED: _REJECTED,
         Event.SUPERSEDED: _CANCELED,
     },
     Step.PROBING: {
@@ -75,6 +79,7 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
     Step.ROLLING_BACK: {Event.DONE: _ROLLED_BACK},
     _SUCCEEDED: {},
     _FAILED: {},
+    _REJECTED: {},
     _CANCELED: {},
     _ROLLED_BACK: {},
 }

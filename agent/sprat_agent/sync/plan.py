@@ -159,6 +159,7 @@ def is_committed(execution: Execution, committed: Mapping[str, Committed]) -> bo
         and now.context == execution.context
         and now.wanted.run_until == execution.wanted.run_until
         and now.wanted.terms == execution.wanted.terms
+        and now.wanted.fit_policy == execution.wanted.fit_policy
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import sqlalchemy
 from sprat_proto import fit, manifest
 from sprat_proto.assignment import ServingTerms
+from sprat_proto.candidates import candidate_of
 from sqlmodel import Session, col
 
 from sprat_controller.errors import ConflictError, NotFoundError
@@ -220,18 +221,4 @@ def _variants(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[s
     rows = session.connection().execute(
         sqlalchemy.select(col(Variant.digest), col(Variant.manifest)).where(which)
     )
-    return {digest: _candidate(digest, manifest.decode(body)) for digest, body in rows}
-
-
-def _candidate(digest: str, read: manifest.Manifest) -> fit.Candidate:
-    return fit.Candidate(
-        variant=read.variant,
-        digest=digest,
-        runtime=read.runtime,
-        hardware_ids=tuple(read.hardware_ids),
-        disk_needed=read.disk_needed,
-        facts=read.facts,
-        adapters_bytes=sum(one.size for one in read.adapters),
-        evaluation=read.evaluation,
-        policy=read.policy,
-    )
+    return {digest: candidate_of(manifest.decode(body), digest) for digest, body in rows}

@@ -127,6 +127,20 @@ def test_a_new_welcome_is_asked_for_once_in_a_while_only(device: Device) -> None
     assert "hello" in kinds(dialogue.due(100))
 
 
+def test_a_device_that_is_not_as_it_told_says_so_before_its_reports(device: Device) -> None:
+    dialogue = device.dialogue()
+    dialogue.greet_again(0)  # the first Hello is due anyway
+    assert kinds(dialogue.due(0)) == ["hello"]
+    dialogue.welcome(Welcome(heartbeat_s=60), 0)
+    device.report("REJECTED")
+    dialogue.greet_again(1)
+    assert kinds(dialogue.due(1)) == ["hello", "report"]
+    assert kinds(dialogue.due(2)) == []
+    assert kinds(dialogue.due(1 + HELLO_AGAIN_S)) == ["hello", "report"]
+    dialogue.welcome(Welcome(heartbeat_s=60), 12)
+    assert "hello" not in kinds(dialogue.due(1 + 2 * HELLO_AGAIN_S))
+
+
 def test_no_more_than_a_window_of_reports_is_under_way(device: Device) -> None:
     device.report(*["QUEUED"] * (WINDOW + 10))
     dialogue = device.welcomed()

@@ -11,7 +11,7 @@ from sprat_agent.sync import phases
 from sprat_agent.sync.phases import TRANSITIONS, Event, Phase
 from sprat_proto.states import ExecutionState, Step
 
-PROVED = {Event.DONE, Event.FAILED, Event.SUPERSEDED}
+PROVED = {Event.DONE, Event.FAILED, Event.REJECTED, Event.SUPERSEDED}
 
 
 def reachable(
@@ -38,6 +38,7 @@ def test_every_step_and_only_what_a_device_decides_is_a_phase() -> None:
         ExecutionState.QUEUED,
         ExecutionState.SUCCEEDED,
         ExecutionState.FAILED,
+        ExecutionState.REJECTED,
         ExecutionState.CANCELED,
         ExecutionState.ROLLED_BACK,
     }
@@ -79,6 +80,12 @@ def test_what_was_loaded_is_rolled_back_and_what_was_not_just_fails() -> None:
         if Event.FAILED in row:
             expected = Step.ROLLING_BACK if phase in loaded else ExecutionState.FAILED
             assert row[Event.FAILED] is expected, phase
+
+
+def test_only_what_was_not_loaded_yet_is_rejected() -> None:
+    rows = {phase: row[Event.REJECTED] for phase, row in TRANSITIONS.items()
+            if Event.REJECTED in row}  # fmt: skip
+    assert rows == dict.fromkeys((Step.DOWNLOADING, Step.INSTALLING), ExecutionState.REJECTED)
 
 
 def test_everything_before_the_commit_can_be_superseded_and_nothing_after() -> None:
