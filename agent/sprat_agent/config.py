@@ -39,6 +39,7 @@ class RunConfig:
     carrier: Carrier
     network: NetworkConfig = NetworkConfig()
     prefix_bytes: int = DEFAULT_PREFIXES_MIB << 20  # of a model's file; 0: none
+    is_measured: bool = True  # it measures its speed when it is idle, unless declared
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ class StatusConfig:
 
 
 @dataclass(frozen=True)
+class MeasureConfig:
+    """`sprat-agent measure`."""
+
+    state_dir: Path | None  # what is found is not kept there; only its folder is used
+
+
+@dataclass(frozen=True)
 class ImportConfig:
     """`sprat-agent bundle import`."""
 
@@ -75,7 +83,7 @@ class ImportConfig:
     state_dir: Path
 
 
-Config: TypeAlias = RunConfig | EnrolConfig | StatusConfig | ImportConfig
+Config: TypeAlias = RunConfig | EnrolConfig | StatusConfig | ImportConfig | MeasureConfig
 
 
 def parse(arguments: Sequence[str]) -> Config:
@@ -88,6 +96,10 @@ def parse(arguments: Sequence[str]) -> Config:
     _add_enrol(verbs.add_parser("enrol", help="make this device known to a controller, once"))
     _add_run(verbs.add_parser("run", help="serve models and follow the controller"))
     _add_state(verbs.add_parser("status", help="print what the running agent says of itself"))
+    measure = verbs.add_parser("measure", help="measure this device's speed, print it as JSON")
+    measure.add_argument(
+        "--state", type=Path, metavar="DIR", help="where a scratch folder may be (default: /tmp)"
+    )
     _add_bundle(verbs.add_parser("bundle", help="take in what a stick brought"))
     found = parser.parse_args(arguments)
     match found.verb:
@@ -117,7 +129,10 @@ def parse(arguments: Sequence[str]) -> Config:
                     tuple(found.host_name),
                 ),
                 found.prefixes << 20,
+                found.measure,
             )
+        case "measure":
+            return MeasureConfig(found.state)
         case _:
             return StatusConfig(found.state)
 
@@ -196,6 +211,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.json",
         help="claim this hardware instead of measuring it; marked as simulated everywhere",
+    )
+    parser.add_argument(
+        "--no-measure",
+        action="store_false",
+        dest="measure",
+        help="do not measure this device's speed when it is idle, once",
     )
     parser.add_argument("--carrier", choices=("auto", "grpc", "mqtt"), default="auto")
     parser.add_argument(

@@ -8,6 +8,7 @@ import platform
 import random
 import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,14 @@ from sprat_proto.trust import hardware_id
 
 from sprat_agent import config as configuration
 from sprat_agent.clock import BUILT_AT, kernel_is_synchronised, system_clock
-from sprat_agent.config import Claimed, EnrolConfig, ImportConfig, RunConfig, StatusConfig
+from sprat_agent.config import (
+    Claimed,
+    EnrolConfig,
+    ImportConfig,
+    MeasureConfig,
+    RunConfig,
+    StatusConfig,
+)
 from sprat_agent.errors import StartupError
 from sprat_agent.sync.executor import OnTransition
 
@@ -46,6 +54,8 @@ def main(arguments: Sequence[str] | None = None, *, on_transition: OnTransition 
                 status(config)
             case ImportConfig():
                 import_bundle(config)
+            case MeasureConfig():
+                measure(config)
     except StartupError as error:
         sys.stderr.write(f"sprat-agent: {error}\n")
         return 1
@@ -190,6 +200,34 @@ def import_bundle(config: ImportConfig) -> None:
         raise StartupError(str(error)) from error
     names = ", ".join(f"{one.alias}: {one.name}" for one in loaded.models) or "nothing"
     sys.stdout.write(f"assignment {loaded.version} is obeyed from the next start on: {names}\n")
+
+
+def measure(config: MeasureConfig) -> None:
+    """Print how fast this device is, one JSON object; it is not kept.
+
+    Raises:
+        StartupError: There is too little memory, or measuring failed.
+    """
+    # As above: `status` and `enrol` need nothing of this.
+    import msgspec  # noqa: PLC0415
+
+    from sprat_agent.measuring import occasion, process  # noqa: PLC0415
+    from sprat_agent.profile import cpu, probe  # noqa: PLC0415
+
+    available = probe.memory_available()
+    size = occasion.model_bytes(available, occasion.MOST_BYTES)
+    if not size:
+        raise StartupError(
+            f"measuring takes a quarter of the memory that is available, {occasion.LEAST_BYTES}"
+            f" bytes at least; {available} are available"
+        )
+    terms = process.Terms(cpu.usable_cores(), size)
+    folder = config.state_dir or Path(tempfile.gettempdir())
+    try:
+        found = asyncio.run(process.measure(terms, folder))
+    except (process.MeasuringError, OSError) as error:
+        raise StartupError(f"this device could not be measured: {error}") from error
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
 
 
 def status(config: StatusConfig) -> None:

@@ -1,9 +1,9 @@
 """`agent.db`: everything of this device that must survive a power cut, opened in this one place.
 
 WAL with `synchronous=FULL`: when a transaction has returned it is on disk. The tables belong to
-`sync.ledger`, `sync.outbox`, `audit.journal`, and of `registry` to `metadata`, `floors`, `offline`
-and `image`; they share one file so that a phase, its report and its audit record, or a plan, what
-proves it and the floors that it raises, are kept together or not at all.
+`sync.ledger`, `sync.outbox`, `audit.journal`, `measuring.kept`, and of `registry` to `metadata`,
+`floors`, `offline` and `image`; they share one file so that a phase, its report and its audit
+record, or a plan, what proves it and the floors that it raises, are kept together or not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Final
 
 from sprat_agent.errors import StartupError, StateError
 
-FORMAT: Final = 3
+FORMAT: Final = 4
+_FIRST_FORMAT: Final = 3  # of `_SCHEMA`
 
 # `proved` outlives `committed`: what this device may go back to, and below what it may not go.
 _SCHEMA: Final = """
@@ -97,6 +98,17 @@ CREATE TABLE crash (
     crashes INTEGER NOT NULL
 ) STRICT;
 """
+
+# What each later format added.
+_ADDED: Final = {
+    4: """
+CREATE TABLE measurement (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    basis TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+""",
+}
 
 
 class State:
@@ -202,4 +214,6 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has format {found} and this agent understands {FORMAT}: install the agent"
             " that wrote it, or a newer one"
         )
-    connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+    missing = [] if found >= _FIRST_FORMAT else [_SCHEMA]
+    missing += [added for number, added in sorted(_ADDED.items()) if number > found]
+    connection.executescript(f"BEGIN;{''.join(missing)}PRAGMA user_version = {FORMAT};COMMIT;")

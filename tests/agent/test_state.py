@@ -29,6 +29,23 @@ def test_a_file_of_a_newer_agent_is_not_touched(tmp_path: Path) -> None:
         State(tmp_path)
 
 
+def test_a_file_of_an_older_agent_is_gone_on_with(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    with state.transaction() as connection:
+        connection.execute("INSERT INTO proved VALUES ('d', 'm', 1)")
+    state.close()
+    with sqlite3.connect(tmp_path / "agent.db") as connection:
+        connection.execute("DROP TABLE measurement")
+        connection.execute("PRAGMA user_version = 3")
+    connection.close()
+    state = State(tmp_path)
+    with state.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM measurement").fetchone() == (0,)
+        assert connection.execute("SELECT digest FROM proved").fetchall() == [("d",)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+    state.close()
+
+
 def test_a_file_that_is_no_database_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "agent.db").write_bytes(b"not a database" * 100)
     with pytest.raises(StartupError, match="cannot open the state file"):

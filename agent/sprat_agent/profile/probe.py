@@ -5,6 +5,7 @@ Each source is optional: a device without one of them has a shorter profile, not
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -21,6 +22,7 @@ MILLI: Final = 1000
 BUDGET_PERCENT: Final = 60  # of memory that models may use; the rest is the device's own
 # Runtime of a variant: the module that runs it.
 RUNTIMES: Final = {"llama.cpp": "llama_cpp"}
+_ENGINE: Final = "llama-cpp-python"
 _ACCELERATORS: Final = ("dev/dri/renderD*", "dev/nvidia[0-9]*", "dev/accel/accel*")
 _MEMORY_LINE: Final = re.compile(r"^MemTotal:\s*([0-9]{1,15}) kB$", re.ASCII | re.MULTILINE)
 _AVAILABLE_LINE: Final = re.compile(r"^MemAvailable:\s*([0-9]{1,15}) kB$", re.ASCII | re.MULTILINE)
@@ -104,6 +106,14 @@ def accelerators(root: Path = Path("/")) -> tuple[str, ...]:
     """Return the device files of accelerators, as `dri/renderD128`."""
     found = {path for pattern in _ACCELERATORS for path in root.glob(pattern)}
     return tuple(sorted(str(path.relative_to(root / "dev")) for path in found))
+
+
+def engine() -> str:
+    """Return library and version that models run with; empty: none is installed."""
+    try:
+        return f"{_ENGINE} {importlib.metadata.version(_ENGINE)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def runtimes() -> tuple[str, ...]:

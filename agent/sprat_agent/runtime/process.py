@@ -202,7 +202,7 @@ class WorkerProcess:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=folder,
-                env=_environment(os.environ),
+                env=worker_environment(os.environ),
                 start_new_session=True,
             )
             on_failure.pop_all()
@@ -413,6 +413,6 @@ def _is_cancelled(answer: wire.Piece | wire.Done) -> bool:
     return isinstance(answer, wire.Done) and answer.finish == "cancelled"
 
 
-def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+def worker_environment(ours: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a worker."""
     return {name: ours[name] for name in _PASSED_ON if name in ours}

@@ -48,7 +48,7 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _OOM_SCORE: Final = 800  # of 1000: before the agent, and before most of the device
 # What libraries ask of the machine: llama.cpp its cores, templates the time of day, and a module
 # that is imported at its first use the system's libraries.
-_MACHINE: Final = (
+MACHINE: Final = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"),
     *("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/devices/system/node"),
     *("/etc/localtime", "/dev/null", "/dev/urandom"),
@@ -66,7 +66,7 @@ def for_model(source: Load) -> tuple[str, ...]:
     modules = [Path(entry) for entry in sys.path if entry]
     has_prefixes = source.prefix_file >= 0
     return enter(
-        readable=[*_inherited(), *modules, *map(Path, _MACHINE)],
+        readable=[*_inherited(), *modules, *map(Path, MACHINE)],
         memory_bytes=source.memory_bytes,
         written=[_link(source.prefix_file)] if has_prefixes else [],
         written_bytes=source.prefix_bytes if has_prefixes else 0,

@@ -1,0 +1,256 @@
+"""What weights of each type cost here: times of small models, taken apart. Runs in the child.
+
+A model of one type has as many layers as exceed the processor's caches, since real models do too.
+Of its time for a token the layers' fixed cost is taken off, which a model of many tiny layers
+tells; what is left is the weights'. Times are of the processor, not of the wall, and of many
+repeats the lower quartile counts: a device that does something else as well is as fast as one that
+does not. The engine's threads spin while they wait for each other, so the first one's time is that
+of all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sprat_proto.rates import FEMTO, NANO, Measured, TypeCost
+
+from sprat_agent.measuring.model_file import VOCABULARY, Shape, bytes_of
+from sprat_agent.worker.batching.batch import Run
+
+# Those that most files are made of come first: a slow device may not get to the last ones.
+KINDS: Final = ("Q4_0", "Q8_0", "Q4_K", "Q6_K", "F16", "Q5_1", "TQ2_0", "TQ1_0", "Q5_K", "Q5_0")
+LEAST_KINDS: Final = 5  # measured however long it takes
+LEAST_BYTES: Final = 24 << 20  # of a model, where memory allows
+MOST_BYTES: Final = 96 << 20
+CACHES: Final = 2  # a model is so many times the last-level cache
+
+_WIDTH: Final = 1024
+# The widest of which one layer fits, with as many layers as are needed.
+_OF_WEIGHTS: Final = (
+    Shape(1, _WIDTH, 3 * _WIDTH, 16, 4, 64),
+    Shape(1, 512, 1536, 8, 2, 64),
+    Shape(1, 256, 768, 4, 1, 64),
+)
+# As wide as a real layer, since its fixed cost is, with next to no weights.
+_FEW_LAYERS: Final = Shape(4, _WIDTH, 32, 1, 1, 32)
+_MANY_LAYERS: Final = Shape(28, _WIDTH, 32, 1, 1, 32)
+_NARROW_KIND: Final = KINDS[0]
+_OF_VALUES: Final = Shape(8, 256, 256, 8, 4, 128)
+_DEEP: Final = 512  # tokens
+_SHALLOW: Final = 16
+_LEAST_REPEATS: Final = 7
+_MOST_REPEATS: Final = 48
+_REPEATS_S: Final = 0.2
+_PROMPT_S: Final = 0.2
+_FIRST_PROMPT: Final = 16  # tokens
+_MOST_PROMPT: Final = 256
+_QUARTER: Final = 0.25
+
+
+class Model(Protocol):
+    """A loaded model; `worker.llama.LlamaBackend` is one."""
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        """Compute the runs in one step."""
+        ...
+
+    def keep(self, sequence: int, length: int) -> int:
+        """Forget what is beyond."""
+        ...
+
+    def close(self) -> None:
+        """Free it."""
+        ...
+
+
+Open = Callable[[str, Shape], Model]  # makes and loads a model of this type and shape
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the measuring is done with."""
+
+    engine: str  # library and version
+    threads: int
+    model_bytes: int  # of a model, at most
+    cache_bytes: int  # the last-level cache; 0: unknown
+    budget_s: float  # after which types beyond the first are left out
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A model of one type."""
+
+    layers: int
+    weights: int
+    size: int  # bytes
+    layers_s: float  # of a token that is decoded, what the layers take
+    prompt_s: float  # for one of a prompt
+
+
+def measure(terms: Terms, bench: Bench, at_ms: int) -> Measured:
+    """Return what this device can do."""
+    began = time.monotonic()
+    size = min(max(CACHES * terms.cache_bytes, LEAST_BYTES), MOST_BYTES, terms.model_bytes)
+    bandwidth = reading_rate(size, terms.threads)
+    few_s, many_s = (bench.token_s(shape) for shape in (_FEW_LAYERS, _MANY_LAYERS))
+    narrow_s = max(many_s - few_s, 0.0) / (_MANY_LAYERS.layers - _FEW_LAYERS.layers)
+    base_s = max(few_s - _FEW_LAYERS.layers * narrow_s, 0.0)
+    kv_fs = bench.kv_fs()
+    layer_s = 0.0
+    costs: dict[str, TypeCost] = {}
+    for kind in KINDS:
+        if len(costs) >= LEAST_KINDS and time.monotonic() - began > terms.budget_s:
+            break
+        shape = _filling(kind, size)
+        beside_s = base_s + _kv_bytes(shape, _SHALLOW) * kv_fs / FEMTO
+        seen = bench.seen(kind, shape, beside_s)
+        if kind == _NARROW_KIND:
+            layer_s = _layer_s(seen, narrow_s)
+        costs[kind] = _cost(kind, seen, layer_s)
+    head_s = bytes_of("F16", VOCABULARY * _WIDTH) * costs["F16"].decode_fs / FEMTO
+    step_s = max(base_s - head_s, 0.0)
+    fastest = max(FEMTO // cost.decode_fs for cost in costs.values())
+    return Measured(
+        at_ms=at_ms,
+        engine=terms.engine,
+        threads=terms.threads,
+        bandwidth=max(bandwidth, fastest),
+        step_ns=round(step_s * NANO),
+        layer_ns=round(layer_s * NANO),
+        kv_fs=_whole(kv_fs),
+        costs=tuple(costs.values()),
+    )
+
+
+class Bench:
+    """Runs models and takes the time of it."""
+
+    def __init__(self, open_model: Open, clock: Callable[[], float] = time.thread_time) -> None:
+        """Run what `open_model` makes; `clock` is in seconds."""
+        self._open = open_model
+        self._clock = clock
+
+    def seen(self, kind: str, shape: Shape, beside_s: float) -> _Seen:
+        """Run a model of one type.
+
+        Args:
+            kind: Of its matrices.
+            shape: Its shape.
+            beside_s: What a token takes beside its layers.
+        """
+        weights = shape.layers * shape.layer_weights
+        with self._opened(kind, shape) as model:
+            self._prompt_s(model, _FIRST_PROMPT)  # its pages and threads are there from now on
+            prompt_s, count = self._prompt_s(model, _FIRST_PROMPT), _FIRST_PROMPT
+            wanted = min(int(count * _PROMPT_S / prompt_s), _MOST_PROMPT)
+            if wanted > 2 * count:
+                count = wanted // _FIRST_PROMPT * _FIRST_PROMPT
+                prompt_s = min(self._prompt_s(model, count) for _ in range(2))
+            token_s = self._decode_s(model, _SHALLOW)
+        layers_s = max(token_s - beside_s, token_s / 2)
+        return _Seen(shape.layers, weights, bytes_of(kind, weights), layers_s, prompt_s / count)
+
+    def token_s(self, shape: Shape) -> float:
+        """Return the seconds to decode a token with a model of narrow layers."""
+        with self._opened(_NARROW_KIND, shape) as model:
+            self._prompt_s(model, _SHALLOW)
+            return self._decode_s(model, _SHALLOW)
+
+    def kv_fs(self) -> float:
+        """Return the femtoseconds for each byte of keys and values that a token looks at."""
+        shape = _OF_VALUES
+        with self._opened(_NARROW_KIND, shape) as model:
+            self._prompt_s(model, _DEEP)
+            deep_s = self._decode_s(model, _DEEP)
+            shallow_s = self._decode_s(model, _SHALLOW)
+        return max(deep_s - shallow_s, 0.0) * FEMTO / _kv_bytes(shape, _DEEP - _SHALLOW)
+
+    def _decode_s(self, model: Model, depth: int) -> float:
+        times: list[float] = []
+        run = Run(0, depth, [1], 1)
+        while len(times) < _LEAST_REPEATS or (
+            sum(times) < _REPEATS_S and len(times) < _MOST_REPEATS
+        ):
+            model.keep(0, depth)
+            times.append(self._step_s(model, run))
+        return float(np.quantile(times[1:], _QUARTER))
+
+    def _prompt_s(self, model: Model, count: int) -> float:
+        model.keep(0, 0)
+        return self._step_s(model, Run(0, 0, [token % VOCABULARY for token in range(count)], 1))
+
+    def _step_s(self, model: Model, run: Run) -> float:
+        began = self._clock()
+        model.decode([run])
+        return self._clock() - began
+
+    @contextmanager
+    def _opened(self, kind: str, shape: Shape) -> Generator[Model]:
+        model = self._open(kind, shape)
+        try:
+            yield model
+        finally:
+            model.close()
+
+
+def reading_rate(size: int, threads: int) -> int:
+    """Return how many bytes of memory all threads together read a second."""
+    part = max(size // threads // 8, 1)
+    arrays = [np.ones(part, np.uint64) for _ in range(threads)]
+
+    def read(array: NDArray[np.uint64]) -> None:
+        np.bitwise_or.reduce(array)
+
+    with ThreadPoolExecutor(threads) as pool:
+        times = [_passed(lambda: [*pool.map(read, arrays)]) for _ in range(_LEAST_REPEATS)]
+    return round(part * 8 * threads / min(times))
+
+
+def _layer_s(seen: _Seen, narrow_s: float) -> float:
+    """Return the fixed cost of a layer, of two models with different weights in each.
+
+    Args:
+        seen: Of wide layers, of the type of the narrow ones.
+        narrow_s: For each narrow layer, with its weights.
+    """
+    narrow = bytes_of(_NARROW_KIND, _FEW_LAYERS.layer_weights)
+    byte_s = max(seen.layers_s - seen.layers * narrow_s, 0.0) / (seen.size - seen.layers * narrow)
+    return max(narrow_s - narrow * byte_s, 0.0)
+
+
+def _cost(kind: str, seen: _Seen, layer_s: float) -> TypeCost:
+    own_s = max(seen.layers_s - seen.layers * layer_s, seen.layers_s / 2)
+    return TypeCost(
+        kind.lower(),
+        _whole(own_s * FEMTO / seen.size),
+        _whole(seen.prompt_s * FEMTO / seen.weights),
+    )
+
+
+def _filling(kind: str, size: int) -> Shape:
+    """Return a shape with as many layers as fill so many bytes, at least one."""
+    fitting = (one for one in _OF_WEIGHTS if bytes_of("F16", one.layer_weights) <= size)
+    one = next(fitting, _OF_WEIGHTS[-1])
+    return replace(one, layers=max(size // bytes_of(kind, one.layer_weights), 1))
+
+
+def _kv_bytes(shape: Shape, depth: int) -> int:
+    return shape.layers * shape.kv_heads * shape.head * 2 * 2 * depth
+
+
+def _passed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _whole(number: float) -> int:
+    return max(round(number), 1)
