@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # imported while models load, see `_make_api`
     from starlette.types import ASGIApp
 
     from sprat_agent.api.server import LocalApi
+    from sprat_agent.measuring.watch import Measuring
 
 _LOG = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ class Agent:
             uniform=world.uniform,
             on_transition=world.on_transition,
         )
+        self._measuring = self._make_measuring()
         self._conversation = self._converse(carriers, world)
         self._connect()
         self._world = world
@@ -211,7 +213,7 @@ class Agent:
                 "url": self._identity.controller_url,
                 "carrier": self._conversation.carrier or None,
             },
-            "profile": msgspec.to_builtins(self._profile),
+            "profile": msgspec.to_builtins(self._profile_now()),
             "assignment_version": self._ledger.assignment_version(),
             "executions": unfinished,
             "reports": {
@@ -294,6 +296,8 @@ class Agent:
         self._workers.on_quarantine = self._retreat.wake
         self._retreat.on_return = self._conversation.beat_now
         self._intake.on_kept = self._plan_kept
+        if self._measuring:
+            self._measuring.on_measured = self._conversation.greet_again
 
     def _welcomed(self, welcome: Welcome) -> None:
         sources = Sources(
@@ -306,6 +310,8 @@ class Agent:
         self._intake.hurry()
 
     def _plan_kept(self) -> None:
+        if self._measuring:
+            self._measuring.give_way()
         self._executor.wake()
         self._executor.hurry()  # what waited because the plan had expired
 
@@ -314,7 +320,33 @@ class Agent:
         return Past(self._ledger.counter_floor(name), self._ledger.was_proved(wanted.digest))
 
     def _profile_now(self) -> Profile:
-        return probe.refreshed(self._profile, self._config.state_dir)
+        now = probe.refreshed(self._profile, self._config.state_dir)
+        return replace(now, measured=self._measuring.measured) if self._measuring else now
+
+    def _make_measuring(self) -> Measuring | None:
+        """Make what measures this device's speed; a declared device has what its file says."""
+        engine = probe.engine()
+        if self._profile.simulated or not (engine and self._config.is_measured):
+            return None
+        # A device that is not measured needs nothing of this.
+        from sprat_agent.measuring.kept import KeptMeasurement  # noqa: PLC0415
+        from sprat_agent.measuring.watch import Measuring, Surroundings  # noqa: PLC0415
+
+        return Measuring(
+            self._profile,
+            engine,
+            KeptMeasurement(self._state),
+            self._config.state_dir / "run",
+            around=Surroundings(
+                self._workers.is_busy,
+                self._has_work,
+                probe.memory_available,
+                self._workers.room,
+            ),
+        )
+
+    def _has_work(self) -> bool:
+        return any(not phases.is_final(one.phase) for one in self._ledger.executions())
 
     def _disk_free(self) -> int:
         return probe.disk_free(self._config.state_dir)
@@ -369,6 +401,8 @@ class Agent:
                 group.create_task(self._retreat.run(), name="retreat")
                 group.create_task(self._renewal().run(), name="certificate")
                 group.create_task(self._conversation.run(), name="link")
+                if self._measuring:
+                    group.create_task(self._measuring.run(), name="measuring")
         finally:
             self._ready_file.remove()
             self._service_manager.stopping()

@@ -213,10 +213,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="claim this hardware instead of measuring it; marked as simulated everywhere",
     )
     parser.add_argument(
-        "--no-measure",
-        action="store_false",
-        dest="measure",
-        help="do not measure this device's speed when it is idle, once",
+        "--measure",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure this device's speed, once, when it is idle (default: yes)",
     )
     parser.add_argument("--carrier", choices=("auto", "grpc", "mqtt"), default="auto")
     parser.add_argument(

@@ -214,7 +214,9 @@ class Agent(Process):
             device_id,
             [
                 str(BIN / "sprat-agent"),
-                *("run", "--state", str(self.state), "--listen", "127.0.0.1:0", *options),
+                *("run", "--state", str(self.state), "--listen", "127.0.0.1:0"),
+                # Many agents share this machine: one that measured would slow the others.
+                *("--no-measure", *options),
             ],
             folder,
             self.state / "agent.json",

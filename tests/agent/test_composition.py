@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,16 @@ from sprat_agent.composition import Agent, World, profile_of
 from sprat_agent.config import NetworkConfig, RunConfig
 from sprat_agent.errors import StartupError
 from sprat_agent.main import main
+from sprat_agent.measuring.kept import KeptMeasurement
+from sprat_agent.measuring.occasion import basis
+from sprat_agent.profile import probe
 from sprat_agent.state import State
+from sprat_agent.sync import voice
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Event
 from sprat_proto.fit import Profile
+from sprat_proto.rates import Measured, TypeCost
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 WORLD = TufWorld()
@@ -46,6 +52,9 @@ def agent_on(
     carrier: MemoryCarrier,
     listen: str = "127.0.0.1:0",
     network: NetworkConfig | None = None,
+    *,
+    profile: Profile = PROFILE,
+    is_measured: bool = True,
 ) -> Agent:
     identity = enrolled(WORLD, folder)
     identity.folder.mkdir(exist_ok=True)
@@ -59,8 +68,10 @@ def agent_on(
         on_transition=lambda _execution, _phase, _moment: None,
     )
     beyond = network or NetworkConfig()
-    config = RunConfig(folder, listen, folder / "sprat.sock", None, "auto", beyond)
-    return Agent(config, identity, PROFILE, (carrier,), world)
+    config = RunConfig(
+        folder, listen, folder / "sprat.sock", None, "auto", beyond, is_measured=is_measured
+    )
+    return Agent(config, identity, profile, (carrier,), world)
 
 
 @asynccontextmanager
@@ -160,6 +171,36 @@ async def test_a_committed_model_that_is_gone_is_audited_and_the_agent_serves_on
         await until(lambda: any(b"agent:model:refused" in body for body in end.bodies))
         assert (await status(tmp_path))["models"] == []
         assert list(end.hellos[0].running) == []
+
+
+async def test_what_was_measured_before_is_told_with_the_first_hello(tmp_path: Path) -> None:
+    real = replace(PROFILE, simulated=False)
+    found = Measured(1, probe.engine(), 1, 10**10, 1, 2, 3, (TypeCost("q4_0", 4, 5),))
+    state = State(tmp_path)
+    KeptMeasurement(state).keep(basis(real, probe.engine()), found)
+    state.close()
+    end = ControllerEnd()
+    stopped = asyncio.Event()
+    agent = agent_on(tmp_path, MemoryCarrier(end), profile=real)
+    task = asyncio.create_task(agent.run(stopped))
+    await until(lambda: task.done() or end.hellos)
+    stopped.set()
+    await task
+    assert end.hellos[0].profile.measured == voice.measured(found)
+    assert end.hellos[0].profile.memory_available_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "is_measured"), [(PROFILE, True), (replace(PROFILE, simulated=False), False)]
+)
+async def test_a_declared_device_and_one_that_must_not_do_not_measure(
+    tmp_path: Path, profile: Profile, *, is_measured: bool
+) -> None:
+    agent = agent_on(
+        tmp_path, MemoryCarrier(ControllerEnd()), profile=profile, is_measured=is_measured
+    )
+    assert agent._measuring is None
+    agent._state.close()
 
 
 def verify_image(folder: Path) -> None:

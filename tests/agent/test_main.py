@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import msgspec
 import pytest
 from simulators.enrolment_api import EnrolmentApi
 from sprat_agent import config
@@ -14,8 +15,11 @@ from sprat_agent.config import NetworkConfig, RunConfig
 from sprat_agent.errors import StartupError
 from sprat_agent.identity.identity import load
 from sprat_agent.main import main
+from sprat_agent.measuring import occasion, process
+from sprat_agent.profile import probe
 from sprat_agent.ready_file import ReadyFile
 from sprat_proto.claim import ClaimFile, write_file
+from sprat_proto.rates import Measured, TypeCost
 
 
 @pytest.mark.parametrize(
@@ -89,6 +93,31 @@ def test_prefixes_of_prompts_may_take_so_much_of_the_disk_or_nothing() -> None:
         found = config.parse(["run", "--state", "d", *said])
         assert isinstance(found, RunConfig)
         assert found.prefix_bytes == size
+
+
+def test_a_device_measures_itself_unless_it_is_told_not_to() -> None:
+    for said, expected in ([], True), (["--no-measure"], False), (["--measure"], True):
+        found = config.parse(["run", "--state", "d", *said])
+        assert isinstance(found, RunConfig)
+        assert found.is_measured is expected
+
+
+def test_a_device_is_measured_by_hand(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found = Measured(1, "e", 2, 3, 4, 5, 6, (TypeCost("q4_0", 7, 8),))
+    said: list[process.Terms] = []
+
+    async def measure(terms: process.Terms, _folder: Path) -> Measured:
+        said.append(terms)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "measure", measure)
+        assert main(["measure", "--state", str(tmp_path)]) == 0
+        assert msgspec.json.decode(capsys.readouterr().out, type=Measured) == found
+        patch.setattr(probe, "memory_available", lambda: 100 << 20)
+        assert main(["measure"]) == 1
+    assert [one.model_bytes >= occasion.LEAST_MODEL_BYTES for one in said] == [True]
+    assert "104857600 are available" in capsys.readouterr().err
 
 
 def test_what_the_network_takes_is_said_on_the_command_line() -> None:

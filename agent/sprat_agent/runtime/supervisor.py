@@ -11,6 +11,7 @@ import shutil
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from sprat_proto.manifest import Activation
 from sprat_proto.states import ModelState, ReasonCode
@@ -156,6 +157,17 @@ class Supervisor(ServedModels):
             if status.committed and status.condition is not Condition.BROKEN
         )
 
+    def is_busy(self) -> bool:
+        """Tell whether a model answers, is waited for, loads or is proved."""
+        return any(
+            one.queued or one.busy or one.candidate or one.condition in _UNDER_WAY
+            for one in self.statuses()
+        )
+
+    def room(self) -> int:
+        """Return how many bytes of the budget no model takes, or is about to take."""
+        return max(0, self._memory.room())
+
     async def close(self) -> None:
         """End all workers, whatever else is going on."""
         await self._memory.close()
@@ -182,6 +194,9 @@ class Supervisor(ServedModels):
 
     def _quarantined(self, alias: str) -> None:
         self.on_quarantine(alias)
+
+
+_UNDER_WAY: Final = frozenset({Condition.RESTARTING, Condition.SET_ASIDE})
 
 
 def _nothing(_alias: str) -> None:
