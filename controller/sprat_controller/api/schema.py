@@ -225,6 +225,25 @@ class DeviceExecution(Answered):
     finished_at: AwareDatetime | None
 
 
+class ObservedRate(Answered):
+    """How fast a device was seen to answer with a variant, and the medians of its class.
+
+    Rates are of requests that ran alone, in thousandths of a token a second; 0: not yet.
+    """
+
+    model: str
+    release: str
+    variant: str
+    digest: str
+    decode_milli_tps: int
+    prefill_milli_tps: int
+    samples: int = Field(description="Answers behind the device's medians")
+    class_decode_milli_tps: int
+    class_prefill_milli_tps: int
+    class_devices: int = Field(description="Devices behind the medians of the class")
+    told_at: AwareDatetime
+
+
 class DeviceDetail(Device):
     """All that is known of a device."""
 
@@ -236,6 +255,7 @@ class DeviceDetail(Device):
     profile: Json | None
     assignment_version: int = Field(description="Of the newest assignment; 0 if there is none")
     obeyed_version: int = Field(description="What the device said it obeys")
+    observed: list[ObservedRate] = Field(description="The newest first")
     executions: list[DeviceExecution] = Field(description="The latest, newest first")
 
 

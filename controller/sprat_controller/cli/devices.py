@@ -133,6 +133,7 @@ def _fields(found: Json) -> dict[str, Cell]:
         "now": _moment(profile),
         "measured": _measured(profile),
         "running": _running(found),
+        "observed": _observed(found.get("observed") or []),
         "assignment": found.get("assignment_version"),
         "agent": found.get("agent_version"),
         "enrolled": found.get("enrolled_at"),
@@ -142,6 +143,26 @@ def _fields(found: Json) -> dict[str, Cell]:
             f"{one.get('rollout_id')} {one.get('state')}" for one in executions[:5]
         ),
     }
+
+
+def _observed(rates: list[Json]) -> str | None:
+    """Say how fast the device was seen to answer, beside its class."""
+    return (
+        "; ".join(
+            f"{one.get('model')}@{one.get('release')}+{one.get('variant')}"
+            f" {_per_second(one, '')}, {one.get('samples')} answers"
+            f" (its class: {_per_second(one, 'class_')}, {one.get('class_devices')} devices)"
+            for one in rates
+        )
+        or None
+    )
+
+
+def _per_second(rates: Json, of: str) -> str:
+    decode, prefill = (rates.get(f"{of}{kind}_milli_tps") for kind in ("decode", "prefill"))
+    said = [f"{decode / 1000:.1f} tokens a second"] if decode else []
+    said += [f"{prefill / 1000:.0f} of a prompt"] if prefill else []
+    return " and ".join(said) or "no rate yet"
 
 
 def _quarantine(found: Json) -> str | None:

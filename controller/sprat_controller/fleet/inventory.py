@@ -15,6 +15,7 @@ from sqlmodel import Session, col
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
+from sprat_controller.fleet import observed_rates
 from sprat_controller.rollout.records import UNFINISHED, wake
 from sprat_controller.store.tables import AssignmentRow, Device, DeviceLabel, Execution
 
@@ -115,6 +116,7 @@ def show(session: Session, device_id: str) -> Row:
         "profile": device.profile,
         "assignment_version": assignment.version if assignment else 0,
         "obeyed_version": device.obeyed_version,
+        "observed": observed_rates.of_device(session, device),
         "executions": _latest_executions(session, device_id),
     }
 

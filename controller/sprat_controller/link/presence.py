@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,8 +14,10 @@ from sprat_proto.v1 import link_pb2
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
+from sprat_controller.fleet import observed_rates
 from sprat_controller.link import inbound, known
 from sprat_controller.link.known import Hearing, Known, Reply
+from sprat_controller.link.told_rates import rates_of
 from sprat_controller.rollout import assign, hardware
 from sprat_controller.signer.port import SignerError
 
@@ -41,6 +43,7 @@ def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
     values |= _conduct(hearing, hello.running, obeyed, reply)
     values |= _reports_lost(hearing, hello.next_report_seq)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
+    _rates(hearing, hello.running, reply)
     _acknowledge(hearing, hello, reply)
     _send_newer(hearing, Has(obeyed, hello.director_version, hello.director_root_version), reply)
     return reply
@@ -54,6 +57,7 @@ def beat(hearing: Hearing, heartbeat: link_pb2.Heartbeat) -> Reply:
     values |= _free_disk(hearing.device, heartbeat.disk_free_bytes)
     values |= _conduct(hearing, heartbeat.running, obeyed, reply)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
+    _rates(hearing, heartbeat.running, reply)
     has = Has(obeyed, heartbeat.director_version, heartbeat.director_root_version)
     _send_newer(hearing, has, reply)
     return reply
@@ -96,6 +100,16 @@ def _conduct(
     if state != device.state:
         values["state"] = state.value
     return values
+
+
+def _rates(hearing: Hearing, models: Sequence[link_pb2.RunningModel], reply: Reply) -> None:
+    """Keep how fast the device was seen to answer, if its hardware is measured."""
+    profile = hearing.device.profile
+    if profile is None or profile["simulated"]:
+        return
+    told, refused = rates_of(models)
+    reply.refused.extend(refused)
+    observed_rates.keep(hearing.session, hearing.device.id, told, hearing.now)
 
 
 def _free_disk(device: Known, free: int) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import sqlalchemy
 from sprat_proto import fit, manifest
 from sprat_proto.assignment import ServingTerms
 from sprat_proto.candidates import candidate_of
+from sprat_proto.rates import Rates
 from sqlmodel import Session, col
 
 from sprat_controller.errors import ConflictError, NotFoundError
+from sprat_controller.fleet import observed_rates
 from sprat_controller.rollout import fit_policy, hardware, serving
 from sprat_controller.rollout.plan import Bound, DeviceFacts
 from sprat_controller.rollout.records import UNFINISHED
@@ -91,6 +93,7 @@ def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
     who = _who(request.target)
     desired = _desired(session, who, request.alias)
     needs = _needs(session, desired)
+    observed = observed_rates.of_release(session, request.model, request.release)
     rows = session.connection().execute(
         sqlalchemy.select(
             col(Device.id),
@@ -107,6 +110,7 @@ def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
             (device_id, profile, hardware_class, running.get(request.alias), capability),
             desired.get(device_id, _Desired()),
             needs,
+            observed.get(hardware_class or "", {}),
         )
         for device_id, profile, hardware_class, running, capability in rows
     ]
@@ -122,6 +126,7 @@ def _facts(
     row: tuple[str, Mapping[str, Any] | None, str | None, Mapping[str, str] | None, int],
     desired: _Desired,
     needs: Mapping[_Held, int],
+    observed: Mapping[str, Rates],
 ) -> DeviceFacts:
     device_id, profile, hardware_class, running, capability = row
     return DeviceFacts(
@@ -133,6 +138,7 @@ def _facts(
         running_name=_name(running) if running else None,
         reserved_bytes=sum(needs[other] for other in desired.others),
         capability=capability,
+        observed=observed,
     )
 
 

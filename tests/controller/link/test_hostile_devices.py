@@ -20,6 +20,9 @@ running = st.builds(
     variant=texts,
     digest=texts,
     state=texts,
+    decode_milli_tps=numbers,
+    prefill_milli_tps=numbers,
+    rate_samples=st.integers(0, (1 << 32) - 1),
 )
 small = st.integers(0, (1 << 32) - 1) | st.integers(0, 1100)
 measurements = st.builds(
@@ -63,7 +66,9 @@ profiles = st.builds(
     power=texts | st.sampled_from(["", "mains", "battery"]),
     measured=st.none() | measurements,
 )
-executions = st.sampled_from(["id-00002", "id-00001", ".return", "id-00002.return"]) | texts
+executions = (
+    st.sampled_from(["id-00002", "id-00001", ".return", "id-00002.return", "id-00002.2"]) | texts
+)
 hellos = st.builds(
     link_pb2.Hello,
     capability=st.integers(0, (1 << 32) - 1),
