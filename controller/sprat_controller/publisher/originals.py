@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from sprat_proto import gguf
+from sprat_proto.model_folder import facts_of_folder
 
 from sprat_controller.publisher.convert.convert import ConvertError, convert, is_model_folder
 from sprat_controller.publisher.quantize import kind_of
@@ -81,16 +82,18 @@ def check_folder(folder: Path) -> None:
     """
     if is_model_folder(folder):
         return
-    names = sorted(path.name for path in folder.iterdir())
-    expected = "expected a GGUF, or a folder with config.json and model.safetensors"
-    raise ConvertError(f"{expected}, found {folder} with {_found(names)}")
+    raise ConvertError(
+        "expected a GGUF, or a folder with config.json and model.safetensors, found"
+        f" {folder} with {_found(folder)}"
+    )
 
 
-def _found(names: list[str]) -> str:
+def _found(folder: Path) -> str:
     """Return what a folder holds, as the end of a sentence, with what to do about it."""
+    names = sorted(path.name for path in folder.iterdir())
     ends = {name.rpartition(".")[2].lower() for name in names}
     if "onnx" in ends:
-        return "an ONNX graph, which is no checkpoint: give the model that it was exported from"
+        return f"{_onnx(folder)}: give the safetensors that it was exported from"
     if "gguf" in ends:
         return "GGUF files: give one of them"
     if ends & {"bin", "pt", "pth"} and "safetensors" not in ends:
@@ -98,6 +101,15 @@ def _found(names: list[str]) -> str:
     if "safetensors" in ends:
         return "safetensors, but no config.json" if "config.json" not in names else "other names"
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") or "nothing in it"  # noqa: PLR2004
+
+
+def _onnx(folder: Path) -> str:
+    """Return which model an ONNX graph is of, if it says so."""
+    try:
+        facts = facts_of_folder(folder)
+    except gguf.ModelFileError as error:
+        return f"an ONNX graph ({error})"
+    return f"an ONNX graph of {facts.architecture} with {facts.parameters:,} parameters"
 
 
 def _of(path: Path) -> Original:
