@@ -27,6 +27,7 @@ from sprat_controller.publisher.evaluate.measures import Logits, Sums, Tokens
 from sprat_controller.publisher.evaluate.model import Model, ModelError, listen
 from sprat_controller.publisher.evaluate.orders import (
     CHUNK,
+    LEAST_CHUNK,
     LEAST_CHUNKS,
     Answer,
     Order,
@@ -43,9 +44,9 @@ TOKENS: Final = "tokens.npy"
 LOGITS: Final = "reference.logits"
 
 PROMPT: Final = 128  # tokens of the prompt whose rate is measured
-DEPTH: Final = 32  # tokens in front of those that are decoded
-DECODED: Final = 16
-REPEATS: Final = 3
+DECODED: Final = 16  # tokens after it, one by one
+WARMING: Final = 16  # tokens before: buffers are allocated and pages touched
+REPEATS: Final = 2
 
 Say: TypeAlias = Callable[[Answer], None]
 
@@ -73,7 +74,7 @@ def _score(order: Score, say: Say) -> Scored:
     folder = Path(order.folder)
     tokens = model.tokens((folder / TEXT).read_bytes().decode())
     if order.is_reference:
-        _check_length(len(tokens), model.context)
+        _check_length(len(tokens), model.context, order.model)
         np.save(folder / TOKENS, tokens)
     else:
         _check_same(tokens, folder, order)
@@ -115,7 +116,12 @@ def _chunks(tokens: Tokens, size: int, limit: int) -> Tokens:
     return tokens[: count * size].reshape(count, size)
 
 
-def _check_length(found: int, chunk: int) -> None:
+def _check_length(found: int, chunk: int, model: str) -> None:
+    if chunk < LEAST_CHUNK:
+        raise _RefusedError(
+            f"expected a model with a context of at least {LEAST_CHUNK} tokens, found"
+            f" {Path(model).name} trained for {chunk}: variants of it cannot be compared"
+        )
     if found < LEAST_CHUNKS * chunk:
         raise _RefusedError(
             f"expected a calibration text of at least {LEAST_CHUNKS * chunk} of the model's tokens,"
@@ -143,28 +149,24 @@ def _check_room(folder: Path, needed: int) -> None:
 def _rate(order: Rate) -> Rated:
     model = Model(Path(order.model), CHUNK, order.threads)
     tokens: Tokens = np.load(Path(order.folder) / TOKENS)
-    prompt, room = tokens[: min(PROMPT, model.context)], model.context
-    depth = min(DEPTH, room // 2)
-    following = tokens[depth : depth + min(DECODED, room - depth)]
-    _run(model, prompt[:depth], following[:1])  # buffers are allocated and pages touched
+    end = min(PROMPT + DECODED, model.context)
+    prompt, following = tokens[: end - DECODED], tokens[end - DECODED : end]
+    _run(model, prompt[:WARMING], following[:1])
     measured = [_run(model, prompt, following) for _ in range(REPEATS)]
     prefill, decode = zip(*measured, strict=True)
     return Rated(list(prefill), list(decode), _peak_bytes())
 
 
 def _run(model: Model, prompt: Tokens, following: Tokens) -> tuple[float, float]:
-    """Return the tokens a second of the prompt, and of the others one by one after DEPTH of it."""
+    """Return the tokens a second of a prompt, and of those that follow it one by one."""
     model.forget()
     began = time.perf_counter()
     model.go_on(prompt, 0)
-    prefill = len(prompt) / (time.perf_counter() - began)
-    depth = min(DEPTH, len(prompt))
-    model.forget()
-    model.go_on(prompt[:depth], 0)
-    began = time.perf_counter()
+    computed = time.perf_counter()
     for at in range(len(following)):
-        model.go_on(following[at : at + 1], depth + at)
-    return prefill, len(following) / (time.perf_counter() - began)
+        model.go_on(following[at : at + 1], len(prompt) + at)
+    ended = time.perf_counter()
+    return len(prompt) / (computed - began), len(following) / (ended - computed)
 
 
 def _peak_bytes() -> int:

@@ -51,7 +51,7 @@ class Scores:
     kl_divergence: float  # mean from the reference, nats a token; 0 for the reference
     same_top: float  # share of positions where both find the same token likeliest, 0 to 1
     prefill_tps: float  # tokens a second of a prompt of 128 tokens, on this machine
-    decode_tps: float  # tokens a second one by one, after 32
+    decode_tps: float  # tokens a second after it, one by one
     peak_bytes: int = 0  # memory of a process with the model and a context of 512 tokens
 
     @property

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 CHUNK: Final = 512  # tokens, or fewer for a model that was trained for fewer
+LEAST_CHUNK: Final = 64  # of a model with so short a context little can be said
 LEAST_CHUNKS: Final = 2  # in a text, as llama-perplexity asks for
 
 

@@ -161,6 +161,21 @@ def test_a_short_text_is_refused(files: Mapping[str, Path], tmp_path: Path) -> N
     assert "at least 1024 of the model's tokens, found 1023" in said
 
 
+def test_a_model_with_next_to_no_context_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "source.gguf"
+    models.write_model(source, models.Shape(context=63))
+    assert "trained for 63" in refused(source, source, TEXT, tmp_path)
+
+
+def test_a_shorter_context_makes_shorter_chunks(tmp_path: Path) -> None:
+    source = tmp_path / "source.gguf"
+    models.write_model(source, models.Shape(context=64))
+    (found,) = evaluate(
+        source, {"f32": source}, TEXT, scratch=tmp_path, report=unheard, limit=100, rates=False
+    )
+    assert found.tokens == 3 * 31
+
+
 def test_a_quantized_reference_is_refused(files: Mapping[str, Path], tmp_path: Path) -> None:
     said = refused(files["q8_0"], files["q4_0"], TEXT, tmp_path)
     assert "q8_0.gguf with Q8_0 tensors" in said
