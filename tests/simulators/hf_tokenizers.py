@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -59,7 +59,7 @@ def byte_level(pre: str, *, tokenizer_class: str = "PreTrainedTokenizerFast") ->
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
         "pre_tokenizer": _PRE_TOKENIZERS[pre],
-        "post_processor": _begin(added[0], "<|endoftext|>") if begins else _BYTES_AFTER,
+        "post_processor": _POST_PROCESSORS[pre](added[0]),
         "decoder": {"type": "ByteLevel", **_LEVEL, "use_regex": True},
         "model": {
             "type": "BPE",
@@ -193,6 +193,18 @@ def _split(pattern: str, *, is_inverted: bool = False) -> dict[str, Any]:
     return {"type": "Sequence", "pretokenizers": [split, _BYTES_ONLY]}
 
 
+# What is put around a text; llama 3's has two steps.
+_POST_PROCESSORS: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "gpt-2": lambda _: _BYTES_AFTER,
+    "llama-bpe": lambda first: {
+        "type": "Sequence",
+        "processors": [_BYTES_AFTER, _begin(first)],
+    },
+    "dbrx": lambda _: _BYTES_AFTER,
+    "qwen2": lambda _: _BYTES_AFTER,
+    "gpt-4o": lambda _: _BYTES_AFTER,
+    "smollm": lambda _: None,
+}
 _PRE_TOKENIZERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "gpt-2": _BYTES_AND_WORDS,
     "llama-bpe": _split(_CL100K),
@@ -319,9 +331,9 @@ def _plain(added: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in added.items() if key != "id"}
 
 
-def _begin(token: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
+def _begin(token: Mapping[str, Any]) -> dict[str, Any]:
     """A post-processor that puts a token before each text."""
-    text = name or token["content"]
+    text = token["content"]
     special = {"SpecialToken": {"id": text, "type_id": 0}}
     one, two = ({"Sequence": {"id": letter, "type_id": at}} for at, letter in enumerate("AB"))
     return {

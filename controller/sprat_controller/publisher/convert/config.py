@@ -182,6 +182,8 @@ def read_config(folder: Path) -> tuple[str, Config]:
     if len(names.architectures) != 1 or names.architectures[0] not in _KNOWN:
         reason = _REFUSED.get(found, f"it is not one of {', '.join(_KNOWN)}")
         raise ConvertError(f"cannot convert the architecture {found or 'without a name'}: {reason}")
+    if (folder / "modules.json").exists():
+        raise ConvertError("expected a model that writes, found one that embeds (modules.json)")
     architecture, shape = _KNOWN[names.architectures[0]]
     config = read_json(path, shape, MAX_CONFIG_BYTES)
     if config is None:

@@ -161,7 +161,8 @@ def _check_name(name: str, words: Vocabulary) -> None:
     """llama.cpp asks for phi 3's tokens by the model's name: without them it does not load."""
     if not any(part in name.lower() for part in _PHI3):
         return
-    missing = next((text for text in _PHI3_TOKENS if text not in set(words.tokens)), None)
+    known = set(words.tokens)
+    missing = next((text for text in _PHI3_TOKENS if text not in known), None)
     if missing is not None:
         raise ConvertError(
             f"expected a token {missing} in a model called {name[:64]!r}, found none:"

@@ -60,6 +60,8 @@ def special_tokens(files: TokenizerFiles, config: Config, size: int) -> Metadata
         told: bool | None = getattr(files.config, f"add_{role}_token")
         if told is not None:
             roles.are_added.setdefault(role, told)
+    if _adds_nothing(files):
+        roles.are_added.setdefault("bos", False)
     metadata: Metadata = {
         f"tokenizer.ggml.{_KEYS[role]}_token_id": number
         for role, number in _ids(files, config, roles).items()
@@ -76,6 +78,16 @@ def chat_template(files: TokenizerFiles) -> str | None:
     if isinstance(told, list):
         return next((one.template for one in told if one.name == "default"), None)
     return told if told is not None else files.template
+
+
+def _adds_nothing(files: TokenizerFiles) -> bool:
+    """Say whether a text stays as it is; llama.cpp would take some for ones that begin anew."""
+    tokenizer = files.tokenizer
+    return (
+        tokenizer is not None
+        and tokenizer.post_processor is None
+        and not tokenizer.model.byte_fallback
+    )
 
 
 def _ids(files: TokenizerFiles, config: Config, roles: _Roles) -> dict[str, int]:

@@ -9,7 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,7 +89,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
     if not isinstance(value, dict | list):
         return
-    inside: Any = value
+    inside = cast("Any", value)
     keys: list[Any] = list(inside if isinstance(value, dict) else range(len(inside)))
     for key in [*keys[:40], *keys[-3:]]:
         yield from places(inside[key], (*path, key))

@@ -54,6 +54,14 @@ DIFFERENCES: Final = (
         ),
     ),
     (
+        "llama-smollm",
+        "tokenizer.ggml.add_bos_token",
+        (
+            "Said to be false where the tokenizer puts nothing before a text; the reference leaves it"
+            " to what llama.cpp takes for granted."
+        ),
+    ),
+    (
         "gemma3-f16",
         "*norm.weight",
         (
@@ -62,6 +70,11 @@ DIFFERENCES: Final = (
         ),
     ),
 )
+# And of what no folder here has: from the card and generation_config.json the licence alone is
+# taken (not base models, tags, languages, sampling: a manifest and each request say what matters);
+# of several chat templates the default one; no ids of infill tokens for CodeLlama's 32,016 rows,
+# which llama.cpp knows by their texts.
+
 # Without tokenizer.model the reference cannot be compared with. For llama it gives all tokens one
 # score, so texts are cut otherwise than by the tokenizer, and leaves out tokens that the embedding
 # has rows for; gemma 3 and phi 3 it does not convert (for gemma 3 it takes byte-level pairs). Here
