@@ -27,6 +27,11 @@ def most(size: int) -> str:
     return f"{size // _MIB} MiB"
 
 
+def exactly(size: int) -> str:
+    """Return bytes to the last one."""
+    return f"{size} bytes" if size % _MIB else f"{size // _MIB} MiB"
+
+
 def apart(one: int, other: int) -> tuple[str, str]:
     """Return two sizes: in bytes where whole MiB would look alike."""
     said = least(one), least(other)

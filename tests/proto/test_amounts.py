@@ -29,11 +29,17 @@ def test_what_is_needed_is_rounded_up_and_what_there_is_down() -> None:
     assert amounts.least(MIB) == amounts.most(MIB) == "1 MiB"
 
 
+def test_a_limit_is_said_to_the_byte() -> None:
+    assert amounts.exactly(2048 * MIB) == "2048 MiB"
+    assert amounts.exactly(MIB + 1) == "1048577 bytes"
+
+
 @given(counts, counts)
 def test_two_amounts_that_differ_never_look_alike(one: int, other: int) -> None:
     if one == other:
         return
     assert amounts.thousandths(one) != amounts.thousandths(other)
+    assert amounts.exactly(one) != amounts.exactly(other)
     assert amounts.percent(one) != amounts.percent(other)
     said = amounts.apart(one, other)
     assert said[0] != said[1]

@@ -10,6 +10,7 @@ from sprat_controller.publisher.manifests import BuiltVariant, ReleaseTerms, bui
 from sprat_controller.publisher.signing import with_release
 from sprat_controller.store.tables import Device
 from sprat_proto import canonical
+from sprat_proto.capability import CAPABILITY
 from sprat_proto.manifest import Activation
 from sqlmodel import col, update
 
@@ -39,7 +40,8 @@ async def enrol(world: HttpWorld, device_id: str, **labels: str) -> None:
     await world.client(None).send("POST", "/enrol", json=enrolment_json(claim))
     told = update(Device).where(col(Device.id) == device_id)
     with world.parts.database.transaction() as session:
-        session.exec(told.values(profile=PROFILE, hardware_class="c", simulated=True))
+        values = {"profile": PROFILE, "hardware_class": "c", "capability": CAPABILITY}
+        session.exec(told.values(simulated=True, **values))
 
 
 async def publish(world: HttpWorld, folder: Path, release: str = "1.0.0") -> Any:

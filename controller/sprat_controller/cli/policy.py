@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 import typer
-from sprat_proto.amounts import apart, percent, thousandths
+from sprat_proto.amounts import exactly, percent, thousandths
 from sprat_proto.manifest import is_model_name
 from sprat_proto.policy import DEFAULT_PROMPT, Aim, FitPolicy
 
@@ -123,7 +123,7 @@ def in_words(policy: FitPolicy | None) -> str:
     elif policy.prompt_tokens != DEFAULT_PROMPT:
         asks.append(f"rates for prompts of {policy.prompt_tokens} tokens")
     if policy.max_memory_bytes:
-        asks.append(f"at most {apart(policy.max_memory_bytes, -1)[0]} of memory")
+        asks.append(f"at most {exactly(policy.max_memory_bytes)} of memory")
     if policy.min_context:
         asks.append(f"at least {policy.min_context} tokens of context")
     if policy.max_loss_ppm is not None:

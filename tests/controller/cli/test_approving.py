@@ -12,6 +12,7 @@ from sprat_controller.cli.approving import served
 from sprat_proto import approval
 from sprat_proto.approval import Approver, ApproverPolicy
 from sprat_proto.assignment import ServingTerms
+from sprat_proto.policy import Aim, FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
 
 KEY = SigningKey(generate_private_pem())
@@ -46,6 +47,7 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
         "groups    lyon, oslo",
         "context   2048 tokens",
         "served    slots as the device decides, keys and values f16",
+        "policy    the release's own",
         "at once   all devices",
         "runs      for ever",
         "good      until 2026-11-18 11:06+00:00",
@@ -59,6 +61,18 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
 def test_how_a_model_is_served_is_said_in_words() -> None:
     terms = ServingTerms(slots=4, kv_type="q8_0", is_pinned=True)
     assert served(terms) == "4 slots, keys and values q8_0, pinned"
+
+
+def test_a_policy_is_shown_from_the_bytes_that_are_signed(
+    sprat: Sprat, api: OperatorApi, key: tuple[Path, SigningKey]
+) -> None:
+    asked = FitPolicy(aim=Aim.SMALLEST, max_loss_ppm=20_000)
+    api.lists["rollouts"].append({"id": "r-1", "state": "WAITING_FOR_APPROVAL", "policy": None})
+    frozen.freeze(api, "r-1", policy=asked)
+    said = sprat("rollout", "approve", "r-1", "--key", str(key[0]), "--yes")
+    assert said.status == 0
+    shown = "policy    smallest, a quality loss of at most 2 %"
+    assert shown in said.errors.splitlines()
 
 
 @pytest.mark.usefixtures("waiting")

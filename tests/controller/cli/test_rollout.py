@@ -9,6 +9,7 @@ import pytest
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import NOW, Said, Sprat
 
+NO_NUMBERS = ["-"] * 5
 START = ("rollout", "start", "talk@1.0.0", "--alias", "assistant", "--yes")
 
 
@@ -32,9 +33,9 @@ def test_a_plan_says_per_device_what_it_gets_and_why_not_the_others(sprat: Sprat
     assert said.lines == [
         [
             *("cam-1 (simulated)", "INSTALL", "q4_0", "q8_0", "INSUFFICIENT_MEMORY"),
-            "needs 121 MiB of memory, the budget is 115 MiB",
+            *("needs 121 MiB of memory, the budget is 115 MiB", *NO_NUMBERS),
         ],
-        ["cam-1 (simulated)", "INSTALL", "q4_0", "q4_0", "-", "fits"],
+        ["cam-1 (simulated)", "INSTALL", "q4_0", "q4_0", "-", "fits", *NO_NUMBERS],
     ]
     table = sprat("rollout", "plan", "talk@1.0.0", "--alias", "a", "-o", "table").output
     assert "cam-1 (simulated)" in table
@@ -43,6 +44,29 @@ def test_a_plan_says_per_device_what_it_gets_and_why_not_the_others(sprat: Sprat
     assert "the budget is 115 MiB" in " ".join(table.split())
     as_json = sprat("rollout", "plan", "talk@1.0.0", "--alias", "a", "-o", "json").json
     assert [device["device_id"] for device in as_json["devices"]] == ["gw-1", "cam-1"]
+
+
+def test_a_plan_shows_what_each_verdict_rests_on(sprat: Sprat, api: OperatorApi) -> None:
+    verdict: dict[str, Any] = {
+        "variant": "q4_0",
+        "fits": True,
+        "code": None,
+        "message": "fits",
+        "need": {"memory": 700 << 20},
+        "rates": {"basis": "predicted", "decode_tps": 12.345, "prefill_tps": 80.0},
+        "ttft_ms": 6500,
+        "loss_percent": 2.1,
+    }
+    entry = {"device_id": "gw-1", "action": "INSTALL", "variant": "q4_0", "verdicts": [verdict]}
+    api.answer = lambda _: httpx.Response(200, json={"devices": [entry]})
+    plan = ("rollout", "plan", "talk@1.0.0", "--alias", "a")
+    assert sprat(*plan).lines[0][-6:] == [
+        *("fits", str(700 << 20), "12.345", "predicted", "6500", "2.1")
+    ]
+    shown = " ".join(sprat(*plan, "-o", "table").output.split())
+    assert (
+        "* q4_0 fits [700.0 MiB, 12.3 tokens/s predicted, first token after 6500 ms, loses 2.10 %]"
+    ) in shown
 
 
 def test_a_plan_sends_the_target_as_it_was_typed(sprat: Sprat) -> None:
@@ -88,7 +112,7 @@ def test_a_device_without_a_profile_is_shown_with_its_reason(
     api.answer = lambda _: httpx.Response(200, json={"devices": [entry]})
     said = sprat("rollout", "plan", "talk@1.0.0", "--alias", "a")
     assert said.lines == [
-        ["gw-1", "REJECTED", "-", "-", "NO_PROFILE", "has not told its hardware yet"]
+        ["gw-1", "REJECTED", "-", "-", "NO_PROFILE", "has not told its hardware yet", *NO_NUMBERS]
     ]
     table = sprat("rollout", "plan", "talk@1.0.0", "--alias", "a", "-o", "table").output
     assert "has not told its hardware yet" in " ".join(table.split())

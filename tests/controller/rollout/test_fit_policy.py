@@ -65,8 +65,8 @@ def test_no_policy_is_stored_as_nothing() -> None:
         (
             {"min_context": 2049},
             (
-                "policy.min_context: expected at most the 2048 tokens of context that this is planned"
-                " with, found 2049"
+                "policy.min_context: expected at most the 2048 tokens of context that this is"
+                " planned with, found 2049"
             ),
         ),
         (
