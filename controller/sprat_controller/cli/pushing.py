@@ -13,7 +13,7 @@ from sprat_proto.trust import HARDWARE_IDS
 from sprat_controller.cli import words
 from sprat_controller.cli.keys import PassphraseFile
 from sprat_controller.cli.making import push_release
-from sprat_controller.cli.pipeline import adapters_of, read_pipeline
+from sprat_controller.cli.pipeline import DEFAULT_VARIANTS, adapters_of, read_pipeline
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.publisher.evaluate.evaluate import LIMIT
 from sprat_controller.publisher.pipeline import (
@@ -43,7 +43,7 @@ def push(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PATH]", help="A GGUF, best in F16, or a Hugging Face folder of safetensors."
+            metavar="PATH", help="A GGUF, best in F16, or a Hugging Face folder of safetensors."
         ),
     ] = None,
     *,
@@ -58,7 +58,10 @@ def push(
         typer.Option(metavar="KEY", help="The publisher's private key, FILE or pkcs11:…."),
     ] = None,
     variants: Annotated[
-        str | None, typer.Option(help=f"Comma-separated, of {', '.join(FILE_TYPES)}.")
+        str | None,
+        typer.Option(
+            help=f"Of {', '.join(FILE_TYPES)}. Default: {','.join(DEFAULT_VARIANTS)}.",
+        ),
     ] = None,
     golden: Annotated[
         list[str] | None,
@@ -136,6 +139,10 @@ def push(
         int | None,
         typer.Option(min=1, max=1 << 40, help="To the first token, at most."),
     ] = None,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, max=1 << 20, help="Of the prompt for which --max-ttft-ms counts."),
+    ] = None,
     max_memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Such as 2GiB, at most."),
@@ -197,6 +204,7 @@ def push(
             aim=aim,
             min_decode_tps=min_decode_tps,
             max_ttft_ms=max_ttft_ms,
+            prompt_tokens=prompt_tokens,
             max_memory=max_memory,
             min_context=min_context,
         ),

@@ -11,16 +11,17 @@ from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.output import Cell, size
 from sprat_controller.publisher.evaluate.table import percent
 
+# The digest last: it is what folds where there is little room.
 COLUMNS: Final = (
     "variant",
     "size",
-    "bits per weight",
-    "digest",
-    "adapters",
-    "quality loss",
+    "bits",
+    "loss",
     "perplexity",
     "class",
     "licence",
+    "adapters",
+    "digest",
 )
 
 
@@ -37,12 +38,12 @@ def row(variant: Json) -> list[Cell]:
         return [
             variant.get("variant"),
             size(sum(shard["size"] for shard in manifest["shards"])),
-            f"{facts['weights_bytes'] * 8 / max(facts['parameters'], 1):.2f}",
-            variant.get("digest"),
-            ", ".join(adapters) or None,
+            f"{facts['weights_bytes'] * 8 / max(facts['parameters'], 1):.2f}",  # a weight
             *_quality(measured),
             size_class(facts["parameters"]).value,
             facts.get("licence") or None,
+            ", ".join(adapters) or None,
+            variant.get("digest"),
         ]
     except (KeyError, TypeError) as error:
         raise CliError(

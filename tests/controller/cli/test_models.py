@@ -82,7 +82,7 @@ def test_a_push_takes_adapters_that_fit(
     stated = opened(api, files, said.json)
     (adapter,) = stated.adapters
     assert adapter.name == "polite"
-    assert sprat("models", "show", "fish@1.0.0").lines[0][4] == "polite"
+    assert sprat("models", "show", "fish@1.0.0").lines[0][7] == "polite"
     assert api.blobs[adapter.sha256] == path.read_bytes()
 
 
@@ -121,7 +121,7 @@ def test_a_push_prints_a_line_per_variant_and_its_progress_elsewhere(
 ) -> None:
     said = push(sprat, files)
     assert [line[:3] for line in said.lines] == [["f16", "1.8 MiB", "16.02"]]
-    assert len(said.lines[0][3]) == 64
+    assert len(said.lines[0][8]) == 64
     assert said.errors.splitlines() == [
         "quantizing f16",
         "uploading f16",
@@ -244,7 +244,7 @@ def test_models_and_releases_are_shown(sprat: Sprat, files: Files) -> None:
     ]
     shown = sprat("models", "show", "fish@1.1.0")
     assert [line[:3] for line in shown.lines] == [["f16", "1.8 MiB", "16.02"]]
-    assert [line[4:] for line in shown.lines] == [["-", "-", "-", "tiny", "Apache-2.0"]]
+    assert [line[3:8] for line in shown.lines] == [["-", "-", "tiny", "Apache-2.0", "-"]]
     assert sprat("models", "show", "fish@1.1.0", "-o", "json").json["variants"][0]["manifest"]
 
 

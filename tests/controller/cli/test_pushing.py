@@ -78,11 +78,11 @@ def test_a_folder_becomes_a_release_that_says_what_it_lost(
 
     lines = sprat("models", "show", "tiny@1.0.0").lines
     assert [line[0] for line in lines] == ["f16", "q4_0", "q8_0"]
-    losses = {line[0]: line[5] for line in lines}
+    losses = {line[0]: line[3] for line in lines}
     assert losses["f16"] == "0.000 %"
     assert losses["q4_0"] == percent(q4_0.loss_ppm / 1e6)
-    assert all(float(line[6]) > 1 for line in lines)
-    assert {line[7] for line in lines} == {"tiny"}
+    assert all(float(line[4]) > 1 for line in lines)
+    assert {line[5] for line in lines} == {"tiny"}
 
 
 PIPELINE = """\

@@ -64,7 +64,11 @@ def test_without_room_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.Monke
     kept = tmp_path / "kept"
     kept.mkdir()
     full = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+
+    def usage(_folder: Path) -> object:
+        return full
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     with pytest.raises(QuantizeError, match=r"expected 2 MiB free in .*, found 1 MiB"):
         make_variants(original, ["f16", "q8_0"], kept, "talk", silent)
     assert not list(kept.iterdir())

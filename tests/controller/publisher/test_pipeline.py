@@ -13,7 +13,8 @@ from sprat_controller.publisher.pipeline import (
 )
 from sprat_controller.publisher.strict_yaml import decode
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "deploy" / "examples"
+ROOT = Path(__file__).resolve().parents[3]
+PARTS = {"": Pipeline, "evaluation.": Judging, "policy.": Policy, "outputs.": Outputs}
 
 
 def test_what_is_said_anew_counts_and_the_rest_stays() -> None:
@@ -61,10 +62,17 @@ def test_paths_are_meant_from_the_pipelines_own_folder() -> None:
 
 
 def test_the_example_is_a_pipeline_and_says_every_key() -> None:
-    data = (EXAMPLES / "pipeline.yaml").read_bytes()
+    data = (ROOT / "deploy" / "examples" / "pipeline.yaml").read_bytes()
     said = decode(data, Pipeline, "pipeline.yaml")
     assert said.source
     text = data.decode()
-    for part in (Pipeline, Judging, Policy, Outputs):
+    for part in PARTS.values():
         for field in structs.fields(part):
             assert f"{field.encode_name}:" in text, f"{field.encode_name} is not in the example"
+
+
+def test_the_page_about_publishing_has_every_key() -> None:
+    page = (ROOT / "docs" / "publish.md").read_text()
+    for prefix, part in PARTS.items():
+        for name in part.__struct_fields__:
+            assert f"`{prefix}{name}`" in page or f"{prefix}{name}." in PARTS, name
