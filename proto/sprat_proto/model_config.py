@@ -123,7 +123,8 @@ def read_json(path: Path, kind: type[T], limit: int) -> T:
         ModelFileError: It cannot be read, is longer than `limit` bytes, or says something else.
     """
     try:
-        return msgspec.json.decode(_read(path, limit), type=kind)
+        # As text: msgspec looks at the bytes of fields that it builds only.
+        return msgspec.json.decode(_read(path, limit).decode(), type=kind)
     except ModelFileError as error:
         raise ModelFileError(f"file {path.name}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -161,7 +161,7 @@ def change_value(parts: Parts, randomly: random.Random) -> None:
     at, kind = kind_at + 4, int.from_bytes(pair[kind_at : kind_at + 4], "little")
     size = _SIZES.get(kind)
     if size is None:
-        set_byte(pair, randomly.randrange(at, len(pair)), randomly)
+        set_byte(pair, randomly.randrange(min(at, len(pair) - 1), len(pair)), randomly)
     elif size == 4 and randomly.random() < 0.3:
         pair[at:] = randomly.choice(FLOATS)
     else:
@@ -179,7 +179,8 @@ def change_kind(parts: Parts, randomly: random.Random) -> None:
 
 def change_key(parts: Parts, randomly: random.Random) -> None:
     pair = randomly.choice(parts.pairs)
-    set_byte(pair, randomly.randrange(8, 8 + int.from_bytes(pair[:8], "little")), randomly)
+    # A change before this one may have left a key of no length.
+    set_byte(pair, randomly.randrange(8, max(9, 8 + int.from_bytes(pair[:8], "little"))), randomly)
 
 
 def blow_up_a_count(parts: Parts, randomly: random.Random) -> None:
