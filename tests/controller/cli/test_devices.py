@@ -103,6 +103,26 @@ def test_a_device_shows_what_it_measured(sprat: Sprat, api: OperatorApi) -> None
     )
 
 
+def test_a_device_shows_how_fast_it_was_seen_to_answer(sprat: Sprat, api: OperatorApi) -> None:
+    seen = {
+        "model": "talk",
+        "release": "1.0.0",
+        "variant": "q4_0",
+        "decode_milli_tps": 12_340,
+        "prefill_milli_tps": 98_000,
+        "samples": 64,
+        "class_decode_milli_tps": 12_000,
+        "class_prefill_milli_tps": 0,
+        "class_devices": 3,
+    }
+    api.add_device("pi-5", observed=[seen])
+    fields = dict(line for line in sprat("devices", "show", "pi-5").lines)
+    assert fields["observed"] == (
+        "talk@1.0.0+q4_0 12.3 tokens a second and 98 of a prompt, 64 answers"
+        " (its class: 12.0 tokens a second, 3 devices)"
+    )
+
+
 def test_labelling_keeps_the_other_labels(sprat: Sprat, api: OperatorApi) -> None:
     api.add_device("gw-1", labels={"site": "lyon", "old": "1"})
     assert sprat("devices", "label", "gw-1", "ring=canary", "old-").status == 0
