@@ -3,8 +3,9 @@
 A roofline by parts. To decode a token each weight is read once, at a cost a byte that depends on
 its type (F16 waits for memory, Q5_1 for the processor: the device measures which); the keys and
 values so far are read too; each layer and each step have a fixed cost. In a prompt each weight
-serves a whole micro-batch, so its cost is arithmetic, a weight and token; that a prompt looks back
-at itself is not counted apart. Integers only, so that both sides come to the same.
+serves a whole micro-batch, so its cost is arithmetic, a weight and token, but for the output head,
+which only the last token needs; that a prompt looks back at itself is not counted apart. Integers
+only, so that both sides come to the same.
 
 Predictions give way to what devices of the same hardware class measured with this very variant.
 """
@@ -99,13 +100,14 @@ def predict(facts: Facts, measured: Measured | None, depth: int) -> Rates:
     if measured is None:
         return UNKNOWN
     costs = {cost.kind: cost for cost in measured.costs}
+    head, head_weights = _head(facts)
     weights_fs = prefill_fs = 0
     for kind, size in facts.bytes_per_token.items():
         cost, weights = _cost(kind, costs), weights_of(kind, size)
         if cost is None or (size and not weights):
             return UNKNOWN
         weights_fs += size * cost.decode_fs
-        prefill_fs += weights * cost.prefill_fs
+        prefill_fs += (weights - head_weights * (kind == head)) * cost.prefill_fs
     if not (weights_fs and prefill_fs):
         return UNKNOWN
     fixed_fs = (measured.step_ns + facts.layers * measured.layer_ns) * (FEMTO // NANO)
@@ -138,6 +140,23 @@ def _cost(kind: str, costs: Mapping[str, TypeCost]) -> TypeCost | None:
     if kind in costs:
         return costs[kind]
     return next((costs[name] for name in RELATIVES.get(kind, ()) if name in costs), None)
+
+
+def _head(facts: Facts) -> tuple[str, int]:
+    """Return type and number of the weights of the output head, which a prompt needs only once.
+
+    Quantizers spare the head: of the types with enough weights it has the one with the most bits.
+    """
+    weights = facts.vocabulary * facts.embedding_length
+    sizes = facts.bytes_per_token
+    enough = [kind for kind, size in sizes.items() if 0 < weights < weights_of(kind, size)]
+    if not enough:
+        return "", 0
+    return max(enough, key=lambda kind: (_density(kind, sizes[kind]), kind)), weights
+
+
+def _density(kind: str, size: int) -> int:
+    return size * MILLI // weights_of(kind, size)
 
 
 def _kv_bytes(facts: Facts, depth: int) -> int:

@@ -11,6 +11,7 @@ from simulators.fit_cases import KINDS, any_measured
 from simulators.shapes import FORMS, PHI4_MINI, QWEN3_06B, facts
 from sprat_proto import rates
 from sprat_proto.rates import Basis, Measured, Rates, TypeCost
+from sprat_proto.tensor_types import weights_of
 
 PI5 = BOARDS["Pi 5, 8 GB"].measured
 assert PI5 is not None
@@ -35,6 +36,24 @@ def test_a_step_and_its_layers_cost_beside_the_weights() -> None:
     found = rates.predict(layered, measured(COST, step_ns=500_000, layer_ns=125_000), 0)
     assert found.decode_milli_tps == 500_000
     assert found.prefill_milli_tps == 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("read", "spared"),
+    [
+        ({"f16": 2000}, 100),
+        ({"q4_0": 18_000, "q6_k": 2100}, 100),  # of the Q6_K, in which quantizers keep it
+        ({"f16": 150}, 0),  # fewer weights than a head has: it is something else
+    ],
+)
+def test_a_prompt_needs_the_output_head_only_once(read: dict[str, int], spared: int) -> None:
+    costs = [TypeCost(kind, 1, 10**8) for kind in ("f16", "q4_0", "q6_k")]
+    headed = msgspec.structs.replace(
+        SIMPLE, vocabulary=10, embedding_length=10, bytes_per_token=read
+    )
+    found = rates.predict(headed, measured(*costs), 0)
+    weights = sum(weights_of(kind, size) for kind, size in read.items()) - spared
+    assert found.prefill_milli_tps == 10**18 // (weights * 10**8)
 
 
 def test_keys_and_values_cost_by_how_many_tokens_are_looked_at() -> None:
