@@ -51,7 +51,7 @@ class OnnxFile:
     tensors: tuple[OnnxTensor, ...]  # initializers, and the constants of nodes
     op_types: Mapping[str, int]  # how many nodes; of other domains than ONNX's as `domain.name`
     subgraphs: int
-    packed: Mapping[str, int]  # weights in each tensor that packs them; 0: scales, zero points
+    packed: Mapping[str, int]  # weights in a tensor that is not what it seems; see `Node.packed`
     external: Mapping[str, int]  # files beside the model, and their bytes
 
     @property

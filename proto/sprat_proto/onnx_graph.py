@@ -16,6 +16,12 @@ MAX_ATTRIBUTES: Final = 256
 _MAX_WEIGHTS: Final = 1 << 40
 # Microsoft's operator on weights of 2 to 8 bits: inputs are A, packed B, scales, zero points.
 _PACKING: Final = "com.microsoft.MatMulNBits"
+# Operators on tables of angles (cosines, sines), which are computed and no weights: their inputs.
+_TABLES: Final[Mapping[str, slice]] = {
+    "com.microsoft.GroupQueryAttention": slice(7, 9),
+    "com.microsoft.RotaryEmbedding": slice(2, 4),
+    "RotaryEmbedding": slice(1, 3),
+}
 _KINDS: Final = {4: "SEQUENCE", 5: "MAP", 7: "OPAQUE", 8: "SPARSE_TENSOR", 9: "OPTIONAL"}
 
 Dimension: TypeAlias = int | str | None  # a name stands for what is known at run time; None: any
@@ -37,7 +43,8 @@ class Node:
     op_type: str = ""  # of other domains than ONNX's as `domain.name`
     tensors: list[Span] = field(default_factory=list[Span])
     graphs: list[Span] = field(default_factory=list[Span])
-    # How many weights are in each input that packs them; 0 for scales and zero points.
+    # How many weights are in an input that is not what it seems: those that it packs; 0 in scales,
+    # zero points and tables.
     packed: dict[str, int] = field(default_factory=dict[str, int])
 
 
@@ -70,15 +77,17 @@ def read_node(reader: ProtobufReader, span: Span) -> Node:
         raise ModelFileError(f"expected an operator of the node at byte {span.begin}, found none")
     if domain not in ("", "ai.onnx"):
         node.op_type = f"{domain}.{node.op_type}"
-    if node.op_type == _PACKING:
-        node.packed = _packed(reader, inputs[1:4], numbers)
+    node.packed = _packed(reader, node.op_type, inputs, numbers)
     return node
 
 
 def _packed(
-    reader: ProtobufReader, inputs: Sequence[Span], numbers: Mapping[str, int]
+    reader: ProtobufReader, op_type: str, inputs: Sequence[Span], numbers: Mapping[str, int]
 ) -> dict[str, int]:
-    names = [reader.text(one, MAX_NAME_BYTES, "a node's input") for one in inputs]
+    if op_type != _PACKING:
+        tables = inputs[_TABLES[op_type]] if op_type in _TABLES else ()
+        return dict.fromkeys(_names(reader, tables), 0)
+    names = _names(reader, inputs[1:4])
     weights = numbers.get("K", 0) * numbers.get("N", 0)
     if not names or not 0 < weights <= _MAX_WEIGHTS:
         raise ModelFileError(
@@ -86,6 +95,11 @@ def _packed(
             f" {weights}"
         )
     return {names[0]: weights, **dict.fromkeys(names[1:], 0)}
+
+
+def _names(reader: ProtobufReader, inputs: Sequence[Span]) -> list[str]:
+    """Return the names of inputs, without those that are left out."""
+    return [reader.text(one, MAX_NAME_BYTES, "a node's input") for one in inputs if one.size]
 
 
 def _read_attribute(

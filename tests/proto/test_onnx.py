@@ -95,6 +95,17 @@ def test_packed_weights_are_counted_as_what_they_are(path: Path) -> None:
     assert file.parameters == 9 + 3 + 256
 
 
+def test_tables_of_angles_and_inputs_that_are_left_out_are_no_weights(path: Path) -> None:
+    inputs = ["q", "", "", "", "", "", "", "cos", "sin"]
+    attention = node("GroupQueryAttention", inputs, domain="com.microsoft")
+    rotary = node("RotaryEmbedding", ["x", "", "positions"])
+    constant = node("Constant", [], fields((1, "value"), (5, tensor("", FLOAT, [3], bytes(12)))))
+    tables = [tensor(name, FLOAT, [8], bytes(32)) for name in ("q", "cos", "sin", "positions")]
+    file = read(path, model(graph([attention, rotary, constant], tables)))
+    assert file.packed == {"cos": 0, "sin": 0, "positions": 0}
+    assert file.parameters == 8 + 3
+
+
 def test_functions_and_sparse_tensors_are_counted(path: Path) -> None:
     sparse = fields(
         (1, tensor("values", FLOAT, [2], bytes(8))), (2, tensor("i", INT64, [2], bytes(16)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Final
 
 from simulators.mutants import LONG_NUMBERS, NUMBERS, changed_bytes
@@ -55,15 +56,17 @@ def changed_json(original: bytes, randomly: random.Random) -> bytes:
 
 def _changed_value(tree: Any, randomly: random.Random) -> Any:
     """Change something in a tree, at any depth."""
-    kind: type = type(tree)
-    keys: list[Any] = list(tree) if kind is dict else list(range(len(tree))) if kind is list else []
+    kind = type(tree).__name__
+    keys: list[Any] = (
+        list(tree) if kind == "dict" else list(range(len(tree))) if kind == "list" else []
+    )
     if not keys or randomly.random() < 0.1:
-        return randomly.choice(VALUES)
+        return deepcopy(randomly.choice(VALUES))
     key = randomly.choice(keys)
     match randomly.randrange(8):
         case 0:
             tree.pop(key)
-        case 1 if kind is dict:
+        case 1 if kind == "dict":
             tree[randomly.choice(("", "x", "__metadata__", str(key) + " ", "\0"))] = tree.pop(key)
         case 2:
             other = randomly.choice(keys)
@@ -73,7 +76,7 @@ def _changed_value(tree: Any, randomly: random.Random) -> Any:
         case _ if type(tree[key]) in (dict, list) and tree[key]:
             tree[key] = _changed_value(tree[key], randomly)
         case _:
-            tree[key] = randomly.choice(VALUES)
+            tree[key] = deepcopy(randomly.choice(VALUES))
     return tree
 
 
