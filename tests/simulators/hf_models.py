@@ -314,6 +314,7 @@ KINDS: Final[Mapping[str, Callable[[], HfModel]]] = {
     "llama-spm-alone": lambda: llama(hf_tokenizers.sentencepiece(has_json=False)),
     "qwen3": qwen3,
     "qwen3-untied": lambda: _but(qwen3(tie_word_embeddings=False), shards=2),
+    "qwen3-framed": lambda: qwen3(hf_tokenizers.byte_level("qwen2", is_framed=True)),
     "qwen3-yarn": lambda: qwen3(rope_scaling=_YARN),
     "qwen3-copied-head": lambda: _with_copied_head(qwen3()),
     "gemma3": gemma3,

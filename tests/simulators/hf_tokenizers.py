@@ -44,8 +44,10 @@ class TokenizerFolder:
     pre: str = "default"
 
 
-def byte_level(pre: str, *, tokenizer_class: str = "PreTrainedTokenizerFast") -> TokenizerFolder:
-    """Bytes and merges of them, cut as llama.cpp's `pre` cuts."""
+def byte_level(
+    pre: str, *, tokenizer_class: str = "PreTrainedTokenizerFast", is_framed: bool = False
+) -> TokenizerFolder:
+    """Bytes and merges of them, cut as llama.cpp's `pre` cuts; framed texts end with a token."""
     words = [_encoded(word) for word in _words(TEXT)]
     merges = _train(words, _MERGES)
     texts = [*_alphabet().values(), *(left + right for left, right in merges)]
@@ -59,7 +61,7 @@ def byte_level(pre: str, *, tokenizer_class: str = "PreTrainedTokenizerFast") ->
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
         "pre_tokenizer": _PRE_TOKENIZERS[pre],
-        "post_processor": _POST_PROCESSORS[pre](added[0]),
+        "post_processor": _end(added[0]) if is_framed else _POST_PROCESSORS[pre](added[0]),
         "decoder": {"type": "ByteLevel", **_LEVEL, "use_regex": True},
         "model": {
             "type": "BPE",
@@ -340,6 +342,19 @@ def _begin(token: Mapping[str, Any]) -> dict[str, Any]:
         "type": "TemplateProcessing",
         "single": [special, one],
         "pair": [special, one, special, two],
+        "special_tokens": {text: {"id": text, "ids": [token["id"]], "tokens": [text]}},
+    }
+
+
+def _end(token: Mapping[str, Any]) -> dict[str, Any]:
+    """A post-processor that puts a token after each text."""
+    text = token["content"]
+    special = {"SpecialToken": {"id": text, "type_id": 0}}
+    one, two = ({"Sequence": {"id": letter, "type_id": at}} for at, letter in enumerate("AB"))
+    return {
+        "type": "TemplateProcessing",
+        "single": [one, special],
+        "pair": [one, special, two, special],
         "special_tokens": {text: {"id": text, "ids": [token["id"]], "tokens": [text]}},
     }
 

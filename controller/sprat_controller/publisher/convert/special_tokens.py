@@ -110,7 +110,7 @@ def _take_post_processor(processor: Processor | None, roles: _Roles) -> None:
             roles.are_added.setdefault("eos", False)
         elif one.type == "TemplateProcessing":
             _take_template(one, roles)
-        elif one.type != "Sequence":
+        elif one.type != "Sequence" or one.processors:
             raise ConvertError(
                 f"expected a post-processor with a template, found {one.type[:64]!r}"
             )
@@ -127,11 +127,9 @@ def _take_template(processor: Processor, roles: _Roles) -> None:
         _take_last(last, roles)
     between = _between(processor.pair, first, last)
     if between:
-        ends = {roles.texts.get("sep"), roles.texts.get("eos")}
-        one = _special(between[0])
+        ends = [roles.texts[role] for role in ("sep", "eos") if role in roles.texts]
         other = _special(between[1]) if len(between) == 2 else None  # noqa: PLR2004 - a pair
-        is_added = (one in ends and not last) or (other is not None and other in ends)
-        roles.are_added["sep"] = one is not None and is_added
+        roles.are_added["sep"] = other in ends or (_special(between[0]) in ends and not last)
 
 
 def _take_first(text: str, roles: _Roles) -> None:

@@ -17,7 +17,7 @@ from sprat_controller.publisher.convert.errors import ConvertError
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
-_PIECE_BYTES: Final = 16 << 20  # of the file at a time
+_PIECE_BYTES: Final = 4 << 20  # of the file at a time
 _TYPES: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}
 _NO_NUMBER: Final = 3  # of a packed weight's four codes; the others are -1, 0 and 1
 

@@ -57,8 +57,8 @@ DIFFERENCES: Final = (
         "llama-smollm",
         "tokenizer.ggml.add_bos_token",
         (
-            "Said to be false where the tokenizer puts nothing before a text; the reference leaves it"
-            " to what llama.cpp takes for granted."
+            "Said to be false where the tokenizer puts nothing before a text; the reference leaves"
+            " it to what llama.cpp takes for granted."
         ),
     ),
     (
