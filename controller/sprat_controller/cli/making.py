@@ -51,6 +51,16 @@ class Made:
     findings: Findings | None
 
 
+@dataclass(frozen=True)
+class Release:
+    """What came of it."""
+
+    terms: ReleaseTerms
+    variants: Sequence[BuiltVariant]
+    findings: Findings | None
+    is_published: bool
+
+
 def push_release(session: Session, said: Pipeline, *, is_dry: bool) -> None:
     """Do what a pipeline says.
 
@@ -59,26 +69,35 @@ def push_release(session: Session, said: Pipeline, *, is_dry: bool) -> None:
         ConvertError, QuantizeError, EvaluateError, QualityError: A step cannot be done.
         ModelFileError: The model is none that Sprat runs.
     """
+    try:
+        release = _release(session, said, is_dry=is_dry)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = error.filename or said.scratch or tempfile.gettempdir()
+        raise CliError(f"{place} cannot be used: {error.strerror or error}") from error
+    _show(session, release)
+
+
+def _release(session: Session, said: Pipeline, *, is_dry: bool) -> Release:
     work, about = work_of(said), words_of(said)
-    signer = None
     check_source(work.source)
     if not work.source.is_dir():
         check_adapters(work.source, about.adapters)
+    signer = None
     if not is_dry and work.folder is None:
         signer = open_signer(key_of(said), passphrase(session, _path(said.passphrase_file)))
     terms = _terms(session, about, said, signer)
-    try:
-        with tempfile.TemporaryDirectory(prefix="sprat-push-", dir=work.scratch) as scratch:
-            with progress() as report:
-                made = _make(work, terms, Path(scratch), report)
-                built = build(made.files, terms, made.evaluations)
-                if signer:
-                    send = partial(upload, key=signer, destination=session.api, report=report)
-                    terms, built = _publish(session.api, terms, built, said.counter, send)
-            _show(session, terms, built, made.findings, is_published=signer is not None)
-    except OSError as error:
-        place = error.filename or work.scratch or tempfile.gettempdir()
-        raise CliError(f"{place} cannot be used: {error.strerror or error}") from error
+    with (
+        tempfile.TemporaryDirectory(prefix="sprat-push-", dir=work.scratch) as scratch,
+        progress() as report,
+    ):
+        made = _make(work, terms, Path(scratch), report)
+        built = build(made.files, terms, made.evaluations)
+        if signer:
+            send = partial(upload, key=signer, destination=session.api, report=report)
+            terms, built = _publish(session.api, terms, built, said.counter, send)
+    return Release(terms, built, made.findings, is_published=signer is not None)
 
 
 def _make(work: Work, terms: ReleaseTerms, scratch: Path, report: Report) -> Made:
@@ -198,21 +217,15 @@ def next_counter(api: Api, model: str, release: str) -> int:
     return 1 + max((int(release["counter"]) for release in releases), default=0)
 
 
-def _show(
-    session: Session,
-    terms: ReleaseTerms,
-    built: Sequence[BuiltVariant],
-    findings: Findings | None,
-    *,
-    is_published: bool,
-) -> None:
+def _show(session: Session, release: Release) -> None:
+    terms, is_published = release.terms, release.is_published
     shown = [
         {
             "variant": one.manifest.variant,
             "digest": one.digest if is_published else None,
             "manifest": msgspec.to_builtins(one.manifest),
         }
-        for one in built
+        for one in release.variants
     ]
     document: Json = {
         "model": terms.model,
@@ -221,7 +234,7 @@ def _show(
         "publisher": terms.publisher if is_published else None,
         "is_published": is_published,
         "variants": shown,
-        "evaluation": reports.to_document(findings) if findings else None,
+        "evaluation": reports.to_document(release.findings) if release.findings else None,
     }
     session.output.rows(variants.COLUMNS, [variants.row(one) for one in shown], document)
 

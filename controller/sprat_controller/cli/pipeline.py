@@ -1,12 +1,11 @@
-"""What a pipeline says, file or options, as values that are right: words checked, files read."""
+"""What a pipeline says as values that are right: words checked, files read."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sprat_proto.manifest import NO_ADAPTER, Activation
 from sprat_proto.policy import DEFAULT, Aim, FitPolicy
@@ -14,19 +13,18 @@ from sprat_proto.trust import HARDWARE_IDS
 
 from sprat_controller.cli import policy, words
 from sprat_controller.cli.exits import CliError, Exit
-from sprat_controller.cli.files import read_limited, read_text
+from sprat_controller.cli.files import read_text
 from sprat_controller.cli.keys import hardware_ids
 from sprat_controller.publisher.evaluate.calibration import default_text
 from sprat_controller.publisher.evaluate.evaluate import LIMIT
 from sprat_controller.publisher.manifests import AdapterSource
-from sprat_controller.publisher.pipeline import Judging, Outputs, Pipeline, Policy, located
+from sprat_controller.publisher.pipeline import Judging, Outputs, Pipeline, Policy
 from sprat_controller.publisher.push import Comparison
 from sprat_controller.publisher.quantize import FILE_TYPES
 from sprat_controller.publisher.report import FORMS
 
 # F16 is left out: twice the size of Q8_0, which loses next to nothing against it.
 DEFAULT_VARIANTS: Final = ("q8_0", "q5_1", "q4_k_m", "q4_0")
-_MAX_PIPELINE_BYTES: Final = 64 << 10
 _MAX_TEXT_BYTES: Final = 16 << 20
 _PICTURE: Final = ".svg"
 
@@ -73,40 +71,6 @@ class Words:
     policy: FitPolicy
 
 
-def read_pipeline(path: Path) -> Pipeline:
-    """Return what a pipeline's file says; its relative paths are meant from its own folder.
-
-    Raises:
-        CliError: It cannot be read, or says what no pipeline says.
-    """
-    try:
-        strict_yaml: Any = importlib.import_module("sprat_controller.publisher.strict_yaml")
-    except ImportError as error:
-        raise CliError(
-            f"expected {error.name} to read {path.name} with, found it not installed here: run"
-            " `pip install sprat-controller[publish]`"
-        ) from error
-    data = read_limited(path, "pipeline", _MAX_PIPELINE_BYTES)
-    try:
-        said: Pipeline = strict_yaml.decode(data, Pipeline, f"pipeline {path.name}")
-    except strict_yaml.StrictYamlError as error:
-        raise words.wrong(str(error)) from error
-    return located(said, path.parent)
-
-
-def adapters_of(texts: Sequence[str]) -> dict[str, str]:
-    """Read NAME=FILE.gguf words; each name once."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise words.wrong(f"expected an adapter of the form NAME=FILE.gguf, found {text!r}")
-        if name in found:
-            raise words.wrong(f"expected different names of adapters, found {name!r} twice")
-        found[name] = path
-    return found
-
-
 def work_of(said: Pipeline) -> Work:
     """Return what is to be made.
 
@@ -128,7 +92,7 @@ def work_of(said: Pipeline) -> Work:
         drop_worse=bool(judging.drop_worse),
         written=_written(said.outputs),
         folder=_folder(said.outputs.folder, "a folder to keep the variants in"),
-        scratch=_folder(said.scratch, "a folder with room"),
+        scratch=_scratch(said.scratch),
     )
 
 
@@ -144,7 +108,7 @@ def words_of(said: Pipeline) -> Words:
         activation=Activation(probe=list(said.golden or ()), soak_s=said.soak_s or 0),
         licence=said.licence or "",
         origin=said.origin or "",
-        hardware_ids=tuple(hardware_ids(said.hardware) or HARDWARE_IDS),
+        hardware_ids=tuple(dict.fromkeys(hardware_ids(said.hardware))) or HARDWARE_IDS,
         chat_template=_template(said.chat_template),
         adapters=_adapters(said.adapters or {}),
         policy=_policy(said.policy),
@@ -218,6 +182,12 @@ def _folder(text: str | None, what: str) -> Path | None:
     except OSError as error:
         raise CliError(f"expected {what}, found that {path} is none: {error.strerror}") from error
     return path
+
+
+def _scratch(text: str | None) -> Path | None:
+    if text is not None and not Path(text).is_dir():
+        raise CliError(f"expected a folder with room, found that {text} is none")
+    return None if text is None else Path(text)
 
 
 def _template(path: str | None) -> str | None:

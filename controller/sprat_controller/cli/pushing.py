@@ -13,7 +13,8 @@ from sprat_proto.trust import HARDWARE_IDS
 from sprat_controller.cli import words
 from sprat_controller.cli.keys import PassphraseFile
 from sprat_controller.cli.making import push_release
-from sprat_controller.cli.pipeline import DEFAULT_VARIANTS, adapters_of, read_pipeline
+from sprat_controller.cli.pipeline import DEFAULT_VARIANTS
+from sprat_controller.cli.pipeline_input import adapters_of, checked, read_pipeline
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.publisher.evaluate.evaluate import LIMIT
 from sprat_controller.publisher.pipeline import (
@@ -213,6 +214,7 @@ def push(
         ),
         scratch=scratch,
     )
+    given = checked(given)
     whole = overridden(read_pipeline(pipeline), given) if pipeline else given
     push_release(session, whole, is_dry=dry_run)
 

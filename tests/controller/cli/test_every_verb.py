@@ -145,7 +145,7 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         ([*PUSH, "--output-dir", "{text}"], 1),
         ([*PUSH, "--scratch", "/no/such/folder/x"], 1),
         ([*PUSH, "--origin", "x" * 1025], 64),
-        (["{gguf}" + "x" * 300, *PUSH[1:]], 6),
+        (["{gguf}" + "x" * 300, *PUSH[1:]], 1),
         ([*PUSH, "--aim", "best"], 64),
         ([*PUSH, "--min-decode-tps", "fast"], 64),
         ([*PUSH, "--pipeline", "/no/such.yaml"], 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -377,6 +378,16 @@ def test_who_was_overtaken_by_another_publication_goes_on_from_it(
     said = push(sprat, files, gguf_file, *options, "--release", "1.1.0")
     assert said.status == 6
     assert "check owner" in last_line(said)
+
+
+def test_without_a_yaml_reader_it_is_told_what_to_install(
+    sprat: Sprat, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "sprat_controller.publisher.strict_yaml", raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    said = sprat("models", "push", "--pipeline", str(pipeline))
+    said.assert_one_sentence(1)
+    assert "pip install sprat-controller[publish]" in said.errors
 
 
 def test_a_full_disk_is_one_sentence(
