@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
+from sprat_proto.declared import FULL_CAPACITY, MAX_NAME
 from sprat_proto.fit import CoreKind
 
 from sprat_agent.profile import cgroup
@@ -26,8 +27,6 @@ FEATURES: Final = frozenset(
         *("lsx", "lasx", "vsx", "vx", "vxe", "vxe2", "nnpa"),
     }
 )
-FULL_CAPACITY: Final = 1024
-MAX_NAME: Final = 64  # characters of a processor's name
 _FEATURE_LINES: Final = frozenset({"flags", "features", "Features"})
 _ISA_LINE: Final = "isa"  # RISC-V: as `rv64imafdcv_zicbom_zvfh`
 _DEVICE_TREE: Final = ("proc/device-tree/model", "sys/firmware/devicetree/base/model")

@@ -24,7 +24,6 @@ class HardwareClass:
     devices: int
     example: str  # the name of one of them
     profile: fit.Profile  # the least that any of them has
-    observed: Mapping[str, Rates] = field(default_factory=dict[str, Rates])  # by digest
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,10 @@ class ReleaseVariants:
     model: str
     release: str
     candidates: tuple[fit.Candidate, ...]
+    # What classes were seen to do with them: by hardware class and digest.
+    observed: Mapping[str, Mapping[str, Rates]] = field(
+        default_factory=dict[str, Mapping[str, Rates]]
+    )
 
     @property
     def name(self) -> str:
@@ -71,10 +74,15 @@ def matrix(
 ) -> list[Cell]:
     """Return a cell for each class and release, class by class."""
     return [
-        Cell(one.name, release, fit.choose(release.candidates, one.profile, terms, one.observed))
+        Cell(one.name, release, _choose(one, release, terms))
         for one in classes
         for release in releases
     ]
+
+
+def _choose(one: HardwareClass, release: ReleaseVariants, terms: fit.Terms) -> fit.Choice:
+    observed = release.observed.get(one.name, {})
+    return fit.choose(release.candidates, one.profile, terms, observed)
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:

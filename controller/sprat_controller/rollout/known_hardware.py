@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
-import msgspec
 import sqlalchemy
 from sprat_proto import fit
+from sprat_proto.declared import profile_of
 from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError, RequestError
-from sprat_controller.fleet import inventory
+from sprat_controller.fleet import inventory, observed_rates
 from sprat_controller.rollout import compatibility, hardware, targets
 from sprat_controller.rollout.compatibility import HardwareClass, ReleaseVariants
 from sprat_controller.store import queries
@@ -58,19 +56,18 @@ def device(session: Session, device_id: str) -> HardwareClass:
     return _class(row.hardware_class, {device_id: hardware.from_json(row.profile)})
 
 
-def declared(profile: Mapping[str, Any]) -> HardwareClass:
-    """Return hardware that is only declared, in the form of `Device.profile`.
+def declared(document: object) -> HardwareClass:
+    """Return hardware that is only declared: `sprat_proto.declared`.
 
     Raises:
-        RequestError: `invalid_profile`: a field is missing, or not what it should be.
+        RequestError: `invalid_profile`: a field is missing, unknown or wrong.
     """
     try:
-        read = hardware.from_json(profile)
-    except msgspec.ValidationError as error:
-        raise RequestError(
-            "invalid_profile", f"the hardware profile is not valid: {error}"
-        ) from None
-    return HardwareClass(hardware.hardware_class(read), 0, "", read)
+        profile = profile_of(document)
+    except ValueError as error:
+        message = f"the hardware profile is not valid: {error}"
+        raise RequestError("invalid_profile", message) from None
+    return HardwareClass(hardware.hardware_class(profile), 0, "", profile)
 
 
 def release(session: Session, model: str, version: str | None) -> ReleaseVariants:
@@ -85,7 +82,9 @@ def release(session: Session, model: str, version: str | None) -> ReleaseVariant
         if not kept:
             raise NotFoundError("release_not_found", f"every release of {model} was retired")
         version = kept[0].release
-    return ReleaseVariants(model, version, tuple(targets.candidates(session, model, version)))
+    candidates = targets.candidates(session, model, version)
+    observed = observed_rates.of_release(session, model, version)
+    return ReleaseVariants(model, version, tuple(candidates), observed)
 
 
 def newest(session: Session) -> list[ReleaseVariants]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_agent.profile import cpu
+from sprat_proto.declared import MAX_NAME
 from sprat_proto.fit import CoreKind
 
 X86 = """processor\t: 0
@@ -81,4 +82,4 @@ def test_without_capacities_frequencies_stand_for_them(
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
     assert cpu.FEATURES.issuperset(cpu.features(text))
-    assert len(cpu.processor(text, Path("/nothing"))) <= cpu.MAX_NAME
+    assert len(cpu.processor(text, Path("/nothing"))) <= MAX_NAME

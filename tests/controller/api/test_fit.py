@@ -77,6 +77,7 @@ async def test_the_matrix_has_each_class_and_the_newest_release_of_each_model(
         ({"model": "talk", "release": "9.9.9", "device": "gw-1"}, (404, "release_not_found")),
         ({"model": "talk", "profile": {}}, (400, "invalid_profile")),
         ({"model": "talk", "profile": {**PROFILE, "cores": "many"}}, (400, "invalid_profile")),
+        ({"model": "talk", "profile": {**PROFILE, "colour": "red"}}, (400, "invalid_profile")),
         ({"model": "talk", "device": "gw-1", "context": 1}, (400, "invalid_rollout")),
         ({"model": "talk", "device": "gw-1", "kv_type": "q2"}, (400, "invalid_rollout")),
     ],
