@@ -136,12 +136,17 @@ def read(path: Path) -> GgufFile:
         ModelFileError: It cannot be read, or is not well formed.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=without_waiting) as file:
             return _Header(file, path.name).read()
     except OSError as error:
         raise ModelFileError(
             f"model file {path.name}: expected a readable file, found: {error.strerror}"
         ) from error
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """Open a file; if it is a pipe, there may never be another end to wait for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class _Header:

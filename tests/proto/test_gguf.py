@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -184,6 +185,9 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.gguf", tmp_path):
         with pytest.raises(gguf.ModelFileError, match="readable"):
             gguf.check(path)
+    os.mkfifo(tmp_path / "pipe.gguf")  # nobody will ever write into it
+    with pytest.raises(gguf.ModelFileError, match="found the end of the file"):
+        gguf.check(tmp_path / "pipe.gguf")
 
 
 @pytest.mark.parametrize("length", range(0, len(build()) - DATA, 7))
