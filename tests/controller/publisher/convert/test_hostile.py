@@ -24,7 +24,7 @@ _FAST = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 _KINDS = ("llama3", "gemma3", "phi3-json")
-_EXAMPLES = (12, pytest.param(400, marks=pytest.mark.full))
+_EXAMPLES = (12, pytest.param(150, marks=pytest.mark.full))
 
 _FILES = (
     "config.json",

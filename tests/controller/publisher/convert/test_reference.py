@@ -199,6 +199,7 @@ def test_what_is_converted_loads_and_speaks(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(
     not reference_converter.is_there(),
     reason=f"{reference_converter.PYTHON} and {reference_converter.LLAMA_CPP} are not set"

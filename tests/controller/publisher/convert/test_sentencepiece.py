@@ -73,7 +73,9 @@ def test_what_is_no_model_of_byte_pairs_is_refused(data: bytes, said: str) -> No
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    said = "read"
     try:
-        assert parse(data).pieces
+        parse(data)
     except ConvertError as error:
-        assert str(error).startswith("expected tokenizer.model to have ")
+        said = str(error)
+    assert said == "read" or said.startswith("expected tokenizer.model to have ")
