@@ -88,7 +88,7 @@ def work_of(said: Pipeline) -> Work:
         pre=said.pre,
         kinds=_kinds(said.variants or DEFAULT_VARIANTS),
         comparison=None if judging.skip else _comparison(judging),
-        max_loss_ppm=None if limit is None else words.loss(limit),
+        max_loss_ppm=None if limit is None else words.loss(str(limit)),
         drop_worse=bool(judging.drop_worse),
         written=_written(said.outputs),
         folder=_folder(said.outputs.folder, "a folder to keep the variants in"),
@@ -206,7 +206,7 @@ def _adapters(said: Mapping[str, str]) -> tuple[AdapterSource, ...]:
 
 
 def _policy(said: Policy) -> FitPolicy:
-    rate = said.min_decode_tps
+    rate, loss = said.min_decode_tps, said.max_quality_loss
     given = {
         "aim": None if said.aim is None else _aim(said.aim),
         "min_decode_tps": None if rate is None else str(rate),
@@ -214,7 +214,7 @@ def _policy(said: Policy) -> FitPolicy:
         "prompt_tokens": said.prompt_tokens,
         "max_memory": said.max_memory,
         "min_context": said.min_context,
-        "max_quality_loss": said.max_quality_loss,
+        "max_quality_loss": None if loss is None else str(loss),
         "runtime": None,  # a release has one runtime and one licence: there is nothing to choose
         "licence": None,
     }

@@ -33,7 +33,7 @@ class Judging(Struct, frozen=True, forbid_unknown_fields=True):
     calibration: File | None = None
     tokens: Annotated[int, Meta(ge=LEAST_TOKENS, le=MOST_TOKENS)] | None = None
     rates: bool | None = None
-    max_quality_loss: Word | None = None  # as `5%`
+    max_quality_loss: Word | int | float | None = None  # as `5%`
     drop_worse: bool | None = None
 
 
@@ -46,7 +46,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     prompt_tokens: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     max_memory: Word | None = None  # as `900MiB`
     min_context: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
-    max_quality_loss: Word | None = None  # as `5%`
+    max_quality_loss: Word | int | float | None = None  # as `5%`
 
 
 class Outputs(Struct, frozen=True, forbid_unknown_fields=True):

@@ -115,7 +115,7 @@ policy:
   aim: speed-first
   min_decode_tps: 7.5
   max_memory: 512MiB
-  max_quality_loss: 2.5%
+  max_quality_loss: 2.5
 outputs:
   report: [report.json, report.md]
   picture: picture.svg
@@ -196,7 +196,7 @@ def test_options_say_anew_what_a_pipelines_file_says(
         (("source: ", "source: &it "), "line 3: expected no anchors"),
         (("schema: 1", "schema: 2"), "line 2: schema: "),
         (("  aim: speed-first", "  aim: fastest"), "expected an aim of quality-first, speed-"),
-        (("2.5%", "a lot"), "expected percent of quality"),
+        (("2.5", "a lot"), "expected percent of quality"),
         (("512MiB", "half"), "expected a size"),
         (("q4_0]", "q4_9]"), "expected different variants of f16"),
         (("model: tiny\n", ""), "give --name, or `model` in a pipeline's file"),
