@@ -79,8 +79,10 @@ def work_of(said: Pipeline) -> Work:
     """
     judging = said.evaluation
     limit = judging.max_quality_loss
-    if judging.skip and (limit is not None or judging.drop_worse):
-        raise words.wrong("a quality loss is limited only where it is measured: evaluate, or both")
+    if judging.drop_worse and limit is None:
+        raise words.wrong("expected --max-quality-loss beside --drop-worse, found no limit")
+    if judging.skip and limit is not None:
+        raise words.wrong("expected an evaluation to hold to --max-quality-loss, found none")
     if judging.skip and (said.outputs.report or said.outputs.picture):
         raise words.wrong("expected an evaluation to report of, found that there is none")
     return Work(

@@ -133,6 +133,7 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         ([*PUSH, "--chat-template", "/no/such/file"], 1),
         ([*PUSH, "--max-quality-loss", "5%"], 64),
         ([*PUSH, "--drop-worse"], 64),
+        ([*PUSH, "--evaluation", "--drop-worse"], 64),
         ([*PUSH, "--report", "{new}.json"], 64),
         ([*PUSH, "--evaluation", "--report", "{new}.html"], 64),
         ([*PUSH, "--evaluation", "--picture", "{new}.png"], 64),
