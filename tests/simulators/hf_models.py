@@ -129,7 +129,7 @@ def _stored(numbers: NDArray[np.float32], dtype: str) -> tuple[str, tuple[int, .
 
 
 def _config(name: str, kind: str, **more: Any) -> dict[str, Any]:
-    return {
+    return {  # what is asked for has the last word
         "architectures": [name],
         "model_type": kind,
         "hidden_size": WIDTH,
@@ -247,10 +247,11 @@ def phi3(tokenizer: TokenizerFolder | None = None, **more: Any) -> HfModel:
     return HfModel(config, _whole(config, block), tokenizer or hf_tokenizers.phi3())
 
 
-def bitnet() -> HfModel:
+def bitnet(**more: Any) -> HfModel:
     """A model of llama's architecture whose linear layers are -1, 0 and 1, four in a byte."""
     quantization = {"quant_method": "bitnet", "modules_to_not_convert": None}
-    plain = llama(hf_tokenizers.byte_level("llama-bpe"), quantization_config=quantization)
+    tokenizer = hf_tokenizers.byte_level("llama-bpe")
+    plain = llama(tokenizer, quantization_config=quantization, **more)
     packed: dict[str, Array] = {}
     shifts = np.array([0, 2, 4, 6], dtype=np.uint8).reshape(4, 1, 1)
     for name, shape in plain.shapes.items():

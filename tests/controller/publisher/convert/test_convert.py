@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf import GGUFReader, dequantize
 from simulators import hf_models, hf_tokenizers
 from simulators.hf_models import HfModel
+from sprat_controller.publisher import ternary
 from sprat_controller.publisher.convert.convert import (
     Converted,
     ConvertError,
@@ -102,6 +103,19 @@ def test_a_ternary_model_says_so_and_has_three_numbers_a_layer(tmp_path: Path) -
     assert len(numbers) == 3
     assert numbers[1] == 0
     assert numbers[0] == -numbers[2]
+
+
+def test_a_ternary_model_loses_nothing_as_tq2_0(tmp_path: Path) -> None:
+    done = made(tmp_path, hf_models.bitnet(hidden_size=256, intermediate_size=512))
+    assert ternary.fault_of(done.path) is None
+    quantize(done.path, tmp_path / "small.gguf", "tq2_0")
+    small = next(
+        one for one in GGUFReader(tmp_path / "small.gguf").tensors
+        if one.name == "blk.1.ffn_down.weight"
+    )  # fmt: skip
+    assert small.tensor_type.name == "TQ2_0"
+    exact = tensor(done.path, "blk.1.ffn_down.weight").astype(np.float32)
+    assert np.array_equal(dequantize(small.data, small.tensor_type), exact)
 
 
 def test_progress_is_told_in_bytes_up_to_the_whole(tmp_path: Path) -> None:
