@@ -5,6 +5,8 @@ Rules, in this order:
 - Executions of removed devices end first, then those past their deadline; both make room.
 - Only a RUNNING rollout gives devices work, in order of position, never more than
   `max_in_progress` at a time (0: no limit). A PAUSED one starts none but still times out.
+- What a device refused by its own facts is QUEUED again, with another variant (`replan`), and is
+  given out like all others.
 - A rollout whose approval was denied cancels what is unfinished.
 - A RUNNING rollout without unfinished executions finishes; a STOPPING one cancels what is
   unfinished and is then STOPPED.
