@@ -16,6 +16,7 @@ MAX_FILES: Final = 1024
 _WHOLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
 _PACKED: Final = frozenset({"I32", "U32", "U8"})  # that have as many weights as go into them
+_NO_WEIGHTS: Final = frozenset({"BOOL", "I64", "U64"})
 # What packed weights have beside them; ordinary names where weights are not packed.
 _BESIDE: Final = (".scales", ".biases", ".qzeros", ".g_idx", ".weight_scale")
 
@@ -82,17 +83,18 @@ def _read(
 
 
 def parameters(tensors: Iterable[SafetensorsTensor], bits: int | None) -> int:
-    """Return how many weights tensors have.
+    """Return how many weights tensors have; positions and masks are none.
 
     Args:
         tensors: All of a model.
         bits: Of a weight, if several are packed into one number; else None.
     """
-    if bits is None:
-        return sum(tensor.elements for tensor in tensors)
     weights = 0
     for tensor in tensors:
-        if not tensor.name.endswith(_BESIDE):
-            each = DTYPE_BITS[tensor.dtype] if tensor.dtype in _PACKED else bits
-            weights += tensor.elements * each // bits
+        if tensor.dtype in _NO_WEIGHTS or (bits is not None and tensor.name.endswith(_BESIDE)):
+            continue
+        if bits is not None and tensor.dtype in _PACKED:
+            weights += tensor.elements * DTYPE_BITS[tensor.dtype] // bits
+        else:
+            weights += tensor.elements
     return weights

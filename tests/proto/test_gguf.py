@@ -27,7 +27,7 @@ from simulators.headers import (
     tensor,
     text,
 )
-from sprat_proto import gguf, gguf_header
+from sprat_proto import gguf, tensor_types
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_file_of_the_reference_writer_reads_the_same_in_both(tmp_path: Path) -
 
 
 def test_every_tensor_type_has_the_block_that_the_reference_has() -> None:
-    for number, (name, block, size) in gguf_header.TENSOR_TYPES.items():
+    for number, (name, block, size) in tensor_types.TENSOR_TYPES.items():
         kind = reference.GGMLQuantizationType(number)
         assert (kind.name, *reference.GGML_QUANT_SIZES[kind]) == (name, block, size)
 

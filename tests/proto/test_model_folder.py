@@ -248,6 +248,15 @@ def test_weights_that_are_packed_are_counted_one_by_one(folder: Path, key: str) 
     assert facts.bytes_by_type == {"bf16": 2 * (8 + 8 + 16), "u32": 4 * 16}
 
 
+def test_positions_and_masks_are_no_weights(folder: Path) -> None:
+    write_safetensors_folder(folder, {"num_hidden_layers": 1})
+    tensors = {"positions": ("I64", 8, [512]), "mask": ("BOOL", 1, [9]), "w": ("I8", 1, [6])}
+    write_packed(folder, tensors)
+    facts = facts_of_folder(folder)
+    assert facts.parameters == 6
+    assert facts.weights_bytes == 8 * 512 + 9 + 6
+
+
 def test_ternary_weights_are_four_a_byte(folder: Path) -> None:
     method = {"quantization_config": {"quant_method": "bitnet"}, "num_hidden_layers": 1}
     write_safetensors_folder(folder, method)
