@@ -11,7 +11,14 @@ import json
 import sys
 from pathlib import Path
 
-AREAS = ("spine", "trust", "inference", "memory")
+# The module of each area.
+AREAS = {
+    "spine": "spine",
+    "trust": "trust",
+    "inference": "inference",
+    "memory": "memory",
+    "rates": "fit_rates",
+}
 
 
 def main(wanted: list[str]) -> int:
@@ -25,7 +32,7 @@ def main(wanted: list[str]) -> int:
         return 64
     missed = False
     for area in wanted or AREAS:
-        for figure in importlib.import_module(area).figures():
+        for figure in importlib.import_module(AREAS[area]).figures():
             missed |= not figure.ok
             print(json.dumps(figure.line()), flush=True)
     return 1 if missed else 0
