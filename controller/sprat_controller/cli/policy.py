@@ -22,7 +22,8 @@ from sprat_controller.rollout import fit_policy
 OF_RELEASE: Final = "the release's own"
 _OPTIONS: Final[Mapping[str, Any]] = {
     "aim": Annotated[
-        Aim | None, typer.Option(help="What the best variant is; else as the release says.")
+        Aim | None,
+        typer.Option(help="What the best variant is; quality-first where only other terms are."),
     ],
     "min_decode_tps": Annotated[
         str | None, typer.Option(metavar="RATE", help="Tokens a second for one request, at least.")
@@ -49,7 +50,8 @@ _OPTIONS: Final[Mapping[str, Any]] = {
         str | None, typer.Option(metavar="PERCENT", help="Of what quantization cost, such as 2%.")
     ],
     "runtime": Annotated[
-        list[str] | None, typer.Option(help="Only variants for this runtime; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only variants for this runtime; repeatable."),
     ],
     "licence": Annotated[
         list[str] | None,
@@ -61,7 +63,8 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 def policy_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the options of a policy in place of its parameter `policy`.
 
-    It gets a `FitPolicy`, or None if none of them was said.
+    It gets a `FitPolicy`, or None if none of them was said: a policy is said as a whole, so what is
+    left out of it asks nothing, whatever the release asks.
     """
 
     @functools.wraps(function)
