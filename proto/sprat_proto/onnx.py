@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from sprat_proto.gguf_header import ModelFileError
-from sprat_proto.onnx_graph import OnnxValue, read_node, read_value, tensors_of_sparse
+from sprat_proto.onnx_graph import (
+    Node,
+    OnnxValue,
+    read_attribute,
+    read_node,
+    read_value,
+    tensors_of_sparse,
+)
 from sprat_proto.onnx_tensor import MAX_NAME_BYTES, OnnxTensor, read_tensor
 from sprat_proto.opened import opened
 from sprat_proto.protobuf_reader import Field, ProtobufReader, Span
@@ -181,7 +188,9 @@ class _Model:
                 case 7:
                     self._take_node(one.message(), 0)
                 case 11:
-                    raise ModelFileError("expected functions without default values, found some")
+                    defaults = Node()
+                    read_attribute(self._reader, one.message(), defaults, {})
+                    self._take_parts(defaults, 0)
                 case _:
                     pass  # names
 
@@ -262,6 +271,9 @@ class _Model:
             raise ModelFileError(f"expected at most {MAX_OP_TYPES} types of nodes, found more")
         self._packed |= node.packed
         self._charge(*node.packed)
+        self._take_parts(node, depth)
+
+    def _take_parts(self, node: Node, depth: int) -> None:
         for tensor in node.tensors:
             self._take_tensor(tensor)
         self._wait(node.graphs, depth + 1)

@@ -11,7 +11,7 @@ from sprat_proto.onnx_tensor import DATA_TYPES, MAX_NAME_BYTES
 from sprat_proto.protobuf_reader import ProtobufReader, Span
 
 MAX_RANK: Final = 16
-MAX_NODE_PARTS: Final = 4096  # inputs, constants, graphs
+MAX_NODE_PARTS: Final = 4096  # inputs; or constants and graphs
 MAX_ATTRIBUTES: Final = 256
 _MAX_WEIGHTS: Final = 1 << 40
 # Microsoft's operator on weights of 2 to 8 bits: inputs are A, packed B, scales, zero points.
@@ -63,16 +63,13 @@ def read_node(reader: ProtobufReader, span: Span) -> Node:
             case 4:
                 node.op_type = reader.text(one.message(), MAX_NAME_BYTES, "a node's operator")
             case 5:
-                _read_attribute(reader, one.message(), node, numbers)
+                read_attribute(reader, one.message(), node, numbers)
             case 7:
                 domain = reader.text(one.message(), MAX_NAME_BYTES, "a node's domain")
             case _:
                 pass  # names, and what it is about
-        if len(inputs) + len(node.tensors) + len(node.graphs) > MAX_NODE_PARTS:
-            raise ModelFileError(
-                f"expected at most {MAX_NODE_PARTS} inputs, constants and graphs of a node,"
-                " found more"
-            )
+        if len(inputs) > MAX_NODE_PARTS:
+            raise ModelFileError(f"expected at most {MAX_NODE_PARTS} inputs of a node, found more")
     if not node.op_type:
         raise ModelFileError(f"expected an operator of the node at byte {span.begin}, found none")
     if domain not in ("", "ai.onnx"):
@@ -102,10 +99,12 @@ def _names(reader: ProtobufReader, inputs: Sequence[Span]) -> list[str]:
     return [reader.text(one, MAX_NAME_BYTES, "a node's input") for one in inputs if one.size]
 
 
-def _read_attribute(
-    reader: ProtobufReader, span: Span, node: Node, numbers: dict[str, int]
-) -> None:
-    """Add to a node what an attribute of it has."""
+def read_attribute(reader: ProtobufReader, span: Span, node: Node, numbers: dict[str, int]) -> None:
+    """Add to a node what an attribute of it has; to `numbers`, its number by its name.
+
+    Raises:
+        ModelFileError: It is not well formed.
+    """
     name, number = "", None
     for one in reader.fields(span, frozenset({1, 3, 5, 6, 22})):
         match one.number:
@@ -121,6 +120,10 @@ def _read_attribute(
                 node.tensors += tensors_of_sparse(reader, one.message())
             case _:
                 pass  # values that are no weights
+        if len(node.tensors) + len(node.graphs) > MAX_NODE_PARTS:
+            raise ModelFileError(
+                f"expected at most {MAX_NODE_PARTS} constants and graphs of a node, found more"
+            )
     if number is not None:
         if len(numbers) == MAX_ATTRIBUTES:
             raise ModelFileError(f"expected at most {MAX_ATTRIBUTES} attributes, found more")

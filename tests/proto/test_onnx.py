@@ -110,10 +110,11 @@ def test_functions_and_sparse_tensors_are_counted(path: Path) -> None:
     sparse = fields(
         (1, tensor("values", FLOAT, [2], bytes(8))), (2, tensor("i", INT64, [2], bytes(16)))
     )
-    body = fields((1, "Twice"), (7, node("Add")), (7, node("Add")))
+    default = fields((1, "bias"), (5, tensor("", FLOAT, [1], bytes(4))))
+    body = fields((1, "Twice"), (7, node("Add")), (7, node("Add")), (11, default))
     file = read(path, model(graph([node("Twice")]) + field(15, sparse), (FUNCTION, body)))
     assert file.op_types == {"Add": 2, "Twice": 1}
-    assert [one.size for one in file.tensors] == [8, 16]
+    assert [one.size for one in file.tensors] == [4, 8, 16]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     ),
     "an operator set of no version": (model(graph(), (OPSET, field(1, "x"))), "with a version"),
     "training": (model(graph(), (TRAINING, b"")), "for inference"),
-    "a function with values": (model(graph(), (FUNCTION, field(11, b""))), "default values"),
     "a graph as number": (fields((IR, 10), (GRAPH, 1), (OPSET, field(2, 21))), "bytes in field 7"),
     "a version as text": (fields((IR, "10"), (GRAPH, graph())), "a number in field 1"),
     "field 0": (model(graph()) + b"\x02\0", "protobuf field"),
@@ -208,6 +208,18 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a long operator": (model(graph([node("x" * 1025)])), "at most 1024 bytes"),
     "many operators": (model(graph([node(f"op{n}") for n in range(1025)])), "types of nodes"),
     "many inputs": (model(graph([node("Add", [""] * 5000)])), "inputs"),
+    "many constants": (
+        model(graph([node("X", [], field(10, b"") * 5000)])),
+        "constants and graphs",
+    ),
+    "many graphs of a node": (
+        model(graph([node("X", [], *[field(11, b"")] * 5000)])),
+        "constants and graphs",
+    ),
+    "many default constants": (
+        model(graph(), (FUNCTION, field(11, field(10, b"") * 5000))),
+        "constants and graphs",
+    ),
     "many numbers of a node": (
         model(graph([node("X", [], *[fields((1, f"a{n}"), (3, 1)) for n in range(300)])])),
         "attributes",
