@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ from securesystemslib.signer import Signer
 from sprat_proto.manifest import Evaluation
 
 from sprat_controller.cli import variants
-from sprat_controller.cli.client import Api, Json
-from sprat_controller.cli.exits import CliError, Exit, NotFoundError
+from sprat_controller.cli.announcing import Sent, announce, next_counter
+from sprat_controller.cli.client import Json
+from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.keys import open_signer, passphrase
 from sprat_controller.cli.output import say
 from sprat_controller.cli.pipeline import Words, Work, key_of, words_of, work_of
@@ -29,16 +30,13 @@ from sprat_controller.cli.publishers import publisher_of
 from sprat_controller.cli.verbs import Session
 from sprat_controller.publisher import report as reports
 from sprat_controller.publisher.evaluate.evaluate import Scores, to_signed
-from sprat_controller.publisher.manifests import BuiltVariant, ReleaseTerms, check_adapters
+from sprat_controller.publisher.manifests import ReleaseTerms, check_adapters
 from sprat_controller.publisher.originals import Original, Report, check_source, prepare
 from sprat_controller.publisher.pipeline import Pipeline
 from sprat_controller.publisher.push import build, compare, make_variants, upload
 from sprat_controller.publisher.quality import good_enough
 from sprat_controller.publisher.report import Findings
 
-# Who publishes meanwhile may win; then the counter or the metadata's version is taken anew.
-_ATTEMPTS: Final = 5
-_OVERTAKEN: Final = frozenset({"counter", "versions"})
 _NOBODY: Final = "nobody"  # whose what is not published is
 
 
@@ -55,8 +53,7 @@ class Made:
 class Release:
     """What came of it."""
 
-    terms: ReleaseTerms
-    variants: Sequence[BuiltVariant]
+    sent: Sent
     findings: Findings | None
     is_published: bool
 
@@ -93,11 +90,11 @@ def _release(session: Session, said: Pipeline, *, is_dry: bool) -> Release:
         progress() as report,
     ):
         made = _make(work, terms, Path(scratch), report)
-        built = build(made.files, terms, made.evaluations)
+        sent = Sent(terms, build(made.files, terms, made.evaluations))
         if signer:
             send = partial(upload, key=signer, destination=session.api, report=report)
-            terms, built = _publish(session.api, terms, built, said.counter, send)
-    return Release(terms, built, made.findings, is_published=signer is not None)
+            sent = announce(session.api, sent, said.counter, send, session.around.sleep)
+    return Release(sent, made.findings, is_published=signer is not None)
 
 
 def _make(work: Work, terms: ReleaseTerms, scratch: Path, report: Report) -> Made:
@@ -154,27 +151,6 @@ def _tell(work: Work, found: Findings) -> None:
         reports.write(found, path)
 
 
-def _publish(
-    api: Api,
-    terms: ReleaseTerms,
-    built: Sequence[BuiltVariant],
-    counter: int | None,
-    send: Callable[[Sequence[BuiltVariant], ReleaseTerms], None],
-) -> tuple[ReleaseTerms, list[BuiltVariant]]:
-    """Upload and announce, with the counter that follows when it is done and not before."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        current = replace(terms, counter=counter or next_counter(api, terms.model, terms.release))
-        variants = [one.with_counter(current.counter) for one in built]
-        try:
-            send(variants, current)
-        except CliError as error:
-            if error.check not in _OVERTAKEN or attempt == _ATTEMPTS:
-                raise
-        else:
-            return current, variants
-    raise AssertionError("the last attempt returns or raises")
-
-
 def _terms(session: Session, about: Words, said: Pipeline, signer: Signer | None) -> ReleaseTerms:
     """Return the release's terms; asked of the controller before hours of work, not after."""
     counter, publisher = said.counter or 1, said.publisher or _NOBODY
@@ -198,34 +174,15 @@ def _terms(session: Session, about: Words, said: Pipeline, signer: Signer | None
     )
 
 
-def next_counter(api: Api, model: str, release: str) -> int:
-    """Return one more than the highest counter of the model's releases.
-
-    Raises:
-        CliError: The release is published already.
-    """
-    try:
-        releases: list[Json] = api.get(f"models/{model}").get("releases") or []
-    except NotFoundError:
-        return 1
-    if any(one.get("release") == release for one in releases):
-        raise CliError(
-            f"{model}@{release} is published already, and a release never changes: choose the next"
-            " version",
-            Exit.CONFLICT,
-        )
-    return 1 + max((int(release["counter"]) for release in releases), default=0)
-
-
 def _show(session: Session, release: Release) -> None:
-    terms, is_published = release.terms, release.is_published
+    terms, is_published = release.sent.terms, release.is_published
     shown = [
         {
             "variant": one.manifest.variant,
             "digest": one.digest if is_published else None,
             "manifest": msgspec.to_builtins(one.manifest),
         }
-        for one in release.variants
+        for one in release.sent.variants
     ]
     document: Json = {
         "model": terms.model,

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from simulators import hf_models
 from simulators.full_disk import small_disk
 from simulators.models import write_adapter
 from simulators.operator_api import OperatorApi
-from simulators.sprat_command import Said, Sprat
+from simulators.sprat_command import NOW, Said, Sprat
 from sprat_controller.publisher.evaluate.calibration import default_text, sha256_of
 from sprat_controller.publisher.evaluate.table import percent
 from sprat_controller.publisher.quantize import quantize
@@ -378,6 +379,61 @@ def test_who_was_overtaken_by_another_publication_goes_on_from_it(
     said = push(sprat, files, gguf_file, *options, "--release", "1.1.0")
     assert said.status == 6
     assert "check owner" in last_line(said)
+
+
+def cut(api: OperatorApi, *, where: str, times: int, is_answer_lost: bool) -> list[str]:
+    """Cut the connection so many times where an address has this; return what was cut."""
+    cuts: list[str] = []
+
+    def whole(request: httpx.Request) -> httpx.Response:
+        api.answer = None
+        try:
+            return api.handle(request)
+        finally:
+            api.answer = handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET" or where not in request.url.path or len(cuts) == times:
+            return whole(request)
+        cuts.append(request.url.path)
+        if is_answer_lost:
+            whole(request)
+        raise httpx.ReadError("cut", request=request)
+
+    api.answer = handle
+    return cuts
+
+
+@pytest.mark.parametrize(
+    ("where", "is_answer_lost"), [("/blobs/", False), ("/releases", False), ("/releases", True)]
+)
+def test_a_network_that_comes_and_goes_costs_time_only(
+    sprat: Sprat,
+    api: OperatorApi,
+    files: Files,
+    gguf_file: Path,
+    where: str,
+    *,
+    is_answer_lost: bool,
+) -> None:
+    cuts = cut(api, where=where, times=2, is_answer_lost=is_answer_lost)
+    options = ("--variants", "f16", "--no-evaluation", "-o", "json")
+    said = push(sprat, files, gguf_file, *options)
+    assert said.status == 0, said
+    assert said.errors.count("; trying again") == len(cuts) > 0
+    assert sprat.now > NOW
+    assert [one["release"] for one in api.models["tiny"]] == ["1.0.0"]
+    assert api.models["tiny"][0]["variants"][0]["digest"] == said.json["variants"][0]["digest"]
+
+
+def test_a_controller_that_stays_away_is_told_in_the_end(
+    sprat: Sprat, api: OperatorApi, files: Files, gguf_file: Path
+) -> None:
+    cut(api, where="/blobs/", times=100, is_answer_lost=False)
+    said = push(sprat, files, gguf_file, "--variants", "f16", "--no-evaluation")
+    assert said.status == 1
+    assert "cannot be reached" in last_line(said)
+    assert (sprat.now - NOW).total_seconds() == 155
 
 
 def test_without_a_yaml_reader_it_is_told_what_to_install(
