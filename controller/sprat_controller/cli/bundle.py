@@ -21,7 +21,7 @@ from sprat_proto.bundle import OfflineStatement
 from sprat_proto.canonical import NotCanonicalError
 
 from sprat_controller.bundle.write import WrongBlobError, write
-from sprat_controller.cli import words
+from sprat_controller.cli import policy, words
 from sprat_controller.cli.approving import served
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit
@@ -196,6 +196,8 @@ def _in_words(said: OfflineStatement) -> Iterator[str]:
         yield f"runs      {one.alias}: {one.publisher}/{one.name}, sha256 {one.digest}"
         if one.terms != AS_DEVICE_DECIDES:
             yield f"served    {served(one.terms)}"
+        if one.fit_policy is not None:
+            yield f"policy    {policy.in_words(one.fit_policy)}"
     if not said.models:
         yield "runs      nothing: every alias is removed"
     yield f"context   {said.policy.context} tokens"

@@ -3,12 +3,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from simulators import frozen
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import NOW, Sprat
 from sprat_agent.bundle.archive import Archive
-from sprat_proto import bundle, canonical
+from sprat_proto import bundle, canonical, signing
+from sprat_proto.assignment import ServingTerms
+from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SigningKey, TrustedKey, generate_private_pem, verify
 
 HEADER = canonical.encode(bundle.Header(schema=1, made="now", devices=["gw-1"]))
@@ -103,6 +106,20 @@ def test_a_statement_is_drafted_here_signed_by_two_and_carried_as_it_is(
     args = ("bundle", "export", "--statement", str(out), "--out", str(tmp_path / "g.sprat"))
     assert sprat(*args).status == 0
     assert sprat.api.bodies[-1] == {"statement": out.read_text()}
+
+
+def test_terms_and_policy_are_told_before_they_are_signed(sprat: Sprat, tmp_path: Path) -> None:
+    one = msgspec.structs.replace(
+        frozen.STATEMENT.models[0],
+        serving=ServingTerms(slots=2),
+        policy=FitPolicy(max_memory_bytes=1 << 30),
+    )
+    stated = bundle.encode_statement(msgspec.structs.replace(frozen.STATEMENT, models=[one]))
+    draft = tmp_path / "drafted.json"
+    draft.write_bytes(signing.unsigned(stated, bundle.STATEMENT_TYPE))
+    said = sprat("bundle", "sign", str(draft), "--key", str(key_file(tmp_path, "k.pem")[0]))
+    assert "served    2 slots, keys and values f16" in said.errors.splitlines()
+    assert "policy    quality-first, at most 1024 MiB of memory" in said.errors.splitlines()
 
 
 def test_nothing_is_signed_unasked(sprat: Sprat, files: dict[str, Path]) -> None:
