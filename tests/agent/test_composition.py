@@ -191,16 +191,22 @@ async def test_what_was_measured_before_is_told_with_the_first_hello(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("profile", "is_measured"), [(PROFILE, True), (replace(PROFILE, simulated=False), False)]
+    ("is_declared", "is_measured", "expected"),
+    [(True, True, False), (False, False, False), (False, True, True)],
 )
 async def test_a_declared_device_and_one_that_must_not_do_not_measure(
-    tmp_path: Path, profile: Profile, *, is_measured: bool
+    tmp_path: Path, *, is_declared: bool, is_measured: bool, expected: bool
 ) -> None:
-    agent = agent_on(
-        tmp_path, MemoryCarrier(ControllerEnd()), profile=profile, is_measured=is_measured
-    )
-    assert agent._measuring is None
-    agent._state.close()
+    profile = replace(PROFILE, simulated=is_declared)
+    end, stopped = ControllerEnd(), asyncio.Event()
+    agent = agent_on(tmp_path, MemoryCarrier(end), profile=profile, is_measured=is_measured)
+    task = asyncio.create_task(agent.run(stopped))
+    await until(lambda: task.done() or end.hellos)
+    names = {one.get_name() for one in asyncio.all_tasks()}
+    stopped.set()
+    await task
+    assert "link" in names
+    assert ("measuring" in names) is expected
 
 
 def verify_image(folder: Path) -> None:

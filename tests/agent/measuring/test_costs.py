@@ -51,7 +51,7 @@ def test_a_slow_device_leaves_rare_types_out() -> None:
 
 
 def test_what_costs_next_to_nothing_is_never_free() -> None:
-    free = dict.fromkeys(KINDS, 1e-18)
+    free: dict[str, float] = dict.fromkeys(KINDS, 1e-18)
     found = measure(TERMS, MeasuredDevice(free, free).bench(), 0)
     assert all(cost.decode_fs >= 1 and cost.prefill_fs >= 1 for cost in found.costs)
     assert found.kv_fs == 1

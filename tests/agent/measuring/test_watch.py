@@ -83,7 +83,13 @@ def running(
 
 
 def a_measuring(
-    state: State, folder: Path, device: Device, *, holds: bool = False, engine: str = ENGINE
+    state: State,
+    folder: Path,
+    device: Device,
+    *,
+    holds: bool = False,
+    engine: str = ENGINE,
+    command: tuple[str, ...] = (),
 ) -> Measuring:
     return Measuring(
         PROFILE,
@@ -92,7 +98,7 @@ def a_measuring(
         folder,
         around=device.around(),
         pace=PACE,
-        command=says(folder, holds=holds),
+        command=command or says(folder, holds=holds),
     )
 
 
@@ -162,11 +168,14 @@ async def test_without_memory_to_spare_it_waits(state: State, tmp_path: Path) ->
 async def test_a_child_that_fails_is_tried_again_and_said(
     state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    measuring = a_measuring(state, tmp_path, Device())
-    measuring._command = (sys.executable, "-c", "raise SystemExit('broken')")
+    broken = "import pathlib, sys; pathlib.Path({!r}).exists() or sys.exit('broken'); {}"
+    found = f"print({msgspec.json.encode(FOUND).decode()!r})"
+    mended = tmp_path / "mended"
+    command = (sys.executable, "-c", broken.format(str(mended), found))
+    measuring = a_measuring(state, tmp_path, Device(), command=command)
     with running(measuring) as task:
         await until(lambda: "could not be measured" in caplog.text)
-        measuring._command = says(tmp_path)
+        mended.touch()
         await task
     assert "said: broken" in caplog.text
     assert measuring.measured == FOUND
