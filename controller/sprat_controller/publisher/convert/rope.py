@@ -137,8 +137,11 @@ def _phi3(config: Config, rope: Rope) -> Rotation:
     }
     if rope.kind == "default":
         return Rotation(metadata)
-    if rope.attention_factor is not None or rope.factor is not None:
-        raise ConvertError("expected longrope without a factor of its own, found one")
+    ratio = config.max_position_embeddings / original
+    if rope.attention_factor is not None or (rope.factor or ratio) != ratio:
+        raise ConvertError(
+            f"expected longrope with a factor of {ratio:g} (as contexts are), found another"
+        )
     long = rope.long_factor or []
     short = rope.short_factor or []
     if not len(long) == len(short) == turned // 2:

@@ -142,9 +142,12 @@ def _merges(model: BytePairs, space: str, written: str) -> list[tuple[str, str]]
 
 def _added(tokenizer: Tokenizer | None, files: TokenizerFiles) -> dict[int, AddedToken]:
     """Return the added tokens by id; those of tokenizer_config.json last, as transformers does."""
-    listed = tokenizer.added_tokens if tokenizer else []
-    added = {one.id: one for one in listed if one.id is not None}
-    return added | _decoder(files)
+    return _listed(tokenizer) | _decoder(files)
+
+
+def _listed(tokenizer: Tokenizer | None) -> dict[int, AddedToken]:
+    added = tokenizer.added_tokens if tokenizer else []
+    return {one.id: one for one in added if one.id is not None}
 
 
 def _decoder(files: TokenizerFiles) -> dict[int, AddedToken]:
@@ -182,9 +185,10 @@ class _SentencePiece:
             raise RuntimeError("a tokenizer without files")
         for text, number in files.added.items():
             self._set(number, text, _ADDED_SCORE, USER_DEFINED)
-        self._take_added(_decoder(files))
-        if is_phi and tokenizer is not None:
-            self._take_added({one.id: one for one in tokenizer.added_tokens if one.id is not None})
+        # transformers 5 writes no decoder any more: all is in tokenizer.json.
+        self._take_added(_decoder(files) or _listed(tokenizer))
+        if is_phi:
+            self._take_added(_listed(tokenizer))
         return Vocabulary(
             "llama",
             "default",

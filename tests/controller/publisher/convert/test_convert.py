@@ -395,6 +395,23 @@ def test_a_metaspace_says_whether_a_space_goes_first(
     assert told == (False if is_told else None)
 
 
+def test_added_tokens_of_tokenizer_json_are_enough(tmp_path: Path) -> None:
+    folder = hf_models.write(tmp_path / "folder", "gemma3")
+    convert(folder, tmp_path / "before.gguf", report=unheard)
+    edit(folder / "tokenizer_config.json", lambda config: config.pop("added_tokens_decoder"))
+    convert(folder, tmp_path / "after.gguf", report=unheard)
+    assert (tmp_path / "after.gguf").read_bytes() == (tmp_path / "before.gguf").read_bytes()
+
+
+def test_longrope_may_say_its_ratio_and_nothing_else(tmp_path: Path) -> None:
+    folder = hf_models.write(tmp_path / "folder", "phi3-longrope")
+    edit(folder / "config.json", lambda config: config["rope_scaling"].update(factor=4.0))
+    convert(folder, tmp_path / "out.gguf", report=unheard)
+    (tmp_path / "out.gguf").unlink()
+    edit(folder / "config.json", lambda config: config["rope_scaling"].update(factor=5.0))
+    assert "longrope with a factor of 4" in refused(folder)
+
+
 def test_a_template_of_its_own_file_and_the_default_of_several(tmp_path: Path) -> None:
     folder = hf_models.write(tmp_path / "folder", "qwen3")
 
