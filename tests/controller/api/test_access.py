@@ -38,6 +38,8 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("POST", f"{V1}/models/x/releases", Permission.PUBLISH),
     ("POST", f"{V1}/models/x/releases/1.0.0/retire", Permission.PUBLISH),
     ("POST", f"{V1}/rollouts/plan", Permission.READ_ROLLOUTS),
+    ("POST", f"{V1}/fit", Permission.READ_ROLLOUTS),
+    ("POST", f"{V1}/fit/matrix", Permission.READ_ROLLOUTS),
     ("POST", f"{V1}/rollouts", Permission.ROLL_OUT),
     ("GET", f"{V1}/rollouts", Permission.READ_ROLLOUTS),
     ("GET", f"{V1}/rollouts/x", Permission.READ_ROLLOUTS),
