@@ -43,7 +43,7 @@ def to_json(scores: Sequence[Scores]) -> list[dict[str, object]]:
 def size(count: int) -> str:
     """Return bytes as mebibytes, to three figures."""
     mib = count / 2**20
-    return f"{mib:.0f} MiB" if mib >= 100 else f"{mib:.3g} MiB"  # noqa: PLR2004
+    return f"{mib:.0f} MiB" if mib >= 100 else f"{mib:#.3g} MiB"  # noqa: PLR2004
 
 
 def percent(share: float) -> str:

@@ -55,7 +55,7 @@ def test_a_loss_has_two_figures(share: float, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(1 << 20, "1 MiB"), (1_234_567, "1.18 MiB"), (1_195_218_336, "1140 MiB")]
+    ("count", "said"), [(1 << 20, "1.00 MiB"), (1_234_567, "1.18 MiB"), (1_195_218_336, "1140 MiB")]
 )
 def test_a_size_has_three_figures(count: int, said: str) -> None:
     assert table.size(count) == said
