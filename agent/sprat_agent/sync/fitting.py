@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from sprat_proto import fit
 from sprat_proto.amounts import most, thousandths
@@ -33,6 +34,8 @@ from sprat_agent.sync.ports import (
 )
 
 _LOG = logging.getLogger(__name__)
+# A rate that is not known here may be known of this hardware class: the controller asked for it.
+_NOTHING_AGAINST: Final = (None, ReasonCode.RATE_UNKNOWN)
 
 
 class Fitting:
@@ -77,10 +80,10 @@ class Fitting:
         candidate = replace(candidate, disk_needed=fetched.missing_bytes)
         seen = _observed(wanted.digest, self._workers.seen(wanted.digest))
         verdict = fit.judge(candidate, here, terms, seen)
-        if not verdict.fits:
-            asked = wanted.fit_policy or candidate.policy
-            numbers = _numbers(candidate, here, verdict, asked)
-            raise _rejection(wanted.name, held, verdict, numbers)
+        if verdict.code in _NOTHING_AGAINST:
+            return
+        numbers = _numbers(candidate, here, verdict, wanted.fit_policy or candidate.policy)
+        raise _rejection(wanted.name, held, verdict, numbers)
 
     async def _held_bytes(self, alias: str) -> int:
         """Return the memory that the other aliases need, whether they are in it now or not."""
