@@ -124,14 +124,15 @@ def _judged(
     sha256 = work.comparison.text_sha256 if work.comparison else ""
     machine = f"{platform.machine()} with {os.cpu_count()} cores"
     found = Findings(terms.model, terms.release, original.form, sha256, machine, scores)
-    kept, worse = [*files], list[Scores]()
+    kept, worse = [*files], list[str]()
+    losses = {one.variant: round(one.loss * 1e6) for one in scores}
     try:
-        kept, worse = good_enough(scores, work.max_loss_ppm, drop_worse=work.drop_worse)
+        kept, worse = good_enough(losses, work.max_loss_ppm, drop_worse=work.drop_worse)
     finally:
-        found = replace(found, dropped=[one.variant for one in worse])
+        found = replace(found, dropped=worse)
         _tell(work, found)
-    for one in worse:
-        files[one.variant].unlink()
+    for name in worse:
+        files[name].unlink()
     return Made(
         {kind: files[kind] for kind in kept},
         {

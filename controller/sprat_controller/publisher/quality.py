@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from sprat_controller.publisher.evaluate.evaluate import Scores
-from sprat_controller.publisher.evaluate.table import percent
+from sprat_proto.amounts import percent
 
 
 class QualityError(Exception):
@@ -13,27 +12,25 @@ class QualityError(Exception):
 
 
 def good_enough(
-    scores: Sequence[Scores], most_ppm: int | None, *, drop_worse: bool
-) -> tuple[list[str], list[Scores]]:
-    """Return the names of the variants that may be published, and those that are left out.
+    losses: Mapping[str, int], most: int | None, *, drop_worse: bool
+) -> tuple[list[str], list[str]]:
+    """Return the variants that may be published, and those that are left out, in their order.
 
     Args:
-        scores: Of all variants.
-        most_ppm: The highest loss that is allowed, millionths; None allows any.
+        losses: What each variant lost, millionths.
+        most: The highest loss that is allowed, millionths; None allows any.
         drop_worse: Leave out what loses more, instead of refusing all.
 
     Raises:
         QualityError: A variant loses more and none is dropped, or all of them lose more.
     """
-    if most_ppm is None:
-        return [one.variant for one in scores], []
-    worse = [one for one in scores if round(one.loss * 1e6) > most_ppm]
-    kept = [one.variant for one in scores if one not in worse]
-    if worse and (not drop_worse or not kept):
-        limit = percent(most_ppm / 1e6)
+    worse = [name for name, loss in losses.items() if most is not None and loss > most]
+    kept = [name for name in losses if name not in worse]
+    if most is not None and worse and (not drop_worse or not kept):
+        limit = percent(most)
         told = "; ".join(
-            f"{one.variant} loses {percent(one.loss)}, and at most {limit} is allowed"
-            for one in worse
+            f"{name} loses {percent(losses[name])}, and at most {limit} is allowed"
+            for name in worse
         )
         advice = "no variant is left" if drop_worse else "leave them out with --drop-worse"
         raise QualityError(f"check quality: {told}: {advice}, or allow more")
