@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from sprat_proto.manifest import Facts
@@ -99,15 +100,15 @@ def predict(facts: Facts, measured: Measured | None, depth: int) -> Rates:
     """
     if measured is None:
         return UNKNOWN
+    read = _read(tuple(facts.bytes_per_token.items()), facts.vocabulary * facts.embedding_length)
     costs = {cost.kind: cost for cost in measured.costs}
-    head, head_weights = _head(facts)
     weights_fs = prefill_fs = 0
-    for kind, size in facts.bytes_per_token.items():
-        cost, weights = _cost(kind, costs), weights_of(kind, size)
-        if cost is None or (size and not weights):
+    for kind, size, weights in read:
+        cost = _cost(kind, costs)
+        if cost is None:
             return UNKNOWN
         weights_fs += size * cost.decode_fs
-        prefill_fs += (weights - head_weights * (kind == head)) * cost.prefill_fs
+        prefill_fs += weights * cost.prefill_fs
     if not (weights_fs and prefill_fs):
         return UNKNOWN
     fixed_fs = (measured.step_ns + facts.layers * measured.layer_ns) * (FEMTO // NANO)
@@ -124,10 +125,9 @@ def expected(facts: Facts, measured: Measured | None, depth: int, observed: Rate
         depth: Tokens of context that are full.
         observed: On devices of this hardware class; None, and a rate of 0: nothing yet.
     """
-    predicted = predict(facts, measured, depth)
     if observed is None or not observed.decode_milli_tps:
-        return predicted
-    prefill = observed.prefill_milli_tps or predicted.prefill_milli_tps
+        return predict(facts, measured, depth)
+    prefill = observed.prefill_milli_tps or predict(facts, measured, depth).prefill_milli_tps
     return Rates(Basis.OBSERVED, observed.decode_milli_tps, prefill)
 
 
@@ -142,21 +142,27 @@ def _cost(kind: str, costs: Mapping[str, TypeCost]) -> TypeCost | None:
     return next((costs[name] for name in RELATIVES.get(kind, ()) if name in costs), None)
 
 
-def _head(facts: Facts) -> tuple[str, int]:
-    """Return type and number of the weights of the output head, which a prompt needs only once.
+@lru_cache(maxsize=1024)  # a plan asks the same for each device of a fleet
+def _read(sizes: tuple[tuple[str, int], ...], head: int) -> tuple[tuple[str, int, int], ...]:
+    """Return of each type its bytes, and how many of its weights each token of a prompt needs.
 
-    Quantizers spare the head: of the types with enough weights it has the one with the most bits.
+    Nothing at all if one is a type that ggml does not have.
+
+    Args:
+        sizes: Type and bytes that are read for a token.
+        head: Weights of the output head, which a prompt needs only once. Quantizers spare it: of
+            the types with enough weights it has the one with the most bits.
     """
-    weights = facts.vocabulary * facts.embedding_length
-    sizes = facts.bytes_per_token
-    enough = [kind for kind, size in sizes.items() if 0 < weights < weights_of(kind, size)]
-    if not enough:
-        return "", 0
-    return max(enough, key=lambda kind: (_density(kind, sizes[kind]), kind)), weights
+    read = [(kind, size, weights_of(kind, size)) for kind, size in sizes if size]
+    if not all(weights for _, _, weights in read):
+        return ()
+    enough = [(_density(size, weights), kind) for kind, size, weights in read if weights > head > 0]
+    spared = max(enough, default=(0, ""))[1]
+    return tuple((kind, size, weights - head * (kind == spared)) for kind, size, weights in read)
 
 
-def _density(kind: str, size: int) -> int:
-    return size * MILLI // weights_of(kind, size)
+def _density(size: int, weights: int) -> int:
+    return size * MILLI // weights
 
 
 def _kv_bytes(facts: Facts, depth: int) -> int:
