@@ -59,7 +59,8 @@ def convert(folder: Path, target: Path, *, pre: str | None = None, report: Repor
     """Write a model folder as a GGUF to `target`, whole or not at all.
 
     Matrices are stored in half precision, vectors in single precision. It takes less
-    than 200 MB of memory, however large the model (measured in November 2026 with 2.5 GB).
+    than 200 MB of memory, however large the model (seen in November 2026 with one of 2.5 GB); one
+    that is packed takes some bytes for each weight of its largest layer.
 
     Args:
         folder: Of safetensors, in the format of Hugging Face.

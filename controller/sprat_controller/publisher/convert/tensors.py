@@ -60,12 +60,17 @@ def is_equal(one: Stored, other: Stored) -> bool:
 def _rows(stored: Stored, heads: int) -> Iterator[NDArray[Any]]:
     """Read a tensor of floats in pieces of whole rows, and of whole heads where there are some."""
     width = stored.size // stored.shape[0]
-    unit = stored.shape[0] // heads if heads else 1
-    step = max(_PIECE_BYTES // (width * unit), 1) * unit
-    for first in range(0, stored.shape[0], step):
-        count = min(step, stored.shape[0] - first)
+    for first, count in _steps(stored.shape[0], width, heads):
         data = _read(stored.path, stored.offset + first * width, count * width)
         yield _floats(data, stored.dtype).reshape(count, *stored.shape[1:])
+
+
+def _steps(rows: int, width: int, heads: int) -> Iterator[tuple[int, int]]:
+    """Cut rows of `width` bytes into pieces: the first of each, and how many."""
+    unit = rows // heads if heads else 1
+    step = max(_PIECE_BYTES // (width * unit), 1) * unit
+    for first in range(0, rows, step):
+        yield first, min(step, rows - first)
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:
@@ -91,7 +96,7 @@ def _interleaved(rows: NDArray[Any], width: int) -> NDArray[Any]:
 
 
 def _unpacked(source: Source) -> Iterator[NDArray[Any]]:
-    """Return the whole of a BitNet layer: transformers packs row r, r + n/4, ... in one byte."""
+    """Unpack a BitNet layer: transformers puts the rows r, r + n/4, r + n/2, ... in one byte."""
     stored, scale = source.stored, source.scale
     if scale is None:
         raise RuntimeError("a packed weight without its scale")
@@ -102,4 +107,6 @@ def _unpacked(source: Source) -> Iterator[NDArray[Any]]:
     divisor = _floats(_read(scale.path, scale.offset, scale.size), scale.dtype).astype(np.float32)
     if not np.isfinite(divisor).all() or not divisor.all():
         raise ConvertError(f"expected a scale of {source.weight.source} other than 0, found it")
-    yield (codes.astype(np.float32) - np.float32(1)) / divisor
+    rows, width = source.weight.shape
+    for first, count in _steps(rows, width * 4, source.weight.heads):
+        yield (codes[first : first + count].astype(np.float32) - np.float32(1)) / divisor

@@ -143,12 +143,13 @@ def test_someone_who_stops_watching_leaves_nothing_behind(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+@pytest.mark.parametrize("kind", ["llama", "bitnet", "gemma3-f16"])
 def test_large_tensors_are_written_in_pieces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    whole = made(tmp_path / "a", "llama").path.read_bytes()
+    whole = made(tmp_path / "a", kind).path.read_bytes()
     monkeypatch.setattr("sprat_controller.publisher.convert.tensors._PIECE_BYTES", 1000)
-    assert made(tmp_path / "b", "llama").path.read_bytes() == whole
+    assert made(tmp_path / "b", kind).path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
