@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sprat_proto import gguf
 
+from sprat_controller.publisher.convert.accepted import read_config
 from sprat_controller.publisher.convert.architectures import EMBEDDING, HEAD, Plan, plan
 from sprat_controller.publisher.convert.checkpoint import (
     Source,
@@ -23,7 +24,7 @@ from sprat_controller.publisher.convert.checkpoint import (
     is_checkpoint,
     match,
 )
-from sprat_controller.publisher.convert.config import Config, read_config
+from sprat_controller.publisher.convert.config import Config
 from sprat_controller.publisher.convert.errors import ConvertError
 from sprat_controller.publisher.convert.metadata import Metadata, general
 from sprat_controller.publisher.convert.special_tokens import chat_template, special_tokens

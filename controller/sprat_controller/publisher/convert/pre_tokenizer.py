@@ -13,6 +13,7 @@ from typing import Final
 from sprat_controller.publisher.convert.errors import ConvertError
 from sprat_controller.publisher.convert.tokenizer_files import Step, Tokenizer
 
+_SPACE: Final = "\u2581"  # SentencePiece's
 _ENDINGS: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST: Final = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _MARKS: Final = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|"
@@ -41,6 +42,18 @@ _NAMES: Final[Mapping[tuple[_Steps, bool], str]] = {
     ((("Split", _ONE_DIGIT), _BYTES), False): "qwen2",
     ((("Split", _CASES), _BYTES), False): "gpt-4o",
     ((("Digits", True), _BYTES_AND_WORDS), False): "smollm",
+}
+# SentencePiece's rules: normalizer, pre-tokenizer, and whether a space goes before each text.
+_Seen = tuple[tuple[str, str | None], ...]
+_PREFIX: Final = ("Prepend", _SPACE)
+_SPACES: Final = ("Replace", _SPACE)
+_PREFIXED: Final[Mapping[tuple[_Seen, _Seen], bool]] = {
+    ((_PREFIX, _SPACES), ()): True,
+    ((_SPACES,), ()): False,
+    ((_SPACES,), (("Split", "MergedWithPrevious"),)): False,
+    ((), (("Metaspace", "first"),)): True,
+    ((), (("Metaspace", "always"),)): True,
+    ((), (("Metaspace", "never"),)): False,
 }
 _GIVEN: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HINT: Final = "name the pre-tokenizer with `pre` if llama.cpp has it under another name"
@@ -92,4 +105,32 @@ def _seen(step: Step) -> tuple[str, str | bool]:
     cuts = (step.behavior, bool(step.invert)) in {("Isolated", False), ("Removed", True)}
     if step.type == "Split" and cuts and step.pattern and step.pattern.regex:
         return step.type, step.pattern.regex
+    return step.type, "?"
+
+
+def has_space_prefix(tokenizer: Tokenizer) -> bool:
+    """Say whether SentencePiece's rules, in one of the ways to write them, begin with a space.
+
+    Raises:
+        ConvertError: They are others.
+    """
+    before = tuple(_spacing(step) for step in steps(tokenizer.normalizer))
+    cut = tuple(_spacing(step) for step in steps(tokenizer.pre_tokenizer))
+    found = _PREFIXED.get((before, cut))
+    if found is None:
+        types = ", ".join(kind[:32] for kind, _ in (*before, *cut)[:8]) or "no steps"
+        raise ConvertError(f"expected SentencePiece's normalizer, found {types}")
+    return found
+
+
+def _spacing(step: Step) -> tuple[str, str | None]:
+    space = step.pattern is not None and step.pattern.string == " "
+    if step.type == "Prepend":
+        return step.type, step.prepend
+    if step.type == "Replace" and space:
+        return step.type, step.content
+    if step.type == "Split" and space and not step.invert:
+        return step.type, step.behavior
+    if step.type == "Metaspace" and step.replacement == _SPACE and step.split is False:
+        return step.type, step.prepend_scheme
     return step.type, "?"

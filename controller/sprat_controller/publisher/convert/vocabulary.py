@@ -13,7 +13,7 @@ from typing import Final
 
 from sprat_controller.publisher.convert import sentencepiece
 from sprat_controller.publisher.convert.errors import ConvertError
-from sprat_controller.publisher.convert.pre_tokenizer import pre_tokenizer, steps
+from sprat_controller.publisher.convert.pre_tokenizer import has_space_prefix, pre_tokenizer
 from sprat_controller.publisher.convert.sentencepiece import (
     BYTE,
     CONTROL,
@@ -25,7 +25,6 @@ from sprat_controller.publisher.convert.sentencepiece import (
 from sprat_controller.publisher.convert.tokenizer_files import (
     AddedToken,
     BytePairs,
-    Step,
     Tokenizer,
     TokenizerFiles,
 )
@@ -178,7 +177,7 @@ class _SentencePiece:
         if files.sentencepiece is not None:
             has_prefix = self._take_pieces(files.sentencepiece)
         elif tokenizer is not None:
-            has_prefix = _has_prefix(tokenizer)
+            has_prefix = has_space_prefix(tokenizer)
             self._take_pairs(tokenizer.model)
             self._take_added(_added(tokenizer, files))
         else:
@@ -236,40 +235,3 @@ class _SentencePiece:
             is_control = one.special if is_phi else _is_control(one)
             text = one.content if is_control or is_phi else one.content.replace(_SPACE, " ")
             self._set(number, text, _ADDED_SCORE, CONTROL if is_control else USER_DEFINED)
-
-
-def _has_prefix(tokenizer: Tokenizer) -> bool:
-    """Say whether a space goes before each text; of the ways to write SentencePiece's rules."""
-    before = tuple(_seen(step) for step in steps(tokenizer.normalizer))
-    cut = tuple(_seen(step) for step in steps(tokenizer.pre_tokenizer))
-    found = _PREFIXED.get((before, cut))
-    if found is None:
-        types = ", ".join(kind[:32] for kind, _ in (*before, *cut)[:8]) or "no steps"
-        raise ConvertError(f"expected SentencePiece's normalizer, found {types}")
-    return found
-
-
-def _seen(step: Step) -> tuple[str, str | None]:
-    space = step.pattern is not None and step.pattern.string == " "
-    if step.type == "Prepend":
-        return step.type, step.prepend
-    if step.type == "Replace" and space:
-        return step.type, step.content
-    if step.type == "Split" and space and not step.invert:
-        return step.type, step.behavior
-    if step.type == "Metaspace" and step.replacement == _SPACE and step.split is False:
-        return step.type, step.prepend_scheme
-    return step.type, "?"
-
-
-_Seen = tuple[tuple[str, str | None], ...]
-_PREFIX: Final = ("Prepend", _SPACE)
-_SPACES: Final = ("Replace", _SPACE)
-_PREFIXED: Final[Mapping[tuple[_Seen, _Seen], bool]] = {
-    ((_PREFIX, _SPACES), ()): True,
-    ((_SPACES,), ()): False,
-    ((_SPACES,), (("Split", "MergedWithPrevious"),)): False,
-    ((), (("Metaspace", "first"),)): True,
-    ((), (("Metaspace", "always"),)): True,
-    ((), (("Metaspace", "never"),)): False,
-}
