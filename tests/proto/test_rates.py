@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.boards import BOARDS
-from simulators.fit_cases import KINDS, any_measured
+from simulators.fit_cases import KINDS, UNTIMED, any_measured
 from simulators.shapes import FORMS, PHI4_MINI, QWEN3_06B, facts
 from sprat_proto import rates
 from sprat_proto.rates import Basis, Measured, Rates, TypeCost
@@ -58,11 +58,27 @@ def test_a_prompt_needs_the_output_head_only_once(read: dict[str, int], spared: 
 
 def test_keys_and_values_cost_by_how_many_tokens_are_looked_at() -> None:
     one = msgspec.structs.replace(
-        SIMPLE, layers=2, kv_heads=1, key_length=50, value_length=50, window=10, window_layers=1
+        SIMPLE,
+        layers=2,
+        heads=0,
+        kv_heads=1,
+        key_length=50,
+        value_length=50,
+        window=10,
+        window_layers=1,
     )
     assert rates.predict(one, measured(COST, kv_fs=10**9), 5).decode_milli_tps == 333_333
     # The layer with a window looks at ten of the twenty tokens.
     assert rates.predict(one, measured(COST, kv_fs=10**9), 20).decode_milli_tps == 142_857
+
+
+def test_each_head_looks_for_itself() -> None:
+    # 9 heads of 64 on 3 cost what 1,344 bytes do: 768 of keys and values, and 64 a head.
+    one = msgspec.structs.replace(
+        SIMPLE, layers=1, heads=9, kv_heads=3, key_length=64, value_length=64
+    )
+    found = rates.predict(one, measured(COST, kv_fs=10**9), 1)
+    assert found.decode_milli_tps == 10**6 * 1000 // (1000 + 1344)
 
 
 def test_a_model_with_more_windowed_layers_than_layers_breaks_no_arithmetic() -> None:
@@ -142,6 +158,7 @@ def test_what_was_observed_counts_and_what_was_not_is_predicted() -> None:
 sizes = st.dictionaries(st.sampled_from(KINDS), st.integers(0, 1 << 48), max_size=8)
 
 
+@UNTIMED
 @given(sizes, any_measured(), st.integers(0, 1 << 20))
 def test_whatever_a_device_says_a_rate_is_unknown_or_a_number_that_travels(
     read: dict[str, int], said: Measured, depth: int

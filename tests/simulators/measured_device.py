@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sprat_agent.measuring.costs import Bench
 from sprat_agent.measuring.model_file import VOCABULARY, Shape, bytes_of
 from sprat_agent.worker.batching.batch import Run
+from sprat_proto.rates import HEAD_BYTES
 
 
 @dataclass
@@ -44,7 +45,8 @@ class TimedModel:
         if len(run.tokens) > 1:
             device.now += weights * len(run.tokens) * device.prefill_s[self._kind]
             return
-        kv = shape.layers * shape.kv_heads * shape.head * 2 * 2 * run.start
+        per_layer = shape.kv_heads * shape.head * 2 * 2 + shape.heads * HEAD_BYTES
+        kv = shape.layers * per_layer * run.start
         head = bytes_of("F16", VOCABULARY * shape.width) * device.decode_s["F16"]
         own = bytes_of(self._kind, weights) * device.decode_s[self._kind]
         device.now += device.step_s + shape.layers * device.layer_s + kv * device.kv_s + head + own

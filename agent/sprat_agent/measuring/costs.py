@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sprat_proto.rates import FEMTO, NANO, Measured, TypeCost
+from sprat_proto.rates import FEMTO, HEAD_BYTES, NANO, Measured, TypeCost
 
 from sprat_agent.measuring.model_file import VOCABULARY, Shape, bytes_of
 from sprat_agent.worker.batching.batch import Run
@@ -243,7 +243,9 @@ def _filling(kind: str, size: int) -> Shape:
 
 
 def _kv_bytes(shape: Shape, depth: int) -> int:
-    return shape.layers * shape.kv_heads * shape.head * 2 * 2 * depth
+    """Return the bytes that a token at this depth looks at, as `rates.predict` counts them."""
+    keys_and_values = shape.kv_heads * shape.head * 2 * 2
+    return shape.layers * (keys_and_values + shape.heads * HEAD_BYTES) * depth
 
 
 def _passed(work: Callable[[], Any]) -> float:
