@@ -6,6 +6,7 @@ import dataclasses
 from typing import Final
 
 import msgspec
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from sprat_proto import fit
 from sprat_proto.fit import Candidate, Profile, Terms
@@ -17,6 +18,8 @@ from sprat_proto.trust import HARDWARE_IDS
 from simulators.boards import BOARDS
 from simulators.shapes import QWEN3_06B, facts
 
+# A property is of the rule, not of how busy the machine is.
+UNTIMED: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KINDS: Final = ("f16", "q8_0", "q5_1", "q4_0", "q4_k", "q6_k", "f32", "no-such-type")
 _SIZES: Final = st.integers(0, 1 << 36)
 # Few, so that variants tie, fit and fail in every mixture.
