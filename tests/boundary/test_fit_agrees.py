@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators import fit_cases
 from simulators.boards import BOARDS
+from simulators.fit_cases import UNTIMED
 from simulators.shapes import PHI4_MINI, QWEN3_06B, variants
 from sprat_agent.sync.voice import hardware
 from sprat_controller.link.inbound import profile_of
@@ -74,6 +75,7 @@ def test_both_sides_choose_the_same_on_all_boards() -> None:
             assert fit.choose(list(map(published, release)), there, Terms(2048)) == choice
 
 
+@UNTIMED
 @given(fit_cases.candidates(), fit_cases.profiles(), fit_cases.terms(), st.data())
 def test_both_sides_judge_alike(
     release: list[Candidate], profile: Profile, terms: Terms, data: st.DataObject

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulators.fit_cases import policies
+from simulators.fit_cases import UNTIMED, policies
 from sprat_proto import assignment, canonical, fit
 from sprat_proto.assignment import AssignedModel, Assignment, Policy, ServingTerms
 from sprat_proto.policy import FitPolicy
@@ -115,6 +115,7 @@ def test_what_is_no_term_is_refused(serving: Any) -> None:
         assignment.decode(data)
 
 
+@UNTIMED
 @given(policies())
 def test_a_policy_comes_back_as_it_was(asked: FitPolicy) -> None:
     said = assignment.spelled_policy(asked)

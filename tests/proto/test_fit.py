@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators import fit_cases
 from simulators.boards import BOARDS
+from simulators.fit_cases import UNTIMED
 from simulators.shapes import QWEN3_06B, variants
 from sprat_proto import fit, quality
 from sprat_proto.fit import Candidate, Profile, Terms
@@ -310,6 +311,7 @@ def test_the_closest_numbers_are_told_apart() -> None:
     assert message.endswith(f", the budget is {needed // MIB} MiB")
 
 
+@UNTIMED
 @given(fit_cases.candidates(), fit_cases.profiles(), fit_cases.terms(), st.data())
 def test_what_is_chosen_fits_and_nothing_better_that_fits_is_left_aside(
     some: list[Candidate], profile: Profile, terms: Terms, data: st.DataObject
@@ -326,6 +328,7 @@ def test_what_is_chosen_fits_and_nothing_better_that_fits_is_left_aside(
         assert choice.chosen.runtime in profile.runtimes
 
 
+@UNTIMED
 @given(fit_cases.candidates(), fit_cases.profiles(), fit_cases.terms(), st.data())
 def test_every_variant_has_one_verdict_with_its_reason(
     some: list[Candidate], profile: Profile, terms: Terms, data: st.DataObject
@@ -343,6 +346,7 @@ def test_every_variant_has_one_verdict_with_its_reason(
             assert choice.chosen.variant in verdict.message
 
 
+@UNTIMED
 @given(
     fit_cases.candidates(),
     fit_cases.profiles(),
@@ -372,6 +376,7 @@ def test_more_memory_or_disk_never_picks_a_worse_variant(
         assert order.index(after.chosen.variant) <= order.index(before.chosen.variant)
 
 
+@UNTIMED
 @given(
     fit_cases.candidates(),
     fit_cases.profiles(),
@@ -386,6 +391,7 @@ def test_the_order_of_the_variants_does_not_matter(
     assert fit.choose(shuffled, profile, terms) == fit.choose(some, profile, terms)
 
 
+@UNTIMED
 @given(fit_cases.a_candidate("one"), fit_cases.profiles(), fit_cases.terms(), st.data())
 def test_no_policy_accepts_what_the_hardware_does_not(
     one: Candidate, profile: Profile, terms: Terms, data: st.DataObject
@@ -396,6 +402,7 @@ def test_no_policy_accepts_what_the_hardware_does_not(
         assert free.fits
 
 
+@UNTIMED
 @given(
     fit_cases.a_candidate("one"),
     st.tuples(st.integers(64, 1 << 20), st.integers(64, 1 << 20)).map(sorted),

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulators.fit_cases import policies
+from simulators.fit_cases import UNTIMED, policies
 from sprat_proto import canonical, policy
 from sprat_proto.policy import DEFAULT, Aim, FitPolicy, Offer
 from sprat_proto.states import ReasonCode
@@ -147,6 +147,7 @@ def test_what_is_not_asked_is_not_written() -> None:
     assert not FitPolicy(max_loss_ppm=0).is_default
 
 
+@UNTIMED
 @given(policies())
 def test_a_policy_is_read_as_it_was_signed(one: FitPolicy) -> None:
     assert canonical.decode(canonical.encode(one), FitPolicy, "policy") == one
@@ -193,6 +194,7 @@ STRICTER: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
+@UNTIMED
 @given(policies(), offers, st.sampled_from(sorted(STRICTER)))
 def test_a_stricter_policy_never_accepts_more(
     one: FitPolicy, given_offer: Offer, what: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from simulators.fit_cases import policies
+from simulators.fit_cases import UNTIMED, policies
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
 from sprat_controller.cli import policy, words
@@ -129,6 +129,7 @@ def test_a_policy_is_said_in_words() -> None:
     )
 
 
+@UNTIMED
 @given(policies(), policies())
 def test_two_policies_are_never_said_alike(one: FitPolicy, other: FitPolicy) -> None:
     assert (policy.in_words(one) == policy.in_words(other)) is (one == other)

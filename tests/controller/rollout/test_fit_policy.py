@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from simulators.fit_cases import policies
+from simulators.fit_cases import UNTIMED, policies
 from sprat_controller.errors import RequestError
 from sprat_controller.rollout import fit_policy
 from sprat_proto.policy import Aim, FitPolicy
@@ -21,6 +21,7 @@ def test_people_say_tokens_a_second_and_percent() -> None:
     assert fit_policy.asked() == FitPolicy()
 
 
+@UNTIMED
 @given(policies())
 def test_what_is_said_of_a_policy_asks_for_it(one: FitPolicy) -> None:
     said: dict[str, Any] = json.loads(json.dumps(fit_policy.said(one)))
@@ -28,6 +29,7 @@ def test_what_is_said_of_a_policy_asks_for_it(one: FitPolicy) -> None:
     assert fit_policy.asked(**said) == one
 
 
+@UNTIMED
 @given(policies())
 def test_a_policy_is_stored_and_read_as_it_was(one: FitPolicy) -> None:
     fit_policy.check(one, 1 << 20)
