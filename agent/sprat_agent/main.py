@@ -221,7 +221,7 @@ def measure(config: MeasureConfig) -> None:
             f"measuring takes a quarter of the memory that is available, {occasion.LEAST_BYTES}"
             f" bytes at least; {available} are available"
         )
-    terms = process.Terms(cpu.usable_cores(), size)
+    terms = process.Terms(cpu.usable_cores(), size, probe.cpu_quota_milli())
     folder = config.state_dir or Path(tempfile.gettempdir())
     try:
         found = asyncio.run(process.measure(terms, folder))

@@ -1,4 +1,4 @@
-"""The child: `python -m sprat_agent.measuring.child PARENT THREADS MODEL_BYTES BUDGET_S`.
+"""The child: `python -m sprat_agent.measuring.child PARENT THREADS MODEL_BYTES QUOTA BUDGET_S`.
 
 Writes what it found to its standard output, as JSON. It dies with the agent, and enters the jail of
 a worker before it loads anything. Its models are files in memory: nothing is written to a disk.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,7 @@ _MS: Final = 1000
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, and say what was found."""
-    parent, threads, model_bytes, budget_s = (int(word) for word in arguments)
+    parent, threads, model_bytes, quota_milli, budget_s = (int(word) for word in arguments)
     confine(parent)
     # numpy's threads would be there before the jail, and nothing here computes with numpy's BLAS.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -62,10 +62,23 @@ def main(arguments: Sequence[str]) -> None:
         cache_bytes=cache_bytes(),
         budget_s=budget_s,
     )
-    found = costs.measure(terms, costs.Bench(open_model), time.time_ns() // (_MS * _MS))
+    found = costs.measure(
+        terms, costs.Bench(open_model, clock(threads, quota_milli)), time.time_ns() // (_MS * _MS)
+    )
     sys.stdout.buffer.write(msgspec.json.encode(found))
     sys.stdout.flush()
     os._exit(0)  # without the interpreter's and the C library's clean-up
+
+
+def clock(threads: int, quota_milli: int) -> Callable[[], float]:
+    """Return the time of this thread in seconds, with that in which a quota stops it.
+
+    Args:
+        threads: That are busy at once.
+        quota_milli: Thousandths of a processor that they have in all; 0: no limit.
+    """
+    stretch = max(1.0, threads * _MS / quota_milli) if quota_milli else 1.0
+    return lambda: time.thread_time() * stretch
 
 
 def cache_bytes(root: Path = Path("/")) -> int:

@@ -35,6 +35,7 @@ class Terms:
 
     threads: int
     model_bytes: int  # of each of its models
+    quota_milli: int = 0  # thousandths of a processor that a control group allows; 0: no limit
     command: Sequence[str] = COMMAND
 
 
@@ -50,7 +51,7 @@ async def measure(terms: Terms, folder: Path) -> Measured:
         MeasuringError: It failed, or took too long.
     """
     with TemporaryDirectory(dir=folder, prefix="worker-") as empty:
-        words = (os.getpid(), terms.threads, terms.model_bytes, BUDGET_S)
+        words = (os.getpid(), terms.threads, terms.model_bytes, terms.quota_milli, BUDGET_S)
         process = await asyncio.create_subprocess_exec(
             *terms.command,
             *map(str, words),

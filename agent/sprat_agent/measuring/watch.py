@@ -115,7 +115,8 @@ class Measuring:
 
     async def _undisturbed(self, size: int) -> Measured | None:
         """Measure; None: something began meanwhile, or was about to."""
-        terms = process.Terms(self._profile.cores, size, self._command)
+        profile = self._profile
+        terms = process.Terms(profile.cores, size, profile.cpu_quota_milli, self._command)
         running = asyncio.create_task(process.measure(terms, self._folder), name="measurement")
         try:
             while not running.done():

@@ -54,7 +54,7 @@ def measure(
         runtimes=runtimes(),
         processor=cpu.processor(cpuinfo, root),
         core_kinds=cpu.core_kinds(root),
-        cpu_quota_milli=round((cgroup.cpu_quota(root) or 0) * MILLI),
+        cpu_quota_milli=cpu_quota_milli(root),
         memory_limit_bytes=cgroup.memory_limit(root) or 0,
     )
     return refreshed(profile, state_dir, root)
@@ -75,6 +75,11 @@ def refreshed(profile: Profile, state_dir: Path, root: Path = Path("/")) -> Prof
         throttle_permille=None if throttled is None else round(throttled * MILLI),
         power=power.source(root),
     )
+
+
+def cpu_quota_milli(root: Path = Path("/")) -> int:
+    """Return the thousandths of a processor that a control group allows; 0: no limit."""
+    return round((cgroup.cpu_quota(root) or 0) * MILLI)
 
 
 def memory_total(meminfo: str) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from simulators.waiting import until
-from sprat_agent.measuring.child import cache_bytes
+from sprat_agent.measuring.child import cache_bytes, clock
 from sprat_agent.measuring.process import MeasuringError, Terms, measure
 from sprat_agent.profile import probe
 
@@ -34,7 +35,7 @@ async def test_this_machine_is_measured_in_the_jail(tmp_path: Path) -> None:
 async def test_a_child_that_is_not_wanted_is_killed(tmp_path: Path) -> None:
     said = tmp_path / "pid"
     command = (sys.executable, "-c", HANGS.replace("sys.argv[-1]", repr(str(said))))
-    terms = Terms(1, 4 * MIB, command)
+    terms = Terms(1, 4 * MIB, command=command)
     task = asyncio.create_task(measure(terms, tmp_path))
     await until(lambda: said.exists() and said.read_text() != "")
     task.cancel()
@@ -54,8 +55,18 @@ async def test_a_child_that_finds_nothing_is_one_sentence(
     tmp_path: Path, script: str, sentence: str
 ) -> None:
     with pytest.raises(MeasuringError) as caught:
-        await measure(Terms(1, 4 * MIB, (sys.executable, "-c", script)), tmp_path)
+        await measure(Terms(1, 4 * MIB, command=(sys.executable, "-c", script)), tmp_path)
     assert str(caught.value) == f"measuring ended with {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("threads", "quota_milli", "stretch"), [(1, 0, 1), (1, 500, 2), (2, 2500, 1), (2, 2000, 1)]
+)
+def test_what_a_quota_stops_takes_longer(threads: int, quota_milli: int, stretch: int) -> None:
+    read = clock(threads, quota_milli)
+    before, told = time.thread_time(), read()
+    after = time.thread_time()
+    assert before * stretch <= told <= after * stretch
 
 
 def test_the_greatest_cache_counts(tmp_path: Path) -> None:
