@@ -19,6 +19,7 @@ from sprat_controller.store.tables import (
     AssignmentRow,
     Device,
 )
+from sprat_proto.capability import CAPABILITY
 from sprat_proto.fit import MIB
 from sprat_proto.states import DeviceState, ExecutionState
 from sprat_proto.v1 import link_pb2
@@ -51,7 +52,8 @@ def test_hello_is_welcomed_and_its_profile_kept(world: World) -> None:
     world.enrol("a")
     device = SimDevice(world, "a", BIG)
     welcome = device.hello()[0].welcome
-    assert (welcome.capability, welcome.heartbeat_s, welcome.reconnect_spread_s) == (3, 60, 1)
+    assert (welcome.heartbeat_s, welcome.reconnect_spread_s) == (60, 1)
+    assert welcome.capability == CAPABILITY
     assert list(welcome.blob_base_urls) == ["https://c.test:7770/blobs"]
     assert world.credentials.check(welcome.blob_credential, world.now) == "a"
     assert welcome.controller_time_ms == int(world.now.timestamp() * 1000)
