@@ -340,6 +340,7 @@ class Agent:
             around=Surroundings(
                 self._workers.is_busy,
                 self._has_work,
+                lambda: os.getloadavg()[0] > self._profile.cores / 2,
                 probe.memory_available,
                 self._workers.room,
             ),

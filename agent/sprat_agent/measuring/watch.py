@@ -29,6 +29,7 @@ class Pace:
     quiet_s: float = 20.0  # nothing went on for so long
     look_s: float = 1.0
     give_way_s: float = 0.02  # between looks while it measures
+    crowded_s: float = 600.0  # other programs are waited for no longer
     again_s: float = 3600.0  # after an attempt that failed, or where memory was short
 
 
@@ -38,6 +39,7 @@ class Surroundings:
 
     is_busy: Callable[[], bool]  # a model answers, loads or is proved
     has_work: Callable[[], bool]  # an execution is under way
+    is_crowded: Callable[[], bool]  # other programs use the processors
     available: Callable[[], int]  # bytes of memory that programs may still take
     unspoken: Callable[[], int]  # bytes of the models' budget that no model takes
 
@@ -105,11 +107,17 @@ class Measuring:
 
     async def _quiet(self) -> None:
         """Wait until nothing has gone on for a while."""
-        loop = asyncio.get_running_loop()
-        since = loop.time()
+        loop, around = asyncio.get_running_loop(), self._around
+        begun = since = loop.time()
         while loop.time() - since < self._pace.quiet_s:
             await asyncio.sleep(self._pace.look_s)
-            if self._disturbed.is_set() or self._around.is_busy() or self._around.has_work():
+            is_early = loop.time() - begun < self._pace.crowded_s
+            if (
+                self._disturbed.is_set()
+                or around.is_busy()
+                or around.has_work()
+                or (is_early and around.is_crowded())
+            ):
                 self._disturbed.clear()
                 since = loop.time()
 

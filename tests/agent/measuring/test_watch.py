@@ -22,7 +22,7 @@ from sprat_proto.rates import Measured, TypeCost
 ENGINE = "llama.cpp 1"
 FOUND = Measured(1, ENGINE, 2, 10**10, 1, 2, 3, (TypeCost("q4_0", 4, 5),))
 PROFILE = Profile("x86_64", 2, (), 1 << 32, 1 << 31, 1 << 30, (), "Linux", False, ("llama.cpp",))  # noqa: FBT003 - in order of the fields
-PACE = Pace(quiet_s=0.02, look_s=0.01, give_way_s=0.01, again_s=0.01)
+PACE = Pace(quiet_s=0.02, look_s=0.01, give_way_s=0.01, crowded_s=600, again_s=0.01)
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Device:
 
     is_busy: bool = False
     has_work: bool = False
+    is_crowded: bool = False
     available: int = 1 << 34
     unspoken: int = 1 << 31
 
@@ -38,6 +39,7 @@ class Device:
         return Surroundings(
             lambda: self.is_busy,
             lambda: self.has_work,
+            lambda: self.is_crowded,
             lambda: self.available,
             lambda: self.unspoken,
         )
@@ -90,6 +92,7 @@ def a_measuring(
     holds: bool = False,
     engine: str = ENGINE,
     command: tuple[str, ...] = (),
+    pace: Pace = PACE,
 ) -> Measuring:
     return Measuring(
         PROFILE,
@@ -97,7 +100,7 @@ def a_measuring(
         KeptMeasurement(state),
         folder,
         around=device.around(),
-        pace=PACE,
+        pace=pace,
         command=command or says(folder, holds=holds),
     )
 
@@ -123,7 +126,7 @@ async def test_another_engine_makes_it_due_again(state: State, tmp_path: Path) -
     assert KeptMeasurement(state).find(basis(PROFILE, ENGINE)) is None
 
 
-@pytest.mark.parametrize("field", ["is_busy", "has_work"])
+@pytest.mark.parametrize("field", ["is_busy", "has_work", "is_crowded"])
 async def test_nothing_is_measured_while_something_goes_on(
     state: State, tmp_path: Path, field: str
 ) -> None:
@@ -153,6 +156,12 @@ async def test_it_gives_way_and_begins_anew(state: State, tmp_path: Path, *, is_
         (tmp_path / "go").touch()
         await task
     assert measuring.measured == FOUND
+
+
+async def test_other_programs_are_not_waited_for_for_ever(state: State, tmp_path: Path) -> None:
+    device = Device(is_crowded=True)
+    await a_measuring(state, tmp_path, device, pace=replace(PACE, crowded_s=0.1)).run()
+    assert runs(tmp_path) == 1
 
 
 async def test_without_memory_to_spare_it_waits(state: State, tmp_path: Path) -> None:
