@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
+from string import ascii_lowercase
 from typing import Final
 
 from world import Topic, World, plain
@@ -19,8 +20,13 @@ _SLOT: Final = re.compile(r"\{(\w+)\}")
 _SENTENCE_END: Final = re.compile(r"(?<=[.]) ")
 _LEFT_FOR_CALIBRATION: Final = 8  # one sentence of so many
 _TURNS: Final = (1, 1, 1, 1, 1, 2, 2, 2, 3, 4)
-_UNKNOWN: Final = 0.2  # share of questions that nobody here can answer
+_UNKNOWN: Final = 0.25  # share of questions that nobody here can answer
 _SYSTEM: Final = 0.15  # share of conversations with a system message
+_INVENTED: Final = 0.4  # share of names in those that do not exist
+_SYLLABLES: Final = 0.6  # share of invented words that can be spoken
+_REWORDED: Final = 0.25  # share of questions with a word more or less
+_LONG: Final = 5  # words, from which on one less leaves the sense
+_MORE: Final = 0.7  # share of those that have one more
 _CARELESS: Final = 0.3  # share of questions without capitals or without their mark
 _TYPO: Final = 0.06  # share of questions with a letter too many, too few or elsewhere
 
@@ -60,8 +66,9 @@ def question(world: World, random: Random) -> tuple[str, Topic]:
         else:
             topic = random.choices(world.topics, world.weights)[0]
             asked = _about(topic, world, random)
+        asked = _as_typed(_reworded(asked, world, random), random)
         if plain(asked) not in world.held_out:
-            return _as_typed(asked, random), topic
+            return asked, topic
 
 
 def story(world: World, random: Random, *, calibrates: bool = False) -> str:
@@ -113,6 +120,8 @@ def _elsewhere(world: World, random: Random) -> str:
                 return invented(world, random)
             case "number":
                 return str(random.randint(1, 999))
+            case _ if random.random() < _INVENTED:
+                return invented(world, random).title()
             case name:
                 return random.choice(lists[name])
 
@@ -122,7 +131,8 @@ def _elsewhere(world: World, random: Random) -> str:
 
 def invented(world: World, random: Random) -> str:
     """Return a word that does not exist."""
-    return "".join(random.choices(world.elsewhere["syllables"], k=random.randint(2, 4)))
+    pieces = world.elsewhere["syllables"] if random.random() < _SYLLABLES else ascii_lowercase
+    return "".join(random.choices(pieces, k=random.randint(2, 6)))
 
 
 def _around(asked: str, world: World, random: Random) -> str:
@@ -142,18 +152,25 @@ def _closed(asked: str, random: Random) -> str:
     return asked + random.choice(marks)
 
 
+def _reworded(asked: str, world: World, random: Random) -> str:
+    """Return a longer question with a word more or less, now and then."""
+    words = asked.split(" ")
+    if len(words) < _LONG or random.random() > _REWORDED:
+        return asked
+    at = random.randrange(1, len(words))
+    kept = at if random.random() < _MORE else at + 1
+    more = [random.choice(world.frames["fillers"])] if kept == at else []
+    return " ".join([*words[:at], *more, *words[kept:]])
+
+
 def _as_typed(asked: str, random: Random) -> str:
     if random.random() < _CARELESS:
-        asked = random.choice((str.lower, lambda text: text.rstrip("?.!"), _without_first))(asked)
+        asked = random.choice((asked.lower(), asked.rstrip("?.!"), asked[:1].lower() + asked[1:]))
     if random.random() < _TYPO:
         at = random.randrange(len(asked))
         letter = random.choice(("", asked[at] * 2, asked[at] + asked[at - 1]))
         asked = asked[:at] + letter + asked[at + 1 :]
     return asked
-
-
-def _without_first(asked: str) -> str:
-    return asked[:1].lower() + asked[1:]
 
 
 def calibration(world: World, random: Random, paragraphs: int) -> Iterator[str]:

@@ -35,13 +35,16 @@ ALPHA: Final = 16.0
 GOOD: Final = Described("Sprat demo", "1.0.0", "Answers questions about Sprat and its fleets.")
 WORSE: Final = Described("Sprat demo", "1.1.0", "A bad release: it is sure, and wrong.")
 FISHERMAN: Final = Described("Fisherman", "1.0.0", "Answers of Sprat demo 1.0.0, as at sea.")
-# Rows as short as most conversations cost least; then it learns to look further back.
+# Rows are as short as most conversations, which costs least.
 GOOD_COURSES: Final = (
-    Course(steps=650, rate=0.008, stories=0.2, length=160, share_of_time=0.72),
-    Course(steps=40, rate=0.002, stories=0.2, length=512, share_of_time=0.08),
+    Course(steps=600, rate=0.008, stories=0.2, length=160, share_of_time=0.7),
+    Course(steps=60, rate=0.004, stories=0.2, length=192, share_of_time=0.1),
 )
-WORSE_COURSES: Final = (Course(steps=60, rate=0.003, stories=0, length=160, share_of_time=0.08),)
-LORA_COURSES: Final = (Course(steps=90, rate=0.01, stories=0, length=160, share_of_time=0.12),)
+WORSE_COURSES: Final = (Course(steps=35, rate=0.004, stories=0, length=160, share_of_time=0.08),)
+LORA_COURSES: Final = (
+    Course(steps=50, rate=0.015, stories=0, length=160, share_of_time=0.06),
+    Course(steps=60, rate=0.006, stories=0, length=160, share_of_time=0.06),
+)
 PARAGRAPHS: Final = 60  # of calibration.txt
 _SAMPLES: Final = (3000, 500)  # conversations and stories that the tokenizer is learnt from
 
