@@ -70,11 +70,12 @@ def to_text(found: Findings) -> list[str]:
 
 def to_markdown(found: Findings) -> str:
     """Return the figures as a page with one table."""
-    text, machine = found.text_sha256[:12], found.machine
+    compared = f"Compared with {found.reference} on the text {found.text_sha256[:12]}"
+    has_rates = any(one.decode_tps for one in found.scores)
     lines = [
         f"# {found.title}: what its variants lost",
         "",
-        f"Compared with {found.reference} on the text {text}; rates on {machine}.",
+        f"{compared}; rates on {found.machine}." if has_rates else f"{compared}.",
         "",
         _line(COLUMNS),
         _line(["---", *("---:" for _ in COLUMNS[1:])]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -45,6 +46,8 @@ def test_the_page_is_a_table_that_says_on_what() -> None:
     assert "Compared with f16 on the text 777777777777; rates on x86_64 with 2 cores." in page
     assert [line.count("|") for line in page.splitlines() if line.startswith("|")] == [9] * 4
     assert "Not published: q4_0." in page
+    slow = [dataclasses.replace(one, prefill_tps=0.0, decode_tps=0.0) for one in FOUND.scores]
+    assert "rates on" not in to_markdown(dataclasses.replace(FOUND, scores=slow))
 
 
 def test_lines_stand_in_columns() -> None:
