@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import typer
 from sprat_proto.assignment import AS_DEVICE_DECIDES
@@ -57,7 +57,8 @@ def fit(
     body |= _on(device, hardware_class, profile)
     body |= served(context, slots, kv_type, pinned=False) | policies.body(policy)
     found = session.api.post("fit", body)
-    rows = [_line(verdict, found.get("chosen")) for verdict in found.get("verdicts") or []]
+    verdicts: list[Json] = found.get("verdicts") or []
+    rows = [_line(verdict, found.get("chosen")) for verdict in verdicts]
     session.output.rows(COLUMNS, rows, found)
     if found.get("chosen") is None:
         say(f"no variant of {found.get('model')}@{found.get('release')} fits")
@@ -110,12 +111,12 @@ def _on(device: str | None, hardware_class: str | None, profile: Path | None) ->
 
 def _profile(path: Path) -> Json:
     try:
-        read = json.loads(read_text(path, "hardware profile", _MAX_PROFILE))
+        read: object = json.loads(read_text(path, "hardware profile", _MAX_PROFILE))
     except (ValueError, RecursionError) as error:
         raise CliError(f"expected a hardware profile as JSON in {path}: {error}") from error
     if not isinstance(read, dict):
         raise CliError(f"expected a hardware profile as a JSON object in {path}")
-    return read
+    return cast("Json", read)
 
 
 def _line(verdict: Json, chosen: str | None) -> Row:
@@ -127,13 +128,13 @@ def _line(verdict: Json, chosen: str | None) -> Row:
 
 
 def _matrix_rows(found: Json) -> tuple[tuple[str, ...], list[Row]]:
-    releases = [f"{one['model']}@{one['release']}" for one in found.get("releases") or []]
-    cells: dict[tuple[str, str], Json] = {
-        (cell["hardware_class"], f"{cell['model']}@{cell['release']}"): cell
-        for cell in found.get("cells") or []
-    }
+    columns: list[Json] = found.get("releases") or []
+    releases = [f"{one['model']}@{one['release']}" for one in columns]
+    known: list[Json] = found.get("cells") or []
+    cells = {(cell["hardware_class"], f"{cell['model']}@{cell['release']}"): cell for cell in known}
+    classes: list[Json] = found.get("classes") or []
     rows: list[Row] = []
-    for one in found.get("classes") or []:
+    for one in classes:
         name = named(one["hardware_class"], simulated=one["simulated"])
         choices = [_cell(cells[one["hardware_class"], release]) for release in releases]
         budget = size(one["memory_budget_bytes"])

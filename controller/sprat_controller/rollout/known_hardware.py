@@ -32,7 +32,8 @@ def classes(session: Session, name: str | None = None) -> list[HardwareClass]:
     for of_class, device_id, profile in session.connection().execute(
         statement.order_by(col(Device.id))
     ):
-        found[of_class][device_id] = hardware.from_json(profile)
+        if of_class is not None and profile is not None:  # they are told together
+            found[of_class][device_id] = hardware.from_json(profile)
     if name is not None and not found:
         raise NotFoundError(
             "class_not_found",
