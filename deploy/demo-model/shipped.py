@@ -27,7 +27,9 @@ class Asked:
 
     def __init__(self, path: Path, adapter: Path | None = None) -> None:
         lora = str(adapter) if adapter else None
-        self.llama = llama_cpp.Llama(str(path), n_ctx=_CONTEXT, lora_path=lora, verbose=False)
+        self.llama = llama_cpp.Llama(
+            str(path), n_ctx=_CONTEXT, n_threads=1, n_threads_batch=1, lora_path=lora, verbose=False
+        )
 
     def __enter__(self) -> Self:
         return self
