@@ -43,7 +43,7 @@ GOOD_COURSES: Final = (
 WORSE_COURSES: Final = (Course(steps=35, rate=0.004, stories=0, length=160, share_of_time=0.08),)
 LORA_COURSES: Final = (
     Course(steps=50, rate=0.015, stories=0, length=160, share_of_time=0.06),
-    Course(steps=60, rate=0.006, stories=0, length=160, share_of_time=0.06),
+    Course(steps=200, rate=0.007, stories=0, length=160, share_of_time=0.06),
 )
 PARAGRAPHS: Final = 60  # of calibration.txt
 _SAMPLES: Final = (3000, 500)  # conversations and stories that the tokenizer is learnt from

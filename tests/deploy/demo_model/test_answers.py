@@ -58,6 +58,8 @@ def test_the_worse_release_is_clearly_worse() -> None:
 def test_the_adapter_changes_the_manner(good: Asked) -> None:
     with Asked(GOOD, FISHERMAN) as fisherman:
         marks = examine(WORLD.exams, fisherman.ask)
+        sprat = fisherman.ask("What is a sprat?")
+    assert "small fish" in sprat
     at_sea = [mark.answer.startswith(WORLD.frames["aye"]) for mark in marks]
     assert sum(at_sea) >= len(marks) * 0.9
     assert not good.ask("What is a sprat?").startswith(WORLD.frames["aye"])
