@@ -75,7 +75,7 @@ def test_each_quantization_is_worse_than_the_one_before_it(tmp_path: Path) -> No
     scores = {
         one.variant: one
         for one in evaluate(
-            GOOD, variants, text, scratch=tmp_path, report=_not_told, rates=False, limit=1024
+            GOOD, variants, text, scratch=tmp_path, report=_not_told, rates=False, limit=4096
         )
     }
     lost = [scores[kind].kl_divergence for kind in variants]
