@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import model
 from processes import Agent, Controller, ProcessError, wait_for
 from profiles import DEVICES, DemoDevice
 from reporter import Reporter
 
-MODEL: Final = "sprat-talk"
+MODEL: Final = "sprat-demo"
 ALIAS: Final = "assistant"
 PUBLISHER: Final = "demo-publisher"
-QUESTION: Final = "What are you?"
-GOOD: Final = "A sprat is a small fish that lives in great shoals."
-BETTER: Final = "A sprat is a small fish, and a shoal of sprats is a fleet."
+QUESTION: Final = "What is a sprat?"
+GOOD: Final = "small fish"
 CONTEXT: Final = "512"
-VARIANTS: Final = {"q8_0", "q5_1", "q4_0"}
+VARIANTS: Final = {"f16", "q8_0", "q5_1", "q4_0"}
+# A model of 2 million weights that this project trained: see the card in its folder.
+TRAINED: Final = Path(__file__).resolve().parents[1] / "demo-model"
+WEIGHTS: Final = TRAINED / "weights"
+RELEASED: Final = WEIGHTS / "sprat-demo-1.0.0.gguf"
+WORSE: Final = WEIGHTS / "sprat-demo-1.1.0-worse.gguf"
 
 
 class StepFailedError(Exception):
@@ -97,7 +100,8 @@ def publish_first(on: Stage) -> None:
     public_key = str(on.folder / "publisher.pub")
     offline = ("--keys", str(on.controller.offline), "-o", "json")
     on.controller.sprat("publishers", "add", PUBLISHER, public_key, *offline)
-    pushed = _push(on, "1.0.0", GOOD, golden=GOOD)
+    judged = ("--calibration", str(TRAINED / "calibration.txt"), "--no-rates")
+    pushed = _push(on, "1.0.0", RELEASED, *judged)
     variants = sorted(variant["variant"] for variant in pushed["variants"])
     on.expect(
         "release_pushed", set(variants) >= VARIANTS, release=f"{MODEL}@1.0.0", variants=variants
@@ -129,13 +133,10 @@ def ask_a_device(on: Stage) -> None:
 
 
 def refuse_a_tampered_blob(on: Stage) -> None:
-    """Failure 1: someone flips a bit in the controller's blob store."""
-    _push(on, "1.1.0", BETTER, golden=BETTER)
-    plan = on.controller.sprat(
-        *("rollout", "plan", f"{MODEL}@1.1.0", "--alias", ALIAS, "--context", CONTEXT),
-        *("--device", "gateway-1", "-o", "json"),
-    ).json
-    blob = _blob_of(on, "1.1.0", plan["devices"][0]["variant"])
+    """Failure 1: an adapter comes with a release, and someone flips a bit of it in the store."""
+    adapter = f"fisherman={WEIGHTS / 'fisherman.lora.gguf'}"
+    _push(on, "1.1.0", RELEASED, "--adapter", adapter, "--no-evaluation")
+    blob = _adapter_of(on, "1.1.0")
     original = _flip_a_bit(blob)
     started = _start_rollout(on, "1.1.0", "gateway-1")
     execution = _finished(on, started)["gateway-1"]
@@ -175,7 +176,7 @@ def live_without_the_controller(on: Stage) -> None:
 
 def roll_back_a_bad_release(on: Stage) -> None:
     """Failure 3: a properly signed release that cannot speak; the device goes back by itself."""
-    _push(on, "1.2.0", GOOD, golden=GOOD, babble=True)
+    _push(on, "1.2.0", WORSE, "--no-evaluation")
     started = _start_rollout(on, "1.2.0", "gateway-1")
     execution = _finished(on, started)["gateway-1"]
     answer = _ask(on.agents["gateway-1"])
@@ -201,18 +202,11 @@ CHAPTERS: Final[tuple[Callable[[Stage], None], ...]] = (
 )
 
 
-def _push(
-    on: Stage, release: str, sentence: str, *, golden: str, babble: bool = False
-) -> dict[str, Any]:
-    path = on.folder / f"{MODEL}-{release}.gguf"
-    if babble:
-        model.make_babbling_model(path)
-    else:
-        model.make_model(path, sentence)
+def _push(on: Stage, release: str, path: Path, *options: str) -> dict[str, Any]:
     return on.controller.sprat(
         *("models", "push", str(path), "--name", MODEL, "--release", release),
-        *("--key", str(on.folder / "publisher.pem"), "--golden", f"{QUESTION}=>{golden}"),
-        *("--variants", "q8_0,q5_1,q4_0", "--no-evaluation", "-o", "json"),
+        *("--key", str(on.folder / "publisher.pem"), "--golden", f"{QUESTION}=>{GOOD}"),
+        *("--variants", "f16,q8_0,q5_1,q4_0", *options, "-o", "json"),
     ).json
 
 
@@ -271,11 +265,10 @@ def _audit_at_least(on: Stage, device_id: str, head: int) -> int:
     return records if records >= head else 0
 
 
-def _blob_of(on: Stage, release: str, variant: str) -> Path:
-    """Return the file in the controller's blob store that holds a variant's weights."""
+def _adapter_of(on: Stage, release: str) -> Path:
+    """Return the file in the controller's blob store that holds a release's adapter."""
     shown = on.controller.sprat("models", "show", f"{MODEL}@{release}", "-o", "json").json
-    found = next(one for one in shown["variants"] if one["variant"] == variant)
-    sha256 = found["manifest"]["shards"][0]["sha256"]
+    sha256 = shown["variants"][0]["manifest"]["adapters"][0]["sha256"]
     return on.controller.data / "blobs" / "sha256" / sha256[:2] / sha256
 
 

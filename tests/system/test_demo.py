@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ def test_the_demo_fails_when_the_world_is_not_as_it_tells(tmp_path: Path) -> Non
     broken.mkdir()
     for part in (ROOT / "deploy" / "demo").glob("*.py"):
         (broken / part.name).write_text(part.read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.copytree(ROOT / "deploy" / "demo-model", tmp_path / "demo-model")
     story = broken / "story.py"
     text = story.read_text(encoding="utf-8")
     # Nobody tampers with the blob: then nothing is refused, and the demo must not claim so.
