@@ -8,8 +8,8 @@ Weights count once: workers read them into buffers, repacked for the processor w
 so, and map no file. The compute and process terms are estimates for llama.cpp 0.3.36 on a CPU with
 a micro-batch of 512 tokens: activations of a layer, the mask of attention, and a row of logits for
 each slot. The process has the vocabulary twice: once for the model, and once to hold answers to a
-grammar, from the first moment of rest on. The estimates lean to the safe side: they were 0.2 to 3 %
-above the peak in 18 cells of shape, quantization and context (docs/benchmarks.md).
+grammar, from the first moment of rest on. The estimates lean to the safe side: they were up to 3 %
+above the peak in 36 cells of shape, quantization, context and slots (docs/benchmarks.md).
 
 What the device cannot change is judged first (hardware, runtime, memory, disk), then what the
 policy asks (`policy.refusal`); of what is left, `ranking` says what is best. A judgement rests on
@@ -38,7 +38,11 @@ MIB: Final = 1 << 20
 KV_BLOCKS: Final[Mapping[str, tuple[int, int]]] = {"f16": (2, 1), "q8_0": (34, 32)}
 MAX_SLOTS: Final = 64  # requests that one model may be told to answer at once
 MICRO_BATCH: Final = 512  # tokens
-COMPUTE_ROWS: Final = 12  # activations of one layer that live at once, in embedding widths
+# Activations of one layer that live at once: so many embedding widths, or, where the feed-forward
+# layers are wide, so many of theirs and of the embedding.
+COMPUTE_ROWS: Final = 12
+INNER_ROWS: Final = 3
+BESIDE_INNER_ROWS: Final = 4
 WORKER_BYTES: Final = 64 * MIB  # interpreter, numpy, libllama, llguidance
 VOCABULARY_BYTES: Final = 400  # for each token of the vocabulary
 MASK_BYTES: Final = 4  # for each token of the micro-batch and each token that it may look at
@@ -166,7 +170,8 @@ def need(candidate: Candidate, context: int, slots: int = 1, kv_type: str = "f16
     per_token = facts.layers * facts.kv_heads * (facts.key_length + facts.value_length)
     block_bytes, block_length = KV_BLOCKS[kv_type]
     elements = tokens * per_token * slots
-    activations = MICRO_BATCH * facts.embedding_length * COMPUTE_ROWS * 4
+    wide = INNER_ROWS * facts.inner_length + BESIDE_INNER_ROWS * facts.embedding_length
+    activations = MICRO_BATCH * max(COMPUTE_ROWS * facts.embedding_length, wide) * 4
     mask = MICRO_BATCH * tokens * MASK_BYTES
     logits = facts.vocabulary * slots * LOGIT_BYTES
     return Need(

@@ -109,6 +109,7 @@ def facts(path: Path, quantization: str) -> Facts:
         weights_bytes=sum(tensor.size for tensor in file.tensors),
         layers=file.of_architecture("block_count") or 0,
         embedding_length=embedding,
+        inner_length=file.of_architecture("feed_forward_length") or 0,
         heads=heads,
         kv_heads=file.of_architecture("attention.head_count_kv") or heads,
         key_length=key_length,

@@ -139,6 +139,7 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     )
     window_layers: Count = 0
     has_tools: bool = False  # the chat template can present tools
+    inner_length: Count = 0  # of the feed-forward layers; 0: unknown
 
 
 class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):

@@ -118,6 +118,16 @@ def test_the_mask_of_attention_grows_with_the_context() -> None:
     assert long.compute - short.compute == fit.MICRO_BATCH * 1536 * fit.MASK_BYTES
 
 
+def test_wide_inner_layers_take_more_and_usual_ones_what_a_block_takes_anyway() -> None:
+    def compute(inner: int) -> int:
+        facts = msgspec.structs.replace(FACTS, inner_length=inner)
+        return fit.need(dataclasses.replace(Q4, facts=facts), 2048).compute
+
+    assert compute(0) == compute(2 * FACTS.embedding_length) == fit.need(Q4, 2048).compute
+    more = compute(7 * FACTS.embedding_length) - compute(6 * FACTS.embedding_length)
+    assert more == 3 * FACTS.embedding_length * 512 * 4
+
+
 def test_keys_and_values_of_eight_bits_take_a_scale_for_each_block() -> None:
     elements = fit.need(Q4, 2048).kv // 2
     assert fit.need(Q4, 2048, kv_type="q8_0").kv == elements * 34 // 32

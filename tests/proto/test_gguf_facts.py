@@ -104,6 +104,7 @@ def test_a_llama_with_a_head_of_its_own_reads_one_row_of_the_table(tmp_path: Pat
     assert (told.layers, told.heads, told.kv_heads) == (2, 4, 2)
     assert (told.key_length, told.value_length) == (64, 64)
     assert (told.window, told.window_layers, told.has_tools) == (0, 0, False)
+    assert told.inner_length == FFN
 
 
 def test_a_llama_whose_head_is_the_table_reads_it_whole(tmp_path: Path) -> None:
