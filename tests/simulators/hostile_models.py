@@ -25,11 +25,12 @@ from types import FrameType
 from typing import Any, Final
 
 import msgspec
-from sprat_proto import gguf, onnx
-from sprat_proto import safetensors as safetensors_reader
+from sprat_controller.publisher.formats import onnx
+from sprat_controller.publisher.formats import safetensors as safetensors_reader
+from sprat_controller.publisher.formats.model_folder import FolderFacts, facts_of_folder
+from sprat_proto import gguf
 from sprat_proto.gguf_header import ModelFileError
 from sprat_proto.manifest import Facts
-from sprat_proto.model_folder import FolderFacts, facts_of_folder
 
 from simulators import headers
 from simulators.json_mutants import changed_json, changed_message

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sprat_proto.size_class import size_class
-
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.output import Cell, size
 from sprat_controller.publisher.evaluate.table import percent
+from sprat_controller.registry.size_class import size_class
 
 # The digest last: it is what folds where there is little room.
 COLUMNS: Final = (

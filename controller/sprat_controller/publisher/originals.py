@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from sprat_proto import gguf
-from sprat_proto.model_folder import facts_of_folder
 
 from sprat_controller.publisher.convert.convert import ConvertError, convert, is_model_folder
+from sprat_controller.publisher.formats.model_folder import facts_of_folder
 from sprat_controller.publisher.quantize import kind_of
 
 # What is being done, how much of it is done, and how much there is.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
-from sprat_proto import safetensors
 
 from sprat_controller.publisher.convert.architectures import EMBEDDING, HEAD, Weight
 from sprat_controller.publisher.convert.errors import ConvertError
 from sprat_controller.publisher.convert.files import read_json
+from sprat_controller.publisher.formats import safetensors
 
 MAX_INDEX_BYTES: Final = 16 << 20
 MAX_SHARDS: Final = 1024

@@ -19,8 +19,12 @@ from simulators.model_files import (
     write_onnx_folder,
     write_safetensors_folder,
 )
-from sprat_proto import model_config, model_folder, safetensors_shards
-from sprat_proto.model_folder import FolderFacts, ModelFileError, facts_of_folder
+from sprat_controller.publisher.formats import model_config, model_folder, safetensors_shards
+from sprat_controller.publisher.formats.model_folder import (
+    FolderFacts,
+    ModelFileError,
+    facts_of_folder,
+)
 
 INDEX = "model.safetensors.index.json"
 

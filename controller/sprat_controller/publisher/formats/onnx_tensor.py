@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sprat_proto.gguf_header import ModelFileError
-from sprat_proto.protobuf_reader import Field, ProtobufReader, Span, WireType
+
+from sprat_controller.publisher.formats.protobuf_reader import Field, ProtobufReader, Span, WireType
 
 MAX_NAME_BYTES: Final = 1024
 MAX_DIMENSIONS: Final = 16

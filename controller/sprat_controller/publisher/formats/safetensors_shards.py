@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sprat_proto import safetensors
 from sprat_proto.gguf_header import ModelFileError
-from sprat_proto.model_config import MAX_INDEX_BYTES, Index, read_json
-from sprat_proto.safetensors import DTYPE_BITS, MAX_TENSORS, SafetensorsTensor
+
+from sprat_controller.publisher.formats import safetensors
+from sprat_controller.publisher.formats.model_config import MAX_INDEX_BYTES, Index, read_json
+from sprat_controller.publisher.formats.safetensors import (
+    DTYPE_BITS,
+    MAX_TENSORS,
+    SafetensorsTensor,
+)
 
 MAX_FILES: Final = 1024
 _WHOLE: Final = "model.safetensors"

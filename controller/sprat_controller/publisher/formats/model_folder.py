@@ -1,7 +1,7 @@
 """What a model is, read from the folder that its publisher has: safetensors or ONNX.
 
-The weights are judged by their headers, the rest by `sprat_proto.model_config`; where both say the
-same thing they have to agree. Nothing in the folder is run or imported.
+The weights are judged by their headers, the rest by `model_config`; where both say the same thing
+they have to agree. Nothing in the folder is run or imported.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, TypedDict
 
-from sprat_proto import onnx
 from sprat_proto.gguf_header import ModelFileError
-from sprat_proto.model_config import (
+
+from sprat_controller.publisher.formats import onnx
+from sprat_controller.publisher.formats.model_config import (
     MAX_CONFIG_BYTES,
     Config,
     GenaiConfig,
@@ -25,8 +26,8 @@ from sprat_proto.model_config import (
     licence,
     read_json,
 )
-from sprat_proto.safetensors import SafetensorsTensor
-from sprat_proto.safetensors_shards import parameters, read_shards
+from sprat_controller.publisher.formats.safetensors import SafetensorsTensor
+from sprat_controller.publisher.formats.safetensors_shards import parameters, read_shards
 
 __all__ = ["FolderFacts", "ModelFileError", "facts_of_folder"]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from sprat_proto.gguf_header import ModelFileError
-from sprat_proto.onnx_tensor import DATA_TYPES, MAX_NAME_BYTES
-from sprat_proto.protobuf_reader import ProtobufReader, Span
+
+from sprat_controller.publisher.formats.onnx_tensor import DATA_TYPES, MAX_NAME_BYTES
+from sprat_controller.publisher.formats.protobuf_reader import ProtobufReader, Span
 
 MAX_RANK: Final = 16
 MAX_NODE_PARTS: Final = 4096  # inputs; or constants and graphs

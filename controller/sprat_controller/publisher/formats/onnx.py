@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from sprat_proto.gguf_header import ModelFileError
-from sprat_proto.onnx_graph import (
+from sprat_proto.opened import opened
+
+from sprat_controller.publisher.formats.onnx_graph import (
     Node,
     OnnxValue,
     read_attribute,
@@ -26,9 +28,8 @@ from sprat_proto.onnx_graph import (
     read_value,
     tensors_of_sparse,
 )
-from sprat_proto.onnx_tensor import MAX_NAME_BYTES, OnnxTensor, read_tensor
-from sprat_proto.opened import opened
-from sprat_proto.protobuf_reader import Field, ProtobufReader, Span
+from sprat_controller.publisher.formats.onnx_tensor import MAX_NAME_BYTES, OnnxTensor, read_tensor
+from sprat_controller.publisher.formats.protobuf_reader import Field, ProtobufReader, Span
 
 __all__ = ["ModelFileError", "OnnxFile", "OnnxTensor", "OnnxValue", "read"]
 

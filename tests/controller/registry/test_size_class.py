@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_proto.size_class import BOUNDS, SizeClass, size_class
+from sprat_controller.registry.size_class import BOUNDS, SizeClass, size_class
 
 MILLION, BILLION = 10**6, 10**9
 

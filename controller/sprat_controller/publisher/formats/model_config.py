@@ -14,7 +14,6 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
-
 from sprat_proto.chat_template import presents_tools
 from sprat_proto.gguf_header import ModelFileError
 from sprat_proto.opened import opened

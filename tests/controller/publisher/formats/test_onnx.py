@@ -32,8 +32,8 @@ from simulators.onnx_models import (
     value,
     varint,
 )
-from sprat_proto import onnx, protobuf_reader
-from sprat_proto.onnx import ModelFileError, OnnxTensor, OnnxValue
+from sprat_controller.publisher.formats import onnx, protobuf_reader
+from sprat_controller.publisher.formats.onnx import ModelFileError, OnnxTensor, OnnxValue
 
 DATA = "model.onnx.data"
 ONE = tensor("w", FLOAT, [1], bytes(4))

@@ -19,7 +19,6 @@ from typing import Annotated, BinaryIO, Final
 
 import msgspec
 from msgspec import Meta, Struct
-
 from sprat_proto.gguf_header import ModelFileError
 from sprat_proto.opened import opened
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulators.model_files import entry, safetensors, with_header
-from sprat_proto import safetensors as reader
-from sprat_proto.safetensors import ModelFileError, SafetensorsTensor
+from sprat_controller.publisher.formats import safetensors as reader
+from sprat_controller.publisher.formats.safetensors import ModelFileError, SafetensorsTensor
 
 
 @pytest.fixture
