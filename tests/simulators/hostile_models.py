@@ -47,7 +47,10 @@ from simulators.mutants import LONG_NUMBERS, changed_bytes, mutants
 from simulators.onnx_models import small_model
 
 MEMORY_BYTES: Final = 64 << 20  # beyond what the process has before the first mutant
-MAX_CALLS: Final = 50_000  # of functions, for one mutant of some kilobytes; a good one takes 4,000
+# Calls of functions for one mutant: work is to grow with the file, and no faster. A good one of some
+# kilobytes takes 4,000.
+MAX_CALLS: Final = 50_000
+CALLS_A_BYTE: Final = 5
 CPU_S: Final = 600  # for all: the second wall, if work is done without calling anything
 LONGEST_MESSAGE: Final = 800
 
@@ -108,7 +111,7 @@ def _limit() -> None:
 
 
 def _judge_one(family: Family, path: Path, outcome: Outcome, label: str) -> None:
-    calls = _Calls()
+    calls = _Calls(MAX_CALLS + CALLS_A_BYTE * path.stat().st_size)
     try:
         with calls:
             family.check(path)
@@ -127,8 +130,9 @@ def _judge_one(family: Family, path: Path, outcome: Outcome, label: str) -> None
 class _Calls:
     """Counts calls of functions, which are the same on any machine, and ends what has too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.made = 0
+        self._most = most
 
     def __enter__(self) -> None:
         sys.setprofile(self._note)
@@ -138,8 +142,8 @@ class _Calls:
 
     def _note(self, _frame: FrameType, event: str, _argument: object) -> None:
         self.made += event in ("call", "c_call")
-        if self.made > MAX_CALLS:
-            raise TooMuchWorkError(f"more than {MAX_CALLS} calls")
+        if self.made > self._most:
+            raise TooMuchWorkError(f"more than {self._most} calls")
 
 
 # How mutants of each format are made.
