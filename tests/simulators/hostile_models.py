@@ -47,7 +47,7 @@ from simulators.mutants import LONG_NUMBERS, changed_bytes, mutants
 from simulators.onnx_models import small_model
 
 MEMORY_BYTES: Final = 64 << 20  # beyond what the process has before the first mutant
-# Calls of functions for one mutant: work is to grow with the file, and no faster. A good one of some
+# Calls of functions for one mutant: work is to grow with the file and no faster; a good one of some
 # kilobytes takes 4,000.
 MAX_CALLS: Final = 50_000
 CALLS_A_BYTE: Final = 5
