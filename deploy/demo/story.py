@@ -100,7 +100,10 @@ def publish_first(on: Stage) -> None:
     public_key = str(on.folder / "publisher.pub")
     offline = ("--keys", str(on.controller.offline), "-o", "json")
     on.controller.sprat("publishers", "add", PUBLISHER, public_key, *offline)
-    judged = ("--calibration", str(TRAINED / "calibration.txt"), "--no-rates")
+    judged = (
+        *("--calibration", str(TRAINED / "calibration.txt")),
+        *("--evaluation-tokens", "512", "--no-rates"),
+    )
     pushed = _push(on, "1.0.0", RELEASED, *judged)
     variants = sorted(variant["variant"] for variant in pushed["variants"])
     on.expect(
