@@ -8,7 +8,8 @@ number is never reused and a line never edited.
    repository; assignment schema 2; identity keys and renewal. Nothing of 1 is understood any more.
 3 (2026-11-26): an assigned model and a rollout's specification may say how it is served.
 4 (2026-11-26): manifest schema 3 (facts by tensor type, evaluation, policy); an assigned model and
-   a rollout's specification may have a policy of fit; devices tell measured rates.
+   a rollout's specification may have a policy of fit; devices tell measured rates. Manifests of
+   schema 2 are understood no more.
 """
 
 from typing import Final
