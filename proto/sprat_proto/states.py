@@ -37,6 +37,19 @@ class RolloutState(StrEnum):
     ROLLED_BACK = "ROLLED_BACK"
 
 
+class GroupState(StrEnum):
+    """Where a slice of a rollout is."""
+
+    CREATING = "CREATING"
+    READY = "READY"
+    SCHEDULED = "SCHEDULED"
+    RUNNING = "RUNNING"
+    SOAKING = "SOAKING"
+    FINISHED = "FINISHED"
+    ERROR = "ERROR"
+    ROLLED_BACK = "ROLLED_BACK"
+
+
 class ExecutionState(StrEnum):
     """Where one device's run of a rollout is."""
 
@@ -130,4 +143,28 @@ class ReasonCode(StrEnum):
     STOPPED_BY_OPERATOR = "STOPPED_BY_OPERATOR"
     DEVICE_REMOVED = "DEVICE_REMOVED"
     OUT_OF_SCOPE = "OUT_OF_SCOPE"  # it left the target between the snapshot and its turn
+    NO_PROGRESS = "NO_PROGRESS"  # its step was not done within the step's own deadline
+    REVERTED = "REVERTED"  # it runs something else than what it had proved
+    ABORTED = "ABORTED"  # an abort criterion was met
+    ROLLED_BACK_BY_ROLLOUT = "ROLLED_BACK_BY_ROLLOUT"  # it succeeded; the rollout took it back
+    # Why a device waits, or a group does: the answers of `why`.
+    WAITING_TURN = "WAITING_TURN"  # devices before it in the same group
+    WAITING_GROUP = "WAITING_GROUP"  # its group has not started
+    WAITING_START = "WAITING_START"  # the rollout's time has not come, or nobody started it
+    WAITING_APPROVAL = "WAITING_APPROVAL"
+    WAITING_WINDOW = "WAITING_WINDOW"
+    WAITING_RETRY = "WAITING_RETRY"
+    WAITING_PROMOTION = "WAITING_PROMOTION"
+    PAUSED = "PAUSED"
+    PENALTY = "PENALTY"  # too many attempts failed: no rollout starts there for a while
+    OFFLINE = "OFFLINE"
+    RATE_LIMIT = "RATE_LIMIT"  # as many as may be under way, or start in a minute, do
+    DISRUPTION_BUDGET = "DISRUPTION_BUDGET"
+    LOWER_PRIORITY = "LOWER_PRIORITY"  # a rollout of higher priority is under way there
+    GATE_HOLD = "GATE_HOLD"  # too few samples to judge
+    GATE_FAILED = "GATE_FAILED"
+    IN_PROGRESS = "IN_PROGRESS"
+    IN_SYNC = "IN_SYNC"
+    NOT_TARGETED = "NOT_TARGETED"  # no rollout wants it
+    IN_QUARANTINE = "IN_QUARANTINE"  # the device is, not a model
     INTERNAL_ERROR = "INTERNAL_ERROR"
