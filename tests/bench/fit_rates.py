@@ -1,8 +1,9 @@
 """How well a device's rates are told beforehand: by its micro-benchmark, and by what it measured.
 
 Cells and micro-benchmarks take turns, round after round, so that whatever else the machine does
-hits both; each cell is compared with the measurement before it. Then what the even rounds measured
-stands for a hardware class's observed rates, and the odd rounds for the device that is told them.
+hits both; each cell is compared with the measurement before it. In a round each few cells run twice,
+in one order and back: what the first runs measured stands for a hardware class's observed rates,
+and the second ones for the device that is told them.
 
 `python tests/bench/fit_rates.py ROUNDS SHAPE...` runs a part and prints a table.
 """
@@ -75,9 +76,9 @@ class Cell:
 
     @property
     def calibrated_error(self) -> float:
-        """The same of what the even rounds observed, against the odd ones."""
+        """The same of what the first runs of all rounds observed, against the second ones."""
         decode = [one for one, _ in self.measured]
-        return median(decode[0::2]) / median(decode[1::2] or decode) - 1
+        return median(decode[0::2]) / median(decode[1::2]) - 1
 
 
 def figures(
@@ -91,7 +92,8 @@ def figures(
         began = time.monotonic()
         found = measure()
         seconds.append(time.monotonic() - began)
-        for cell in cells[start : start + CELLS_A_MEASUREMENT]:
+        few = cells[start : start + CELLS_A_MEASUREMENT]
+        for cell in [*few, *reversed(few)]:
             cell.predicted.append(rates.predict(cell.facts, found, PROMPT + TOKENS // 2))
             cell.measured.append(run(cell.path))
     for cell in cells:

@@ -62,9 +62,8 @@ def main(arguments: Sequence[str]) -> None:
         cache_bytes=cache_bytes(),
         budget_s=budget_s,
     )
-    found = costs.measure(
-        terms, costs.Bench(open_model, clock(threads, quota_milli)), time.time_ns() // (_MS * _MS)
-    )
+    bench = costs.Bench(open_model, clock(threads, quota_milli), costs.filler(terms.filling_bytes))
+    found = costs.measure(terms, bench, time.time_ns() // (_MS * _MS))
     sys.stdout.buffer.write(msgspec.json.encode(found))
     sys.stdout.flush()
     os._exit(0)  # without the interpreter's and the C library's clean-up

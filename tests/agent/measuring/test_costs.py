@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from simulators.measured_device import MeasuredDevice
-from sprat_agent.measuring.costs import KINDS, LEAST_BYTES, LEAST_KINDS, Terms, measure
+from sprat_agent.measuring.costs import KINDS, LEAST_BYTES, LEAST_KINDS, MOST_BYTES, Terms, measure
 from sprat_agent.measuring.model_file import bytes_of
 from sprat_proto.rates import FEMTO
 
@@ -32,14 +32,18 @@ def test_costs_are_taken_apart() -> None:
     assert found.bandwidth >= FEMTO / min(cost.decode_fs for cost in found.costs) - 1
 
 
-def test_models_exceed_the_caches_within_the_memory_that_there_is() -> None:
-    for cache, most, expected in (
-        (32 * MIB, 80 * MIB, 64 * MIB),
-        (32 * MIB, 40 * MIB, 40 * MIB),
-        (0, 64 * MIB, LEAST_BYTES),
+def test_models_and_what_fills_the_caches_keep_to_the_memory_that_there_is() -> None:
+    for cache, most, expected, filling in (
+        (32 * MIB, 80 * MIB, 32 * MIB, 64 * MIB),
+        (32 * MIB, 40 * MIB, 32 * MIB, 16 * MIB),
+        (512 * MIB, 200 * MIB, MOST_BYTES, 208 * MIB),
+        (4 * MIB, 20 * MIB, 20 * MIB, 0),
+        (0, 64 * MIB, LEAST_BYTES, 0),
     ):
         device = a_device()
-        measure(Terms("e", 1, most, cache, 60.0), device.bench(), 0)
+        terms = Terms("e", 1, most, cache, 60.0)
+        assert terms.filling_bytes == filling
+        measure(terms, device.bench(), 0)
         sizes = [bytes_of(kind, one.layers * one.layer_weights) for kind, one in device.opened]
         assert expected * 0.5 < max(sizes) <= expected
         assert device.open_now == 0
@@ -55,3 +59,11 @@ def test_what_costs_next_to_nothing_is_never_free() -> None:
     found = measure(TERMS, MeasuredDevice(free, free).bench(), 0)
     assert all(cost.decode_fs >= 1 and cost.prefill_fs >= 1 for cost in found.costs)
     assert found.kv_fs == 1
+
+
+def test_no_step_of_a_model_finds_its_weights_in_a_cache() -> None:
+    device = a_device()
+    device.is_cached_three_times_as_fast = True
+    found = measure(TERMS, device.bench(), 0)
+    for cost in found.costs:
+        assert cost.decode_fs == pytest.approx(DECODE[cost.kind.upper()] * FEMTO, rel=0.02)
