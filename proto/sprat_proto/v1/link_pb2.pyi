@@ -465,6 +465,7 @@ class ExecutionReport(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     RUNNING_DIGEST_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     state: _builtins.str
     step: _builtins.str
@@ -474,6 +475,10 @@ class ExecutionReport(_message.Message):
     def reason(self) -> Global___Reason:
         """Absent while all is well."""
 
+    @_builtins.property
+    def probe(self) -> Global___Probe:
+        """What the device's probe measured of the candidate; absent before it was probed."""
+
     def __init__(
         self,
         *,
@@ -482,14 +487,65 @@ class ExecutionReport(_message.Message):
         step: _builtins.str = ...,
         reason: Global___Reason | None = ...,
         running_digest: _builtins.str = ...,
+        probe: Global___Probe | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["probe", b"probe", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "reason", b"reason", "running_digest", b"running_digest", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "probe", b"probe", "reason", b"reason", "running_digest", b"running_digest", "state", b"state", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecutionReport: _TypeAlias = ExecutionReport  # noqa: Y015
+
+@_typing.final
+class Probe(_message.Message):
+    """What a probe found; see sprat_proto/probes.py. Of what it did not measure: 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_PERMILLE_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    PERPLEXITY_MILLI_FIELD_NUMBER: _builtins.int
+    SCORED_TOKENS_FIELD_NUMBER: _builtins.int
+    DECODE_MILLI_TPS_FIELD_NUMBER: _builtins.int
+    TTFT_MS_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    TOOK_MS_FIELD_NUMBER: _builtins.int
+    score_permille: _builtins.int
+    """Thousandths of the golden prompts' weight that were answered as expected."""
+    prompts: _builtins.int
+    """Asked, and answered as expected."""
+    passed: _builtins.int
+    perplexity_milli: _builtins.int
+    scored_tokens: _builtins.int
+    """Behind the perplexity."""
+    decode_milli_tps: _builtins.int
+    ttft_ms: _builtins.int
+    """The slowest golden prompt's."""
+    peak_bytes: _builtins.int
+    """Resident memory of the worker at its peak."""
+    took_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        score_permille: _builtins.int = ...,
+        prompts: _builtins.int = ...,
+        passed: _builtins.int = ...,
+        perplexity_milli: _builtins.int = ...,
+        scored_tokens: _builtins.int = ...,
+        decode_milli_tps: _builtins.int = ...,
+        ttft_ms: _builtins.int = ...,
+        peak_bytes: _builtins.int = ...,
+        took_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_milli_tps", b"decode_milli_tps", "passed", b"passed", "peak_bytes", b"peak_bytes", "perplexity_milli", b"perplexity_milli", "prompts", b"prompts", "score_permille", b"score_permille", "scored_tokens", b"scored_tokens", "took_ms", b"took_ms", "ttft_ms", b"ttft_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
 
 @_typing.final
 class Reason(_message.Message):
