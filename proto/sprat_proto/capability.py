@@ -10,12 +10,16 @@ number is never reused and a line never edited.
 4 (2026-11-26): manifest schema 3 (facts by tensor type, evaluation, policy); an assigned model and
    a rollout's specification may have a policy of fit; devices tell measured rates. Manifests of
    schema 2 are understood no more.
+5 (2026-11-26): a manifest's activation may have a proof (score, perplexity, bounds, soak), weights
+   of golden prompts and answers by schema; reports carry what the probe measured.
 """
 
 from typing import Final
 
-CAPABILITY: Final = 4
+CAPABILITY: Final = 5
 # Agents below this refuse a plan in which `assignment.ServingTerms` say anything.
 SERVING_TERMS: Final = 3
 # And below this one in which `policy.FitPolicy` says anything.
 FIT_POLICY: Final = 4
+# And below this one cannot read a manifest whose activation has a `probes.Proof`.
+PROBES: Final = 5

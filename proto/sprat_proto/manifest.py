@@ -15,9 +15,9 @@ import re
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from sprat_proto import canonical
+from sprat_proto import canonical, probes
 from sprat_proto.policy import DEFAULT, FitPolicy
 
 SCHEMA: Final = 3
@@ -94,9 +94,16 @@ class GoldenPrompt(Struct, frozen=True, forbid_unknown_fields=True):
     """A prompt whose greedy answer is known: the probe asks it before activation."""
 
     prompt: Annotated[str, Meta(max_length=8192)]
-    expect: Annotated[str, Meta(max_length=8192)]
-    match: Literal["contains", "equals"] = "contains"
+    expect: Annotated[str, Meta(max_length=8192)]  # for `schema`, a JSON schema's text
+    match: probes.Match = "contains"
     max_tokens: Annotated[int, Meta(ge=1, le=1024)] = 32
+    # In the score; unset, as it was before there was one: 1.
+    weight: Annotated[int, Meta(ge=1, le=1000)] | UnsetType = UNSET
+
+    @property
+    def counts(self) -> int:
+        """What it counts for in the score."""
+        return 1 if self.weight is UNSET else self.weight
 
 
 class Activation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +118,13 @@ class Activation(Struct, frozen=True, forbid_unknown_fields=True):
     soak_s: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0
     soak_traffic_percent: Annotated[int, Meta(ge=0, le=100)] = 0
     rollback: Literal["automatic"] = "automatic"
+    # What else it is held to; unset, as it was before there was more: nothing.
+    proof: probes.Proof | UnsetType = UNSET
+
+    @property
+    def terms(self) -> probes.Proof:
+        """What it is held to."""
+        return probes.NOTHING_MORE if self.proof is UNSET else self.proof
 
 
 class Facts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -253,6 +267,7 @@ def check(manifest: Manifest) -> None:
                 " which the slot table does not have"
             )
     _check_adapters(manifest)
+    _check_probe(manifest)
 
 
 def _check_adapters(manifest: Manifest) -> None:
@@ -263,6 +278,17 @@ def _check_adapters(manifest: Manifest) -> None:
                 f"manifest {manifest.name}: expected different names of adapters, none of them"
                 f" {NO_ADAPTER!r}, found {adapter.name!r}"
             )
+
+
+def _check_probe(manifest: Manifest) -> None:
+    for golden in manifest.activation.probe:
+        if golden.match == "schema":
+            try:
+                probes.check_schema(golden.expect)
+            except probes.ProbesError as error:
+                raise ManifestError(
+                    f"manifest {manifest.name}: the golden prompt {golden.prompt[:60]!r}: {error}"
+                ) from error
 
 
 def to_builtins(manifest: Manifest) -> dict[str, object]:
