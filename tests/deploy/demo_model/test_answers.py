@@ -66,6 +66,7 @@ def test_the_adapter_changes_the_manner(good: Asked) -> None:
 
 
 def test_each_quantization_is_worse_than_the_one_before_it(tmp_path: Path) -> None:
+    # By divergence: a quantization's perplexity may come out lower than its original's by luck.
     variants = {"f16": GOOD}
     for kind in ("q8_0", "q5_1", "q4_0"):
         variants[kind] = tmp_path / f"{kind}.gguf"
@@ -79,11 +80,8 @@ def test_each_quantization_is_worse_than_the_one_before_it(tmp_path: Path) -> No
         )
     }
     lost = [scores[kind].kl_divergence for kind in variants]
-    surprise = [scores[kind].perplexity for kind in variants]
     assert lost == sorted(lost)
     assert lost[0] == 0
-    assert surprise[1:] == sorted(surprise[1:])
-    assert surprise[0] < surprise[2]
     assert lost[-1] > 10 * lost[-2]
 
 
