@@ -1,9 +1,9 @@
 """How well a device's rates are told beforehand: by its micro-benchmark, and by what it measured.
 
 Cells and micro-benchmarks take turns, round after round, so that whatever else the machine does
-hits both; each cell is compared with the measurement before it. In a round each few cells run twice,
-in one order and back: what the first runs measured stands for a hardware class's observed rates,
-and the second ones for the device that is told them.
+hits both; each cell is compared with the measurement before it. In a round each few cells run
+twice, in one order and back: what the first runs measured stands for a hardware class's observed
+rates, and the second ones for the device that is told them.
 
 `python tests/bench/fit_rates.py ROUNDS SHAPE...` runs a part and prints a table.
 """
