@@ -1,0 +1,141 @@
+"""Virtual devices as columns, and what becomes of work that they are given. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+from simulators.world.draws import Bools, Floats, Ints, Purpose, uniform
+from simulators.world.failures import Failures
+
+# How long things take on a device that nothing ails, in seconds: from, to.
+DOWNLOAD_S: Final = (30.0, 240.0)
+WORK_S: Final = (10.0, 60.0)  # verify, install, probe, activate
+HEARTBEAT_S: Final = 30
+# What a device of each class decodes, and scores in the probe, with what it ran before: 1.
+_NOISE: Final = 0.04
+
+
+class Fate(IntEnum):
+    """How a try ends on a device, if nobody ends it before."""
+
+    SUCCEEDS = 0
+    CRASHES = 1
+    DOES_NOT_VERIFY = 2
+    FALLS_BACK = 3  # it tells success; the next heartbeat shows something else
+    REJECTS = 4
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What becomes of tries, as columns; one row for each device that was asked."""
+
+    fetched_ms: Ints  # the model is there and verified, or it is refused
+    told_ms: Ints  # the device tells how the try ended
+    shown_ms: Ints  # a heartbeat after that, with the digest that really answers
+    fate: Ints  # numbers of Fate
+    rate: Floats  # decode rate of the new release over the baseline of the hardware class
+    fetched_model: Bools  # model bytes were moved
+
+
+class Devices:
+    """Who is in the world.
+
+    Attributes:
+        site: Number of the site of each.
+        hardware_class: Number of the hardware class of each.
+    """
+
+    def __init__(
+        self, seed: int, count: int, failures: Failures, *, sites: int = 200, classes: int = 4
+    ) -> None:
+        """Make `count` devices at `sites`, of so many hardware classes, evenly mixed."""
+        self._seed = seed
+        self._failures = failures
+        self.count = count
+        everyone = np.arange(count, dtype=np.int64)
+        self.site = self._below(sites, Purpose.SITE, everyone)
+        self.hardware_class = self._below(classes, Purpose.HARDWARE_CLASS, everyone)
+        self._slow = self._is(failures.slow, Purpose.SLOW, everyone)
+        self._rejects = self._is(failures.rejects, Purpose.REJECTS, everyone)
+        self._flapping = self._is(failures.flapping, Purpose.FLAPPING, everyone)
+        is_away = self._is(failures.offline, Purpose.OFFLINE, everyone)
+        for_s = uniform(seed, Purpose.OFFLINE_FOR, everyone) * failures.offline_s
+        self._away_until = np.where(is_away, _ms(for_s), 0)
+        self._cycle_ms = (failures.flap_up_s + failures.flap_down_s) * 1000
+        phase = uniform(seed, Purpose.FLAP_PHASE, everyone)
+        self._phase_ms = (phase * self._cycle_ms).astype(np.int64)
+        is_off = self._is(failures.skew, Purpose.SKEW, everyone)
+        off_by = (uniform(seed, Purpose.SKEW_BY, everyone) * 2 - 1) * failures.skew_s
+        self._skew_ms = np.where(is_off, _ms(off_by), 0)
+
+    def there_from(self, devices: Ints, at_ms: Ints) -> Ints:
+        """Return when each is next online: `at_ms` itself, or later."""
+        after = np.maximum(at_ms, self._away_until[devices])
+        place = (after + self._phase_ms[devices]) % self._cycle_ms
+        is_down = self._flapping[devices] & (place >= self._failures.flap_up_s * 1000)
+        return np.where(is_down, after + self._cycle_ms - place, after)
+
+    def local_ms(self, devices: Ints, at_ms: Ints) -> Ints:
+        """Return what the devices' own clocks say: the times that they put into reports."""
+        return at_ms + self._skew_ms[devices]
+
+    def run(self, devices: Ints, tries: Ints, at_ms: Ints, has_model: Bools) -> Runs:
+        """Return what becomes of work that the controller gives out.
+
+        Args:
+            devices: Who gets it.
+            tries: Which try of each it is, from 0.
+            at_ms: When it is given out; a device that is away begins when it is back.
+            has_model: The model's bytes lie on the device already.
+        """
+        factor = np.where(self._slow[devices], self._failures.slow_factor, 1.0)
+        begin = self.there_from(devices, at_ms)
+        fetching = self._between(DOWNLOAD_S, Purpose.DOWNLOAD_S, devices, tries) * factor
+        fate = self._fate(devices, tries)
+        is_fetched = ~has_model & (fate != Fate.REJECTS)
+        # An interrupted download goes on where it was: being away only delays its end.
+        fetched = np.where(is_fetched, begin + _ms(fetching), begin)
+        fetched = self.there_from(devices, fetched)
+        works = (fate != Fate.REJECTS) & (fate != Fate.DOES_NOT_VERIFY)
+        working = self._between(WORK_S, Purpose.WORK_S, devices, tries) * factor
+        done = np.where(works, fetched + _ms(working), fetched)
+        told = self.there_from(devices, done)
+        shown = self.there_from(devices, told + HEARTBEAT_S * 1000)
+        return Runs(fetched, told, shown, fate, self._rate(devices, tries), is_fetched)
+
+    def _fate(self, devices: Ints, tries: Ints) -> Ints:
+        """Return how tries end; of two causes the one that comes first in a run wins."""
+        failures = self._failures
+        fate = np.full(len(devices), Fate.SUCCEEDS, dtype=np.int64)
+        falls = uniform(self._seed, Purpose.FALLBACK, devices, tries) < failures.silent_fallback
+        fate[falls] = Fate.FALLS_BACK
+        fate[uniform(self._seed, Purpose.CRASH, devices, tries) < failures.crash] = Fate.CRASHES
+        corrupt = uniform(self._seed, Purpose.CORRUPT, devices, tries) < failures.corrupt
+        fate[corrupt] = Fate.DOES_NOT_VERIFY
+        fate[self._rejects[devices]] = Fate.REJECTS
+        return fate
+
+    def _rate(self, devices: Ints, tries: Ints) -> Floats:
+        is_slower = self.hardware_class[devices] == self._failures.slow_class
+        noise = (uniform(self._seed, Purpose.SCORE, devices, tries) * 2 - 1) * _NOISE
+        return np.where(is_slower, self._failures.slow_class_rate, 1.0) * (1 + noise)
+
+    def _is(self, share: float, purpose: Purpose, devices: Ints) -> Bools:
+        return uniform(self._seed, purpose, devices) < share
+
+    def _below(self, count: int, purpose: Purpose, devices: Ints) -> Ints:
+        return (uniform(self._seed, purpose, devices) * count).astype(np.int64)
+
+    def _between(
+        self, bounds: tuple[float, float], purpose: Purpose, devices: Ints, tries: Ints
+    ) -> Floats:
+        low, high = bounds
+        return low + uniform(self._seed, purpose, devices, tries) * (high - low)
+
+
+def _ms(seconds: Floats) -> Ints:
+    return (seconds * 1000).astype(np.int64)
