@@ -244,14 +244,14 @@ _KNOWN: Final[Mapping[str, type | tuple[type, ...]]] = {
     "title": str,
     "description": str,
 }
-_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "integer": int,
+_TYPES: Final[Mapping[str, tuple[type[object], ...]]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
     "number": (int, float),
-    "boolean": bool,
-    "null": type(None),
+    "boolean": (bool,),
+    "null": (type(None),),
 }
 
 
@@ -302,10 +302,10 @@ def _satisfies(value: Json, schema: Mapping[str, Any], depth: int) -> bool:
 
 
 def _is_one_of(value: Json, schema: Mapping[str, Any]) -> bool:
-    allowed = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]
-    is_bound = "enum" in schema or "const" in schema
-    return _is_a(value, schema.get("type")) and (
-        not is_bound or any(_same(value, one) for one in allowed)
+    return (
+        _is_a(value, schema.get("type"))
+        and ("const" not in schema or _same(value, schema["const"]))
+        and ("enum" not in schema or any(_same(value, one) for one in schema["enum"]))
     )
 
 
@@ -329,10 +329,15 @@ def _is_a(value: Json, named: str | None) -> bool:
         return named == "boolean"
     if isinstance(value, float) and named == "integer":
         return value.is_integer()
-    return isinstance(value, _TYPES[named])
+    return type(value) in _TYPES[named]
 
 
 def _same(one: Json, other: Json) -> bool:
+    """Tell whether two values are equal; Python takes true for 1, at any depth."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
