@@ -185,7 +185,7 @@ class _Slots:
     def _words(self, budget: DisruptionBudget, value: str) -> str:
         whose = f"{budget.label}={value}" if value else f"no {budget.label}"
         down, most = self._down(budget.label, value), self._allowed(budget, value)
-        return f"{whose} ({down} devices are down, of at most {most})"
+        return f"{whose} ({down} down, of at most {most})"
 
 
 def _over_pace(pace: Pace, load: Load, started: int) -> str | None:
