@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -31,6 +32,11 @@ def kernel_is_synchronised() -> bool:
     except (OSError, AttributeError):
         return False
     return 0 <= state < _TIME_ERROR
+
+
+def seconds_since_boot() -> float:
+    """Return seconds that passed since the device started, also while it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def to_ms(moment: datetime) -> int:

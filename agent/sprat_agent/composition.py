@@ -22,7 +22,7 @@ from sprat_agent.api import network
 from sprat_agent.api.device import DeviceFigures
 from sprat_agent.api.tally import Tally
 from sprat_agent.audit.journal import EventWriter, Journal
-from sprat_agent.clock import BUILT_AT, Clock
+from sprat_agent.clock import BUILT_AT, Clock, seconds_since_boot
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
 from sprat_agent.identity.identity import Identity
@@ -79,6 +79,7 @@ class World:
     uniform: Callable[[float, float], float]  # as random.uniform
     new_id: Callable[[], str]
     on_transition: OnTransition
+    uptime: Callable[[], float] = seconds_since_boot
 
 
 class Agent:
@@ -164,11 +165,13 @@ class Agent:
             journal=self._journal,
             uniform=world.uniform,
         )
+        timekeeper = freshness.Timekeeper(world.clock, world.is_synchronised, world.uptime)
         self._executor = Executor(
             self._ledger,
             self._outbox,
             self._effects,
             self._workers,
+            time=lambda: freshness.time_by(timekeeper.now(), now()),
             uniform=world.uniform,
             on_transition=world.on_transition,
         )

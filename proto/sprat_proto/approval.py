@@ -15,10 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sprat_proto import canonical
-from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms, policy_of, terms_of
+from sprat_proto.assignment import (
+    AS_DEVICE_DECIDES,
+    AT_ANY_TIME,
+    ServingTerms,
+    Windows,
+    policy_of,
+    terms_of,
+    windows_of,
+)
 from sprat_proto.manifest import Name, Sha256
 from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import (
@@ -58,6 +67,8 @@ class RolloutSpec(Struct, frozen=True, forbid_unknown_fields=True):
     serving: ServingTerms | UnsetType = UNSET
     # What fit is to keep to; unset: to what the release says.
     policy: FitPolicy | UnsetType = UNSET
+    # When devices may bring it in; unset: at any time. It never says `is_way_back`.
+    windows: Windows | UnsetType = UNSET
 
 
 class Approver(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +128,7 @@ class Change:
             run with the largest, so `context` may be that one instead of the approved.
         terms: How it is to be served.
         policy: What fit is to keep to; None: the release's own.
+        windows: When it may be brought in. Going back is approved with what is gone back to.
     """
 
     alias: str
@@ -126,6 +138,7 @@ class Change:
     held_context: int = 0
     terms: ServingTerms = AS_DEVICE_DECIDES
     policy: FitPolicy | None = None
+    windows: Windows = AT_ANY_TIME
 
 
 def encode(spec: RolloutSpec) -> bytes:
@@ -271,6 +284,7 @@ def _covers(spec: RolloutSpec, change: Change) -> bool:
         and spec.run_until == change.run_until
         and terms_of(spec.serving) == change.terms
         and policy_of(spec.policy) == change.policy
+        and windows_of(spec.windows) == msgspec.structs.replace(change.windows, is_way_back=False)
         and spec.context <= change.context <= max(spec.context, change.held_context)
     )
 

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sprat_proto import canonical, fit, trust
 from sprat_proto.manifest import Name, Sha256, Size, Text, Version
 from sprat_proto.policy import FitPolicy
+from sprat_proto.windows import WindowSpec
 
 SCHEMA: Final = 2
 
@@ -33,6 +34,24 @@ class ServingTerms(Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 AS_DEVICE_DECIDES: Final = ServingTerms()
+
+_Moment = Annotated[int, Meta(ge=0, le=1 << 40)]  # unix seconds; 0: none
+
+
+class Windows(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When a device may bring a model in, by its own clock, also while nobody can be asked."""
+
+    download: WindowSpec | None = None  # bytes move only while it is open
+    activate: WindowSpec | None = None  # and installing, probing and activating begin only then
+    not_before: _Moment = 0  # nothing begins earlier
+    deadline: _Moment = 0  # from then on what has not begun to be installed has failed
+    override: bool = False  # in an emergency: nothing of the above counts
+    # The rollout was rolled back. What was committed on this device before is not held by windows;
+    # anything else is.
+    is_way_back: bool = False
+
+
+AT_ANY_TIME: Final = Windows()
 
 
 class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +73,8 @@ class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
     serving: ServingTerms | UnsetType = UNSET
     # What the device holds the variant to, by its own facts; unset: the release's own policy.
     policy: FitPolicy | UnsetType = UNSET
+    # Unset: at any time.
+    windows: Windows | UnsetType = UNSET
 
     @property
     def terms(self) -> ServingTerms:
@@ -64,6 +85,11 @@ class AssignedModel(Struct, frozen=True, forbid_unknown_fields=True):
     def fit_policy(self) -> FitPolicy | None:
         """What fit is to keep to; None: the release's own policy."""
         return policy_of(self.policy)
+
+    @property
+    def times(self) -> Windows:
+        """When it may be brought in."""
+        return windows_of(self.windows)
 
     @property
     def name(self) -> str:
@@ -117,6 +143,16 @@ def spelled_policy(policy: FitPolicy | None) -> FitPolicy | UnsetType:
     One that asks for nothing is written too: it takes the place of the release's.
     """
     return UNSET if policy is None else policy
+
+
+def windows_of(said: Windows | UnsetType) -> Windows:
+    """Return the windows that were written."""
+    return AT_ANY_TIME if isinstance(said, UnsetType) else said
+
+
+def spelled_windows(windows: Windows) -> Windows | UnsetType:
+    """Return the windows as they are written: nothing where nothing is asked."""
+    return UNSET if windows == AT_ANY_TIME else windows
 
 
 def to_custom(assignment: Assignment) -> dict[str, object]:

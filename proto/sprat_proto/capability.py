@@ -12,6 +12,7 @@ number is never reused and a line never edited.
    schema 2 are understood no more.
 5 (2026-11-26): a manifest's activation may have a proof (score, perplexity, bounds, soak), weights
    of golden prompts and answers by schema; reports carry what the probe measured.
+5 (2026-11-26): an assigned model and a rollout's specification may have windows.
 """
 
 from typing import Final
@@ -23,3 +24,5 @@ SERVING_TERMS: Final = 3
 FIT_POLICY: Final = 4
 # And below this one cannot read a manifest whose activation has a `probes.Proof`.
 PROBES: Final = 5
+# And below this one refuse a plan in which `assignment.Windows` say anything.
+WINDOWS: Final = 5

@@ -131,6 +131,7 @@ class ReasonCode(StrEnum):
     NOT_APPROVED = "NOT_APPROVED"  # the device's group enforces approvals, and this has too few
     QUARANTINED = "QUARANTINED"  # crashed too often on this device
     PLAN_EXPIRED = "PLAN_EXPIRED"
+    WINDOW_INVALID = "WINDOW_INVALID"  # the device cannot tell when it is open
     # Why an execution did not go on.
     DOWNLOAD_FAILED = "DOWNLOAD_FAILED"
     BLOB_NOT_FOUND = "BLOB_NOT_FOUND"

@@ -55,12 +55,14 @@ class WindowError(ValueError):
     """What was said is no window; the sentence says what was expected and what was found."""
 
 
-class WindowSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class WindowSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """A window as people say it and as it travels; `parse` reads it."""
 
     cron: Annotated[str, Meta(min_length=1, max_length=MAX_CRON)]
     duration_s: Annotated[int, Meta(ge=MIN_DURATION_S, le=MAX_DURATION_S)]
-    zone: Annotated[str, Meta(min_length=1, max_length=MAX_ZONE)] = "UTC"  # IANA name
+    # IANA name. Always said: msgspec tells a default text by its identity, so there would be two
+    # spellings of it.
+    zone: Annotated[str, Meta(min_length=1, max_length=MAX_ZONE)]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from sprat_agent.sync.apply import Effects
 from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor
 from sprat_agent.sync.fitting import Fitting
+from sprat_agent.sync.freshness import Time
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.retreat import Retreat
@@ -110,6 +111,7 @@ class Device:
             outbox,
             effects,
             self.supervisor,
+            time=lambda: Time(self.trust.director.now(), None),
             uniform=lambda low, _high: low,
             on_transition=lambda _id, _phase, _moment: None,
         )

@@ -19,10 +19,11 @@ from sprat_proto.approval import (
     RolloutSpec,
     why_not_approved,
 )
-from sprat_proto.assignment import ServingTerms
+from sprat_proto.assignment import ServingTerms, Windows
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SignatureRefusedError, SigningKey, generate_private_pem, merge
+from sprat_proto.windows import WindowSpec
 
 NOW = 1_780_000_000
 DIGEST = "d" * 64
@@ -120,7 +121,24 @@ def test_a_policy_is_approved_with_it() -> None:
     accepted(signed("ann", "bob", policy=FitPolicy()), changes=[nothing])
 
 
+def test_windows_are_approved_with_it() -> None:
+    night = Windows(activate=WindowSpec(cron="0 2 * * *", duration_s=3600, zone="Europe/Paris"))
+    agreed = signed("ann", "bob", windows=night)
+
+    def within(windows: Windows) -> list[Change]:
+        return [Change("assistant", DIGEST, 2048, windows=windows)]
+
+    accepted(agreed, changes=within(night))
+    refused(agreed)
+    refused(signed("ann", "bob"), changes=within(night))
+    # Neither by day nor in an emergency that nobody approved; but the way back is approved.
+    refused(agreed, changes=within(msgspec.structs.replace(night, override=True)))
+    refused(agreed, changes=within(msgspec.structs.replace(night, deadline=NOW)))
+    accepted(agreed, changes=within(msgspec.structs.replace(night, is_way_back=True)))
+
+
 def test_a_specification_without_terms_is_spelled_as_before_there_were_any() -> None:
+    assert b"windows" not in approval.encode(SPEC)
     assert b"serving" not in approval.encode(SPEC)
     assert b"policy" not in approval.encode(SPEC)
     accepted(signed("ann", "bob", serving=ServingTerms()))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators.fit_cases import UNTIMED, policies
 from sprat_proto import assignment, canonical, fit
-from sprat_proto.assignment import AssignedModel, Assignment, Policy, ServingTerms
+from sprat_proto.assignment import AssignedModel, Assignment, Policy, ServingTerms, Windows
 from sprat_proto.policy import FitPolicy
+from sprat_proto.windows import WindowSpec
 
 MODEL = AssignedModel(
     alias="assistant",
@@ -132,6 +133,66 @@ def test_the_release_s_own_policy_is_not_spelled_and_one_that_asks_nothing_is() 
     assert msgspec.structs.replace(MODEL, policy=assignment.spelled_policy(None)) == MODEL
     lifted = msgspec.structs.replace(MODEL, policy=assignment.spelled_policy(FitPolicy()))
     assert b'"policy":{}' in assignment.encode(msgspec.structs.replace(GOOD, models=[lifted]))
+
+
+def within(windows: Windows) -> Assignment:
+    said = assignment.spelled_windows(windows)
+    return msgspec.structs.replace(GOOD, models=[msgspec.structs.replace(MODEL, windows=said)])
+
+
+def test_what_may_begin_at_any_time_is_spelled_as_before_there_were_windows() -> None:
+    assert within(Windows()) == GOOD
+    assert b"windows" not in assignment.encode(GOOD)
+    assert MODEL.times == assignment.AT_ANY_TIME
+
+
+SPECS = st.none() | st.builds(
+    WindowSpec,
+    cron=st.sampled_from(["0 2 * * *", "*/15 0-5 L * 2#1"]),
+    duration_s=st.integers(60, 7 * 86_400),
+    zone=st.sampled_from(["UTC", "Europe/Paris"]),
+)
+MOMENTS = st.integers(0, 1 << 40)
+
+
+@given(
+    st.builds(
+        Windows,
+        download=SPECS,
+        activate=SPECS,
+        not_before=MOMENTS,
+        deadline=MOMENTS,
+        override=st.booleans(),
+        is_way_back=st.booleans(),
+    )
+)
+def test_windows_come_back_as_they_were(windows: Windows) -> None:
+    made = within(windows)
+    for read in (
+        assignment.decode(assignment.encode(made)),
+        assignment.from_custom(assignment.to_custom(made)),
+    ):
+        assert read.models[0].times == windows
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        {"download": {"cron": "0 2 * * *", "duration_s": 59, "zone": "UTC"}},
+        {"activate": {"cron": "", "duration_s": 60, "zone": "UTC"}},
+        {"activate": {"cron": "0 2 * * *", "duration_s": 60}},  # in which zone?
+        {"not_before": -1},
+        {"deadline": "soon"},
+        {"override": 1},
+        {"override": False},
+        {"probe": {}},
+        None,
+    ],
+)
+def test_what_is_no_window_is_refused(windows: Any) -> None:
+    data = altered(models=[{**msgspec.to_builtins(MODEL), "windows": windows}])
+    with pytest.raises(canonical.NotCanonicalError, match="assignment"):
+        assignment.decode(data)
 
 
 @given(at=st.integers(0, len(assignment.encode(GOOD)) - 1), byte=st.integers(0, 255))

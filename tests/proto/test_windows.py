@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulators.zones import CHANGES, HOUR, LORD_HOWE, MINUTE, NEW_YORK, PARIS, local_minutes
 from sprat_proto import windows
 from sprat_proto.windows import (
     WindowError,
@@ -18,19 +19,6 @@ from sprat_proto.windows import (
     parse,
     parse_text,
 )
-
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
-PARIS, NEW_YORK, LORD_HOWE = "Europe/Paris", "America/New_York", "Australia/Lord_Howe"
-# Zone, the moment of a change (UTC), and whether clocks are put forward.
-CHANGES = [
-    (PARIS, datetime(2026, 3, 29, 1, 0, tzinfo=UTC), True),
-    (PARIS, datetime(2026, 10, 25, 1, 0, tzinfo=UTC), False),
-    (NEW_YORK, datetime(2026, 3, 8, 7, 0, tzinfo=UTC), True),
-    (NEW_YORK, datetime(2026, 11, 1, 6, 0, tzinfo=UTC), False),
-    (LORD_HOWE, datetime(2026, 10, 3, 15, 30, tzinfo=UTC), True),  # 30 minutes
-    (LORD_HOWE, datetime(2026, 4, 4, 15, 0, tzinfo=UTC), False),
-]
 
 
 def at(zone: str, *local: int, fold: int = 0) -> datetime:
@@ -49,24 +37,6 @@ def some(window: windows.Window, after: datetime, count: int) -> list[datetime]:
         opening = next_open(window, found[-1] if found else after)
         assert opening is not None
         found.append(opening)
-    return found
-
-
-def local_minutes(zone: str, start: datetime, end: datetime) -> dict[datetime, datetime]:
-    """Return when each local minute first is, or is passed over, from `start` on: by walking.
-
-    Keys are local times without zone; start and end are far from a change.
-    """
-    info = ZoneInfo(zone)
-    found: dict[datetime, datetime] = {}
-    moment = start
-    expected = start.astimezone(info).replace(tzinfo=None)
-    while moment < end:
-        local = moment.astimezone(info).replace(tzinfo=None, fold=0)
-        while expected <= local:
-            found[expected] = moment  # those before `local` were skipped: they are now
-            expected += MINUTE
-        moment += MINUTE
     return found
 
 
@@ -150,7 +120,7 @@ def test_an_unknown_zone_is_refused_with_what_to_do(zone: str) -> None:
 @pytest.mark.parametrize("duration_s", [-1, 0, 59, 7 * 86_400 + 1])
 def test_a_window_is_a_minute_to_a_week_long(duration_s: int) -> None:
     with pytest.raises(WindowError, match="60 to 604800 seconds"):
-        parse(WindowSpec(cron="0 2 * * *", duration_s=duration_s))
+        parse(WindowSpec(cron="0 2 * * *", duration_s=duration_s, zone="UTC"))
 
 
 def test_a_text_is_read_and_judged_as_a_whole() -> None:

@@ -20,6 +20,7 @@ from sprat_agent.sync.apply import Effects
 from sprat_agent.sync.crashes import CrashRows
 from sprat_agent.sync.executor import Executor
 from sprat_agent.sync.fitting import Fitting
+from sprat_agent.sync.freshness import Time
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Phase
@@ -214,10 +215,14 @@ class Device:
         on_transition: Callable[[str, str, str], None] | None = None,
         *,
         watch_slice_s: int = 60,
+        now: datetime = NOW,
     ) -> None:
         self.disk = disk
         self.folder = folder
-        self.now = NOW  # the time by which the plan's expiry is judged
+        self.now = now  # the time by which the plan's expiry and windows are judged
+        self.is_time_known = True
+        self.alarms: list[tuple[float, asyncio.Event]] = []  # in seconds from when it was set
+        self._is_set = asyncio.Event()
         self.profile = PROFILE  # its hardware, as it is now
         self.state = State(folder)
         self.journal = Journal(self.state, lambda: NOW)
@@ -242,9 +247,32 @@ class Device:
             self.outbox,
             self.effects,
             self.workers,
+            time=lambda: Time(self.now, self.now if self.is_time_known else None),
             uniform=lambda low, _high: low,
             on_transition=self._transition,
+            sleep=self._sleep,
         )
+
+    async def _sleep(self, seconds: float) -> None:
+        alarm = seconds, asyncio.Event()
+        self.alarms.append(alarm)
+        self._is_set.set()
+        try:
+            await alarm[1].wait()
+        finally:
+            if alarm in self.alarms:
+                self.alarms.remove(alarm)
+
+    async def sleep_on(self) -> float:
+        """Let time pass until the executor's first alarm; return how many seconds that took."""
+        while not self.alarms:
+            self._is_set.clear()
+            await self._is_set.wait()
+        seconds, alarm = min(self.alarms, key=lambda one: one[0])
+        self.alarms.remove((seconds, alarm))
+        self.now += timedelta(seconds=seconds)
+        alarm.set()
+        return seconds
 
     def _transition(self, execution_id: str, phase: str, moment: str) -> None:
         self.moments.append((execution_id, phase, moment))
@@ -266,6 +294,23 @@ class Device:
             PowerCutError: `on_transition` raised it.
         """
         await self.run_until(self.is_settled)
+
+    async def live_on(self, condition: Callable[[], object]) -> None:
+        """Boot, and run executions until the condition holds; time passes whenever they sleep."""
+
+        async def pass_on() -> None:
+            while True:
+                await self.sleep_on()
+
+        running = asyncio.create_task(self.run_until(condition))
+        passing = asyncio.create_task(pass_on())
+        try:
+            await asyncio.wait({running, passing}, return_when=asyncio.FIRST_COMPLETED)
+            running.result()
+        finally:
+            for task in (running, passing):
+                task.cancel()
+            await asyncio.wait({running, passing})
 
     async def run_until(self, condition: Callable[[], object]) -> None:
         """Boot, and run executions until the condition holds."""

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from sprat_proto import canonical, manifest, trust
 from sprat_proto.assignment import (
     AS_DEVICE_DECIDES,
+    AT_ANY_TIME,
     AssignedModel,
     Assignment,
     Policy,
     ServingTerms,
+    Windows,
     spelled,
     spelled_policy,
+    spelled_windows,
 )
 from sprat_proto.manifest import Activation, Facts, Manifest, Shard, Slot, Source
 from sprat_proto.policy import FitPolicy
@@ -60,6 +63,7 @@ class Release:
         run_until: int = 0,
         terms: ServingTerms = AS_DEVICE_DECIDES,
         policy: FitPolicy | None = None,
+        windows: Windows = AT_ANY_TIME,
     ) -> AssignedModel:
         return AssignedModel(
             alias=alias,
@@ -74,6 +78,7 @@ class Release:
             run_until=run_until,
             serving=spelled(terms),
             policy=spelled_policy(policy),
+            windows=spelled_windows(windows),
         )
 
 

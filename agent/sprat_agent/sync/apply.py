@@ -15,7 +15,7 @@ from sprat_proto.states import ExecutionState, ReasonCode, Step
 from sprat_proto.trust import custom_of
 
 from sprat_agent.runtime.quarantine import Crashes, refuse_quarantined
-from sprat_agent.sync import freshness, plan
+from sprat_agent.sync import freshness, phases, plan
 from sprat_agent.sync.fitting import Fitting
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.plan import Execution
@@ -78,7 +78,7 @@ class Effects:
         wanted, phase = execution.wanted, execution.phase
         match phase:
             case ExecutionState.QUEUED | Step.DOWNLOADED | Step.WAITING_WINDOW:
-                # Stations: they are reported, and hold nothing back while there are no windows.
+                # Stations: they are reported; what holds an execution in one is `holds.judge`.
                 return
             case Step.DOWNLOADING:
                 refuse_quarantined(wanted.name, wanted.digest, self._crashes)
@@ -123,10 +123,20 @@ class Effects:
         await self._stop_watching(execution)
         await self._workers.drop_candidate(execution.wanted.alias)
         if execution.wanted.digest not in still_wanted:
-            await self.clean()
+            await self.clean(ending=execution)
 
-    async def clean(self) -> None:
-        """Remove every version that is neither committed nor the one before."""
+    async def clean(self, ending: Execution | None = None) -> None:
+        """Remove every version that is neither committed nor the one before.
+
+        Nothing while another execution waits with what it has fetched; it cleans up at its end.
+
+        Args:
+            ending: An execution that ends now, and is under way by what is persisted.
+        """
+        for one in self._ledger.executions():
+            is_other = ending is None or one.execution_id != ending.execution_id
+            if is_other and phases.is_under_way(one.phase):
+                return
         keep: set[str] = set()
         for one in self._ledger.committed().values():
             keep.add(one.wanted.digest)

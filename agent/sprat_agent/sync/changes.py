@@ -35,7 +35,14 @@ def changes(
         held = max(others, default=0)
         found.append(
             Change(
-                *(one.alias, one.digest, context, one.run_until, held, one.terms, one.fit_policy)
+                one.alias,
+                one.digest,
+                context,
+                run_until=one.run_until,
+                held_context=held,
+                terms=one.terms,
+                policy=one.fit_policy,
+                windows=one.times,
             )
         )
     assigned = {one.alias for one in assignment.models}

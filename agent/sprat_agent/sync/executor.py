@@ -1,23 +1,40 @@
-"""Runs executions: asks the plan what is next, persists, acts, persists, until nothing is left."""
+"""Runs executions: asks the plan what is next, persists, acts, persists, until nothing is left.
+
+What is held by a window sleeps until that opens. Whatever the clock does meanwhile, it is asked
+again before anything begins: a sleep that ends too early costs nothing, and one that ends too late,
+since the clock was put forward or the device slept, is over after `NAP_S` at most.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeAlias, assert_never
+from datetime import datetime
+from typing import Any, Final, TypeAlias, assert_never
 
 from sprat_proto.states import ReasonCode, Step
 
 from sprat_agent.errors import StateError
-from sprat_agent.sync import phases, plan
+from sprat_agent.sync import holds, phases, plan
 from sprat_agent.sync.apply import Effects
+from sprat_agent.sync.freshness import Time
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Event
-from sprat_agent.sync.plan import Advance, End, Execution, Forget, Queue, Reason, Rest
+from sprat_agent.sync.plan import (
+    Advance,
+    End,
+    Execution,
+    Forget,
+    Hold,
+    Over,
+    Queue,
+    Reason,
+    Rest,
+)
 from sprat_agent.sync.ports import ExecutionError, RejectedError, RetryLaterError, Workers
 
 _LOG = logging.getLogger(__name__)
@@ -27,12 +44,18 @@ OnTransition: TypeAlias = Callable[[str, str, str], None]
 
 _BASE_S: Final = 1.0
 _CEILING_S: Final = 300.0
+# The longest sleep before the clock is looked at again, and the one while it is not known.
+NAP_S: Final = 600.0
+UNKNOWN_NAP_S: Final = 60.0
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    event: Event
+    event: Event | None  # None: it pauses, and is in the same phase
     reason: Reason | None = None
+
+
+_PAUSES: Final = _Outcome(None)
 
 
 class Executor:
@@ -45,8 +68,10 @@ class Executor:
         effects: Effects,
         workers: Workers,
         *,
+        time: Callable[[], Time],
         uniform: Callable[[float, float], float],
         on_transition: OnTransition,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Run what the ledger says.
 
@@ -55,8 +80,10 @@ class Executor:
             outbox: Held while a commit takes effect.
             effects: What the phases do.
             workers: For aliases that are assigned no longer.
+            time: What time it is, for windows.
             uniform: As `random.uniform`, for the delays between attempts.
             on_transition: Told of every phase; tests end the process there.
+            sleep: As `asyncio.sleep`, until a window opens or closes.
         """
         self._ledger = ledger
         self._outbox = outbox
@@ -64,6 +91,12 @@ class Executor:
         self._workers = workers
         self._uniform = uniform
         self._on_transition = on_transition
+        self._time = time
+        self._sleep = sleep
+        # Let into their activate window by this process, and not paused since.
+        self._through: set[str] = set()
+        # By execution, in which phase and until when it was told to wait.
+        self._told: dict[str, tuple[phases.Phase, datetime | None]] = {}
         self._woken = asyncio.Event()
         self._hurried = asyncio.Event()
         self._entered_here: set[str] = set()
@@ -99,22 +132,78 @@ class Executor:
                 _LOG.exception("executions wait")
                 await self._pause(failures)
             if is_resting:
-                await self._woken.wait()
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until somebody wakes it, or the first window opens."""
+        opening = self._alarm(self._openings(self._time()))
+        waking = asyncio.create_task(self._woken.wait())
+        waiting = {waking, opening} if opening else {waking}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     def _next(self) -> plan.Action:
-        ledger = self._ledger
-        return plan.next_action(ledger.assignment(), ledger.committed(), ledger.executions())
+        ledger, time = self._ledger, self._time()
+        return plan.next_action(
+            ledger.assignment(),
+            ledger.committed(),
+            ledger.executions(),
+            lambda execution: self._judge(execution, time),
+        )
+
+    def _judge(self, execution: Execution, time: Time) -> Hold | Over | None:
+        return holds.judge(
+            execution,
+            time,
+            was_proved=self._ledger.was_proved(execution.wanted.digest),
+            is_through=execution.execution_id in self._through,
+        )
+
+    def _held(self, time: Time) -> list[tuple[Execution, Hold]]:
+        found: list[tuple[Execution, Hold]] = []
+        for one in self._ledger.executions():
+            if not phases.is_final(one.phase):
+                hold = self._judge(one, time)
+                found += [(one, hold)] if isinstance(hold, Hold) else []
+        return found
+
+    def _openings(self, time: Time) -> list[float]:
+        """Return after how many seconds to look again at what is held."""
+        return [_nap(hold.until, time) for _, hold in self._held(time)]
+
+    def _alarm(self, seconds: list[float]) -> asyncio.Task[None] | None:
+        """Return what ends after the least of these seconds; None if there are none."""
+        if not seconds:
+            return None
+        return asyncio.create_task(self._sleeping(min(seconds)), name="window")
+
+    async def _sleeping(self, seconds: float) -> None:
+        await self._sleep(seconds)
+
+    def _tell_waits(self) -> None:
+        """Tell once of each wait why it is."""
+        for execution, hold in self._held(self._time()):
+            waits = execution.phase, hold.until
+            if self._told.get(execution.execution_id) != waits:
+                self._ledger.waits(execution, hold.reason)
+                self._told[execution.execution_id] = waits
 
     async def _do_next(self) -> bool:
         """Do one thing; return whether there was nothing to do."""
+        self._tell_waits()
         action = self._next()
         match action:
             case Queue(wanted, context):
                 self._entered(self._ledger.queue(wanted, context))
             case End(execution, Event.SUPERSEDED):
                 await self._supersede(execution)
-            case End(execution, event):
-                self._entered(self._ledger.step(execution, event))
+            case End(execution, event, reason):
+                if event is Event.FAILED and phases.is_under_way(execution.phase):
+                    await self._effects.undo(execution, frozenset())
+                self._entered(self._ledger.step(execution, event, reason))
             case Forget(alias):
                 await self._forget(alias)
             case Advance(execution):
@@ -132,7 +221,11 @@ class Executor:
         ):
             self._ledger.resumed(execution)
             self._entered_here.add(execution.execution_id)
+        if execution.phase in holds.ACTIVATE:
+            self._through.add(execution.execution_id)
         outcome = await self._settle(execution)
+        if outcome.event is None:
+            return
         if outcome.event is Event.SUPERSEDED:
             await self._supersede(execution)
             return
@@ -150,18 +243,23 @@ class Executor:
         self._entered(self._ledger.step(execution, outcome.event, outcome.reason))
 
     async def _settle(self, execution: Execution) -> _Outcome:
-        """Return how the phase ended, or that the execution was superseded meanwhile."""
+        """Return how the phase ended, or that the execution was superseded or pauses meanwhile."""
         effect = asyncio.create_task(
             self._attempt(execution), name=f"{execution.phase} {execution.execution_id}"
         )
         try:
             while True:
                 self._woken.clear()
-                if self._is_superseded(execution):
-                    return _Outcome(Event.SUPERSEDED)
-                waking = asyncio.create_task(self._woken.wait())
-                await asyncio.wait({effect, waking}, return_when=asyncio.FIRST_COMPLETED)
-                waking.cancel()
+                match self._next():
+                    case End(ended, Event.SUPERSEDED) if _is_same(ended, execution):
+                        return _Outcome(Event.SUPERSEDED)
+                    case Advance(one) if _is_same(one, execution):
+                        pass
+                    case _ if execution.phase is Step.DOWNLOADING:
+                        return _PAUSES  # what it has fetched is kept
+                    case _:
+                        pass
+                await self._first_of(effect, execution)
                 if effect.done():
                     return effect.result()
         finally:
@@ -170,12 +268,20 @@ class Executor:
             if not effect.cancelled():
                 effect.exception()  # said already, or of no interest any more
 
-    def _is_superseded(self, execution: Execution) -> bool:
-        match self._next():
-            case End(ended, Event.SUPERSEDED):
-                return ended.execution_id == execution.execution_id
-            case _:
-                return False
+    async def _first_of(self, effect: asyncio.Task[_Outcome], execution: Execution) -> None:
+        """Wait until the effect is over, or there is something to look at."""
+        waiting: set[asyncio.Task[Any]] = {asyncio.create_task(self._woken.wait())}
+        if execution.phase is Step.DOWNLOADING:
+            time = self._time()
+            closes = holds.pauses_at(execution, time)
+            seconds = [_nap(closes, time)] if closes else []
+            alarm = self._alarm(seconds + self._openings(time))
+            waiting |= {alarm} if alarm else set()
+        try:
+            await asyncio.wait({effect, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     async def _attempt(self, execution: Execution) -> _Outcome:
         """Carry out the phase, again and again while something passing stands in the way."""
@@ -204,6 +310,17 @@ class Executor:
             failures += 1
             _LOG.info("%s of %s waits: %s", execution.phase, execution.execution_id, why)
             await self._pause(failures)
+            if not self._is_let_in_again(execution):
+                return _PAUSES
+
+    def _is_let_in_again(self, execution: Execution) -> bool:
+        """Tell whether another attempt may begin now, which must have a window of its own."""
+        self._through.discard(execution.execution_id)
+        if self._judge(execution, self._time()) is not None:
+            return False
+        if execution.phase in holds.ACTIVATE:
+            self._through.add(execution.execution_id)
+        return True
 
     async def _failed(self, execution: Execution, reason: Reason) -> _Outcome:
         """Leave nothing half-written behind, before anyone is told; rolling back does it itself."""
@@ -270,6 +387,17 @@ class Executor:
 
 def _reason(error: ExecutionError) -> Reason:
     return Reason(error.code, error.message, error.expected, error.found)
+
+
+def _is_same(one: Execution, other: Execution) -> bool:
+    return one.execution_id == other.execution_id
+
+
+def _nap(until: datetime | None, time: Time) -> float:
+    """Return after how many seconds to look at the clock again."""
+    if until is None or time.known is None:
+        return UNKNOWN_NAP_S
+    return min(NAP_S, max(0.0, (until - time.known).total_seconds()))
 
 
 def _nothing() -> None:

@@ -1,12 +1,69 @@
 """What time may be believed, and what has grown too old for it. Pure.
 
 An expired plan stops nothing that runs; it only lets nothing new begin. What is to end with its
-time says so itself (`run_until`).
+time says so itself (`run_until`). Windows need more than a time that was reached: they need to know
+what time it is, and while it is not known they are closed.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+# A clock may be this far behind what was signed by another one.
+TOLERANCE: Final = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Time:
+    """What time it is, as far as it can be told."""
+
+    reached: datetime  # it is this late, or later
+    known: datetime | None  # None: no clock can be believed
+
+
+class Timekeeper:
+    """Tells the time while the clock is kept right, and for as long as the device runs after that.
+
+    A device that cannot ask for the time any more goes on from when it could, by what counts the
+    seconds since it started; those are off by some seconds a day. A restart has it ask again.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        is_synchronised: Callable[[], bool],
+        uptime: Callable[[], float],
+    ) -> None:
+        """Tell the time by these; `uptime` counts seconds and never stops or jumps."""
+        self._clock = clock
+        self._is_synchronised = is_synchronised
+        self._uptime = uptime
+        self._seen: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime | None:
+        """Return what time it is; None: it was never known since the start."""
+        uptime = self._uptime()
+        if self._is_synchronised():
+            self._seen = self._clock(), uptime
+        if self._seen is None:
+            return None
+        at, then = self._seen
+        return at + timedelta(seconds=uptime - then)
+
+
+def time_by(now: datetime | None, proven: datetime) -> Time:
+    """Return the time, by a clock and by what was signed.
+
+    Args:
+        now: What `Timekeeper` says.
+        proven: `reference_time`. A clock that is behind it is wrong, and not believed.
+    """
+    if now is None or now < proven - TOLERANCE:
+        return Time(proven, None)
+    return Time(max(now, proven), now)
 
 
 def reference_time(

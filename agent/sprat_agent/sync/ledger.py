@@ -30,6 +30,7 @@ from sprat_agent.sync.plan import Committed, Execution, Held, Reason
 
 ENTERED = "agent:execution:entered"
 RESUMED = "agent:execution:resumed"
+WAITS = "agent:execution:waits"
 ACCEPTED = "agent:assignment:accepted"
 FORGOTTEN = "agent:alias:forgotten"
 RETURNED = "agent:alias:returned"
@@ -168,6 +169,30 @@ class Ledger:
         self._journal.append(
             RESUMED, f"execution/{execution.execution_id}", {"phase": str(execution.phase)}
         )
+
+    def waits(self, execution: Execution, reason: Reason) -> None:
+        """Tell why an execution does not go on now; it stays in its phase."""
+        state, step = phases.state_of(execution.phase)
+        why: dict[str, str] = msgspec.to_builtins(reason)
+        now = self._clock()
+        with self._state.transaction() as connection:
+            committed = _committed(connection).get(execution.wanted.alias)
+            report = link_pb2.ExecutionReport(
+                execution_id=execution.execution_id,
+                state=state,
+                step=step or "",
+                reason=link_pb2.Reason(**why),
+                running_digest=committed.wanted.digest if committed else "",
+            )
+            self._outbox.write(connection, to_ms(now), report)
+            self._journal.write(
+                connection,
+                WAITS,
+                f"execution/{execution.execution_id}",
+                {"phase": str(execution.phase), "reason": why},
+                at=now,
+            )
+        self._told()
 
     def note_watched(self, execution: Execution, seconds: int) -> None:
         """Keep how much of the soak was watched, in seconds."""

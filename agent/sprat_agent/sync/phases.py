@@ -21,7 +21,8 @@ class Event(StrEnum):
     """What ends a phase."""
 
     DONE = "DONE"  # its effect is complete
-    FAILED = "FAILED"  # its effect cannot be had: there is a reason
+    # Its effect cannot be had, or its time is over: there is a reason.
+    FAILED = "FAILED"
     REJECTED = "REJECTED"  # by this device's own facts the variant does not fit: there is a reason
     SUPERSEDED = "SUPERSEDED"  # a newer assignment wants something else
     ALREADY_COMMITTED = "ALREADY_COMMITTED"  # an earlier execution proved and committed the same
@@ -38,6 +39,7 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
     _QUEUED: {
         Event.DONE: Step.DOWNLOADING,
         Event.ALREADY_COMMITTED: _SUCCEEDED,
+        Event.FAILED: _FAILED,
         Event.SUPERSEDED: _CANCELED,
     },
     Step.DOWNLOADING: {
@@ -46,13 +48,21 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
         Event.REJECTED: _REJECTED,
         Event.SUPERSEDED: _CANCELED,
     },
-    Step.DOWNLOADED: {Event.DONE: Step.VERIFYING, Event.SUPERSEDED: _CANCELED},
+    Step.DOWNLOADED: {
+        Event.DONE: Step.VERIFYING,
+        Event.FAILED: _FAILED,
+        Event.SUPERSEDED: _CANCELED,
+    },
     Step.VERIFYING: {
         Event.DONE: Step.WAITING_WINDOW,
         Event.FAILED: _FAILED,
         Event.SUPERSEDED: _CANCELED,
     },
-    Step.WAITING_WINDOW: {Event.DONE: Step.INSTALLING, Event.SUPERSEDED: _CANCELED},
+    Step.WAITING_WINDOW: {
+        Event.DONE: Step.INSTALLING,
+        Event.FAILED: _FAILED,
+        Event.SUPERSEDED: _CANCELED,
+    },
     Step.INSTALLING: {
         Event.DONE: Step.PROBING,
         Event.FAILED: _FAILED,

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from datetime import datetime
+from typing import Final, TypeAlias
 
 from sprat_proto.assignment import AssignedModel, Assignment
-from sprat_proto.states import ReasonCode
+from sprat_proto.states import ReasonCode, Step
 from sprat_proto.trust import TargetCustom
 
 from sprat_agent.sync import phases
 from sprat_agent.sync.phases import Event, Phase
+
+_FETCHING: Final = frozenset({Step.DOWNLOADING, Step.DOWNLOADED, Step.VERIFYING})
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class End:
 
     execution: Execution
     event: Event
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -94,26 +98,51 @@ class Forget:
 
 @dataclass(frozen=True)
 class Rest:
-    """All is as it should be, or waits for something new."""
+    """All is as it should be, or waits for something new, or for its time."""
 
 
 Action: TypeAlias = End | Advance | Queue | Forget | Rest
+
+
+@dataclass(frozen=True)
+class Hold:
+    """An execution may not go on now."""
+
+    until: datetime | None  # None: until it is known what time it is
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Over:
+    """An execution may not go on any more."""
+
+    reason: Reason
+
+
+Judge: TypeAlias = Callable[[Execution], Hold | Over | None]
+
+
+def at_any_time(_execution: Execution) -> None:
+    """Hold nothing."""
 
 
 def next_action(
     assignment: Assignment | None,
     committed: Mapping[str, Committed],
     executions: Sequence[Execution],
+    judge: Judge = at_any_time,
 ) -> Action:
     """Return the one thing to do now.
 
     What is superseded ends first, so that its memory and disk are there for what follows; an
-    execution that is past that point is carried to its end before anything else begins.
+    execution that is past that point is carried to its end before anything else begins. One that
+    is held does not hold up others; one whose window is open goes before what only downloads.
 
     Args:
         assignment: The newest accepted one; None before the first.
         committed: By alias.
         executions: All that this device knows, in the order in which they were queued.
+        judge: Says what may not go on now; see `holds.judge`.
     """
     assigned = {one.execution_id: one for one in assignment.models} if assignment else {}
     unfinished = [one for one in executions if not phases.is_final(one.phase)]
@@ -121,17 +150,35 @@ def next_action(
         is_wanted = assigned.get(one.execution_id) == one.wanted
         if not is_wanted and phases.takes(one.phase, Event.SUPERSEDED):
             return End(one, Event.SUPERSEDED)
+    ready: list[Execution] = []
     for one in unfinished:
-        if phases.is_under_way(one.phase):
-            return Advance(one)
-    return _begin(assignment, committed, executions, unfinished)
+        if is_committed(one, committed) and not phases.is_under_way(one.phase):
+            ready.append(one)
+            continue
+        match judge(one):
+            case Over(reason):
+                return End(one, Event.FAILED, reason)
+            case Hold():
+                pass
+            case None:
+                ready.append(one)
+    under_way = [one for one in ready if phases.is_under_way(one.phase)]
+    if under_way:
+        return Advance(min(under_way, key=_turn))
+    return _begin(assignment, committed, executions, ready)
+
+
+def _turn(execution: Execution) -> int:
+    if execution.phase in _FETCHING:
+        return 2
+    return 1 if execution.phase is Step.WAITING_WINDOW else 0
 
 
 def _begin(
     assignment: Assignment | None,
     committed: Mapping[str, Committed],
     executions: Sequence[Execution],
-    unfinished: Sequence[Execution],
+    ready: Sequence[Execution],
 ) -> Action:
     if assignment is None:
         return Rest()
@@ -143,7 +190,7 @@ def _begin(
     for wanted in assignment.models:
         if wanted.execution_id not in known:
             return Queue(wanted, assignment.policy.context)
-    for one in unfinished:
+    for one in ready:
         if is_committed(one, committed):
             return End(one, Event.ALREADY_COMMITTED)
         return Advance(one)

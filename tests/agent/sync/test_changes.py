@@ -7,8 +7,9 @@ from simulators.signed import assigned, release
 from sprat_agent.sync.changes import changes
 from sprat_agent.sync.plan import Committed
 from sprat_proto.approval import Change
-from sprat_proto.assignment import ServingTerms
+from sprat_proto.assignment import ServingTerms, Windows
 from sprat_proto.policy import FitPolicy
+from sprat_proto.windows import WindowSpec
 
 ONE = release()
 TERMS = ServingTerms(slots=2, kv_type="q8_0", is_pinned=True)
@@ -33,6 +34,15 @@ def test_another_policy_is_a_change() -> None:
     assert changes(assigned(2, [wanted]), committed, frozenset({"e1"})) == (change,)
     now = {"assistant": Committed(wanted, 256)}
     assert changes(assigned(3, [wanted]), now, frozenset()) == ()
+
+
+def test_windows_are_part_of_a_change_and_are_none_of_their_own() -> None:
+    night = Windows(activate=WindowSpec(cron="0 2 * * *", duration_s=3600, zone="UTC"))
+    wanted = ONE.wanted("e1", windows=night)
+    change = Change("assistant", ONE.digest, 256, windows=night)
+    assert changes(assigned(2, [wanted]), {}, frozenset()) == (change,)
+    committed = {"assistant": Committed(ONE.wanted("e0"), 256)}
+    assert changes(assigned(2, [wanted]), committed, frozenset()) == ()
 
 
 def test_a_model_that_goes_on_as_it_was_is_none() -> None:

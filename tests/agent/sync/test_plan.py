@@ -15,7 +15,10 @@ from sprat_agent.sync.plan import (
     End,
     Execution,
     Forget,
+    Hold,
+    Over,
     Queue,
+    Reason,
     Rest,
     next_action,
     refusal_of_age,
@@ -95,6 +98,40 @@ def test_what_is_committed_already_is_loaded_anew_to_be_served_otherwise() -> No
     pinned = ONE.wanted("e2", terms=ServingTerms(is_pinned=True))
     again = Execution("e2", pinned, 256, ExecutionState.QUEUED)
     assert next_action(assigned(2, [pinned]), committed, [done, again]) == Advance(again)
+
+
+def test_what_is_held_lets_others_go_first_and_rests_alone() -> None:
+    assignment = assigned(1, [ONE.wanted("e1", "a"), TWO.wanted("e2", "b")])
+    held = run(ONE, "e1", Step.WAITING_WINDOW, "a")
+    free = run(TWO, "e2", ExecutionState.QUEUED, "b")
+    wait = Hold(None, Reason(ReasonCode.WAITING_WINDOW, "it waits"))
+
+    def judge(execution: Execution) -> Hold | None:
+        return wait if execution.execution_id == "e1" else None
+
+    assert next_action(assignment, {}, [held], judge) == Queue(TWO.wanted("e2", "b"), 256)
+    assert next_action(assignment, {}, [held, free], judge) == Advance(free)
+    done = replace(free, phase=ExecutionState.SUCCEEDED)
+    assert next_action(assignment, {}, [held, done], judge) == Rest()
+
+
+def test_an_open_window_goes_before_what_only_downloads() -> None:
+    assignment = assigned(1, [ONE.wanted("e1", "a"), TWO.wanted("e2", "b")])
+    loads = run(ONE, "e1", Step.DOWNLOADING, "a")
+    waits = run(TWO, "e2", Step.WAITING_WINDOW, "b")
+    assert next_action(assignment, {}, [loads, waits]) == Advance(waits)
+
+
+def test_what_missed_its_time_fails_with_why_unless_nothing_is_to_be_done() -> None:
+    assignment = assigned(1, [ONE.wanted("e1")])
+    queued = run(ONE, "e1", ExecutionState.QUEUED)
+    late = Reason(ReasonCode.DEADLINE_PASSED, "too late")
+    action = next_action(assignment, {}, [queued], lambda _: Over(late))
+    assert action == End(queued, Event.FAILED, late)
+    committed = {"assistant": Committed(ONE.wanted("e0"), 256)}
+    known = [run(ONE, "e0", ExecutionState.SUCCEEDED), queued]
+    action = next_action(assignment, committed, known, lambda _: Over(late))
+    assert action == End(queued, Event.ALREADY_COMMITTED)
 
 
 def test_a_release_older_than_any_committed_one_is_refused_unless_it_ran_here() -> None:
