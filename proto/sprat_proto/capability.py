@@ -11,8 +11,8 @@ number is never reused and a line never edited.
    a rollout's specification may have a policy of fit; devices tell measured rates. Manifests of
    schema 2 are understood no more.
 5 (2026-11-26): a manifest's activation may have a proof (score, perplexity, bounds, soak), weights
-   of golden prompts and answers by schema; reports carry what the probe measured.
-5 (2026-11-26): an assigned model and a rollout's specification may have windows.
+   of golden prompts and answers by schema; reports carry what the probe measured; an assigned
+   model and a rollout's specification may have windows.
 """
 
 from typing import Final
