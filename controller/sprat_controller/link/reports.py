@@ -36,6 +36,7 @@ _EVENTS: Final[Mapping[str, ExecutionEvent]] = {
     ExecutionState.REJECTED: ExecutionEvent.REJECT,
     ExecutionState.CANCELED: ExecutionEvent.CANCEL,
 }
+_GOES_ON: Final = frozenset({ExecutionEvent.PROGRESS, ExecutionEvent.SUCCEED})
 _MAX_ID: Final = 128
 
 
@@ -82,8 +83,10 @@ def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> 
     if event is ExecutionEvent.REJECT:
         state = replan.rejected(hearing.session, rollout, run, reason, by)
     else:
-        step = {"step": report.execution.step or None}
-        state = move_execution(hearing.session, run, event, by, reason=reason, changes=step)
+        changes: dict[str, Any] = {"step": report.execution.step or None}
+        if reason is None and event in _GOES_ON:
+            changes["reason"] = sqlalchemy.null()  # it waited, and waits no more
+        state = move_execution(hearing.session, run, event, by, reason=reason, changes=changes)
     if state in (None, ExecutionState.IN_PROGRESS):
         return {}
     reply.is_progress = True

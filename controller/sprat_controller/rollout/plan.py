@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from sprat_proto import fit
-from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
-from sprat_proto.capability import CAPABILITY, FIT_POLICY, SERVING_TERMS
+from sprat_proto.assignment import AS_DEVICE_DECIDES, AT_ANY_TIME, ServingTerms, Windows
+from sprat_proto.capability import CAPABILITY, FIT_POLICY, SERVING_TERMS, WINDOWS
 from sprat_proto.policy import FitPolicy
 from sprat_proto.rates import Rates
 from sprat_proto.states import ReasonCode
@@ -90,6 +90,8 @@ def plan(
     context: int,
     terms: ServingTerms = AS_DEVICE_DECIDES,
     policy: FitPolicy | None = None,
+    *,
+    windows: Windows = AT_ANY_TIME,
 ) -> list[Planned]:
     """Return one line for each device, in the same order.
 
@@ -99,8 +101,12 @@ def plan(
         context: Tokens of context to keep memory for.
         terms: How the chosen variant is to be served.
         policy: What fit is to keep to; None: the release's own.
+        windows: When devices may bring it in.
     """
-    return [plan_device(device, candidates, context, terms, policy) for device in devices]
+    return [
+        plan_device(device, candidates, context, terms, policy, windows=windows)
+        for device in devices
+    ]
 
 
 def plan_device(
@@ -109,6 +115,8 @@ def plan_device(
     context: int,
     terms: ServingTerms = AS_DEVICE_DECIDES,
     policy: FitPolicy | None = None,
+    *,
+    windows: Windows = AT_ANY_TIME,
 ) -> Planned:
     """Choose for one device."""
     if device.profile is None:
@@ -118,7 +126,7 @@ def plan_device(
         )
         return _line(device, Action.REJECTED, None, reason, ())
     wanted = Bound("", context, is_open=False, terms=terms, policy=policy)
-    too_old = _too_old(device, wanted)
+    too_old = _too_old(device, wanted, windows)
     if too_old is not None:
         return _line(device, Action.REJECTED, None, too_old, ())
     choice = _choose(device, device.profile, candidates, wanted)
@@ -176,10 +184,12 @@ def _already_runs(device: DeviceFacts, settled: Bound) -> bool:
     return device.running_digest == settled.digest and device.desired == settled
 
 
-def _too_old(device: DeviceFacts, wanted: Bound) -> Reason | None:
+def _too_old(device: DeviceFacts, wanted: Bound, windows: Windows) -> Reason | None:
     """Return why the device's agent would not understand what it would be told."""
     needs, what = 0, ""
-    if wanted.policy is not None:
+    if windows != AT_ANY_TIME:
+        needs, what = WINDOWS, "windows or a deadline: update it, or roll out without them"
+    elif wanted.policy is not None:
         needs, what = FIT_POLICY, "a policy of fit: update it, or leave it to the release"
     elif wanted.terms != AS_DEVICE_DECIDES:
         needs = SERVING_TERMS

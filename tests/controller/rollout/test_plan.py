@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from simulators.controlled import BIG, SMALL, TINY, WEIGHTS, a_manifest
 from sprat_controller.rollout.plan import Action, Bound, DeviceFacts, plan_device, verdict_json
 from sprat_proto import fit
-from sprat_proto.assignment import ServingTerms
+from sprat_proto.assignment import ServingTerms, Windows
 from sprat_proto.fit import MIB
 from sprat_proto.manifest import Evaluation
 from sprat_proto.policy import Aim, FitPolicy
@@ -154,6 +154,19 @@ def test_an_agent_that_does_not_understand_a_policy_is_rejected_with_a_reason() 
         assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 3")
         assert line.reason.expected == "capability 4 or higher"
         assert "a policy of fit" in line.reason.message
+
+
+def test_an_agent_that_does_not_understand_windows_is_rejected_with_a_reason() -> None:
+    old = device(capability=4)
+    assert plan_device(old, CANDIDATES, 256).action is Action.INSTALL
+    line = plan_device(old, CANDIDATES, 256, windows=Windows(deadline=9))
+    assert line.action is Action.REJECTED
+    assert line.reason is not None
+    assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 4")
+    assert line.reason.expected == "capability 5 or higher"
+    assert "windows or a deadline" in line.reason.message
+    new = device(capability=5)
+    assert plan_device(new, CANDIDATES, 256, windows=Windows(deadline=9)).action is Action.INSTALL
 
 
 def test_of_variants_that_are_all_refused_the_smallest_says_why() -> None:
