@@ -47,6 +47,7 @@ def main() -> int:
             ensure_program("mosquitto", package="mosquitto", why="the MQTT tests use a real broker")
             ensure_program("softhsm2-util", package="softhsm2", why="the PKCS#11 tests use SoftHSM")
             ensure_program("faketime", package="faketime", why="tests let years go by")
+            ensure_postgresql()
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
@@ -176,6 +177,13 @@ def ensure_program(program: str, *, package: str, why: str) -> None:
     if shutil.which(program) or Path("/usr/sbin", program).exists():
         return
     install_debian_package(package, why=why)
+
+
+def ensure_postgresql() -> None:
+    """See that there is a PostgreSQL server; Debian keeps its programs off PATH."""
+    if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb"):
+        return
+    install_debian_package("postgresql", why="tests of many controllers use a real PostgreSQL")
 
 
 def install_debian_package(package: str, *, why: str) -> None:

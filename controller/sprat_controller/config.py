@@ -20,6 +20,7 @@ from sprat_controller.errors import StartupError
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _MAX_PORT: Final = 65535
 DEFAULT_BROKER_PORT: Final = 8883
+DATABASE_SCHEME: Final = "postgresql+psycopg"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class DataFolder:
 
     @property
     def database(self) -> Path:
-        """The rows."""
+        """The rows, unless `init` was told to keep them elsewhere."""
         return self.path / "controller.db"
 
     @property
@@ -117,11 +118,24 @@ class DataFolder:
         """
         return self._settings()[1]
 
-    def _settings(self) -> tuple[tuple[str, ...], str]:
+    def database_url(self) -> str | None:
+        """Return where `init` was told to keep the rows; None: in this folder.
+
+        Raises:
+            StartupError: The settings cannot be read.
+        """
+        return self._settings()[2]
+
+    def _settings(self) -> tuple[tuple[str, ...], str, str | None]:
         try:
             found: Any = json.loads(self.settings.read_text(encoding="utf-8"))
             hosts = cast("list[str]", found["hosts"])
-            return tuple(check_host(host) for host in hosts), str(found["machine"])
+            database = cast("str | None", found.get("database"))
+            return (
+                tuple(check_host(host) for host in hosts),
+                str(found["machine"]),
+                None if database is None else check_database(database),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StartupError(
                 "bad_settings",
@@ -152,6 +166,7 @@ class RunOptions:
     broker: Broker | None = None
     heartbeat_s: int = 60
     signer: Path | None = None  # the socket of a signer that runs elsewhere; None: a managed child
+    database: str | None = None  # URL of the rows; None: where `init` was told to keep them
 
 
 def check_host(text: str) -> str:
@@ -177,6 +192,24 @@ def check_port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > _MAX_PORT:
         raise ValueError(f"expected a port from 0 to {_MAX_PORT}, found {text!r}")
     return int(text)
+
+
+def check_database(text: str) -> str:
+    """Return the URL of a database that controllers share.
+
+    Raises:
+        ValueError: Something else. The sentence has no password in it.
+    """
+    form = f"{DATABASE_SCHEME}://USER@HOST/NAME"
+    if not text.startswith(f"{DATABASE_SCHEME}://"):
+        raise ValueError(f"expected {form}, found {text.partition('://')[0][:64]!r} as its scheme")
+    try:
+        name = urlsplit(text).path.strip("/")
+    except ValueError:
+        name = ""
+    if not name or "/" in name:
+        raise ValueError(f"expected {form}, found one without the name of a database")
+    return text
 
 
 def parse_broker(text: str, managed_port: int) -> Broker | None:

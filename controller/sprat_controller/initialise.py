@@ -48,7 +48,8 @@ from sprat_controller.signer.keys import (
     public_pem,
     tuf_signer,
 )
-from sprat_controller.store import migrations, queries
+from sprat_controller.store import queries
+from sprat_controller.store.opening import open_database
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.trust import repository
 from sprat_controller.trust.founding import found_director, found_image
@@ -96,6 +97,7 @@ def initialise(
     *,
     offline: Path | None = None,
     passphrase_file: Path | None = None,
+    database_url: str | None = None,
 ) -> Initialised:
     """Make a controller in `folder`.
 
@@ -106,9 +108,11 @@ def initialise(
         clock: For certificates and metadata.
         offline: Where the offline keys go; None: beside the rest, to be moved away.
         passphrase_file: Holds the offline keys' passphrase; None: one is made beside them.
+        database_url: Where the rows are kept; None: in a file in the folder.
 
     Raises:
-        StartupError: There is a controller already, or a folder or key cannot be written or read.
+        StartupError: There is a controller already, a folder or key cannot be written or read, or
+            the database cannot be opened.
     """
     if folder.admin_token.exists():
         raise StartupError(
@@ -121,7 +125,7 @@ def initialise(
         folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys = _Offline(place, _passphrase(passphrase_file or place / PASSPHRASE_FILE, place))
-        _make(folder, hosts, clock, keys)
+        _make(folder, hosts, clock, keys, database_url)
     except OSError as error:
         raise StartupError(
             "data_folder",
@@ -160,7 +164,13 @@ How keys are replaced: docs/runbook-trust.md. What a stolen key can do: docs/sec
 next: sprat-controller run --data {data}"""
 
 
-def _make(folder: DataFolder, hosts: Sequence[str], clock: Clock, offline: _Offline) -> None:
+def _make(
+    folder: DataFolder,
+    hosts: Sequence[str],
+    clock: Clock,
+    offline: _Offline,
+    database_url: str | None,
+) -> None:
     now = clock()
     root_key = _p256(offline.key(CA_ROOT, new_p256))
     if not folder.ca.exists():
@@ -168,11 +178,10 @@ def _make(folder: DataFolder, hosts: Sequence[str], clock: Clock, offline: _Offl
     signer = _signer(folder, hosts, root_key, now)
     if not folder.blob_secret.exists():
         write_private(folder.blob_secret, secrets.token_bytes(MIN_SECRET_BYTES))
-    settings = {"hosts": list(hosts), "machine": socket.gethostname()}
+    settings = {"hosts": list(hosts), "machine": socket.gethostname(), "database": database_url}
     write_private(folder.settings, json.dumps(settings).encode())
-    database = Database(sqlite_url(folder.database))
+    database = open_database(database_url or sqlite_url(folder.database))
     try:
-        migrations.upgrade(database)
         _found(database, signer, offline, clock)
         token = _first_token(database, clock, now)
     finally:

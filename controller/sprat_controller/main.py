@@ -19,6 +19,7 @@ from sprat_controller.process import run
 
 _USAGE_STATUS: Final = 64
 _MAX_HEARTBEAT_S: Final = 3600
+_DATABASE_FORM: Final = f"{config.DATABASE_SCHEME}://USER@HOST/NAME"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,6 +49,7 @@ def _init(asked: argparse.Namespace) -> int:
         system_clock,
         offline=asked.offline_keys,
         passphrase_file=asked.passphrase_file,
+        database_url=asked.database,
     )
     print(screen(made))  # noqa: T201 - the command's output
     return 0
@@ -66,7 +68,13 @@ def _run(asked: argparse.Namespace) -> int:
     except ValueError as error:
         raise StartupError("bad_flag", f"argument --mqtt: {error}") from error
     options = config.RunOptions(
-        asked.listen, asked.api_port, asked.grpc_port, broker, asked.heartbeat, asked.signer
+        asked.listen,
+        asked.api_port,
+        asked.grpc_port,
+        broker,
+        asked.heartbeat,
+        asked.signer,
+        asked.database,
     )
     uvloop.run(run(config.DataFolder(asked.data), options, system_clock))
     return 0
@@ -100,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="of the offline keys; by default one is made and lies beside them",
     )
+    init.add_argument(
+        "--database",
+        type=_database,
+        metavar="URL",
+        help=f"where the rows are, {_DATABASE_FORM} (default: SQLite in DATA); kept for `run`",
+    )
     run_ = verbs.add_parser("run", help="serve until SIGTERM")
     run_.add_argument("--data", type=Path, required=True, metavar="DIR")
     run_.add_argument("--listen", type=_host, default="127.0.0.1", metavar="ADDRESS")
@@ -115,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOCKET",
         help="a signer that runs by itself; by default it runs as a child, on DATA/signer",
     )
+    run_.add_argument(
+        "--database",
+        type=_database,
+        metavar="URL",
+        help=f"{_DATABASE_FORM}, if it is not what `init` was told",
+    )
     run_.add_argument("--heartbeat", type=_seconds, default=60, metavar="SECONDS")
     return parser
 
@@ -129,6 +149,13 @@ def _host(text: str) -> str:
 def _port(text: str) -> int:
     try:
         return config.check_port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _database(text: str) -> str:
+    try:
+        return config.check_database(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

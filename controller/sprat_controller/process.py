@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hmac
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -54,15 +56,20 @@ from sprat_controller.rollout import approver_policy
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.schedule.clockwork import Clockwork
+from sprat_controller.schedule.leases import Leases
 from sprat_controller.signer.child import managed_signer
 from sprat_controller.signer.client import SignerClient
 from sprat_controller.signer.folder import SignerFolder
 from sprat_controller.signer.port import Signer
-from sprat_controller.store import migrations
+from sprat_controller.store import tables
+from sprat_controller.store.opening import open_database
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.trust.timestamps import TimestampJob
 
 _log = logging.getLogger(__name__)
+_NAME_DIGITS: Final = 8
+# What the name of the controllers' share is made of: secret, and the same for all of them.
+_SHARE: Final = b"sprat: what devices say over MQTT"
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
     with (
         _held(folder),
         listen(options.listen, options.api_port) as bound,
-        _database(folder, clock) as database,
+        _database(folder, options, clock) as database,
     ):
         async with (
             _signer(folder, options) as signer,
@@ -148,11 +155,11 @@ def _held(folder: DataFolder) -> Generator[None]:
 
 
 @contextmanager
-def _database(folder: DataFolder, clock: Clock) -> Generator[Database]:
+def _database(folder: DataFolder, options: RunOptions, clock: Clock) -> Generator[Database]:
     """Open the rows, migrated to the newest schema; start and stop stand in the audit log."""
-    database = Database(sqlite_url(folder.database))
+    url = options.database or folder.database_url() or sqlite_url(folder.database)
+    database = open_database(url)
     try:
-        migrations.upgrade(database)
         _note(database, Tag.CONTROLLER_STARTED, clock)
         yield database
         _note(database, Tag.CONTROLLER_STOPPED, clock)
@@ -213,13 +220,18 @@ def _core(
     names = server_names(folder.hosts(), options.listen, folder.machine())
     base = f"https://{bracketed(names[0])}:{api_port}"
     hub, denials = Hub(), Denials(database)
-    runner = Runner(database, signer, hub.push)
+    leases = Leases(database, tables.of(tables.Rollout), _own_name(folder, database), clock)
+    # What this name held was held by the process before this one.
+    leases.forget_own()
+    runner = Runner(database, signer, hub.push, leases)
 
     timestamp = TimestampJob(database, signer)
 
     def look() -> None:
-        runner.run_due(clock())
+        others_end = runner.run_due(clock())
         timestamp.look(clock())
+        if others_end is not None:
+            clockwork.wake_at(others_end)
 
     # Before the broker starts: its list of revoked certificates must name them.
     reconcile.tell_of_removed(database, signer, clock())
@@ -251,6 +263,17 @@ def _core(
         server=certified(signer, "server", names[0][:64], names),
         client=client,
     )
+
+
+def _own_name(folder: DataFolder, database: Database) -> str:
+    """Return the name under which this controller works on what is due.
+
+    The only controller of its rows has always the same name, so that after a kill it goes on at
+    once; one of many waits for the end of what it held, for it may not be the one that it was.
+    """
+    if not database.is_shared:
+        return "controller"
+    return f"{folder.machine()}/{os.getpid()}/{ids.new_secret()[:_NAME_DIGITS]}"
 
 
 def _issuer_pem(pair: KeyPair) -> bytes:
@@ -326,7 +349,7 @@ async def _broker(
         elsewhere = f"{bracketed(wanted.host)}:{wanted.port}"
         yield (
             LinkAddresses(grpc_port, mqtt_broker=elsewhere),
-            _carrier(core, wanted.host, wanted.port),
+            _carrier(core, folder, wanted.host, wanted.port),
         )
     else:
         async with managed_broker(
@@ -342,11 +365,15 @@ async def _broker(
         ) as port:
             yield (
                 LinkAddresses(grpc_port, mqtt_port=port),
-                _carrier(core, _reached(options.listen), port),
+                _carrier(core, folder, _reached(options.listen), port),
             )
 
 
-def _carrier(core: Core, host: str, port: int) -> Coroutine[object, object, None]:
+def _carrier(
+    core: Core, folder: DataFolder, host: str, port: int
+) -> Coroutine[object, object, None]:
+    # Controllers of the same rows share what devices say; a name at the broker is one's own.
+    own = f"-{ids.new_secret()[:_NAME_DIGITS]}" if core.database.is_shared else ""
     return MqttCarrier(
         core.hub,
         core.conversation,
@@ -354,8 +381,8 @@ def _carrier(core: Core, host: str, port: int) -> Coroutine[object, object, None
         port=port,
         client=core.client,
         ca_pem=core.ca_pem,
-        # New at each start: this process is the only one that shares.
-        group=ids.new_secret(),
+        group=hmac.digest(folder.blob_secret.read_bytes(), _SHARE, "sha256").hex(),
+        client_id=f"{CONTROLLER_NAME}{own}",
     ).run()
 
 

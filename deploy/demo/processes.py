@@ -148,9 +148,9 @@ class Controller(Process):
         self._options = options
         super().__init__("controller", [], folder, self.data / "controller.json")
 
-    def init(self) -> None:
+    def init(self, *options: str) -> None:
         """Create keys, database and the first administrator's token."""
-        _run("sprat-controller", "init", "--data", str(self.data))
+        _run("sprat-controller", "init", "--data", str(self.data), *options)
 
     def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
         """Start it, on free ports the first time and on the same ones later."""

@@ -2,10 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from simulators.controlled import World
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
+from sqlmodel import SQLModel
+
+if TYPE_CHECKING:
+    from simulators.postgres import Cluster
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 
 @pytest.fixture
@@ -15,3 +23,40 @@ def database(tmp_path: Path) -> Generator[Database]:
     migrations.upgrade(made)
     yield made
     made.close()
+
+
+@pytest.fixture
+def postgres(cluster: Cluster) -> Generator[Database]:
+    """An empty controller database on PostgreSQL, migrated to the newest schema."""
+    name = cluster.create_migrated()
+    made = Database(cluster.url(name))
+    yield made
+    made.close()
+    cluster.drop(name)
+
+
+@pytest.fixture(params=[SQLITE, POSTGRESQL])
+def any_database(request: pytest.FixtureRequest) -> Database:
+    """An empty controller database on SQLite, and then on PostgreSQL."""
+    made: Database = request.getfixturevalue("database" if request.param == SQLITE else "postgres")
+    return made
+
+
+@pytest.fixture(params=[SQLITE, POSTGRESQL])
+def world(request: pytest.FixtureRequest) -> Generator[World]:
+    """A controller in this process with release 1.0.0, on SQLite and then on PostgreSQL."""
+    made = World(request.getfixturevalue("unprotected") if request.param == POSTGRESQL else None)
+    made.publish("1.0.0")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def unprotected(cluster: Cluster) -> Generator[Database]:
+    """All tables on PostgreSQL, without the triggers that keep the audit log from being emptied."""
+    name = cluster.create()
+    made = Database(cluster.url(name))
+    SQLModel.metadata.create_all(made.engine)
+    yield made
+    made.close()
+    cluster.drop(name)

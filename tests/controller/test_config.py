@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,34 @@ def test_settings_that_init_did_not_write_are_refused(tmp_path: Path, text: str)
     folder.settings.write_text(text)
     with pytest.raises(StartupError, match=r"settings\.json"):
         folder.hosts()
+
+
+def test_a_shared_database_is_named_by_its_url(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://sprat:secret@db.example:5432/fleet?sslmode=verify-full"
+    assert config.check_database(url) == url
+    folder = DataFolder(tmp_path)
+    folder.settings.write_text(json.dumps({"hosts": [], "machine": "box", "database": url}))
+    assert folder.database_url() == url
+    folder.settings.write_text(json.dumps({"hosts": [], "machine": "box"}))
+    assert folder.database_url() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "fleet.db",
+        "sqlite:///fleet.db",
+        "postgresql://sprat:secret@db/fleet",
+        "postgresql+psycopg://sprat:secret@db",
+        "postgresql+psycopg://sprat:secret@db/",
+        "postgresql+psycopg://sprat:secret@db/a/b",
+        "postgresql+psycopg://sprat:secret@[db/fleet",
+    ],
+)
+def test_other_databases_are_refused_in_a_sentence_without_their_password(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"expected postgresql\+psycopg://USER@HOST/NAME"
+    ) as caught:
+        config.check_database(text)
+    assert "secret" not in str(caught.value)

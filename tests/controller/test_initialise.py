@@ -32,8 +32,16 @@ class KilledError(BaseException):
     """kill -9: nothing catches it."""
 
 
-def make(folder: Path, **options: Path) -> Initialised:
-    return initialise(DataFolder(folder), ["c.test"], lambda: NOW, **options)
+def make(
+    folder: Path, *, offline: Path | None = None, passphrase_file: Path | None = None
+) -> Initialised:
+    return initialise(
+        DataFolder(folder),
+        ["c.test"],
+        lambda: NOW,
+        offline=offline,
+        passphrase_file=passphrase_file,
+    )
 
 
 def assert_sound(folder: Path) -> None:

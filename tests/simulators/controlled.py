@@ -37,6 +37,8 @@ from sprat_controller.rollout.requests import (
 )
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
+from sprat_controller.schedule.leases import Leases
+from sprat_controller.store import tables
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import (
     AuditRecord,
@@ -80,8 +82,13 @@ class KilledError(BaseException):
 class World:
     """A controller whose time, ids and pushes belong to the test; one at a time."""
 
-    def __init__(self) -> None:
-        self.database = _database()
+    def __init__(self, database: Database | None = None) -> None:
+        """Empty the rows and begin.
+
+        Args:
+            database: Has all tables; None: the one of this process, SQLite in memory.
+        """
+        self.database = database or _database()
         with self.database.transaction() as session:
             for table in reversed(SQLModel.metadata.sorted_tables):
                 session.connection().execute(table.delete())
@@ -98,7 +105,7 @@ class World:
         self.service = RolloutService(
             self.database, self.clock, self.new_id, self.wake, lambda _: self.policy
         )
-        self.runner = Runner(self.database, self.signer, self._push)
+        self.runner = self.a_runner("controller")
         self.conversation = Conversation(
             self.database,
             self.clock,
@@ -109,6 +116,12 @@ class World:
             welcoming=Welcoming(60, ["https://c.test:7770/blobs"], ["https://c.test:7770/image"]),
             on_progress=self.wake,
         )
+
+    def a_runner(self, owner: str) -> Runner:
+        """Return the runner of a controller of this name, which was just started."""
+        leases = Leases(self.database, tables.of(Rollout), owner, self.clock)
+        leases.forget_own()
+        return Runner(self.database, self.signer, self._push, leases)
 
     def close(self) -> None:
         self.database.close()
@@ -133,7 +146,7 @@ class World:
 
     @contextmanager
     def killed_after(self, statements: int) -> Generator[None]:
-        """Kill the controller when it is about to do the given statement or commit."""
+        """Kill the controller at the given statement or commit; then it is started anew."""
         left = itertools.count(statements, -1)
 
         def kill(*_: object) -> None:
@@ -143,11 +156,17 @@ class World:
         names = ("before_cursor_execute", "commit")
         for name in names:
             event.listen(self.database.engine, name, kill)
+        is_killed = False
         try:
             yield
+        except KilledError:
+            is_killed = True
+            raise
         finally:
             for name in names:
                 event.remove(self.database.engine, name, kill)
+            if is_killed:
+                self._open()
 
     def publish(self, release: str, *, model: str = MODEL, counter: int = 1) -> dict[str, str]:
         """Keep a release and return its digests by variant."""

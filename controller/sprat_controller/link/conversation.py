@@ -28,12 +28,13 @@ from sprat_controller.link import presence, reports, trail
 from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.known import Hearing, Reply, look_up
 from sprat_controller.signer.port import Signer
-from sprat_controller.store.session import Database
+from sprat_controller.store.session import BRIEF_PAUSE_MS, Database
 from sprat_controller.store.tables import Device
 
 # One controller of two cores accepts this many new connections a second (measured November 2026).
 HANDSHAKES_PER_S: Final = 400
 SPREAD: Final = 1.2
+_MISSED_HEARTBEATS: Final = 3
 _COUNT_AGE: Final = timedelta(minutes=1)
 _log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Conversation:
             known = admission.look_up(session, device_id)
         verdict = admission.judge(known, key_sha256)
         if verdict is Verdict.ADMITTED_FIRST and key_sha256 is not None:
-            with self._database.transaction() as session:
+            with self._database.transaction(pause_ms=BRIEF_PAUSE_MS) as session:
                 admission.note_first_use(session, device_id, key_sha256, self._clock())
         if verdict is Verdict.SUPERSEDED:
             self._alarm(device_id, key_sha256)
@@ -114,23 +115,31 @@ class Conversation:
     def connected(self, device_id: str, carrier: str) -> None:
         """Note that the device is there."""
         here = update(Device).where(col(Device.id) == device_id, col(Device.revoked_at).is_(None))
-        self._write(here.values(online=True, carrier=carrier, last_seen_at=self._clock()))
+        values = {"online": True, "carrier": carrier, "last_seen_at": self._clock()}
+        self._write(here.values(**values), alone=False)
 
     def disconnected(self, device_id: str, carrier: str) -> None:
         """Note that the device is gone, unless it is there on another carrier by now."""
         gone = update(Device).where(col(Device.id) == device_id, col(Device.carrier) == carrier)
-        self._write(gone.values(online=False))
+        self._write(gone.values(online=False), alone=False)
 
     def forget_presence(self) -> None:
-        """Take it that nobody is connected: for the start of the only controller process."""
-        self._write(update(Device).where(col(Device.online).is_(True)).values(online=False))
+        """Take it that nobody is connected that was not heard of lately: for a controller's start.
+
+        If it is the only one, nobody is connected at all.
+        """
+        there = col(Device.online).is_(True)
+        if self._database.is_shared:
+            missed = timedelta(seconds=_MISSED_HEARTBEATS * self._welcoming.heartbeat_s)
+            there &= col(Device.last_seen_at) < self._clock() - missed
+        self._write(update(Device).where(there).values(online=False))
 
     def receive(
         self, device_id: str, carrier: str, message: link_pb2.DeviceMessage
     ) -> list[link_pb2.ControllerMessage]:
         """Take in a message and return the answers; none to a device that is not enrolled."""
         now = self._clock()
-        with self._database.transaction() as session:
+        with self._database.transaction(pause_ms=BRIEF_PAUSE_MS) as session:
             device = look_up(session, device_id)
             if device is None:
                 return []
@@ -181,8 +190,8 @@ class Conversation:
                 counted = self._counted = (now, found.scalar_one())
         return counted[1]
 
-    def _write(self, statement: sqlalchemy.Update) -> None:
-        with self._database.transaction() as session:
+    def _write(self, statement: sqlalchemy.Update, *, alone: bool = True) -> None:
+        with self._database.transaction(alone=alone, pause_ms=BRIEF_PAUSE_MS) as session:
             session.exec(statement.execution_options(synchronize_session=False))
 
 

@@ -7,8 +7,8 @@ after the commit; a lost one is sent again when the device shows that it has an 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias, assert_never
@@ -32,11 +32,10 @@ from sprat_controller.rollout.records import (
     move_rollout,
 )
 from sprat_controller.rollout.requests import Target
+from sprat_controller.schedule.leases import Lease, Leases
 from sprat_controller.signer.port import Signer
-from sprat_controller.store.session import Database
+from sprat_controller.store.session import BRIEF_PAUSE_MS, Database
 from sprat_controller.store.tables import Device, Execution, Rollout
-
-_log = logging.getLogger(__name__)
 
 Push: TypeAlias = Callable[[str, link_pb2.ControllerMessage], None]
 Messages: TypeAlias = dict[str, link_pb2.ControllerMessage]
@@ -83,58 +82,68 @@ _TURNS: Final[Mapping[type[planner.Decision], _Turn]] = {
 class Runner:
     """Brings rollouts forward; any number of replicas may do it at once."""
 
-    def __init__(self, database: Database, signer: Signer, push: Push) -> None:
-        """Run over `database`, have plans signed by `signer`, send them with `push`."""
+    def __init__(self, database: Database, signer: Signer, push: Push, leases: Leases) -> None:
+        """Run over `database`, have plans signed by `signer`, send them with `push`.
+
+        What is due is claimed by `leases`.
+        """
         self._database = database
         self._signer = signer
         self._push = push
+        self._leases = leases
 
-    def run_due(self, now: datetime) -> None:
+    def run_due(self, now: datetime) -> datetime | None:
         """Bring every rollout that is due as far as it goes at this moment.
 
         A rollout that fails is logged and tried again the next time; the others go on.
+
+        Returns:
+            When to look again because another replica works on one that is due; None: none does.
         """
-        for rollout_id in self._due(now):
-            try:
-                self._advance(rollout_id, now)
-            except Exception:  # noqa: BLE001 - logged whole; one rollout must not hold up all others
-                _log.exception("rollout %s could not be brought forward", rollout_id)
+        return self._leases.work_on_due(now, lambda lease: self._advance(lease, now))
 
-    def _due(self, now: datetime) -> Sequence[str]:
-        with self._database.reading() as session:
-            due = select(Rollout.id).where(col(Rollout.due_at) <= now)
-            return session.exec(due.order_by(col(Rollout.due_at), col(Rollout.id))).all()
-
-    def _advance(self, rollout_id: str, now: datetime) -> None:
+    def _advance(self, lease: Lease, now: datetime) -> None:
         for _ in range(MAX_ROUNDS):
-            decisions = self._decide(rollout_id, now)
+            decisions = self._decide(lease, now)
             if not decisions:
                 return
             for decision in decisions:
-                self._carry_out(rollout_id, decision, now)
-        raise RuntimeError(f"rollout {rollout_id} is not at rest after {MAX_ROUNDS} rounds")
+                self._carry_out(lease, decision, now)
+        raise RuntimeError(f"rollout {lease.id} is not at rest after {MAX_ROUNDS} rounds")
 
-    def _decide(self, rollout_id: str, now: datetime) -> list[planner.Decision]:
-        """Return what is to be done; if nothing, keep when to ask again."""
-        with self._database.transaction() as session:
-            rollout = hold(session, rollout_id)
+    def _decide(self, lease: Lease, now: datetime) -> list[planner.Decision]:
+        """Return what is to be done; if nothing, keep when to ask again, and end the lease."""
+        with self._held(lease) as session:
+            rollout = hold(session, lease.id)
             if rollout is None:
                 return []
-            facts, unfinished = _facts(rollout), _unfinished(session, rollout_id)
+            facts, unfinished = _facts(rollout), _unfinished(session, lease.id)
             decisions = planner.decide(facts, unfinished, now)
             if not decisions:
                 rollout.due_at = planner.next_due(facts, unfinished, now)
                 session.add(rollout)
+                self._leases.give_back(session, lease)
             return decisions
 
-    def _carry_out(self, rollout_id: str, decision: planner.Decision, now: datetime) -> None:
+    def _carry_out(self, lease: Lease, decision: planner.Decision, now: datetime) -> None:
         messages: Messages = {}
-        with self._database.transaction() as session:
-            rollout = hold(session, rollout_id)
+        with self._held(lease) as session:
+            rollout = hold(session, lease.id)
             if rollout is not None:
                 messages = self._apply(session, rollout, decision, now)
         for device_id, message in messages.items():
             self._push(device_id, message)
+
+    @contextmanager
+    def _held(self, lease: Lease) -> Generator[Session]:
+        """Yield a transaction in which nobody else works on the rollout.
+
+        Raises:
+            LeaseLostError: Another replica took it over.
+        """
+        with self._database.transaction(pause_ms=BRIEF_PAUSE_MS) as session:
+            self._leases.hold(session, lease)
+            yield session
 
     def _apply(
         self, session: Session, rollout: Rollout, decision: planner.Decision, now: datetime

@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, cast
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
@@ -83,6 +83,14 @@ class Clockwork:
             if not self._is_calling:
                 self._bring_forward()
 
+    def wake_at(self, moment: datetime) -> None:
+        """Have the call made at `moment`, if none is to be made before.
+
+        Thread-safe; returns at once. Nothing happens before `start` and after `stop`.
+        """
+        with self._lock:
+            self._bring_forward(moment)
+
     def _tick(self) -> None:
         with self._lock:
             self._is_calling, self._is_woken = True, False
@@ -94,8 +102,12 @@ class Clockwork:
                 if self._is_woken:
                     self._bring_forward()
 
-    def _bring_forward(self) -> None:
+    def _bring_forward(self, moment: datetime | None = None) -> None:
         now = system_clock()
-        at = now if self._ended_at is None else max(now, self._ended_at + self._min_pause)
+        at = now if moment is None else max(now, moment)
+        if self._ended_at is not None:
+            at = max(at, self._ended_at + self._min_pause)
         with contextlib.suppress(JobLookupError):  # before `start` and after `stop`
-            self._scheduler.modify_job(_JOB, next_run_time=at)
+            job = cast("Any", self._scheduler).get_job(_JOB)
+            if moment is None or (job is not None and job.next_run_time > at):
+                self._scheduler.modify_job(_JOB, next_run_time=at)

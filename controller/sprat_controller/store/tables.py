@@ -10,27 +10,42 @@ place (SQLAlchemy would not notice). Moments are UTC.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     String,
+    Table,
     TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, SQLModel
 
 Json = dict[str, Any]
 
 
+class Int64(TypeDecorator[int]):
+    """A whole number of up to 63 bits; SQLite's all are, PostgreSQL's INTEGER has 31."""
+
+    impl = Integer
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[int]:
+        """Return what the database calls it."""
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else BigInteger())
+
+
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite has no time zones, so it is stored without and returned with one."""
+    """A moment in UTC; SQLite has no time zones: everywhere it is stored without, read with one."""
 
     impl = DateTime
     cache_ok = True
@@ -48,6 +63,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         """Return the moment in UTC."""
         del dialect
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+def of(row: type[SQLModel]) -> Table:
+    """Return the table of a kind of row, for statements about any of several tables."""
+    return SQLModel.metadata.tables[cast("Any", row).__tablename__]
 
 
 def _moment(*, nullable: bool = False, index: bool = False) -> Column[datetime]:
@@ -146,11 +166,11 @@ class Device(SQLModel, table=True):
     hardware_class: str | None = Field(default=None, index=True)
     simulated: bool = False
     # What the device said it obeys, and what it runs: list of RunningModel as JSON, by alias.
-    obeyed_version: int = 0
+    obeyed_version: int = Field(default=0, sa_type=Int64)
     running: Json = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     # Highest report and audit position that are kept.
-    report_seq: int = 0
-    audit_seq: int = 0
+    report_seq: int = Field(default=0, sa_type=Int64)
+    audit_seq: int = Field(default=0, sa_type=Int64)
     audit_hash: str = ""
 
 
@@ -196,11 +216,11 @@ class AssignmentRow(SQLModel, table=True):
 
     __tablename__: ClassVar[str] = "assignment"
     device_id: str = Field(foreign_key="device.id", primary_key=True)
-    version: int
+    version: int = Field(sa_type=Int64)
     issued_at: datetime = Field(sa_column=_moment())
     # TUF version of the three, and of the director's root when they were signed.
-    director_version: int
-    root_version: int
+    director_version: int = Field(sa_type=Int64)
+    root_version: int = Field(sa_type=Int64)
     targets: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     snapshot: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     timestamp: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
@@ -212,7 +232,7 @@ class TrustMetadata(SQLModel, table=True):
     __tablename__: ClassVar[str] = "trust_metadata"
     repository: str = Field(primary_key=True)
     role: str = Field(primary_key=True)
-    version: int = Field(primary_key=True)
+    version: int = Field(primary_key=True, sa_type=Int64)
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
@@ -230,7 +250,7 @@ class Blob(SQLModel, table=True):
 
     __tablename__: ClassVar[str] = "blob"
     sha256: str = Field(primary_key=True)
-    size: int
+    size: int = Field(sa_type=Int64)
     created_at: datetime = Field(sa_column=_moment())
 
 
@@ -241,7 +261,7 @@ class Release(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("model", "counter"),)
     model: str = Field(primary_key=True)
     release: str = Field(primary_key=True)
-    counter: int
+    counter: int = Field(sa_type=Int64)
     created_at: datetime = Field(sa_column=_moment())
     pushed_by: str
     # Its publisher withdrew it: devices that run it go on, and no other gets it.
@@ -294,6 +314,11 @@ class Rollout(SQLModel, table=True):
     edited_by: str | None = None
     # What approvers approve, frozen when it was submitted: `sprat_proto.approval.RolloutSpec`.
     spec: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    # Which controller works on it when it is due, and until when others leave it alone; the number
+    # of the claim (`schedule.leases`).
+    lease_owner: str | None = None
+    lease_number: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    lease_until: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
 class RolloutApproval(SQLModel, table=True):
@@ -360,7 +385,7 @@ class AuditRecord(SQLModel, table=True):
     """One line of the controller's own audit log; triggers refuse UPDATE and DELETE."""
 
     __tablename__: ClassVar[str] = "audit_record"
-    seq: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=Int64)
     # Canonical JSON, and SHA-256(previous record's hash || body) in hex.
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     hash: str
@@ -376,7 +401,7 @@ class DeviceAuditRecord(SQLModel, table=True):
 
     __tablename__: ClassVar[str] = "device_audit_record"
     device_id: str = Field(primary_key=True)
-    seq: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=Int64)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     hash: str
     received_at: datetime = Field(sa_column=_moment())

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -26,14 +25,6 @@ from sprat_proto.v1 import link_pb2
 from sqlmodel import select
 
 IN_PROGRESS, SUCCEEDED = ExecutionState.IN_PROGRESS, ExecutionState.SUCCEEDED
-
-
-@pytest.fixture
-def world() -> Generator[World]:
-    made = World()
-    made.publish("1.0.0")
-    yield made
-    made.close()
 
 
 def test_only_an_enrolled_device_with_its_own_key_is_admitted(world: World) -> None:
@@ -95,7 +86,16 @@ def test_presence_follows_the_carrier_that_is_used(world: World) -> None:
     assert world.device("a").online
     world.conversation.disconnected("a", "mqtt")
     assert not world.device("a").online
+
+
+def test_a_controller_that_starts_takes_nobody_as_there_that_is_not_heard_of(world: World) -> None:
+    world.join("a")
     world.conversation.connected("a", "mqtt")
+    world.conversation.forget_presence()
+    # It may be connected to another controller, which only a common database can have.
+    assert world.device("a").online is world.database.is_shared
+    world.conversation.connected("a", "mqtt")
+    world.wait(minutes=10)
     world.conversation.forget_presence()
     assert not world.device("a").online
 

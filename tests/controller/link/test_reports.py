@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -15,14 +14,6 @@ from sprat_proto.v1 import link_pb2
 from sqlmodel import select
 
 IN_PROGRESS, SUCCEEDED = ExecutionState.IN_PROGRESS, ExecutionState.SUCCEEDED
-
-
-@pytest.fixture
-def world() -> Generator[World]:
-    made = World()
-    made.publish("1.0.0")
-    yield made
-    made.close()
 
 
 def report(seq: int, execution_id: str, state: str, **more: Any) -> link_pb2.Report:

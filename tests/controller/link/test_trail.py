@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -22,14 +21,6 @@ from sprat_proto.v1 import link_pb2
 from sqlmodel import col, select
 
 IN_PROGRESS, SUCCEEDED = ExecutionState.IN_PROGRESS, ExecutionState.SUCCEEDED
-
-
-@pytest.fixture
-def world() -> Generator[World]:
-    made = World()
-    made.publish("1.0.0")
-    yield made
-    made.close()
 
 
 def trail(length: int, start: int = 1, previous: str = GENESIS) -> list[link_pb2.AuditRecord]:

@@ -2,6 +2,8 @@
 # The replicas are stopped between deciding and doing.
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from simulators.controlled import ALIAS, BIG, SMALL, KilledError, World
 from sprat_controller.audit.tags import Tag
@@ -9,11 +11,19 @@ from sprat_controller.errors import ConflictError
 from sprat_controller.rollout.planner import Assign, Decision, FinishRollout
 from sprat_controller.rollout.requests import Target
 from sprat_controller.rollout.runner import Runner
+from sprat_controller.schedule.leases import LENGTH, Lease, LeaseLostError
 from sprat_controller.store.tables import AuditRecord, DesiredModel, Rollout
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
 from sqlmodel import select
 
 SUCCEEDED = ExecutionState.SUCCEEDED
+
+
+def a_lease(world: World) -> Lease:
+    """Claim the one rollout, though it is not due."""
+    lease = world.runner._leases.claim(world.now + timedelta(days=366))
+    assert lease is not None
+    return lease
 
 
 def test_a_rollout_goes_from_start_to_finished(world: World) -> None:
@@ -222,25 +232,31 @@ def test_every_change_of_state_is_in_the_audit_log(world: World) -> None:
     ]
 
 
-def test_a_second_replica_with_the_same_decision_changes_nothing(world: World) -> None:
-    """Each replica decides before the other carries out anything."""
+def test_a_replica_that_was_frozen_cannot_carry_out_what_it_decided(world: World) -> None:
+    """It decides, another one takes over and decides the same: only that is carried out."""
     device = world.join("a")
     view = world.create()
-    world.run_due()
-    device.sync()
-    one, two = (Runner(world.database, world.signer, world._push) for _ in range(2))
-    world.publish("2.0.0", counter=2)
-    view = world.create("2.0.0")
-    world.pushed.clear()
-    for _ in range(3):
-        decided = [runner._decide(view.id, world.now) for runner in (one, two)]
-        for runner, decisions in zip((one, two), decided, strict=True):
-            for decision in decisions:
-                runner._carry_out(view.id, decision, world.now)
+    frozen, other = world.a_runner("frozen"), world.a_runner("other")
+    lease = frozen._leases.claim(world.now)
+    assert lease is not None
+    for decision in frozen._decide(lease, world.now):
+        frozen._carry_out(lease, decision, world.now)
+    decided = frozen._decide(lease, world.now)
+    assert [type(one) for one in decided] == [Assign]
+    # Until its lease runs out the other leaves the rollout alone.
+    assert other.run_due(world.now) == world.now + LENGTH
+    assert world.pushed == []
+    world.wait(seconds=LENGTH.total_seconds())
+    assert other.run_due(world.now) is None
+    assert len(world.pushed) == 1
+    with pytest.raises(LeaseLostError, match="took over from frozen"):
+        frozen._carry_out(lease, decided[0], world.now)
+    with pytest.raises(LeaseLostError):
+        frozen._decide(lease, world.now)
     assert len(world.pushed) == 1
     assert world.states(view.id) == {"a": ExecutionState.IN_PROGRESS}
     device.heartbeat()
-    assert device.version == 2
+    assert device.version == 1
 
 
 def test_one_rollout_that_fails_does_not_hold_up_the_others(
@@ -250,10 +266,10 @@ def test_one_rollout_that_fails_does_not_hold_up_the_others(
     first, second = world.create(), world.create(alias="coder")
     carry_out = Runner._carry_out
 
-    def fail_first(self: Runner, rollout_id: str, decision: object, now: object) -> None:
-        if rollout_id == first.id:
+    def fail_first(self: Runner, lease: Lease, decision: Decision, now: datetime) -> None:
+        if lease.id == first.id:
             raise OSError("the disk is full")
-        carry_out(self, rollout_id, decision, now)  # pyright: ignore[reportArgumentType] - as is
+        carry_out(self, lease, decision, now)
 
     monkeypatch.setattr(Runner, "_carry_out", fail_first)
     world.run_due()
@@ -300,7 +316,7 @@ def test_a_decision_on_old_facts_never_exceeds_the_limit(world: World) -> None:
     view = world.create(max_in_progress=2)
     world.run_due()
     ids = tuple(execution.id for execution in world.service.executions(view.id))
-    world.runner._carry_out(view.id, Assign(ids), world.now)
+    world.runner._carry_out(a_lease(world), Assign(ids), world.now)
     assert world.states(view.id)["c"] is ExecutionState.QUEUED
 
 
@@ -311,8 +327,9 @@ def test_a_decision_on_old_facts_is_nothing_to_a_rollout_that_moved_on(world: Wo
     world.service.pause(view.id, "token:ann")
     before = (world.service.get(view.id), world.service.executions(view.id))
     old: list[Decision] = [Assign((world.first_execution(view.id).id,)), FinishRollout()]
+    lease = a_lease(world)
     for decision in old:
-        world.runner._carry_out(view.id, decision, world.now)
+        world.runner._carry_out(lease, decision, world.now)
     assert (world.service.get(view.id), world.service.executions(view.id)) == before
 
 

@@ -5,8 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
+from sprat_controller.clock import system_clock
 from sprat_controller.schedule.clockwork import Clockwork
 
 PATIENCE_S = 20
@@ -132,3 +134,20 @@ def test_stop_waits_for_the_call_and_makes_no_other() -> None:
     clockwork.wake()
     assert not ended.wait(0.1)
     assert calls[0] == made
+
+
+def test_wake_at_has_the_call_made_at_that_moment_and_never_later_than_it_would_be() -> None:
+    call, reached = counter(2)
+    first = threading.Event()
+
+    def counted() -> None:
+        call()
+        first.set()
+
+    with running(Clockwork(counted, interval_s=3600)) as clockwork:
+        assert first.wait(PATIENCE_S)
+        asked = system_clock()
+        clockwork.wake_at(asked + timedelta(seconds=0.3))
+        clockwork.wake_at(asked + timedelta(hours=2))
+        assert reached.wait(PATIENCE_S)
+        assert system_clock() >= asked + timedelta(seconds=0.3)

@@ -12,6 +12,9 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+# SQLite's integers have 64 bits by themselves; those of its databases are called INTEGER.
+_INT64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 # What a second row may not share with a first one, by log.
 _LOGS = {
     "audit_record": "seq = NEW.seq",
@@ -31,12 +34,33 @@ def upgrade() -> None:
 
 
 def _append_only(table: str, same: str) -> None:
-    """Refuse UPDATE, DELETE, and the delete that hides in INSERT OR REPLACE."""
+    """Refuse UPDATE, DELETE, and what hides one: INSERT OR REPLACE, TRUNCATE."""
+    if op.get_bind().dialect.name == "sqlite":
+        _append_only_sqlite(table, same)
+    else:
+        _append_only_postgresql(table)
+
+
+def _append_only_sqlite(table: str, same: str) -> None:
     refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
     for verb in ("UPDATE", "DELETE"):
         op.execute(f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} {refuse}")
     exists = f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {same})"  # noqa: S608 - names from above
     op.execute(f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} {exists} {refuse}")
+
+
+def _append_only_postgresql(table: str) -> None:
+    """Do the same; ON CONFLICT DO UPDATE fires the trigger of UPDATE there."""
+    op.execute(
+        f"CREATE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" RAISE EXCEPTION '{table} is append-only'"
+        " USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    )
+    for verb, each in (("UPDATE", "ROW"), ("DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):
+        op.execute(
+            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}"
+            f" FOR EACH {each} EXECUTE FUNCTION {table}_refuse()"
+        )
 
 
 def _people() -> None:
@@ -92,10 +116,10 @@ def _devices() -> None:
         sa.Column("profile", sa.JSON(), nullable=True),
         sa.Column("hardware_class", sa.String(), nullable=True),
         sa.Column("simulated", sa.Boolean(), nullable=False),
-        sa.Column("obeyed_version", sa.Integer(), nullable=False),
+        sa.Column("obeyed_version", _INT64, nullable=False),
         sa.Column("running", sa.JSON(), nullable=False),
-        sa.Column("report_seq", sa.Integer(), nullable=False),
-        sa.Column("audit_seq", sa.Integer(), nullable=False),
+        sa.Column("report_seq", _INT64, nullable=False),
+        sa.Column("audit_seq", _INT64, nullable=False),
         sa.Column("audit_hash", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -127,7 +151,7 @@ def _models() -> None:
     op.create_table(
         "blob",
         sa.Column("sha256", sa.String(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", _INT64, nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.PrimaryKeyConstraint("sha256"),
     )
@@ -135,7 +159,7 @@ def _models() -> None:
         "release",
         sa.Column("model", sa.String(), nullable=False),
         sa.Column("release", sa.String(), nullable=False),
-        sa.Column("counter", sa.Integer(), nullable=False),
+        sa.Column("counter", _INT64, nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("pushed_by", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("model", "release"),
@@ -239,7 +263,7 @@ def _rollouts() -> None:
     op.create_table(
         "assignment",
         sa.Column("device_id", sa.String(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", _INT64, nullable=False),
         sa.Column("issued_at", sa.DateTime(), nullable=False),
         sa.Column("envelope", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -254,7 +278,7 @@ def _audit() -> None:
     """The logs."""
     op.create_table(
         "audit_record",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _INT64, nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.String(), nullable=False),
         sa.Column("at", sa.DateTime(), nullable=False),
@@ -270,7 +294,7 @@ def _audit() -> None:
     op.create_table(
         "device_audit_record",
         sa.Column("device_id", sa.String(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _INT64, nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.String(), nullable=False),
         sa.Column("received_at", sa.DateTime(), nullable=False),

@@ -8,16 +8,24 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
+_INT64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_OF_VARIANTS = ("execution", "desired_model")
+
 
 def upgrade() -> None:
     """Make publishers and variants anew: what was signed before is of no use to any agent."""
+    # SQLite keeps what refers to a table by its name; PostgreSQL does not let it go.
+    is_held = op.get_bind().dialect.name != "sqlite"
+    if is_held:
+        for table in _OF_VARIANTS:
+            op.drop_constraint(f"{table}_digest_fkey", table, type_="foreignkey")
     op.drop_table("variant")
     op.drop_table("publisher")
     op.create_table(
         "trust_metadata",
         sa.Column("repository", sa.String(), primary_key=True),
         sa.Column("role", sa.String(), primary_key=True),
-        sa.Column("version", sa.Integer(), primary_key=True),
+        sa.Column("version", _INT64, primary_key=True),
         sa.Column("data", sa.LargeBinary(), nullable=False),
     )
     op.create_table(
@@ -38,3 +46,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_variant_model", "variant", ["model"])
     op.add_column("release", sa.Column("retired_at", sa.DateTime(), nullable=True))
+    if is_held:
+        for table in _OF_VARIANTS:
+            name = f"{table}_digest_fkey"
+            op.create_foreign_key(name, table, "variant", ["digest"], ["digest"])

@@ -1,0 +1,156 @@
+"""Two controllers, one PostgreSQL, real streams: nothing fires twice, one death is no matter."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from processes import wait_for
+from simulators.fleet import MODEL
+from simulators.postgres import Cluster
+from simulators.replicas import Held, Replicas
+from simulators.wire_devices import WireDevice, WireFleet, enrol
+from sprat_controller.audit.log import GENESIS, chain
+
+DEVICES: Final = 24
+FAIL_OVER_S: Final = 2.0
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Generator[Replicas]:
+    made = Replicas(tmp_path_factory.mktemp("replicas"), cluster)
+    try:
+        made.open()
+        made.fleet.push("1.0.0", "This is the first release.")
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def devices(replicas: Replicas, tmp_path_factory: pytest.TempPathFactory) -> Generator[WireFleet]:
+    """Half of the devices at each controller; each knows both."""
+    identities = enrol(replicas.first, tmp_path_factory.mktemp("devices"), DEVICES)
+    at = [_grpc(replicas.first), _grpc(replicas.second)]
+    fleet = WireFleet(
+        WireDevice(identity, at if number % 2 else at[::-1])
+        for number, identity in enumerate(identities)
+    )
+    fleet.start()
+    try:
+        replicas.fleet.wait_online(sorted(fleet.devices))
+        yield fleet
+    finally:
+        fleet.stop()
+
+
+def test_nothing_fires_twice(replicas: Replicas, devices: WireFleet) -> None:
+    rollouts = [start(replicas, f"calm-{number}") for number in range(3)]
+    seen: set[str] = set()
+
+    def finished() -> bool:
+        seen.update(held.owner for held in replicas.held())
+        return are_finished(replicas, rollouts)
+
+    wait_for("three rollouts to finish", finished, timeout_s=60)
+    check_each_once(replicas, devices, rollouts)
+    assert {held.split("/")[1] for held in seen} == {
+        str(one.pid) for one in (replicas.first, replicas.second)
+    }, "only one of the two worked"
+
+
+def test_when_one_is_killed_at_work_the_other_goes_on_at_once(
+    replicas: Replicas, devices: WireFleet
+) -> None:
+    rollouts = [start(replicas, f"killed-{number}") for number in range(3)]
+    with replicas.frozen_at_work() as (controller, held):
+        controller.kill()
+        began = time.monotonic()
+        took_over_s = wait_for_take_over(replicas, held, began)
+    print(f"fail-over after kill -9: {took_over_s:.2f} s")  # noqa: T201 - the figure
+    assert took_over_s <= FAIL_OVER_S
+    wait_for("the rollouts to finish", lambda: are_finished(replicas, rollouts), timeout_s=60)
+    controller.start()
+    check_each_once(replicas, devices, rollouts)
+
+
+def test_one_that_was_frozen_does_nothing_that_it_had_decided(
+    replicas: Replicas, devices: WireFleet
+) -> None:
+    rollouts = [start(replicas, f"frozen-{number}") for number in range(3)]
+    with replicas.frozen_at_work() as (controller, held):
+        began = time.monotonic()
+        took_over_s = wait_for_take_over(replicas, held, began)
+        # What it had decided is done by the other before it wakes up.
+        wait_for("the other to rest", lambda: not replicas.held(), timeout_s=30)
+    print(f"take-over from a frozen one: {took_over_s:.2f} s")  # noqa: T201 - the figure
+    assert took_over_s <= FAIL_OVER_S
+    wait_for("the rollouts to finish", lambda: are_finished(replicas, rollouts), timeout_s=120)
+    assert controller.is_running
+    check_each_once(replicas, devices, rollouts)
+
+
+def start(replicas: Replicas, alias: str) -> str:
+    """Start a rollout of few devices at a time, so that there is often something to decide."""
+    started = replicas.fleet.sprat(
+        *("rollout", "start", f"{MODEL}@1.0.0", "--alias", alias, "--context", "256"),
+        *("--max-in-progress", "2", "--yes", "-o", "json"),
+    )
+    return str(started["id"])
+
+
+def are_finished(replicas: Replicas, rollouts: list[str]) -> bool:
+    query = "SELECT count(*) FROM rollout WHERE id = ANY(%s) AND state = 'FINISHED'"
+    return replicas.rows(query, rollouts) == [(len(rollouts),)]
+
+
+def wait_for_take_over(replicas: Replicas, held: Held, began: float) -> float:
+    """Return the seconds until the other controller had claimed the same rollout."""
+    wait_for(
+        "the other to take over",
+        lambda: replicas.owners(held.rollout_id)[0] > held.number,
+        timeout_s=30,
+    )
+    return time.monotonic() - began
+
+
+def check_each_once(replicas: Replicas, devices: WireFleet, rollouts: list[str]) -> None:
+    """Check in the audit log and on the devices that each was given out once, and ended once."""
+    records = whole_audit(replicas)
+    moves = [one["detail"] for one in records if one["subject"].startswith("execution/")]
+    mine = [one for one in moves if one.get("rollout") in rollouts]
+    given = Counter((one["rollout"], one["device"]) for one in mine if one["to"] == "IN_PROGRESS")
+    ended = Counter((one["rollout"], one["device"]) for one in mine if one["to"] == "SUCCEEDED")
+    everyone = {(rollout, device) for rollout in rollouts for device in devices.devices}
+    assert given == dict.fromkeys(everyone, 1)
+    assert ended == dict.fromkeys(everyone, 1)
+    versions = Counter(
+        (one["subject"], one["detail"]["version"])
+        for one in records
+        if one["tag"] == "planner:assignment:issued"
+    )
+    assert versions
+    assert set(versions.values()) == {1}
+    assert set(devices.runs().values()) == {1}
+
+
+def whole_audit(replicas: Replicas) -> list[dict[str, Any]]:
+    """Return every record of the controllers' common log, its chain followed from the start."""
+    before, records = GENESIS, list[dict[str, Any]]()
+    rows = replicas.rows("SELECT seq, body, hash FROM audit_record ORDER BY seq")
+    for expected, (seq, body, hash_) in enumerate(rows, start=1):
+        assert seq == expected
+        assert chain(before, body) == hash_
+        before = hash_
+        records.append(json.loads(body))
+    return records
+
+
+def _grpc(controller: Any) -> str:
+    path: Path = controller.ready_file
+    return str(json.loads(path.read_text())["grpc"])
