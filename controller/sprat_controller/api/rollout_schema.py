@@ -10,6 +10,7 @@ from sprat_proto.policy import DEFAULT_PROMPT, Aim
 from sprat_proto.states import ExecutionState, RolloutState
 
 from sprat_controller.api.schema import Accepted, Answered, Json, Short
+from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
 from sprat_controller.rollout.plan import Action
 from sprat_controller.rollout.requests import DEFAULT_CONTEXT, DEFAULT_TIMEOUT_S
 
@@ -54,13 +55,16 @@ class Policy(Accepted):
 
 
 class PlanBody(Accepted):
-    """Which release, under which alias, to whom; labels and devices both empty: to all."""
+    """Which release, under which alias, to whom; labels, devices and filter all empty: to all."""
 
     model: Short
     release: Short
     alias: Short
     labels: dict[str, str] = Field(default_factory=dict[str, str])
     devices: list[Short] = Field(default_factory=list[Short])
+    filter: str = Field(
+        default="", max_length=MAX_FILTER, description="Only devices that match it; empty: any"
+    )
     context: int = Field(default=DEFAULT_CONTEXT, description="Tokens")
     slots: int = Field(
         default=0, description="Requests answered at once; 0: as many as each device decides"

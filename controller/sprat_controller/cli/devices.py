@@ -30,11 +30,21 @@ def list_devices(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only with this label; repeatable."),
     ] = None,
+    matching: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", metavar="FILTER", help="Only those that match it, such as 'cores >= 4'."
+        ),
+    ] = None,
     state: Annotated[DeviceState | None, typer.Option(help="Only in this state.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
 ) -> None:
     """List devices."""
-    params = {"label": _pairs(where), "state": state.value if state else None}
+    params = {
+        "label": _pairs(where),
+        "state": state.value if state else None,
+        "filter": matching,
+    }
     items = list(session.api.pages("devices", params, limit))
     columns = ("device", "state", "online", "class", "running", "labels", "last_seen_at")
     session.output.rows(columns, [_row(item) for item in items], {"items": items})

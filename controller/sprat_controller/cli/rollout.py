@@ -31,6 +31,12 @@ Where = Annotated[
     typer.Option(metavar="KEY=VALUE", help="Devices with this label; repeatable, all must match."),
 ]
 Device = Annotated[list[str] | None, typer.Option(metavar="ID", help="This device; repeatable.")]
+Filter = Annotated[
+    str | None,
+    typer.Option(
+        "--filter", metavar="FILTER", help="Devices that match it, such as 'memory >= 2GiB'."
+    ),
+]
 Context = Annotated[int, typer.Option(min=64, max=1 << 20, help="Tokens to reserve memory for.")]
 Slots = Annotated[
     int,
@@ -60,6 +66,7 @@ def plan(
     alias: Alias,
     where: Where = None,
     device: Device = None,
+    matching: Filter = None,
     context: Context = 2048,
     slots: Slots = 0,
     kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
@@ -67,7 +74,7 @@ def plan(
     policy: FitPolicy | None = None,
 ) -> None:
     """Show which variant each device would get, and why not the others; changes nothing."""
-    wanted = _wanted(release, alias, where, device)
+    wanted = _wanted(release, alias, where, device, matching)
     wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     found = session.api.post("rollouts/plan", wanted)
     entries: list[Json] = found.get("devices") or []
@@ -91,6 +98,7 @@ def start(
     alias: Alias,
     where: Where = None,
     device: Device = None,
+    matching: Filter = None,
     at: Annotated[
         str | None, typer.Option(help="RFC 3339, or 'YYYY-MM-DD HH:MM' in local time.")
     ] = None,
@@ -110,7 +118,7 @@ def start(
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
 ) -> None:
     """Create a rollout and start it, now or at a time, once those who must have approved it."""
-    wanted = _wanted(release, alias, where, device)
+    wanted = _wanted(release, alias, where, device, matching)
     wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     body = {**wanted, "max_in_progress": max_in_progress, "execution_timeout_s": timeout}
     body |= {"name": name} if name else {}
@@ -260,7 +268,13 @@ def _started(api: Api, made: Json) -> Json:
         ) from error
 
 
-def _wanted(release: str, alias: str, where: list[str] | None, device: list[str] | None) -> Json:
+def _wanted(
+    release: str,
+    alias: str,
+    where: list[str] | None,
+    device: list[str] | None,
+    matching: str | None,
+) -> Json:
     model, version = words.model_release(release)
     return {
         "model": model,
@@ -268,6 +282,8 @@ def _wanted(release: str, alias: str, where: list[str] | None, device: list[str]
         "alias": words.name(alias, "an alias"),
         "labels": words.labels(where or []),
         "devices": [words.device(one) for one in device or []],
+        # A controller of before knows no filter: it is only told of one that there is.
+        **({"filter": matching} if matching else {}),
     }
 
 

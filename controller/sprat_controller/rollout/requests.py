@@ -14,6 +14,7 @@ from sprat_proto.policy import FitPolicy
 from sprat_proto.states import ExecutionState, RolloutState
 
 from sprat_controller.errors import RequestError
+from sprat_controller.fleet import target_filter
 from sprat_controller.rollout import fit_policy
 
 CONTEXT: Final = range(64, (1 << 20) + 1)  # tokens, as `sprat_proto.assignment.Policy` allows
@@ -25,13 +26,14 @@ DEFAULT_TIMEOUT_S: Final = 86400
 
 @dataclass(frozen=True)
 class Target:
-    """Who is in: devices that have all the labels and, if any are named, are among those named.
+    """Who is in: devices with all the labels that match the filter; if any are named, only those.
 
-    Both empty: all devices that were not removed.
+    All empty: all devices that were not removed. The filter is in the words of `target_filter`.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     devices: tuple[str, ...] = ()
+    filter: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,17 @@ class ExecutionView:
     finished_at: datetime | None
 
 
+def target_json(target: Target) -> dict[str, Any]:
+    """Return the target as it stands in `Rollout.target`."""
+    said = {"filter": target.filter} if target.filter else {}
+    return {"labels": dict(target.labels), "devices": [*target.devices], **said}
+
+
+def target_from(stored: Mapping[str, Any]) -> Target:
+    """Return a target from its stored JSON; rows of old have no filter."""
+    return Target(stored["labels"], tuple(stored["devices"]), stored.get("filter", ""))
+
+
 def check_plan(request: PlanRequest) -> None:
     """Check what a database cannot know.
 
@@ -167,6 +180,7 @@ def check_plan(request: PlanRequest) -> None:
     if not is_release_version(request.release):
         raise _wrong("release", "a version such as 1.3.0", request.release)
     check_running(request.context, request.terms, request.policy)
+    target_filter.parse(request.target.filter)
     if len(request.target.devices) > MAX_DEVICES:
         many = f"{len(request.target.devices)} of them: use a label"
         raise _wrong("devices", f"at most {MAX_DEVICES} names", many)

@@ -31,7 +31,7 @@ from sprat_controller.rollout.records import (
     move_execution,
     move_rollout,
 )
-from sprat_controller.rollout.requests import Target
+from sprat_controller.rollout.requests import target_from
 from sprat_controller.schedule.leases import Lease, Leases
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import BRIEF_PAUSE_MS, Database
@@ -286,7 +286,7 @@ def _still_in_scope(session: Session, rollout: Rollout, runs: Sequence[Run], by:
     Membership counts when a plan is signed, not only when the rollout was created: a device that
     was moved elsewhere gets nothing by an older decision.
     """
-    target = Target(rollout.target["labels"], tuple(rollout.target["devices"]))
+    target = target_from(rollout.target)
     inside = targets.members(session, target, [run.device_id for run in runs])
     for run in runs:
         if run.device_id not in inside:

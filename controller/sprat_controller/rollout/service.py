@@ -42,6 +42,7 @@ from sprat_controller.rollout.requests import (
     check_edit,
     check_plan,
     check_rollout,
+    target_json,
 )
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Execution, Rollout
@@ -293,7 +294,7 @@ class RolloutService:
             model=what.model,
             release=what.release,
             alias=what.alias,
-            target={"labels": dict(what.target.labels), "devices": [*what.target.devices]},
+            target=target_json(what.target),
             context=what.context,
             serving=serving.to_json(what.terms),
             policy=fit_policy.to_json(what.policy),
@@ -379,8 +380,9 @@ def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned
 
 
 def _described(target: Target) -> str:
-    labels = ", ".join(f"{key}={value}" for key, value in sorted(target.labels.items()))
-    return f"with {labels}" if labels else "in the fleet"
+    labels = [f"{key}={value}" for key, value in sorted(target.labels.items())]
+    wanted = [*labels, target.filter] if target.filter else labels
+    return f"with {', '.join(wanted)}" if wanted else "in the fleet"
 
 
 def _unknown(rollout_id: str) -> NotFoundError:

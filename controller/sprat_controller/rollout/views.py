@@ -10,7 +10,7 @@ from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import Session, col, func, select
 
 from sprat_controller.rollout import fit_policy, serving
-from sprat_controller.rollout.requests import ExecutionView, RolloutView, Target
+from sprat_controller.rollout.requests import ExecutionView, RolloutView, target_from
 from sprat_controller.store.tables import Execution, Rollout, Variant
 
 
@@ -61,7 +61,7 @@ def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutV
         model=rollout.model,
         release=rollout.release,
         alias=rollout.alias,
-        target=Target(rollout.target["labels"], tuple(rollout.target["devices"])),
+        target=target_from(rollout.target),
         context=rollout.context,
         slots=terms.slots,
         kv_type=terms.kv_type,

@@ -28,6 +28,20 @@ async def test_devices_are_listed_page_by_page(world: HttpWorld, admin: Client) 
     assert lyon["items"][0]["enrolled_at"] == "2026-11-23T12:00:00Z"
 
 
+async def test_devices_are_listed_by_a_filter(world: HttpWorld, admin: Client) -> None:
+    for name in ("c", "a", "b"):
+        await enrol(world, name, site="lyon" if name != "b" else "paris")
+    for wanted, names in (("site != lyon", ["b"]), ("device in (a, b) and simulated", ["a", "b"])):
+        found = (await admin.get("devices", params={"filter": wanted})).json()
+        assert [item["id"] for item in found["items"]] == names
+    both = {"filter": "device = *", "label": "site=paris"}
+    found = (await admin.get("devices", params=both)).json()
+    assert [item["id"] for item in found["items"]] == ["b"]
+    bad = await admin.get("devices", params={"filter": "town = lyon"})
+    assert error_of(bad) == (400, "bad_filter")
+    assert bad.json()["error"]["details"]["position"] == 1
+
+
 async def test_a_list_says_of_a_device_what_its_page_says(world: HttpWorld, admin: Client) -> None:
     await enrol(world, "a", site="lyon")
     item = (await admin.get("devices")).json()["items"][0]

@@ -8,6 +8,7 @@ import pytest
 from simulators.controlled import BIG, MODEL, SMALL, TINY, WEIGHTS, World, a_manifest
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
+from sprat_controller.fleet import inventory
 from sprat_controller.rollout.plan import Action
 from sprat_controller.rollout.requests import PlanRequest, RolloutRequest, Target
 from sprat_controller.store.tables import AuditRecord
@@ -96,6 +97,54 @@ def test_all_labels_must_match_and_named_devices_must_be_among_them(world: World
     assert targeted({}, "c", "a") == ["a", "c"]
     assert targeted({"site": "lyon"}, "c", "a") == ["a"]
     assert targeted({"site": "rome"}) == []
+
+
+def test_a_filter_must_match_beside_labels_and_names(world: World) -> None:
+    world.join("a", BIG, site="lyon", ring="1")
+    world.join("b", SMALL, site="lyon", ring="2")
+    world.join("c", BIG, site="oslo")
+    world.enrol("new")
+    limit = f"memory_budget > {SMALL}"
+
+    def targeted(filter_: str, *devices: str, **labels: str) -> list[str]:
+        asked = replace(PLAN, target=Target(labels, devices, filter_))
+        return [line.device_id for line in world.service.plan(asked)]
+
+    assert targeted(limit) == ["a", "c"]
+    assert targeted(f"not {limit}") == ["b", "new"]
+    assert targeted(limit, site="lyon") == ["a"]
+    assert targeted(limit, "b", "c") == ["c"]
+    assert targeted("label.ring = 2 or not site exists") == ["b", "new"]
+
+
+def test_a_rollout_keeps_its_filter_and_obeys_it_at_each_turn(world: World) -> None:
+    world.join("a", ring="1")
+    world.join("b", ring="1")
+    world.join("c", ring="2")
+    view = world.create(target=Target(filter="label.ring = 1"), start=False)
+    assert world.service.get(view.id).target == Target(filter="label.ring = 1")
+    assert set(world.states(view.id)) == {"a", "b"}
+    with world.database.transaction() as session:
+        inventory.relabel(session, "b", {"ring": "2"}, actor="token:ann", now=world.now)
+    world.service.start(view.id, "token:ann")
+    world.run_due()
+    assert world.states(view.id) == {
+        "a": ExecutionState.IN_PROGRESS,
+        "b": ExecutionState.CANCELED,
+    }
+
+
+def test_what_is_no_filter_is_refused_with_its_place(world: World) -> None:
+    world.join("a")
+    wrong = replace(PLAN, target=Target(filter="site = lyon or"))
+    for ask in (
+        lambda: world.service.plan(wrong),
+        lambda: world.service.create(RolloutRequest(wrong), "ann"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            ask()
+        assert caught.value.code == "bad_filter"
+        assert caught.value.details["position"] == 15
 
 
 def test_what_does_not_exist_is_named(world: World) -> None:

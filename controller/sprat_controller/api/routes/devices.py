@@ -15,12 +15,16 @@ from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, DatabasePart, Now
 from sprat_controller.api.routes.paging import AfterName, Limit
 from sprat_controller.fleet import certificates, inventory
+from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
 from sprat_controller.rollout import assign
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_FLEET))]
 Changer = Annotated[Actor, Depends(require(Permission.CHANGE_FLEET))]
 Labels = Annotated[list[str], Query(max_length=64, description="KEY=VALUE, repeatable")]
+Filter = Annotated[
+    str, Query(max_length=MAX_FILTER, description="Only devices that match it, as rollouts have it")
+]
 
 
 @router.get("", response_model=schema.DevicePage, responses=error_answers(400, 422))
@@ -32,9 +36,10 @@ def list_devices(
     after: AfterName = "",
     state: DeviceState | None = None,
     label: Labels = [],  # noqa: B006 - FastAPI copies it
+    filter: Filter = "",  # noqa: A002 - the name of the parameter in the query
 ) -> Response:
     """Devices by name, those that were removed left out."""
-    wanted = inventory.Wanted(state, inventory.parse_labels(label))
+    wanted = inventory.Wanted(state, inventory.parse_labels(label), filter)
     with database.reading() as session:
         items = inventory.page(session, wanted, after=after, limit=limit)
     return fast({"items": items, "next": items[-1]["id"] if len(items) == limit else None})

@@ -142,7 +142,7 @@ def stop(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Roll
 
 def _plan_request(body: schema.PlanBody) -> PlanRequest:
     inventory.check_labels(body.labels)
-    target = Target(body.labels, tuple(body.devices))
+    target = Target(body.labels, tuple(body.devices), body.filter)
     terms = serving.asked(body.slots, body.kv_type, pinned=body.pinned)
     policy = None if body.policy is None else fit_policy.asked(**body.policy.model_dump())
     return PlanRequest(body.model, body.release, body.alias, target, body.context, terms, policy)
