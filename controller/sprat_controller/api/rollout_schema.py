@@ -18,6 +18,7 @@ MAX_IN_PROGRESS: Final = 1_000_000_000
 MAX_ENVELOPE: Final = 16 << 10
 MAX_RATE: Final = 1_000_000_000  # tokens a second
 MAX_LOSS: Final = 1_000_000_000  # percent
+MAX_BANDWIDTH: Final = 1 << 50  # bytes a second
 
 
 class Policy(Accepted):
@@ -76,6 +77,17 @@ class PlanBody(Accepted):
     policy: Policy | None = Field(default=None, description="null: what the release itself asks")
 
 
+class PreviewBody(PlanBody):
+    """A rollout to look at."""
+
+    bandwidth: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_BANDWIDTH,
+        description="Bytes a second that one device gets; 0: not known",
+    )
+
+
 class RolloutBody(PlanBody):
     """A rollout to create."""
 
@@ -96,6 +108,14 @@ class PlanLine(Answered):
     digest: str | None
     current: str | None
     reason: Json | None
+    fetch_bytes: int | None = Field(
+        description="Of the variant's files those that the device does not hold already; null:"
+        " nothing is to be done there"
+    )
+    expected_s: int | None = Field(
+        description="Seconds from the device's start: fetching with the bandwidth that was given,"
+        " and the soak; null: not known"
+    )
     verdicts: list[Json]
 
 

@@ -12,6 +12,7 @@ DRAWN: Final = ("device", "action", "variant", "why")
 COLUMNS: Final = (
     *("device", "action", "chosen", "variant", "code", "message"),
     *("memory", "tokens/s", "basis", "first token ms", "loss %"),
+    *("fetch", "expected s"),
 )
 
 
@@ -48,6 +49,7 @@ def lines(entries: list[Json]) -> list[Row]:
             verdict.get("code"),
             verdict.get("message"),
             *numbers(verdict),
+            *_cost(entry, verdict),
         ]
         for entry in entries
         for verdict in entry.get("verdicts") or [_no_verdict(entry)]
@@ -55,7 +57,7 @@ def lines(entries: list[Json]) -> list[Row]:
 
 
 def numbers(verdict: Json) -> Row:
-    """Return what the verdict rests on, by the last of `COLUMNS`."""
+    """Return what the verdict rests on: memory, rate, its basis, first token, loss."""
     need: Json = verdict.get("need") or {}
     rates: Json = verdict.get("rates") or {}
     return [
@@ -83,10 +85,22 @@ def _no_verdict(entry: Json) -> Json:
     return {"code": reason.get("code"), "message": reason.get("message")}
 
 
+def _cost(entry: Json, verdict: Json) -> Row:
+    """Return bytes to fetch and seconds that are expected, beside the chosen variant."""
+    if entry.get("variant") != verdict.get("variant"):
+        return [None, None]
+    return [entry.get("fetch_bytes"), entry.get("expected_s")]
+
+
 def _because(entry: Json) -> str:
     reason: Json = entry.get("reason") or {}
     hardware = entry.get("hardware_class") or "hardware unknown"
-    return f"{reason['message']} ({hardware})" if reason.get("message") else hardware
+    told = f"{reason['message']} ({hardware})" if reason.get("message") else hardware
+    fetched, expected = entry.get("fetch_bytes"), entry.get("expected_s")
+    if fetched is None:
+        return told
+    takes = "in a time that is not known" if expected is None else f"in {expected} s"
+    return f"{told}, fetches {size(fetched)} {takes}"
 
 
 def _mark(entry: Json, verdict: Json) -> str:

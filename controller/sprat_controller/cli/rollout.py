@@ -72,10 +72,15 @@ def plan(
     kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
     pinned: Pinned = False,
     policy: FitPolicy | None = None,
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="That one device gets in a second, such as 2MiB."),
+    ] = None,
 ) -> None:
-    """Show which variant each device would get, and why not the others; changes nothing."""
+    """Show what each device would get, fetch and take, and why not the others; changes nothing."""
     wanted = _wanted(release, alias, where, device, matching)
     wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
+    wanted |= {} if bandwidth is None else {"bandwidth": words.memory(bandwidth)}
     found = session.api.post("rollouts/plan", wanted)
     entries: list[Json] = found.get("devices") or []
     if session.output.form is Format.TABLE:

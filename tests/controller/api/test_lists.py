@@ -107,6 +107,9 @@ async def test_a_rollout_is_planned_created_and_steered(
     assert line["simulated"] is True
     assert line["digest"] == published["variants"][0]["digest"]
     assert line["verdicts"][0]["need"]["memory"] > 0
+    assert (line["fetch_bytes"] > 0, line["expected_s"]) == (True, None)
+    timed = (await admin.post("rollouts/plan", body | {"bandwidth": 1 << 10})).json()["devices"][0]
+    assert timed["expected_s"] == -(-line["fetch_bytes"] // (1 << 10))
 
     created = await admin.post("rollouts", body | {"max_in_progress": 1})
     assert created.status_code == 201

@@ -9,7 +9,7 @@ import pytest
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import NOW, Said, Sprat
 
-NO_NUMBERS = ["-"] * 5
+NO_NUMBERS = ["-"] * 7
 START = ("rollout", "start", "talk@1.0.0", "--alias", "assistant", "--yes")
 
 
@@ -60,13 +60,33 @@ def test_a_plan_shows_what_each_verdict_rests_on(sprat: Sprat, api: OperatorApi)
     entry = {"device_id": "gw-1", "action": "INSTALL", "variant": "q4_0", "verdicts": [verdict]}
     api.answer = lambda _: httpx.Response(200, json={"devices": [entry]})
     plan = ("rollout", "plan", "talk@1.0.0", "--alias", "a")
-    assert sprat(*plan).lines[0][-6:] == [
-        *("fits", str(700 << 20), "12.345", "predicted", "6500", "2.1")
+    assert sprat(*plan).lines[0][-8:] == [
+        *("fits", str(700 << 20), "12.345", "predicted", "6500", "2.1", "-", "-")
     ]
     shown = " ".join(sprat(*plan, "-o", "table").output.split())
     assert (
         "* q4_0 fits [700.0 MiB, 12.3 tokens/s predicted, first token after 6500 ms, loses 2.10 %]"
     ) in shown
+
+
+def test_a_plan_says_what_is_fetched_and_how_long_that_takes(
+    sprat: Sprat, api: OperatorApi
+) -> None:
+    verdicts = [{"variant": "q8_0", "message": "too large"}, {"variant": "q4_0", "message": "fits"}]
+    entry: dict[str, Any] = {"device_id": "gw-1", "action": "INSTALL", "variant": "q4_0"}
+    entry |= {"verdicts": verdicts, "fetch_bytes": 5 << 20, "expected_s": None}
+    api.answer = lambda _: httpx.Response(200, json={"devices": [entry]})
+    plan = ("rollout", "plan", "talk@1.0.0", "--alias", "a")
+    assert [line[-2:] for line in sprat(*plan).lines] == [["-", "-"], [str(5 << 20), "-"]]
+    shown = " ".join(sprat(*plan, "-o", "table").output.split())
+    assert "fetches 5.0 MiB in a time that is not known" in shown
+    entry["expected_s"] = 90
+    assert "fetches 5.0 MiB in 90 s" in " ".join(sprat(*plan, "-o", "table").output.split())
+
+
+def test_a_plan_sends_the_bandwidth_that_it_is_told(sprat: Sprat) -> None:
+    sprat("rollout", "plan", "talk@1.0.0", "--alias", "a", "--bandwidth", "2MiB")
+    assert sprat.api.bodies[-1]["bandwidth"] == 2 << 20
 
 
 def test_a_plan_sends_the_target_as_it_was_typed(sprat: Sprat) -> None:

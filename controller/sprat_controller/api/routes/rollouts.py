@@ -15,7 +15,7 @@ from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart, RolloutsPart
 from sprat_controller.api.routes.paging import Limit
 from sprat_controller.fleet import inventory
-from sprat_controller.rollout import fit_policy, serving
+from sprat_controller.rollout import fetching, fit_policy, serving
 from sprat_controller.rollout.plan import Planned, verdict_json
 from sprat_controller.rollout.requests import (
     ApprovalView,
@@ -34,9 +34,14 @@ Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
 
 
 @router.post("/plan", response_model=schema.Plan, responses=error_answers(400, 404, 413, 422))
-def plan(body: schema.PlanBody, _: Reader, rollouts: RolloutsPart) -> Response:
-    """Tell who would get which variant and why; nothing is changed."""
-    return fast({"devices": [_line(line) for line in rollouts.plan(_plan_request(body))]})
+def plan(
+    body: schema.PreviewBody, _: Reader, rollouts: RolloutsPart, database: DatabasePart
+) -> Response:
+    """Tell who would get which variant and why, and what it costs; nothing is changed."""
+    lines = rollouts.plan(_plan_request(body))
+    with database.reading() as session:
+        costs = fetching.of_plan(session, lines, body.bandwidth)
+    return fast({"devices": [_line(line, costs[line.device_id]) for line in lines]})
 
 
 @router.post(
@@ -148,7 +153,7 @@ def _plan_request(body: schema.PlanBody) -> PlanRequest:
     return PlanRequest(body.model, body.release, body.alias, target, body.context, terms, policy)
 
 
-def _line(line: Planned) -> dict[str, object]:
+def _line(line: Planned, cost: fetching.Cost) -> dict[str, object]:
     return {
         "device_id": line.device_id,
         "simulated": line.simulated,
@@ -158,6 +163,8 @@ def _line(line: Planned) -> dict[str, object]:
         "digest": line.digest,
         "current": line.current,
         "reason": line.reason.as_json() if line.reason else None,
+        "fetch_bytes": cost.fetch_bytes,
+        "expected_s": cost.expected_s,
         "verdicts": [verdict_json(verdict) for verdict in line.verdicts],
     }
 
