@@ -64,6 +64,7 @@ class OperatorApi:
         }
         self.devices: dict[str, Json] = {}
         self.models: dict[str, list[Json]] = {}
+        self.channels: dict[tuple[str, str], list[str]] = {}  # releases by model and channel
         self.blobs: dict[str, bytes] = {}
         # Published metadata by repository and name; a test founds it (`simulators.image_keys`).
         self.trust: dict[str, dict[str, bytes]] = {"image": {}, "director": {}}
@@ -234,6 +235,34 @@ class OperatorApi:
                 found["retired_at"] = CREATED
                 return httpx.Response(200, json={"model": model, **found})
         raise RefusalError(404, "release_not_found", f"there is no release {model}@{at}")
+
+    def list_channels(self, request: httpx.Request, _body: Json, model: str) -> httpx.Response:
+        self.model(request, _body, model)
+        counters = {one["release"]: one["counter"] for one in self.models[model]}
+        items: list[Json] = []
+        for (of, channel), releases in sorted(self.channels.items()):
+            if of != model:
+                continue
+            ordered = sorted(releases, key=counters.__getitem__, reverse=True)
+            put = {"put_at": CREATED, "put_by": "token:root", "retired_at": None}
+            entries = [{"release": one, "counter": counters[one], **put} for one in ordered]
+            items.append({"name": channel, "newest": ordered[0], "releases": entries})
+        return httpx.Response(200, json={"items": items, "next": None})
+
+    def put_in_channel(
+        self, request: httpx.Request, body: Json, model: str, channel: str, at: str
+    ) -> httpx.Response:
+        self.release(request, body, model, at)
+        self.channels.setdefault((model, channel), []).append(at)
+        return self.list_channels(request, body, model)
+
+    def take_out_of_channel(
+        self, _request: httpx.Request, _body: Json, model: str, channel: str, at: str
+    ) -> httpx.Response:
+        if at not in self.channels.get((model, channel), []):
+            raise RefusalError(404, "not_in_channel", f"{model}@{at} is not in {channel}")
+        self.channels[model, channel].remove(at)
+        return httpx.Response(204)
 
     def _variant(self, sha256: str) -> Json:
         read = manifest.to_builtins(manifest.decode(self.blobs[sha256]))
@@ -430,6 +459,9 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", f"models/{NAME}/releases/{NAME}", OperatorApi.release),
     ("POST", f"models/{NAME}/releases", OperatorApi.publish),
     ("POST", f"models/{NAME}/releases/{NAME}/retire", OperatorApi.retire),
+    ("GET", f"models/{NAME}/channels", OperatorApi.list_channels),
+    ("PUT", f"models/{NAME}/channels/{NAME}/releases/{NAME}", OperatorApi.put_in_channel),
+    ("DELETE", f"models/{NAME}/channels/{NAME}/releases/{NAME}", OperatorApi.take_out_of_channel),
     ("GET", "trust/(image|director)", OperatorApi.list_trust),
     ("POST", "trust/(image|director)", OperatorApi.publish_trust),
     ("GET", f"trust/(image|director)/{NAME}", OperatorApi.one_trust),

@@ -31,6 +31,7 @@ class Permission(StrEnum):
     READ_MODELS = "models:read"
     READ_BLOBS = "blobs:read"
     PUBLISH = "release:publish"
+    CHANGE_CHANNELS = "channels:change"
     MANAGE_TRUST = "trust:manage"
     READ_ROLLOUTS = "rollouts:read"
     ROLL_OUT = "rollouts:change"
@@ -60,7 +61,14 @@ GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
     },
     # Reads blobs: a manifest proves what the digest that is approved stands for.
     Role.APPROVER: _VIEW | {Permission.APPROVE, Permission.READ_BLOBS},
-    Role.PUBLISHER: frozenset({Permission.READ_MODELS, Permission.READ_BLOBS, Permission.PUBLISH}),
+    Role.PUBLISHER: frozenset(
+        {
+            Permission.READ_MODELS,
+            Permission.READ_BLOBS,
+            Permission.PUBLISH,
+            Permission.CHANGE_CHANNELS,
+        }
+    ),
     Role.ADMIN: frozenset(Permission),
 }
 

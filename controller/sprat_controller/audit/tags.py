@@ -32,6 +32,8 @@ class Tag(StrEnum):
     RELEASE_PUBLISHED = "publisher:release:published"
     RELEASE_REFUSED = "publisher:release:refused"
     RELEASE_RETIRED = "publisher:release:retired"
+    CHANNEL_PUT = "publisher:channel:put"
+    CHANNEL_TAKEN_OUT = "publisher:channel:taken-out"
     ROLLOUT_CREATED = "operator:rollout:created"
     ROLLOUT_EDITED = "operator:rollout:edited"
     ROLLOUT_SUBMITTED = "operator:rollout:submitted"

@@ -73,6 +73,10 @@ class Api:
         """Change something and return the answer."""
         return self._object(self._send("PATCH", path, json=dict(body)))
 
+    def put(self, path: str) -> Json:
+        """Have something be there and return the answer."""
+        return self._object(self._send("PUT", path))
+
     def delete(self, path: str) -> None:
         """Remove something."""
         self._send("DELETE", path)

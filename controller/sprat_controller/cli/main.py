@@ -22,6 +22,7 @@ from sprat_controller.cli import (
     access,
     audit,
     bundle,
+    channels,
     devices,
     enrolment,
     fit,
@@ -71,7 +72,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 access.add_to(app)
-for part in (enrolment, devices, keys, publishers, trust, models, fit, rollout, bundle, audit):
+for part in (
+    *(enrolment, devices, keys, publishers, trust, models, channels),
+    *(fit, rollout, bundle, audit),
+):
     part.add_to(app)
 
 

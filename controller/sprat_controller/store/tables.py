@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -280,6 +281,20 @@ class Variant(SQLModel, table=True):
     # The manifest's canonical bytes: a target of the publisher's role.
     manifest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     publisher: str = Field(foreign_key="publisher.name")
+
+
+class ChannelRelease(SQLModel, table=True):
+    """A release that was put in a channel of its model, such as `stable`."""
+
+    __tablename__: ClassVar[str] = "channel_release"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "release"], ["release.model", "release.release"]),
+    )
+    model: str = Field(primary_key=True)
+    channel: str = Field(primary_key=True)
+    release: str = Field(primary_key=True)
+    put_at: datetime = Field(sa_column=_moment())
+    put_by: str
 
 
 class Rollout(SQLModel, table=True):

@@ -23,6 +23,10 @@ def test_nobody_but_an_administrator_both_publishes_and_rolls_out() -> None:
     assert both == [Role.ADMIN]
 
 
+def test_whoever_publishes_says_which_channel_a_release_is_in() -> None:
+    assert roles_with(Permission.CHANGE_CHANNELS) == roles_with(Permission.PUBLISH)
+
+
 def test_an_approver_approves_and_changes_nothing_else() -> None:
     changing = {one for one in GRANTS[Role.APPROVER] if not one.value.endswith(":read")}
     assert changing == {Permission.APPROVE}

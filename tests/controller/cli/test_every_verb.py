@@ -191,6 +191,15 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     ],
     "models list": [(["extra"], 64)],
     "models show": [([], 64), (["nothing"], 1), (["talk@9.9.9"], 1), (["talk@new"], 64)],
+    "channels list": [([], 64), (["nothing"], 1), (["a/b"], 64)],
+    "channels put": [
+        ([], 64),
+        (["talk@1.0.0"], 64),
+        (["talk", "stable"], 64),
+        (["talk@1.0.0", "Not A Channel"], 64),
+        (["talk@9.9.9", "stable"], 1),
+    ],
+    "channels remove": [([], 64), (["talk@1.0.0", "a/b"], 64), (["talk@1.0.0", "nothing"], 1)],
     "fit": [
         ([], 64),
         (["talk"], 64),
@@ -323,6 +332,9 @@ GOOD: dict[str, list[str]] = {
     "models push": [*PUSH, "--variants", "f16"],
     "models show": ["talk"],
     "models retire": ["talk@1.0.0", "--key", "{key}"],
+    "channels list": ["talk"],
+    "channels put": ["talk@1.0.0", "stable"],
+    "channels remove": ["talk@1.0.0", "beta"],
     "trust fetch": ["{new}"],
     "trust ceremony": ["{ceremony}", "--renew", "image"],
     "trust sign": ["{ceremony}", "--key", "{offline_key}"],
@@ -359,6 +371,8 @@ CHANGING = [
     "models push",
     "models retire",
     "trust policy set",
+    "channels put",
+    "channels remove",
     "rollout start",
     "rollout pause",
     "rollout resume",
@@ -378,6 +392,7 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
             yield " ".join((*words, name))
 
 
+REMOVALS = ("tokens revoke", "enrolment revoke", "devices remove", "channels remove")
 # What needs no controller.
 LOCAL = (
     "keys generate",
@@ -465,7 +480,7 @@ def test_another_server_is_told_apart(
     said = sprat(*verb.split(), *filled(GOOD.get(verb, []), files))
     if said.status == 0:  # a removal needs no more than a success
         assert answer.status_code == 200
-        assert verb in ("tokens revoke", "enrolment revoke", "devices remove")
+        assert verb in REMOVALS
     else:
         last = said.errors.splitlines()[-1]
         assert last.startswith("sprat: ")
@@ -497,4 +512,5 @@ def seed(api: OperatorApi) -> None:
     for kind in ("tokens", "enrolment-tokens"):
         api.lists[kind].append({"id": "id-1"})
     api.lists["rollouts"].append({"id": "r-1", "state": "RUNNING"})
+    api.channels["talk", "beta"] = ["1.0.0"]
     frozen.freeze(api, "r-1")
