@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sprat_proto.states import ExecutionState, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, RolloutState
 from sqlmodel import Session, insert
 
 from sprat_controller.audit import log
@@ -45,7 +45,7 @@ from sprat_controller.rollout.requests import (
     target_json,
 )
 from sprat_controller.store.session import Database
-from sprat_controller.store.tables import Execution, Rollout
+from sprat_controller.store.tables import Execution, Rollout, RolloutGroup
 
 _STARTS: Mapping[Action, ExecutionEvent | None] = {
     Action.INSTALL: None,
@@ -112,6 +112,7 @@ class RolloutService:
                     "no_devices", f"expected at least one device {_described(request.plan.target)}"
                 )
             rollout = self._keep(session, request, actor)
+            _keep_groups(session, rollout, len(lines))
             self._keep_executions(session, rollout, lines)
             _record_creation(session, rollout, lines)
             if request.start_at is not None:
@@ -336,6 +337,17 @@ def _plan(session: Session, request: PlanRequest) -> Sequence[Planned]:
     variants = targets.candidates(session, request.model, request.release)
     devices = targets.devices(session, request)
     return make_plan(devices, variants, request.context, request.terms, request.policy)
+
+
+def _keep_groups(session: Session, rollout: Rollout, devices: int) -> None:
+    group = RolloutGroup(
+        rollout_id=rollout.id,
+        number=0,
+        name="0",
+        state=GroupState.SCHEDULED.value,
+        devices=devices,
+    )
+    session.add(group)
 
 
 def _execution(execution_id: str, rollout: Rollout, position: int, line: Planned) -> dict[str, Any]:

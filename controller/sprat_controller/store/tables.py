@@ -26,6 +26,8 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
@@ -173,6 +175,8 @@ class Device(SQLModel, table=True):
     report_seq: int = Field(default=0, sa_type=Int64)
     audit_seq: int = Field(default=0, sa_type=Int64)
     audit_hash: str = ""
+    # Its retries were used up: until then no rollout starts on it.
+    penalty_until: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
 class DeviceCertificate(SQLModel, table=True):
@@ -334,6 +338,36 @@ class Rollout(SQLModel, table=True):
     lease_owner: str | None = None
     lease_number: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     lease_until: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # One more with each change of its state and each change by a person: who changes it may name
+    # the revision that was looked at.
+    revision: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    # `strategy.Strategy`, frozen; None in rows of before: all at once, at the pace above.
+    strategy: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    # Which criterion held or ended it: {"criterion", "group", "failures", "judged", "at"}, and
+    # from when a person resumed it what counted till then: {"since"}.
+    abort: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    # A copy out of the strategy, to compare rollouts that want the same device.
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+
+
+class RolloutGroup(SQLModel, table=True):
+    """A slice of a rollout's devices; every rollout has at least one."""
+
+    __tablename__: ClassVar[str] = "rollout_group"
+    rollout_id: str = Field(foreign_key="rollout.id", primary_key=True)
+    number: int = Field(primary_key=True)  # from 0: index into the groups of the strategy
+    name: str
+    state: str
+    devices: int  # how many were in it when the rollout was created
+    started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # It is watched until then before it is FINISHED.
+    soak_until: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    finished_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # What its gate said last, and why.
+    verdict: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    # The person who said that the next group may start.
+    promoted_by: str | None = None
+    promoted_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
 class RolloutApproval(SQLModel, table=True):
@@ -356,6 +390,9 @@ class Execution(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("rollout_id", "device_id"),
         Index("ix_execution_rollout_state", "rollout_id", "state"),
+        Index("ix_execution_group", "rollout_id", "group_number", "state"),
+        Index("ix_execution_started", "rollout_id", "started_at"),
+        Index("ix_execution_state_device", "state", "device_id"),
     )
     id: str = Field(primary_key=True)
     rollout_id: str = Field(foreign_key="rollout.id")
@@ -378,6 +415,23 @@ class Execution(SQLModel, table=True):
     deadline_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     updated_at: datetime = Field(sa_column=_moment())
     finished_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # `rollout_group.number`.
+    group_number: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    # How often it was tried again, and when the next try may be given out.
+    tries: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    retry_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # Since when it is at `step`.
+    step_since: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # Of the device when it was planned: gates judge each class by itself.
+    hardware_class: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
+    # The device's label "site" when it was planned.
+    site: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
+    # Since when its silent device counts no more; None: it counts.
+    excused_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    # The rollout takes back, or took back, what the device had from it.
+    is_reverting: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    # What the probe told before and after.
+    probe: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
 class ObservedRate(SQLModel, table=True):
