@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 # Rollouts of before have one group that holds all, and it stands where its rollout does. Nothing of
 # them was ever taken back, and what is under way has been at its step since it was given out.
