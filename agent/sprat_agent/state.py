@@ -19,7 +19,7 @@ from typing import Final
 
 from sprat_agent.errors import StartupError, StateError
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 _FIRST_FORMAT: Final = 3  # of `_SCHEMA`
 
 # `proved` outlives `committed`: what this device may go back to, and below what it may not go.
@@ -107,6 +107,10 @@ CREATE TABLE measurement (
     basis TEXT NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
+""",
+    5: """
+ALTER TABLE execution ADD COLUMN probe TEXT;
+ALTER TABLE execution ADD COLUMN proving TEXT;
 """,
 }
 

@@ -69,7 +69,8 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 class SoakBounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What real requests must show during the soak; None asks nothing."""
 
-    # Below so many requests their rates judge nothing: a quiet device still passes.
+    # Below so many requests nothing is judged, and no rate below so many answers that tell one: a
+    # quiet device still passes.
     min_requests: Annotated[int, Meta(ge=1, le=1 << 32)] = 10
     max_error_permille: Annotated[int, Meta(ge=0, le=1000)] | None = None
     # Thousandths of the rate of the alias's model on this device before.
@@ -120,13 +121,33 @@ class Breach:
     found: str
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """What real requests to the candidate showed during the soak."""
+class Traffic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What real requests to the candidate showed during the soak: counts and sums over all of it.
 
-    requests: int = 0
-    errors: int = 0
-    decode_milli_tps: int = 0  # 0: too few answers to tell
+    What was refused for what it asked, or cancelled, tells nothing of the candidate and is not
+    counted.
+    """
+
+    requests: _Figure = 0
+    errors: _Figure = 0  # of the requests: the engine failed
+    rated: _Figure = 0  # of the requests: answers that tell a decode rate
+    decoded: _Figure = 0  # their tokens after the first of each
+    decode_us: _Figure = 0  # what these took, in microseconds
+
+    @property
+    def decode_milli_tps(self) -> int:
+        """The rate over all answers that tell one together; 0: there are none."""
+        return self.decoded * 1_000_000_000 // self.decode_us if self.decode_us else 0
+
+    def plus(self, other: Traffic) -> Traffic:
+        """Return what both showed together."""
+        return Traffic(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            self.rated + other.rated,
+            self.decoded + other.decoded,
+            self.decode_us + other.decode_us,
+        )
 
 
 def score_permille(passed: int, total: int) -> int:
@@ -177,21 +198,20 @@ def breach_of_bounds(bounds: Bounds, result: ProbeResult, before: Before) -> Bre
 
 def breach_of_soak(bounds: SoakBounds, traffic: Traffic, before: Before) -> Breach | None:
     """Return what real requests showed against the candidate, or None."""
-    if traffic.requests < bounds.min_requests:
-        return None
-    errors = traffic.errors * 1000 // traffic.requests
-    if bounds.max_error_permille is not None and errors > bounds.max_error_permille:
+    most, errors, requests = bounds.max_error_permille, traffic.errors, traffic.requests
+    is_enough = requests >= bounds.min_requests
+    if most is not None and is_enough and errors * 1000 > most * requests:
         return _breach(
             "of 1000 requests there may fail",
-            str(bounds.max_error_permille),
-            f"{errors} ({traffic.errors} of {traffic.requests})",
+            str(most),
+            f"{errors * 1000 // requests} ({errors} of {requests})",
         )
     least = before.decode_milli_tps * (bounds.min_decode_permille or 0) // 1000
-    if 0 < traffic.decode_milli_tps < least:
+    if traffic.rated >= bounds.min_requests and traffic.decode_milli_tps < least:
         return _breach(
             "it is to decode at least",
             f"{_milli(least)} tokens a second",
-            f"{_milli(traffic.decode_milli_tps)} tokens a second over {traffic.requests} requests",
+            f"{_milli(traffic.decode_milli_tps)} tokens a second over {traffic.rated} answers",
         )
     return None
 

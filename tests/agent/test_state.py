@@ -36,11 +36,14 @@ def test_a_file_of_an_older_agent_is_gone_on_with(tmp_path: Path) -> None:
     state.close()
     with sqlite3.connect(tmp_path / "agent.db") as connection:
         connection.execute("DROP TABLE measurement")
+        connection.execute("ALTER TABLE execution DROP COLUMN probe")
+        connection.execute("ALTER TABLE execution DROP COLUMN proving")
         connection.execute("PRAGMA user_version = 3")
     connection.close()
     state = State(tmp_path)
     with state.reading() as connection:
         assert connection.execute("SELECT count(*) FROM measurement").fetchone() == (0,)
+        assert connection.execute("SELECT probe, proving FROM execution").fetchall() == []
         assert connection.execute("SELECT digest FROM proved").fetchall() == [("d",)]
         assert connection.execute("PRAGMA user_version").fetchone() == (FORMAT,)
     state.close()

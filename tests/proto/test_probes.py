@@ -108,12 +108,18 @@ def test_a_text_may_surprise_as_much_as_was_signed_and_the_tolerance_more() -> N
 @pytest.mark.parametrize(
     ("bounds", "traffic", "found"),
     [
-        (SoakBounds(), Traffic(1000, 1000, 1), None),
+        (SoakBounds(), Traffic(1000, 1000, 1000, 1, 1_000_000), None),
         (SoakBounds(10, 100), Traffic(9, 9), None),
         (SoakBounds(10, 100), Traffic(10, 1), None),
         (SoakBounds(10, 100), Traffic(10, 2), "200 (2 of 10)"),
-        (SoakBounds(10, None, 900), Traffic(10, 0, 54_000), None),
-        (SoakBounds(10, None, 900), Traffic(10, 0, 53_999), "53.999 tokens"),
+        (SoakBounds(500, 100), Traffic(500, 51), "102 (51 of 500)"),  # far more than 64 are kept
+        (SoakBounds(10, 1), Traffic(1999, 2), "1 (2 of 1999)"),
+        (SoakBounds(10, 0), Traffic(2000, 1), "0 (1 of 2000)"),
+        (SoakBounds(10, None, 900), Traffic(10, 0, 10, 540, 10_000_000), None),
+        (SoakBounds(10, None, 900), Traffic(10, 0, 10, 539, 10_000_000), "53.900 tokens"),
+        (SoakBounds(500, None, 900), Traffic(500, 0, 500, 9, 1_000_000), "9.000 tokens"),
+        # Requests that tell no decode rate do not make it enough.
+        (SoakBounds(10, None, 900), Traffic(1000, 0, 9, 1, 10_000_000), None),
         (SoakBounds(10, None, 900), Traffic(10, 0, 0), None),
     ],
 )
@@ -124,6 +130,13 @@ def test_real_requests_judge_once_there_are_enough(
     assert (breach is None) == (found is None)
     if breach and found:
         assert found in breach.found
+
+
+def test_parts_of_a_soak_add_up() -> None:
+    part = Traffic(5, 1, 3, 90, 3_000_000)
+    assert part.plus(part) == Traffic(10, 2, 6, 180, 6_000_000)
+    assert part.plus(part).decode_milli_tps == part.decode_milli_tps == 30_000
+    assert Traffic(5, 1).decode_milli_tps == 0
 
 
 @given(st.integers(1, 100_000), st.integers(probes.LEAST_CHUNK, 512), st.integers(1, 4096))

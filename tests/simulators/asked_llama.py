@@ -20,6 +20,8 @@ from sprat_agent.runtime.wire import (
     Piece,
     Request,
     Sampling,
+    Score,
+    Scored,
     Text,
 )
 from sprat_agent.worker.batching.scheduler import Scheduler
@@ -56,6 +58,12 @@ class LlamaModel:
         assert isinstance(answer, Embedded | Failed)
         return answer
 
+    def score(self, text: str, chunk: int, limit: int) -> Scored | Failed:
+        self.scheduler.score(Score(next(self._numbers), text, chunk, limit))
+        answer = self.hear()
+        assert isinstance(answer, Scored | Failed)
+        return answer
+
     def close(self) -> None:
         self.scheduler.close()
 
@@ -86,7 +94,7 @@ def ask(model: LlamaModel, what: Request) -> tuple[str, Done]:
                 return "".join(pieces), done
             case Failed(code=code, message=message):
                 raise EngineError(code, message)
-            case Embedded() | Counted():
+            case Embedded() | Counted() | Scored():
                 raise AssertionError("nobody asked for vectors or numbers")
 
 

@@ -165,6 +165,10 @@ class CountingBackend:
         row[self._next(held)] = 9.0
         return row
 
+    def expected(self, held: Sequence[int]) -> int:
+        """Return the token that it expects after these."""
+        return self._next(held)
+
     def _next(self, held: Sequence[int]) -> int:
         """Return a letter that follows from the tokens and their order."""
         state = 0

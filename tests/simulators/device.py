@@ -30,6 +30,7 @@ from sprat_agent.sync.ports import (
     Fetched,
     Installed,
     Loadable,
+    Probed,
     Running,
     SeenRates,
     Serving,
@@ -38,6 +39,7 @@ from sprat_agent.sync.ports import (
 from sprat_proto.assignment import AssignedModel, Assignment
 from sprat_proto.fit import Profile
 from sprat_proto.manifest import Activation, Manifest
+from sprat_proto.probes import ProbeResult, Traffic
 from sprat_proto.states import ModelState, ReasonCode
 
 from simulators.signed import Release
@@ -156,7 +158,10 @@ class MemoryWorkers:
         self.candidates: dict[str, Loadable] = {}
         self.shares: dict[str, int] = {}
         self.probes: list[str] = []
+        self.asked: list[tuple[Activation, int]] = []  # and the rate before
         self.rates: dict[str, SeenRates] = {}
+        self.results: dict[str, ProbeResult] = {}
+        self.requests: dict[str, Traffic] = {}
         self._failures: dict[str, asyncio.Future[ExecutionError]] = {}
 
     async def load_committed(self, loadable: Loadable) -> None:
@@ -169,11 +174,16 @@ class MemoryWorkers:
             self._failures[loadable.alias] = asyncio.get_running_loop().create_future()
         self.candidates[loadable.alias] = loadable
 
-    async def probe(self, alias: str, activation: Activation) -> None:
-        del activation
+    async def probe(self, alias: str, activation: Activation, before_milli_tps: int) -> Probed:
         candidate = self.candidates[alias]
+        self.asked.append((activation, before_milli_tps))
         self.probes.append(candidate.digest)
-        await self._disk.meet("probe", candidate.digest)
+        result = self.results.get(candidate.digest, ProbeResult(score_permille=1000))
+        try:
+            await self._disk.meet("probe", candidate.digest)
+        except ExecutionError as error:
+            return Probed(result, error)
+        return Probed(result)
 
     def share_traffic(self, alias: str, percent: int) -> None:
         self.shares[alias] = percent
@@ -198,6 +208,10 @@ class MemoryWorkers:
 
     def seen(self, digest: str) -> SeenRates:
         return self.rates.get(digest, SeenRates())
+
+    def traffic(self, alias: str) -> Traffic:
+        candidate = self.candidates.get(alias)
+        return self.requests.get(candidate.digest, Traffic()) if candidate else Traffic()
 
     def crash(self, alias: str) -> None:
         """End the candidate's worker as a signal would."""

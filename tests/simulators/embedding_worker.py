@@ -21,6 +21,7 @@ from sprat_agent.runtime.wire import (
     Loaded,
     Piece,
     Request,
+    Score,
     Text,
 )
 from sprat_agent.worker import serve
@@ -69,6 +70,10 @@ class EmbeddingEngine:
                 self._sink([Failed(order.id, "messages_refused", "told to refuse")])
             case _:
                 self._sink([Counted(order.id, 3)])
+
+    def score(self, order: Score) -> None:
+        """Refuse: only vectors are made here."""
+        self._sink([Failed(order.id, "not_supported", "told to refuse")])
 
     def cancel(self, request_id: int) -> None:
         """Say so."""

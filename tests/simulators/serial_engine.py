@@ -23,6 +23,8 @@ from sprat_agent.runtime.wire import (
     Loaded,
     Piece,
     Request,
+    Score,
+    Scored,
     Text,
     Tokens,
 )
@@ -109,6 +111,10 @@ class SerialEngine:
     def embed(self, order: Embed) -> None:
         """Refuse: only texts are made here."""
         self._say(Failed(order.id, "not_supported", "this engine makes no embeddings"))
+
+    def score(self, order: Score) -> None:
+        """Say that each letter of the text cost a nat."""
+        self._say(Scored(order.id, len(order.text), float(len(order.text))))
 
     def cancel(self, request_id: int) -> None:
         """Stop the request between two tokens, or before it begins."""

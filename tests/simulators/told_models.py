@@ -15,6 +15,7 @@ from sprat_agent.runtime.served import Condition, Status
 from sprat_agent.runtime.wire import Done, Piece, Prompt, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 from sprat_proto.manifest import Facts
+from sprat_proto.probes import Traffic
 
 LOADABLE = Loadable(
     alias="assistant",
@@ -42,6 +43,7 @@ class ToldModels:
         self.refusal: AnswerError | None = None
         self.reason = ""  # why it cannot answer
         self.asked: list[tuple[str, Request]] = []
+        self.traffic: list[Traffic] = []  # what the answers showed
         self.batches: list[bool] = []  # for each asked: whether nobody waits for it
         self.embedded: list[tuple[str, tuple[Text | Tokens, ...], bool]] = []
         self.counted: list[tuple[str, Prompt]] = []
@@ -86,7 +88,7 @@ class ToldModels:
         else:
             if not ask.is_over:
                 ask.take(self.done)
-        answer = Answer(found, ask, monotonic())
+        answer = Answer(found, ask, monotonic(), self.traffic.append)
         try:
             yield answer
         finally:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from sprat_agent.runtime.faults import ModelNotFoundError
+from sprat_proto.probes import Traffic
+
+from sprat_agent.runtime import observed
+from sprat_agent.runtime.faults import AnswerError, ModelNotFoundError
+from sprat_agent.runtime.observed import UnderWay
 from sprat_agent.runtime.process import Ask, Counting, Inputs
 from sprat_agent.runtime.served import ServedAlias
 from sprat_agent.runtime.wire import Done, Piece, Request, no_adapter
@@ -38,8 +43,13 @@ async def embed(
     admission = await alias.admit(inputs, pinned=pinned, is_batch=is_batch)
     try:
         made = await admission.ask.vectors()
+    except AnswerError as error:
+        if observed.is_models_fault(error):
+            admission.hosted.note(observed.FAILED)
+        raise
     finally:
         admission.ask.cancel()
+    admission.hosted.note(observed.ANSWERED)
     took_ms = (monotonic() - began) * 1000
     return Vectors(admission.hosted.loadable, made.vectors, made.prompt_tokens, took_ms)
 
@@ -72,13 +82,25 @@ class Answer:
         AnswerError: The worker died, was ended, or refused the request.
     """
 
-    def __init__(self, loadable: Loadable, ask: Ask, began: float) -> None:
+    def __init__(
+        self, loadable: Loadable, ask: Ask, began: float, learn: Callable[[Traffic], None]
+    ) -> None:
+        """Begin to hear an answer.
+
+        Args:
+            loadable: The model that took the request.
+            ask: Its messages.
+            began: When the request arrived, by `monotonic`.
+            learn: Told in the end what the request showed of the model.
+        """
         self.loadable = loadable
         self.done: Done | None = None
+        self.fault: AnswerError | None = None  # why it came to no end
         self.queue_ms = (monotonic() - began) * 1000
         self.ttft_ms: float | None = None  # from arrival to the first text
         self._began = began
         self._ask = ask
+        self._learn = learn
         self._took_ms = 0.0
 
     @classmethod
@@ -96,13 +118,17 @@ class Answer:
         if request.adapter and request.adapter not in known:
             raise ModelNotFoundError(no_adapter(request.adapter, known))
         admission = await alias.admit(request, pinned=pinned, is_batch=is_batch)
-        return cls(admission.hosted.loadable, admission.ask, began)
+        return cls(admission.hosted.loadable, admission.ask, began, admission.hosted.note)
 
     def __aiter__(self) -> Answer:
         return self
 
     async def __anext__(self) -> Piece:
-        message = await anext(self._ask)
+        try:
+            message = await anext(self._ask)
+        except AnswerError as error:
+            self.fault = error
+            raise
         now_ms = (monotonic() - self._began) * 1000
         if not isinstance(message, Piece):
             self.done = message
@@ -114,6 +140,10 @@ class Answer:
     def stop(self) -> None:
         """Stop the generation, if it goes on."""
         self._ask.cancel()
+
+    def note(self, request: Request, under_way: UnderWay) -> None:
+        """Let the model that took the request know how it went."""
+        self._learn(observed.traffic_of(request, self.done, self.fault, under_way))
 
     def timings(self) -> dict[str, float]:
         """Return what the answer took, in milliseconds and tokens a second."""

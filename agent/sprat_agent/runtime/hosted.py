@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Final
 
 from sprat_proto import fit
+from sprat_proto.probes import Traffic
 from sprat_proto.states import ReasonCode
 
 from sprat_agent.runtime import prefixes
@@ -61,6 +62,7 @@ class HostedModel:
         self.is_cold = False  # evicted, or never loaded: it is loaded when a request needs it
         self.last_used = monotonic()  # when a request last began or ended
         self.spare = Spare()  # while it is in memory, by the room that there was
+        self.traffic = Traffic()  # what real requests showed of it
         self._workshop = workshop
         self._on_change = on_change
         self._ready_since = 0.0
@@ -162,6 +164,10 @@ class HostedModel:
             raise RuntimeError(f"{self.loadable.name} is not in memory")
         self.last_used = monotonic()
         return self.worker.ask(order)
+
+    def note(self, traffic: Traffic) -> None:
+        """Learn from a real request."""
+        self.traffic = self.traffic.plus(traffic)
 
     async def start(self) -> None:
         """Verify the files and load them in a new worker.

@@ -77,6 +77,7 @@ class ServedModels:
                 yield answer
             finally:
                 answer.stop()
+                answer.note(request, under_way)
                 if answer.done:
                     alias.note(answer.done)
                     self._observed.note(answer.loadable.digest, request, answer.done, under_way)

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from statistics import median_low
 from typing import Final
 
+from sprat_proto.probes import Traffic
+
+from sprat_agent.runtime.faults import AnswerError, EngineFailedError, WorkerCrashedError
 from sprat_agent.runtime.wire import Done, Request
 from sprat_agent.sync.ports import SeenRates
 
@@ -21,6 +24,9 @@ MOST_MODELS: Final = 32  # those that answered last
 LEAST_DECODED: Final = 16  # tokens after the first, which ends the prompt's time
 LEAST_PROMPT: Final = 64  # tokens that were computed
 _MILLI: Final = 1000
+NO_TRAFFIC: Final = Traffic()
+ANSWERED: Final = Traffic(requests=1)
+FAILED: Final = Traffic(requests=1, errors=1)
 
 
 @dataclass(eq=False)
@@ -65,9 +71,8 @@ class Observed:
         self._windows[digest] = window  # the last of all now
         if len(self._windows) > MOST_MODELS:
             del self._windows[next(iter(self._windows))]
-        decoded = done.completion_tokens - 1
-        if decoded >= LEAST_DECODED and not done.drafted_tokens:
-            _add(window.decode, decoded, done.decode_ms)
+        if tells_decode_rate(done):
+            _add(window.decode, done.completion_tokens - 1, done.decode_ms)
         computed = done.prompt_tokens - done.cached_tokens
         if computed >= LEAST_PROMPT:
             _add(window.prefill, computed, done.prefill_ms)
@@ -82,6 +87,37 @@ class Observed:
             prefill_milli_tps=_median(window.prefill),
             samples=max(len(window.decode), len(window.prefill)),
         )
+
+
+def tells_decode_rate(done: Done) -> bool:
+    """Tell whether an answer, made alone, says how fast its model decodes."""
+    return done.completion_tokens > LEAST_DECODED and not done.drafted_tokens
+
+
+def traffic_of(
+    request: Request, done: Done | None, fault: AnswerError | None, mine: UnderWay
+) -> Traffic:
+    """Return what a request shows of the model that took it; see `Traffic`.
+
+    Args:
+        request: What was asked.
+        done: The end of its answer, if it had one.
+        fault: Why it had none, if it was answered with that.
+        mine: Whether it was alone.
+    """
+    if fault:
+        return FAILED if is_models_fault(fault) else NO_TRAFFIC
+    if done is None or done.finish == "cancelled":
+        return NO_TRAFFIC
+    if request.adapter or not mine.is_alone or not tells_decode_rate(done):
+        return ANSWERED
+    took_us = max(1, round(done.decode_ms * _MILLI))
+    return Traffic(requests=1, rated=1, decoded=done.completion_tokens - 1, decode_us=took_us)
+
+
+def is_models_fault(fault: AnswerError) -> bool:
+    """Tell whether the model failed at a request, which another might not have done."""
+    return isinstance(fault, EngineFailedError | WorkerCrashedError)
 
 
 def _add(rates: deque[int], tokens: int, milliseconds: float) -> None:

@@ -53,17 +53,32 @@ class Counting:
     prompt: wire.Prompt
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """A text that is to be scored; it takes no slot, but its chunks wait for a free one."""
+
+    text: str
+    chunk: int  # tokens
+    limit: int  # of scored tokens
+
+
 # What a worker may refuse a request for: clients and metrics see these codes.
 _REFUSALS: Final = frozenset(
     {"context_length_exceeded", "messages_refused", "model_not_found", "not_supported"}
 )
 
 Order: TypeAlias = wire.Request | Inputs | Counting
-_Wanted: TypeAlias = type[wire.Done] | type[wire.Embedded] | type[wire.Counted]
-_End: TypeAlias = wire.Done | wire.Embedded | wire.Counted | AnswerError
-_Told = TypeVar("_Told", wire.Embedded, wire.Counted)
+_Other: TypeAlias = wire.Embedded | wire.Counted | wire.Scored  # no texts
+_Wanted: TypeAlias = type[wire.Done] | type[_Other]
+_End: TypeAlias = wire.Done | _Other | AnswerError
+_Told = TypeVar("_Told", wire.Embedded, wire.Counted, wire.Scored)
 # What a worker says that was asked for something else.
-_UNWANTED: Final[Mapping[type, str]] = {wire.Embedded: "vectors", wire.Counted: "a count"}
+_UNWANTED: Final[Mapping[type, str]] = {
+    wire.Embedded: "vectors",
+    wire.Counted: "a count",
+    wire.Scored: "a score",
+}
+_SLOTLESS: Final[frozenset[type]] = frozenset({wire.Counted, wire.Scored})
 
 
 class Ask:
@@ -89,7 +104,7 @@ class Ask:
         if self.is_over and self._answers.empty():
             raise StopAsyncIteration
         answer = await self._next()
-        if isinstance(answer, wire.Embedded | wire.Counted):
+        if isinstance(answer, _Other):
             raise TypeError(f"a request for {_UNWANTED[type(answer)]} is iterated over")
         return answer
 
@@ -109,6 +124,14 @@ class Ask:
         """
         return await self._only(wire.Counted)
 
+    async def score(self) -> wire.Scored:
+        """Return the sums of an order of `Scoring`.
+
+        Raises:
+            AnswerError: The worker died, was ended, or refused the order.
+        """
+        return await self._only(wire.Scored)
+
     def cancel(self) -> None:
         """Stop the generation, if it goes on."""
         if not self.is_over:
@@ -125,7 +148,7 @@ class Ask:
             raise TypeError(f"a request for something else is asked for {_UNWANTED[kind]}")
         return answer
 
-    async def _next(self) -> wire.Piece | wire.Done | wire.Embedded | wire.Counted:
+    async def _next(self) -> wire.Piece | wire.Done | _Other:
         answer = await self._answers.get()
         if isinstance(answer, AnswerError):
             raise answer
@@ -226,7 +249,7 @@ class WorkerProcess:
     @property
     def free(self) -> int:
         """How many more requests it can answer at once now."""
-        taken = sum(ask.wants is not wire.Counted for ask in self._asks.values())
+        taken = sum(ask.wants not in _SLOTLESS for ask in self._asks.values())
         return self.slots - taken if self.is_ready else 0
 
     async def load(self, source: wire.Load) -> wire.Loaded:
@@ -261,7 +284,7 @@ class WorkerProcess:
         ]
         return answer
 
-    def ask(self, order: Order) -> Ask:
+    def ask(self, order: Order | Scoring) -> Ask:
         """Send a request; the caller has seen that a slot is `free`, or that it takes none."""
         number = self._next_id
         match order:
@@ -269,6 +292,8 @@ class WorkerProcess:
                 wants, message = wire.Embedded, wire.Embed(number, texts, is_truncated)
             case Counting(prompt):
                 wants, message = wire.Counted, wire.Count(number, prompt)
+            case Scoring(text, chunk, limit):
+                wants, message = wire.Scored, wire.Score(number, text, chunk, limit)
             case _:
                 wants, message = wire.Done, wire.Generate(number, order)
         self._next_id += 1
@@ -329,7 +354,7 @@ class WorkerProcess:
         ask = self._asks.get(answer.id)
         wanted = ask.wants if ask else wire.Done
         match answer:
-            case wire.Embedded() | wire.Counted() if not isinstance(answer, wanted):
+            case wire.Embedded() | wire.Counted() | wire.Scored() if not isinstance(answer, wanted):
                 self._kill(f"sent {_UNWANTED[type(answer)]} that nobody asked for")
             case wire.Piece() | wire.Done() if wanted in _UNWANTED and not _is_cancelled(answer):
                 self._kill(f"sent a text, asked for {_UNWANTED[wanted]}")
@@ -340,6 +365,7 @@ class WorkerProcess:
                 wire.Done(id=request_id)
                 | wire.Embedded(id=request_id)
                 | wire.Counted(id=request_id)
+                | wire.Scored(id=request_id)
             ):
                 self._finish(request_id, answer)
             case wire.Failed(id=request_id, code=code, message=text):

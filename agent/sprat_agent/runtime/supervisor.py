@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sprat_proto.manifest import Activation
+from sprat_proto.probes import Before, Traffic
 from sprat_proto.states import ModelState, ReasonCode
 
 from sprat_agent.profile.cpu import usable_cores
@@ -28,7 +29,7 @@ from sprat_agent.runtime.process import WORKER_COMMAND
 from sprat_agent.runtime.quarantine import Crashes
 from sprat_agent.runtime.served import Condition, ServedAlias
 from sprat_agent.runtime.upkeep import Upkeep
-from sprat_agent.sync.ports import ExecutionError, Loadable, Running
+from sprat_agent.sync.ports import ExecutionError, Loadable, Probed, Running
 
 
 class Supervisor(ServedModels):
@@ -98,13 +99,16 @@ class Supervisor(ServedModels):
         async with self._changing(loadable.alias) as alias:
             await self._loading.load_candidate(alias, loadable)
 
-    async def probe(self, alias: str, activation: Activation) -> None:
-        """Ask the candidate its golden prompts; see `Workers`."""
+    async def probe(self, alias: str, activation: Activation, before_milli_tps: int) -> Probed:
+        """Put the candidate to its proof; see `Workers`."""
         served = self._alias(alias)
         candidate = _candidate_of(served)
-        await golden.probe(candidate, activation)
-        candidate.is_proved = True
-        served.dispatch()
+        before = Before(candidate.memory_bytes, before_milli_tps)
+        probed = await golden.probe(candidate, activation, before, self._observed.request)
+        if probed.fault is None:
+            candidate.is_proved = True
+            served.dispatch()
+        return probed
 
     def share_traffic(self, alias: str, percent: int) -> None:
         """Give the candidate this share of the requests; see `Workers`."""
@@ -156,6 +160,11 @@ class Supervisor(ServedModels):
             for status in self.statuses()
             if status.committed and status.condition is not Condition.BROKEN
         )
+
+    def traffic(self, alias: str) -> Traffic:
+        """Return what real requests to the candidate showed since it was loaded."""
+        candidate = self._alias(alias).candidate
+        return candidate.traffic if candidate else Traffic()
 
     def is_busy(self) -> bool:
         """Tell whether a model answers, is waited for, loads or is proved."""

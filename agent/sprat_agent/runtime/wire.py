@@ -159,6 +159,15 @@ class Count(Struct, frozen=True, tag="count"):
     prompt: Prompt
 
 
+class Score(Struct, frozen=True, tag="score"):
+    """Tell how much a text surprises the model; see `worker/batching/scoring.py`."""
+
+    id: int
+    text: str
+    chunk: int  # tokens
+    limit: int  # of scored tokens; one chunk is always scored
+
+
 class Cancel(Struct, frozen=True, tag="cancel"):
     """Stop answering; `Done` follows all the same."""
 
@@ -177,7 +186,7 @@ class UseThreads(Struct, frozen=True, tag="use_threads"):
     count: int
 
 
-AgentMessage: TypeAlias = Load | Generate | Embed | Count | Cancel | Ping | UseThreads
+AgentMessage: TypeAlias = Load | Generate | Embed | Count | Score | Cancel | Ping | UseThreads
 
 
 class Loaded(Struct, frozen=True, tag="loaded"):
@@ -261,6 +270,14 @@ class Counted(Struct, frozen=True, tag="counted"):
     prompt_tokens: int
 
 
+class Scored(Struct, frozen=True, tag="scored"):
+    """The last message on a `Score` that went well; perplexity is e to `surprise` a token."""
+
+    id: int
+    tokens: int
+    surprise: float  # nats, in all
+
+
 class Failed(Struct, frozen=True, tag="failed"):
     """The last message on a request that could not be answered."""
 
@@ -269,7 +286,7 @@ class Failed(Struct, frozen=True, tag="failed"):
     message: str
 
 
-Answer: TypeAlias = Piece | Done | Embedded | Counted | Failed
+Answer: TypeAlias = Piece | Done | Embedded | Counted | Scored | Failed
 
 
 class Answers(Struct, frozen=True, tag="answers"):

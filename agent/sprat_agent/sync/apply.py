@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Final, assert_never
 
+from sprat_proto.manifest import Activation
+from sprat_proto.probes import Traffic
 from sprat_proto.states import ExecutionState, ReasonCode, Step
 from sprat_proto.trust import custom_of
 
 from sprat_agent.runtime.quarantine import Crashes, refuse_quarantined
-from sprat_agent.sync import freshness, phases, plan
+from sprat_agent.sync import freshness, phases, plan, proving
 from sprat_agent.sync.fitting import Fitting
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.plan import Execution
 from sprat_agent.sync.ports import (
     ExecutionError,
     Installed,
+    Probed,
     Registry,
     RetryLaterError,
     Workers,
@@ -29,6 +33,14 @@ from sprat_agent.sync.ports import (
 
 # How much of a soak a power cut may cost.
 WATCH_SLICE_S: Final = 60
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """A candidate that passed its probe since this process started."""
+
+    failing: asyncio.Task[ExecutionError]  # done when it fails, if it ever does
+    earlier: Traffic  # what real requests showed before it was loaded here
 
 
 class Effects:
@@ -63,9 +75,7 @@ class Effects:
         self._workers = workers
         self._ledger = ledger
         self._watch_slice_s = watch_slice_s
-        # By execution whose candidate passed its probe since this process started: its failure,
-        # if it ever comes.
-        self._watched: dict[str, asyncio.Task[ExecutionError]] = {}
+        self._watched: dict[str, _Watch] = {}  # by execution
 
     async def carry_out(self, execution: Execution) -> None:
         """Do what the execution's phase is there for.
@@ -190,14 +200,9 @@ class Effects:
         installed = await self.installed(execution)
         watched = self._watched.get(execution.execution_id)
         if watched is None:
-            alias = execution.wanted.alias
-            await self._workers.load_candidate(installed.loadable)
-            await self._workers.probe(alias, installed.manifest.activation)
-            self._watched[execution.execution_id] = asyncio.create_task(
-                self._workers.candidate_failure(alias), name=f"watch {execution.execution_id}"
-            )
-        elif watched.done():
-            raise watched.result()
+            await self._prove(execution, installed)
+        elif watched.failing.done():
+            raise watched.failing.result()
         return installed
 
     async def _activate(self, execution: Execution) -> Installed:
@@ -206,33 +211,74 @@ class Effects:
         self._workers.share_traffic(execution.wanted.alias, percent)
         return installed
 
+    async def _prove(self, execution: Execution, installed: Installed) -> None:
+        """Load the candidate and put it to its proof.
+
+        What it is compared with is kept first, since the next process may not know it any more;
+        what was measured is kept before anything is decided.
+        """
+        alias = execution.wanted.alias
+        former = self._ledger.committed().get(alias)
+        rate = self._workers.seen(former.wanted.digest).decode_milli_tps if former else 0
+        kept = proving.begin(self._ledger.proving(execution), rate, execution.wanted.name)
+        self._ledger.note_proving(execution, kept, execution.watched_s)
+        await self._workers.load_candidate(installed.loadable)
+        activation = installed.manifest.activation
+        probed = await self._workers.probe(alias, activation, kept.before_milli_tps)
+        self._keep(execution, probed)
+        failing = self._workers.candidate_failure(alias)
+        self._watched[execution.execution_id] = _Watch(
+            asyncio.create_task(failing, name=f"watch {execution.execution_id}"), kept.traffic
+        )
+
+    def _keep(self, execution: Execution, probed: Probed) -> None:
+        self._ledger.note_probe(execution, probed.result)
+        if probed.fault:
+            raise probed.fault
+
     async def _soak(self, execution: Execution) -> None:
-        activation = (await self._activate(execution)).manifest.activation
-        await self._watch(execution, activation.soak_s)
-        try:
-            await self._workers.probe(execution.wanted.alias, activation)
-        except ExecutionError as error:
+        installed = await self._activate(execution)
+        activation = installed.manifest.activation
+        await self._watch(execution, activation)
+        again = proving.at_the_end(activation)
+        probed = await self._workers.probe(execution.wanted.alias, again, 0)
+        if fault := probed.fault:
+            self._ledger.note_probe(execution, probed.result)
             raise ExecutionError(
                 ReasonCode.SOAK_FAILED,
-                f"after {activation.soak_s} s under watch: {error.message}",
-                expected=error.expected,
-                found=error.found,
-            ) from error
+                f"after {activation.soak_s} s under watch: {fault.message}",
+                expected=fault.expected,
+                found=fault.found,
+            ) from fault
 
-    async def _watch(self, execution: Execution, soak_s: int) -> None:
-        """Watch the candidate for what is left of its soak; time without power does not count."""
-        failing = self._watched[execution.execution_id]
-        watched_s = execution.watched_s
+    async def _watch(self, execution: Execution, activation: Activation) -> None:
+        """Watch the candidate for what is left of its soak; time without power does not count.
+
+        What real requests show is judged after each slice: a bad candidate need not soak to the
+        end. They count over all starts of the agent.
+        """
+        watch = self._watched[execution.execution_id]
+        alias, soak_s, watched_s = execution.wanted.alias, activation.soak_s, execution.watched_s
         while watched_s < soak_s:
             slice_s = min(self._watch_slice_s, soak_s - watched_s)
-            done, _ = await asyncio.wait({failing}, timeout=slice_s)
+            done, _ = await asyncio.wait({watch.failing}, timeout=slice_s)
             if done:
-                raise failing.result()
+                raise watch.failing.result()
             watched_s += slice_s
-            self._ledger.note_watched(execution, watched_s)
+            kept = proving.watched(
+                self._ledger.proving(execution), watch.earlier, self._workers.traffic(alias)
+            )
+            self._ledger.note_proving(execution, kept, watched_s)
+            if breach := proving.breach_of_soak(activation, kept):
+                raise ExecutionError(
+                    ReasonCode.SOAK_FAILED,
+                    f"{execution.wanted.name}, after {watched_s} s under watch: {breach.message}",
+                    expected=breach.expected,
+                    found=breach.found,
+                )
 
     async def _stop_watching(self, execution: Execution) -> None:
         watched = self._watched.pop(execution.execution_id, None)
         if watched:
-            watched.cancel()
-            await asyncio.wait({watched})
+            watched.failing.cancel()
+            await asyncio.wait({watched.failing})

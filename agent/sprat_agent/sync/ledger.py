@@ -16,6 +16,7 @@ from sprat_proto import assignment as assignments
 from sprat_proto import canonical
 from sprat_proto.assignment import AssignedModel, Assignment
 from sprat_proto.manifest import Manifest
+from sprat_proto.probes import ProbeResult
 from sprat_proto.states import ExecutionState
 from sprat_proto.trust import custom_of
 from sprat_proto.v1 import link_pb2
@@ -27,10 +28,12 @@ from sprat_agent.sync import phases
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Event
 from sprat_agent.sync.plan import Committed, Execution, Held, Reason
+from sprat_agent.sync.proving import Proving
 
 ENTERED = "agent:execution:entered"
 RESUMED = "agent:execution:resumed"
 WAITS = "agent:execution:waits"
+PROBED = "agent:execution:probed"
 ACCEPTED = "agent:assignment:accepted"
 FORGOTTEN = "agent:alias:forgotten"
 RETURNED = "agent:alias:returned"
@@ -194,13 +197,37 @@ class Ledger:
             )
         self._told()
 
-    def note_watched(self, execution: Execution, seconds: int) -> None:
-        """Keep how much of the soak was watched, in seconds."""
+    def proving(self, execution: Execution) -> Proving:
+        """Return how far its proof came."""
+        with self._state.reading() as connection:
+            row = connection.execute(
+                "SELECT proving FROM execution WHERE id = ?", (execution.execution_id,)
+            ).fetchone()
+        return canonical.decode(row[0].encode(), Proving, "proving") if row[0] else Proving()
+
+    def note_proving(self, execution: Execution, proving: Proving, watched_s: int) -> None:
+        """Keep how far its proof came, and how much of the soak was watched, in seconds."""
         with self._state.transaction() as connection:
             connection.execute(
-                "UPDATE execution SET watched_s = ? WHERE id = ?",
-                (seconds, execution.execution_id),
+                "UPDATE execution SET proving = ?, watched_s = ? WHERE id = ?",
+                (canonical.encode(proving).decode(), watched_s, execution.execution_id),
             )
+
+    def note_probe(self, execution: Execution, result: ProbeResult) -> None:
+        """Keep and audit what a probe measured; reports say it from now on."""
+        with self._state.transaction() as connection:
+            connection.execute(
+                "UPDATE execution SET probe = ? WHERE id = ?",
+                (canonical.encode(result).decode(), execution.execution_id),
+            )
+            self._journal.write(
+                connection,
+                PROBED,
+                f"execution/{execution.execution_id}",
+                {"phase": str(execution.phase), "digest": execution.wanted.digest}
+                | {"probe": msgspec.to_builtins(result)},
+            )
+        self._journal.on_append()
 
     def go_back(self, alias: str, committed: Committed, former: Held) -> None:
         """Let the alias stand for what it stood for before, with nothing before that."""
@@ -279,6 +306,8 @@ class Ledger:
         if reason:
             why = msgspec.to_builtins(reason)
             report.reason.CopyFrom(link_pb2.Reason(**why))
+        if probe := _probe(connection, execution.execution_id):
+            report.probe.CopyFrom(link_pb2.Probe(**msgspec.structs.asdict(probe)))
         now = self._clock()
         self._outbox.write(connection, to_ms(now), report)
         self._journal.write(
@@ -303,6 +332,11 @@ def _nothing(_execution: Execution, _reason: Reason) -> None:
 def _version(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT version FROM assignment").fetchone()
     return int(row[0]) if row else 0
+
+
+def _probe(connection: sqlite3.Connection, execution_id: str) -> ProbeResult | None:
+    row = connection.execute("SELECT probe FROM execution WHERE id = ?", (execution_id,)).fetchone()
+    return canonical.decode(row[0].encode(), ProbeResult, "probe") if row and row[0] else None
 
 
 def _model(data: bytes) -> AssignedModel:

@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 
 from sprat_proto.assignment import AssignedModel, ServingTerms
 from sprat_proto.manifest import Activation, Facts, Manifest
+from sprat_proto.probes import ProbeResult, Traffic
 from sprat_proto.states import ModelState, ReasonCode
 
 
@@ -117,6 +118,14 @@ class SeenRates:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What a probe measured, and why the candidate failed it, if it did."""
+
+    result: ProbeResult
+    fault: ExecutionError | None = None
+
+
+@dataclass(frozen=True)
 class Running:
     """What answers under an alias right now."""
 
@@ -151,11 +160,19 @@ class Workers(Protocol):
         """
         ...
 
-    async def probe(self, alias: str, activation: Activation) -> None:
-        """Ask the candidate its golden prompts, greedily.
+    async def probe(self, alias: str, activation: Activation, before_milli_tps: int) -> Probed:
+        """Ask the candidate its golden prompts, greedily, and measure what it is held to.
+
+        Args:
+            alias: Whose candidate.
+            activation: What it is held to.
+            before_milli_tps: The decode rate that it is compared with; 0: unknown.
+
+        Returns:
+            The figures, and PROBE_FAILED with expected and found or WORKER_CRASHED, if it failed.
 
         Raises:
-            ExecutionError: PROBE_FAILED with expected and found, or WORKER_CRASHED.
+            ExecutionError: WORKER_CRASHED: there is no candidate.
         """
         ...
 
@@ -185,6 +202,10 @@ class Workers(Protocol):
 
     def seen(self, digest: str) -> SeenRates:
         """Return how fast a variant answered here."""
+        ...
+
+    def traffic(self, alias: str) -> Traffic:
+        """Return what real requests to the candidate showed since it was loaded."""
         ...
 
 

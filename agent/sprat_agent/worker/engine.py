@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
-from sprat_agent.runtime.wire import Answer, Count, Embed, Figures, Load, Loaded, Request
+from sprat_agent.runtime.wire import Answer, Count, Embed, Figures, Load, Loaded, Request, Score
 
 Sink: TypeAlias = Callable[[Sequence[Answer]], None]
 
@@ -44,6 +44,10 @@ class Engine(Protocol):
 
     def count(self, order: Count) -> None:
         """Begin to count: one `Counted` or `Failed` goes to the sink soon."""
+        ...
+
+    def score(self, order: Score) -> None:
+        """Begin to score a text: one `Scored` or `Failed` goes to the sink in the end."""
         ...
 
     def cancel(self, request_id: int) -> None:

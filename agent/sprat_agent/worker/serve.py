@@ -36,6 +36,7 @@ from sprat_agent.runtime.wire import (
     LoadFailed,
     Ping,
     Pong,
+    Score,
     UseThreads,
     WorkerEnd,
 )
@@ -141,6 +142,8 @@ def _obey(message: AgentMessage, end: WorkerEnd, engine: Engine, jail: Jail) -> 
             engine.embed(message)
         case Count():
             engine.count(message)
+        case Score():
+            engine.score(message)
         case Cancel(request_id):
             engine.cancel(request_id)
         case UseThreads(count):

@@ -99,7 +99,7 @@ class Device:
             return self._note(HEADER, refusal.message)
         candidate = self._loadable(alias, made, is_liar=is_liar)
         refusal = await refused(self.supervisor.load_candidate(candidate))
-        refusal = refusal or await refused(self.supervisor.probe(alias, PROBE))
+        refusal = refusal or (await self.supervisor.probe(alias, PROBE, 0)).fault
         await self.supervisor.drop_candidate(alias)
         if refusal is None:
             return self._note(ANSWERED, "")

@@ -40,7 +40,7 @@ async def test_a_candidate_that_does_not_fit_beside_takes_the_place(
     assert [one.state for one in tight.supervisor.running()] == [ModelState.COLD]
     held = asyncio.create_task(tight.ask("hello"))
     await until(lambda: tight.supervisor.statuses()[0].queued == 1)
-    await tight.supervisor.probe("assistant", Activation())
+    await tight.supervisor.probe("assistant", Activation(), 0)
     assert await held == ("2.0.0", "hello")
     await tight.supervisor.promote("assistant")
     assert len(tight.pids()) == 1
@@ -99,7 +99,7 @@ async def test_answers_under_way_are_finished_before_a_candidate_takes_the_place
         assert answer.loadable.release == "1.0.0"
     await loading
     assert tight.most_bytes <= ONE_FITS
-    await tight.supervisor.probe("assistant", Activation())
+    await tight.supervisor.probe("assistant", Activation(), 0)
     assert await tight.ask("hello") == ("2.0.0", "hello")
 
 
@@ -143,7 +143,7 @@ async def test_a_request_for_a_release_is_never_answered_by_another(
     bench = Bench(tmp_path, budget_bytes=ONE_FITS, limits=replace(QUICK, hold_s=0.05))
     await bench.supervisor.load_committed(one)
     await bench.supervisor.load_candidate(two)
-    await bench.supervisor.probe("assistant", Activation())
+    await bench.supervisor.probe("assistant", Activation(), 0)
     assert await bench.ask("hello") == ("2.0.0", "hello")
     with pytest.raises(faults.ModelLoadingError):
         await bench.ask("hello", "tiny@1.0.0")

@@ -11,15 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.workbench import Bench
+from sprat_agent.runtime.faults import (
+    AnswerError,
+    EngineFailedError,
+    ModelUnloadedError,
+    RequestRefusedError,
+    WorkerCrashedError,
+)
 from sprat_agent.runtime.observed import (
+    ANSWERED,
+    FAILED,
     LEAST_DECODED,
     MOST_MODELS,
+    NO_TRAFFIC,
     WINDOW,
     Observed,
     UnderWay,
+    traffic_of,
 )
 from sprat_agent.runtime.wire import Done, Request, Text
 from sprat_agent.sync.ports import Loadable, SeenRates
+from sprat_proto.probes import Traffic
 
 ASKED = Request(Text("x"))
 
@@ -123,3 +135,29 @@ async def test_what_runs_tells_what_its_worker_was_seen_to_do(bench: Bench, one:
     await bench.ask("word " * 21)  # which takes the scripted engine a millisecond
     seen = SeenRates(20_000_000, 0, 1)
     assert (bench.supervisor.running()[0].seen, bench.supervisor.seen(one.digest)) == (seen, seen)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault", "expected"),
+    [
+        (done(), None, Traffic(1, 0, 1, 20, 2_000_000)),
+        (done(completion_tokens=LEAST_DECODED), None, ANSWERED),
+        (done(drafted_tokens=1), None, ANSWERED),
+        (done(finish="cancelled"), None, NO_TRAFFIC),
+        (None, None, NO_TRAFFIC),  # whoever asked went away
+        (None, EngineFailedError("told to"), FAILED),
+        (None, WorkerCrashedError("it died"), FAILED),
+        (None, ModelUnloadedError("superseded"), NO_TRAFFIC),
+        (None, RequestRefusedError("context_length_exceeded", "too long"), NO_TRAFFIC),
+    ],
+)
+def test_what_a_request_shows_of_its_model(
+    answer: Done | None, fault: AnswerError | None, expected: Traffic
+) -> None:
+    assert traffic_of(ASKED, answer, fault, UnderWay(is_alone=True)) == expected
+
+
+def test_a_rate_beside_others_or_of_an_adapter_is_none_of_the_model() -> None:
+    assert traffic_of(ASKED, done(), None, UnderWay(is_alone=False)) == ANSWERED
+    adapted = Request(Text("x"), adapter="a")
+    assert traffic_of(adapted, done(), None, UnderWay(is_alone=True)) == ANSWERED

@@ -94,9 +94,10 @@ async def test_crashes_at_the_probe_count_though_the_candidate_is_dropped_at_onc
 ) -> None:
     for expected in (1, 2, 3):
         await bench.supervisor.load_candidate(one)
-        with pytest.raises(ExecutionError) as caught:
-            await bench.supervisor.probe("assistant", Activation(probe=[GoldenPrompt("crash", "")]))
-        assert caught.value.code is ReasonCode.WORKER_CRASHED
+        activation = Activation(probe=[GoldenPrompt("crash", "")])
+        fault = (await bench.supervisor.probe("assistant", activation, 0)).fault
+        assert fault is not None
+        assert fault.code is ReasonCode.WORKER_CRASHED
         await bench.supervisor.drop_candidate("assistant")
         assert bench.crashes.count(one.digest) == expected
     assert bench.tags().count("agent:model:crashed") == 3

@@ -17,6 +17,7 @@ from sprat_agent.runtime.served import Condition
 from sprat_agent.sync.ports import ExecutionError, Loadable
 from sprat_proto import fit
 from sprat_proto.manifest import Activation, GoldenPrompt
+from sprat_proto.probes import Bounds, Proof, ScoredText, Traffic
 from sprat_proto.states import ModelState, ReasonCode
 
 
@@ -149,7 +150,7 @@ async def test_a_candidate_answers_nothing_before_it_is_promoted(
 ) -> None:
     await bench.supervisor.load_committed(one)
     await bench.supervisor.load_candidate(two)
-    await bench.supervisor.probe("assistant", Activation())
+    await bench.supervisor.probe("assistant", Activation(), 0)
     assert [await bench.ask("hello") for _ in range(3)] == [("1.0.0", "hello")] * 3
     with pytest.raises(faults.ModelNotFoundError):
         await bench.ask("hello", "tiny@2.0.0")
@@ -269,8 +270,9 @@ async def test_a_candidates_death_is_told_and_does_not_restart_it(
     assert "tiny@2.0.0+f32 was killed by SIGKILL" in error.message
     with pytest.raises(ExecutionError, match="SIGKILL"):
         await bench.supervisor.promote("assistant")
-    with pytest.raises(ExecutionError, match="SIGKILL"):
-        await bench.supervisor.probe("assistant", Activation())
+    fault = (await bench.supervisor.probe("assistant", Activation(), 0)).fault
+    assert fault is not None
+    assert (fault.code, "SIGKILL" in fault.message) == (ReasonCode.WORKER_CRASHED, True)
     bench.supervisor.share_traffic("assistant", 100)
     assert await bench.ask("hello") == ("1.0.0", "hello")
 
@@ -347,21 +349,96 @@ async def test_a_probe_passes_only_with_the_expected_answer(
 ) -> None:
     await bench.supervisor.load_candidate(one)
     activation = Activation(probe=[golden])
-    if code is None:
-        await bench.supervisor.probe("assistant", activation)
-        return
-    with pytest.raises(ExecutionError) as caught:
-        await bench.supervisor.probe("assistant", activation)
-    assert caught.value.code is code
+    probed = await bench.supervisor.probe("assistant", activation, 0)
+    assert (probed.fault.code if probed.fault else None) is code
+    if code is not ReasonCode.WORKER_CRASHED:
+        assert probed.result.peak_bytes > 0
+    if golden.prompt == "hello there":
+        assert probed.result.score_permille == (1000 if code is None else 0)
+
+
+@pytest.mark.parametrize(("least", "passes"), [(750, True), (751, False)])
+async def test_a_score_is_the_weight_of_what_was_answered_as_expected(
+    bench: Bench, one: Loadable, least: int, *, passes: bool
+) -> None:
+    prompts = [GoldenPrompt("yes", "yes", weight=3), GoldenPrompt("no", "yes")]
+    activation = Activation(probe=prompts, proof=Proof(min_score_permille=least))
+    await bench.supervisor.load_candidate(one)
+    probed = await bench.supervisor.probe("assistant", activation, 0)
+    assert (probed.fault is None) == passes
+    result = probed.result
+    assert (result.score_permille, result.prompts, result.passed) == (750, 2, 1)
+    if probed.fault:
+        assert probed.fault.code is ReasonCode.PROBE_FAILED
+        assert "750 of 1000 where 751" in probed.fault.message
+
+
+async def test_a_text_that_surprises_too_much_fails_the_probe(bench: Bench, one: Loadable) -> None:
+    await bench.supervisor.load_candidate(one)  # whose engine says e for any text
+    for most, passes in ((2_710, True), (2_700, False)):
+        activation = Activation(proof=Proof(text=ScoredText("a text", most)))
+        probed = await bench.supervisor.probe("assistant", activation, 0)
+        assert (probed.fault is None) == passes
+        assert probed.result.perplexity_milli == 2_718
+        assert probed.result.scored_tokens == len("a text")
+
+
+async def test_memory_is_held_to_what_was_declared(bench: Bench, one: Loadable) -> None:
+    await bench.supervisor.load_candidate(one)
+    bounds = Bounds(max_memory_permille=1)
+    activation = Activation(proof=Proof(bounds=bounds))
+    fault = (await bench.supervisor.probe("assistant", activation, 0)).fault
+    assert fault is not None
+    assert "its worker is to take at most" in fault.message
+
+
+async def test_a_probe_measures_rates_also_where_it_is_not_alone(
+    bench: Bench, one: Loadable, two: Loadable
+) -> None:
+    await bench.supervisor.load_committed(one)
+    await bench.supervisor.load_candidate(two)
+    text = "word " * 21
+    activation = Activation(probe=[GoldenPrompt(text, "word")] * 2)
+    alone = await bench.supervisor.probe("assistant", activation, 0)
+    assert alone.result.decode_milli_tps == 20_000_000  # which takes the engine a millisecond
+    async with bench.supervisor.answering("assistant", say("hold")) as held:
+        await anext(aiter(held))
+        beside = await bench.supervisor.probe("assistant", activation, 0)
+    assert beside.result.decode_milli_tps == 20_000_000  # the best that is known
+    # What is asked while it is proved says nothing of the model that answers.
+    assert bench.supervisor.seen(one.digest).samples == 0
+
+
+async def test_real_requests_count_for_the_candidate_that_took_them(
+    bench: Bench, one: Loadable, two: Loadable
+) -> None:
+    supervisor = bench.supervisor
+    assert supervisor.traffic("assistant") == Traffic()
+    await supervisor.load_committed(one)
+    await bench.ask("word " * 21)
+    await supervisor.load_candidate(two)
+    await supervisor.probe("assistant", Activation(), 0)
+    supervisor.share_traffic("assistant", 100)
+    assert supervisor.traffic("assistant") == Traffic()
+    assert (await bench.ask("word " * 21))[0] == "2.0.0"
+    rated = Traffic(requests=1, rated=1, decoded=20, decode_us=1000)
+    assert supervisor.traffic("assistant") == rated
+    await bench.ask("too short to tell a rate")
+    for order in ("fail", "refuse"):  # of which the second is not the model's fault
+        with pytest.raises(faults.AnswerError):
+            await bench.ask(order)
+    assert supervisor.traffic("assistant") == rated.plus(Traffic(requests=2, errors=1))
+    await supervisor.promote("assistant")
+    assert supervisor.traffic("assistant") == Traffic()
 
 
 async def test_a_probe_that_takes_too_long_fails(bench: Bench, one: Loadable) -> None:
     await bench.supervisor.load_candidate(one)
     activation = Activation(probe=[GoldenPrompt("hold", "held")], probe_timeout_s=1)
-    with pytest.raises(ExecutionError) as caught:
-        await bench.supervisor.probe("assistant", activation)
-    assert caught.value.code is ReasonCode.PROBE_FAILED
-    assert "1 s" in caught.value.expected
+    fault = (await bench.supervisor.probe("assistant", activation, 0)).fault
+    assert fault is not None
+    assert fault.code is ReasonCode.PROBE_FAILED
+    assert "1 s" in fault.expected
 
 
 async def test_a_first_release_answers_once_it_is_proved(bench: Bench, one: Loadable) -> None:
@@ -369,7 +446,7 @@ async def test_a_first_release_answers_once_it_is_proved(bench: Bench, one: Load
     waiting = asyncio.create_task(bench.ask("hello"))
     await until(lambda: bench.supervisor.statuses()[0].queued == 1)
     assert bench.supervisor.offered() == ()
-    await bench.supervisor.probe("assistant", Activation())
+    await bench.supervisor.probe("assistant", Activation(), 0)
     assert await waiting == ("1.0.0", "hello")
     assert bench.supervisor.running() == ()
 

@@ -8,6 +8,7 @@ import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,8 +18,10 @@ from simulators.device import Device, Disk, PowerCutError
 from simulators.signed import Release, assigned, release
 from simulators.waiting import until
 from sprat_agent.sync import phases
-from sprat_agent.sync.ports import ExecutionError, RetryLaterError
+from sprat_agent.sync.ports import ExecutionError, RetryLaterError, SeenRates
+from sprat_agent.sync.proving import MOST_BEGUN
 from sprat_proto.manifest import Activation
+from sprat_proto.probes import Bounds, ProbeResult, Proof, ScoredText, SoakBounds, Traffic
 from sprat_proto.states import ExecutionState, ReasonCode, Step
 
 OLD = release("1.0.0", [b"old"], counter=1)
@@ -26,6 +29,15 @@ NEW = release("2.0.0", [b"new"], counter=2)
 BAD = release("3.0.0", [b"bad"], counter=3)
 SOAKED = release("4.0.0", [b"soaked"], counter=4, activation=Activation(soak_s=3600))
 SHARED = release("5.0.0", [b"s"], counter=5, activation=Activation(soak_traffic_percent=7))
+WATCHED = release(
+    "7.0.0",
+    [b"watched"],
+    counter=7,
+    activation=Activation(
+        soak_s=600,
+        proof=Proof(soak=SoakBounds(max_error_permille=100, min_decode_permille=800)),
+    ),
+)
 
 PATH = [
     Step.DOWNLOADING,
@@ -258,6 +270,156 @@ async def test_a_failed_probe_at_the_end_of_the_soak_says_so(tmp_path: Path) -> 
     await device.live()
     assert device.reason("e1")["code"] == "SOAK_FAILED"
     assert device.answers() == OLD.digest
+    device.close()
+
+
+async def test_what_the_probe_measured_is_told_and_audited(tmp_path: Path) -> None:
+    disk = disk_with(OLD, NEW)
+    await device_running_old(tmp_path, disk)
+    device = Device(tmp_path, disk)
+    measured = ProbeResult(score_permille=250, prompts=4, passed=1, perplexity_milli=9999)
+    device.workers.results[NEW.digest] = measured
+    disk.defects["probe", NEW.digest] = ExecutionError(ReasonCode.PROBE_FAILED, "babble")
+    device.assign(assigned(2, [NEW.wanted("e1")]))
+    await device.live()
+    pending = [one.execution for one in device.outbox.pending(0, 100)]
+    told = [one for one in pending if one.execution_id == "e1"]
+    assert {one.probe.perplexity_milli for one in told if one.HasField("probe")} == {9999}
+    assert [one.step for one in told if not one.HasField("probe")][-1] == "PROBING"
+    assert (told[-1].state, told[-1].probe.passed) == ("ROLLED_BACK", 1)
+    (audited,) = probed(device, "e1")
+    assert audited["phase"] == "PROBING"
+    assert audited["probe"]["perplexity_milli"] == 9999
+    assert device.answers() == OLD.digest
+    device.close()
+
+
+def probed(device: Device, execution_id: str) -> list[dict[str, Any]]:
+    """Return what audit says of the execution's probes."""
+    return [
+        one["detail"]
+        for one in device.audit()
+        if one["tag"] == "agent:execution:probed" and one["subject"] == f"execution/{execution_id}"
+    ]
+
+
+SLOW = Traffic(requests=20, rated=20, decoded=700, decode_us=100_000_000)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "found"),
+    [
+        (Traffic(requests=20, errors=3), "150 (3 of 20)"),
+        (SLOW, "7.000 tokens a second over 20 answers"),
+    ],
+)
+async def test_real_requests_that_go_badly_end_the_soak_at_once(
+    tmp_path: Path, traffic: Traffic, found: str
+) -> None:
+    disk = disk_with(OLD, WATCHED)
+    await device_running_old(tmp_path, disk)
+    device = Device(tmp_path, disk, watch_slice_s=1)
+    device.workers.rates[OLD.digest] = SeenRates(decode_milli_tps=10_000, samples=9)
+    device.workers.requests[WATCHED.digest] = traffic
+    device.assign(assigned(2, [WATCHED.wanted("e1")]))
+    await device.live()
+    assert device.phase("e1") is ExecutionState.ROLLED_BACK
+    reason = device.reason("e1")
+    assert (reason["code"], reason["found"]) == ("SOAK_FAILED", found)
+    assert [one.watched_s for one in device.ledger.executions()] == [0, 1]
+    assert device.answers() == OLD.digest
+    device.close()
+
+
+async def soaking(folder: Path, disk: Disk, traffic: Traffic, watched_s: int) -> None:
+    """Soak WATCHED for a while from where it is, then lose power."""
+    device = Device(folder, disk, watch_slice_s=1)
+    device.workers.requests[WATCHED.digest] = traffic
+    device.assign(assigned(2, [WATCHED.wanted("e1")]))
+    await device.run_until(lambda: device.ledger.executions()[-1].watched_s == watched_s)
+    assert device.phase("e1") is Step.SOAKING
+    device.cut_power()
+
+
+async def test_requests_before_a_power_cut_count_after_it(tmp_path: Path) -> None:
+    disk = disk_with(OLD, WATCHED)
+    await device_running_old(tmp_path, disk)
+    await soaking(tmp_path, disk, Traffic(requests=6, errors=3), 1)  # of 10 that it takes to judge
+    again = Device(tmp_path, disk, watch_slice_s=1)
+    again.workers.requests[WATCHED.digest] = Traffic(requests=4)
+    await again.live()
+    assert again.reason("e1")["found"] == "300 (3 of 10)"
+    assert again.answers() == OLD.digest
+    again.close()
+
+
+async def test_a_power_cut_does_not_lose_the_rate_that_a_candidate_is_held_to(
+    tmp_path: Path,
+) -> None:
+    disk = disk_with(OLD, WATCHED)
+    await device_running_old(tmp_path, disk)
+    first = Device(tmp_path, disk, watch_slice_s=1)
+    first.workers.rates[OLD.digest] = SeenRates(decode_milli_tps=10_000, samples=9)
+    disk.stuck.add(("load_candidate", WATCHED.digest))
+    first.assign(assigned(2, [WATCHED.wanted("e1")]))
+    await first.run_until(lambda: first.ledger.proving(first.ledger.executions()[-1]).begun)
+    first.cut_power()  # in PROBING
+    disk.stuck.clear()
+    again = Device(tmp_path, disk, watch_slice_s=1)  # which has seen no request to OLD
+    again.workers.requests[WATCHED.digest] = SLOW
+    await again.live()
+    assert again.workers.asked[0][1] == 10_000
+    assert again.reason("e1")["code"] == "SOAK_FAILED"
+    assert again.answers() == OLD.digest
+    again.close()
+
+
+async def test_what_ends_the_agent_at_each_proof_is_given_up(tmp_path: Path) -> None:
+    disk = disk_with(OLD, NEW)
+    await device_running_old(tmp_path, disk)
+    disk.stuck.add(("probe", NEW.digest))
+    for _ in range(MOST_BEGUN):
+        device = Device(tmp_path, disk)
+        device.assign(assigned(2, [NEW.wanted("e1")]))
+        await device.run_until(lambda device=device: device.workers.probes)
+        device.cut_power()
+    last = Device(tmp_path, disk)
+    await last.live()
+    assert last.phase("e1") is ExecutionState.ROLLED_BACK
+    assert last.reason("e1")["code"] == "PROBE_FAILED"
+    assert last.workers.probes == []
+    assert last.answers() == OLD.digest
+    last.close()
+
+
+async def test_power_cuts_in_a_soak_that_goes_on_are_no_reason_to_give_up(tmp_path: Path) -> None:
+    disk = disk_with(OLD, WATCHED)
+    await device_running_old(tmp_path, disk)
+    for number in range(1, MOST_BEGUN + 2):
+        await soaking(tmp_path, disk, Traffic(requests=1), number)
+    again = Device(tmp_path, disk)
+    execution = again.ledger.executions()[-1]
+    assert again.ledger.proving(execution).traffic == Traffic(requests=MOST_BEGUN + 1)
+    again.close()
+
+
+async def test_the_end_of_a_soak_asks_the_answers_once_more_and_no_rates(tmp_path: Path) -> None:
+    strict = Proof(
+        min_score_permille=900,
+        text=ScoredText("text", 5000),
+        bounds=Bounds(1, 800, 1000, 1100),
+    )
+    proved = release(
+        "8.0.0", [b"proved"], counter=8, activation=Activation(probe_timeout_s=7, proof=strict)
+    )
+    device = Device(tmp_path, disk_with(proved))
+    device.assign(assigned(1, [proved.wanted("e1")]))
+    await device.live()
+    first, last = (activation for activation, _ in device.workers.asked)
+    assert first == proved.manifest.activation
+    assert last.probe_timeout_s == 7
+    assert last.terms == Proof(min_score_permille=900, bounds=Bounds(max_memory_permille=1100))
+    assert len(probed(device, "e1")) == 1
     device.close()
 
 

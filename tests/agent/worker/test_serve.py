@@ -70,7 +70,8 @@ async def test_llama_cpp_answers_and_is_probed_with_what_it_answered(
     text = await answer(supervisor, chat)
     golden = GoldenPrompt("Hello", text, "equals", max_tokens=8)
     await supervisor.load_candidate(two)
-    await supervisor.probe("assistant", Activation(probe=[golden]))
+    probed = await supervisor.probe("assistant", Activation(probe=[golden]), 0)
+    assert probed.fault is None
     await supervisor.promote("assistant")
     assert await answer(supervisor, chat) == text
 

@@ -33,6 +33,7 @@ from sprat_agent.runtime.wire import (
     Loaded,
     Piece,
     Request,
+    Score,
     Text,
     no_adapter,
 )
@@ -41,6 +42,7 @@ from sprat_agent.worker.batching.backend import Backend
 from sprat_agent.worker.batching.batch import Run, compose, turn
 from sprat_agent.worker.batching.counts import Counts
 from sprat_agent.worker.batching.prefixes import Place, place
+from sprat_agent.worker.batching.scoring import Scoring
 from sprat_agent.worker.batching.slot import Asked, Finish, Making, Slot
 from sprat_agent.worker.decoding.begin import Decodings
 from sprat_agent.worker.engine import EngineError, Sink
@@ -77,6 +79,7 @@ class Scheduler:
         self._waiting: list[Asked] = []
         self._held: list[Asked] = []  # back until their grammars can be compiled
         self._embeds: deque[Embed] = deque()
+        self._scorings: deque[Scoring] = deque()
         self._slots: list[Slot] = []
         self._out: list[Answer] = []
         self._uses = 0
@@ -118,6 +121,10 @@ class Scheduler:
     def count(self, order: Count) -> None:
         """Count before the next step."""
         self._order(lambda: self._count(order))
+
+    def score(self, order: Score) -> None:
+        """Begin to score a text soon."""
+        self._order(lambda: self._take_score(order))
 
     def cancel(self, request_id: int) -> None:
         """Stop before the next step."""
@@ -176,6 +183,7 @@ class Scheduler:
         while self._orders:
             self._orders.popleft()()
         self._make_vectors()
+        self._score_chunk()
         self._admit()
         busy = [slot for slot in self._in_order() if slot.making]
         runs = self._runs(busy) if busy else ()
@@ -186,7 +194,7 @@ class Scheduler:
             self._counts.schedule_s += took_s - decode_s
             if is_made:
                 self._spiller.stepped(runs, decode_s)
-        is_busy = bool(runs or self._waiting or self._embeds)
+        is_busy = bool(runs or self._waiting or self._embeds or self._scorings)
         return self._spiller.work(is_busy=is_busy) or is_busy
 
     def _runs(self, busy: Sequence[Slot]) -> tuple[Run, ...]:
@@ -260,11 +268,12 @@ class Scheduler:
                 self._out.append(slot.making.done("cancelled", self._clock()))
                 slot.free()
                 return
-        for order in self._embeds:
-            if order.id == request_id:
-                self._embeds.remove(order)
-                self._out.append(Done(request_id, "cancelled", 0, 0, 0.0, 0.0))
-                return
+        for queue in (self._embeds, self._scorings):
+            for at, order in enumerate(queue):
+                if order.id == request_id:
+                    del queue[at]
+                    self._out.append(Done(request_id, "cancelled", 0, 0, 0.0, 0.0))
+                    return
 
     def _admit(self) -> None:
         """Give waiting requests a sequence, oldest first; one that waits for a prefix lets pass."""
@@ -438,6 +447,40 @@ class Scheduler:
             self._out.append(Failed(order.id, error.code, error.message))
         except Exception as error:  # noqa: BLE001 - the request fails, the engine goes on
             self._out.append(_failed(order.id, error))
+
+    def _take_score(self, order: Score) -> None:
+        """Cut the text of a new order."""
+        try:
+            self._scorings.append(Scoring(order, self._backend))
+        except EngineError as error:
+            self._out.append(Failed(order.id, error.code, error.message))
+        except Exception as error:  # noqa: BLE001 - the request fails, the engine goes on
+            self._out.append(_failed(order.id, error))
+
+    def _score_chunk(self) -> None:
+        """Score one chunk of a text, where a sequence is free; answers go on between chunks."""
+        slot = next((slot for slot in self._in_order() if not slot.is_busy), None)
+        if not self._scorings or slot is None:
+            return
+        self._spiller.lose(slot)
+        scoring = self._scorings[0]
+        slot.tokens.clear()
+        slot.computed = 0
+        try:
+            self._backend.use_adapter("")
+            scoring.advance(slot.sequence, self._note_progress)
+            if scoring.is_over:
+                self._out.append(scoring.scored())
+                self._scorings.popleft()
+        except EngineError as error:
+            self._scorings.popleft()
+            self._out.append(Failed(scoring.id, error.code, error.message))
+        except Exception as error:  # noqa: BLE001 - the request fails, the engine goes on
+            self._scorings.popleft()
+            self._out.append(_failed(scoring.id, error))
+
+    def _note_progress(self) -> None:
+        self._progress = self._clock()
 
     def _embedded(self, order: Embed, sequence: int) -> Embedded:
         if not self._backend.embedding_length:
