@@ -73,7 +73,8 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     max_more_errors: _Permille | None = 10
     # Thousandths of the probe's score that may be lost.
     max_score_loss: _Permille | None = 20
-    # Crashes of the worker in all, over the devices of the class.
+    # Crashes of the worker over the devices of the class, but for those of the one that had most
+    # (unless it is the only one).
     max_crashes: _Count | None = 0
     # Devices of the class that told something; fewer if the group has fewer.
     min_devices: _Count = 5
