@@ -28,20 +28,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from sprat_controller.rollout.facts import Verdict
 from sprat_controller.rollout.strategy import Gate
 
 LEAST_ERRORS: Final = 3  # failed requests of a class that may mean something
 _MILLE: Final = 1000
 _PPM: Final = 1_000_000
 _PAIR: Final = 2
-
-
-class Verdict(StrEnum):
-    """What a gate says of a group."""
-
-    PASS = "PASS"  # noqa: S105 - a verdict
-    HOLD = "HOLD"
-    FAIL = "FAIL"
 
 
 class Health(StrEnum):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_controller.rollout import gates
+from sprat_controller.rollout.facts import Verdict
 from sprat_controller.rollout.gates import (
     NOTHING,
     ClassFacts,
@@ -20,7 +21,6 @@ from sprat_controller.rollout.gates import (
     Measures,
     Metric,
     Sample,
-    Verdict,
     judge,
 )
 from sprat_controller.rollout.strategy import Gate
@@ -487,7 +487,7 @@ def measured_by(dice: random.Random, world: World, rate: float, slowdown: float)
         decode_milli_tps=round(rate * slowdown * dice.lognormvariate(0, world.noise)),
         ttft_p95_ms=round(6_000_000 / rate / slowdown * dice.lognormvariate(0, world.noise)),
         requests=requests,
-        errors=sum(dice.random() < 0.004 for _ in range(requests)),
+        errors=min(requests, int(dice.expovariate(1 / (0.006 * requests)))),
         peak_bytes=round(900 * dice.lognormvariate(0, 0.01)),
         declared_bytes=1000,
         prompts=8,
