@@ -156,3 +156,31 @@ def test_a_load_has_what_the_limits_ask_and_no_more(any_database: Database) -> N
         assert load(both) == Load(
             down={"site": {"lyon": 3}, "line": {"": 3}}, fleet={"line": {"": 4}}
         )
+
+
+def test_what_holds_one_device_is_what_is_counted_for_all(any_database: Database) -> None:
+    percent = DisruptionBudget(max_unavailable_percent=50)
+    strategy = Strategy(budgets=(percent, DisruptionBudget(label="line", max_unavailable=9)))
+    with any_database.transaction() as session:
+        for number, site in enumerate(("lyon", "lyon", "lyon", "lyon", "rome", "", "")):
+            enrol(session, f"d{number}", site, online=number != 1)
+        enrol(session, "gone", "lyon", revoked_at=NOW)
+        for name in ("d0", "d5", "gone"):
+            run(session, name, "IN_PROGRESS")
+        run(session, "d1", "FAILED")
+        run(session, "d2", "FAILED")  # online: nothing is down there
+        whole = unavailable.load(session, "r1", strategy, NOW)
+        assert whole.down == {"site": {"lyon": 2, "": 1}, "line": {"": 3}}
+        for site in ("lyon", "rome", "oslo", ""):
+            labels = {"site": site} if site else {}
+            found = unavailable.load_at(session, "r1", strategy, labels, NOW)
+            assert found.fleet == {"site": {site: whole.fleet["site"].get(site, 0)}}
+            assert found.down == {
+                "site": {site: whole.down["site"].get(site, 0)},
+                "line": {"": 3},
+            }
+        less = Strategy(budgets=(DisruptionBudget(max_unavailable=1),))
+        cut = unavailable.load_at(session, "r1", less, {"site": "lyon"}, NOW)
+        assert cut == Load(down={"site": {"lyon": 1}})
+        skipped = Strategy(budgets=less.budgets, override="now")
+        assert unavailable.load_at(session, "r1", skipped, {}, NOW) == Load()
