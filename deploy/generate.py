@@ -78,6 +78,11 @@ def draw_states() -> str:
             rollout_phases.ROLLOUT,
         ),
         diagram(
+            "A group of a rollout",
+            "`sprat_controller/rollout/phases.py`, GROUP",
+            rollout_phases.GROUP,
+        ),
+        diagram(
             "An execution, as the controller sees it",
             "`sprat_controller/rollout/phases.py`, EXECUTION",
             rollout_phases.EXECUTION,

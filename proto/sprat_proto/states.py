@@ -65,7 +65,7 @@ class ExecutionState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing follows this state."""
+        """Nothing follows this state but what a person or a rollback decides."""
         return self not in (ExecutionState.QUEUED, ExecutionState.IN_PROGRESS)
 
 

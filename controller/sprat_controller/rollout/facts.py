@@ -41,10 +41,11 @@ class Tally:
         succeeded: And still in place.
         failed: Failed for good.
         timed_out: Past a deadline.
-        rejected: The device, or the planner, found no variant for it.
+        rejected: The device refused what it was given, and no other variant was left.
         rolled_back: The device went back by itself.
         taken_back: They had succeeded or were under way, and the rollout took them back.
-        canceled: They ended without being judged.
+        canceled: They ended without being judged: canceled; TIMED_OUT with code OFFLINE; REJECTED
+            when the rollout was planned (never given out), as the plan had said.
         removed: Their devices left the fleet.
     """
 
@@ -92,7 +93,11 @@ class GroupFacts:
         tally: Its executions.
         soak_until: When it was watched long enough; None: it does not soak.
         verdict: Of its gate; None: it has none, or did not start.
-        is_promoted: A person said that the next group may start, whatever this one waits for.
+        is_promoted: A person said that the next group may start, whatever this one waits for, and
+            even if it is in ERROR or ROLLED_BACK.
+        since: Its tally when a person last resumed the rollout after an abort: criteria are judged
+            on what came after.
+        goes_back: It is in ERROR by a ROLLBACK, which ends by `EndRollback`.
     """
 
     number: int
@@ -101,6 +106,8 @@ class GroupFacts:
     soak_until: datetime | None = None
     verdict: Verdict | None = None
     is_promoted: bool = False
+    since: Tally = field(default_factory=Tally)
+    goes_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,17 +121,23 @@ class Facts:
         strategy: As it is frozen.
         groups: All, in order.
         start_at: When a SCHEDULED one starts; None: a person starts it.
-        queue: QUEUED executions of groups that run, whose retry time has come, of devices that are
-            neither in the penalty box nor held by a rollout of higher priority; of label values
-            whose budget is used up (`budget.exhausted`) none. Empty unless the rollout is RUNNING.
+        salt: What is rolled out, as `grouping.split` had it.
+        queue: QUEUED executions of groups that are RUNNING, SOAKING or FINISHED, whose retry time
+            has come, not excused, of devices that are neither in the penalty box nor held by a
+            rollout of higher priority; of label values whose budget is used up
+            (`budget.exhausted`) none. Empty unless the rollout is RUNNING.
         load: What is under way, for `budget.admit`.
-        overdue: IN_PROGRESS and past `deadline_at`, not excused (but with a final deadline).
+        overdue: IN_PROGRESS and past `deadline_at`, not excused; and excused ones, QUEUED too, that
+            are excused for longer than `deadlines.excused_until` says.
         removed: Not final, of devices that were removed from the fleet.
-        silent: Not final, not excused, of devices not heard of for `offline_grace_s`.
+        silent: Not final, not excused, not on the way back, of groups that started, of devices not
+            heard of for `offline_grace_s` (0: none).
         returned: Excused, of devices that are heard of again.
-        unfinished: Not final (without `removed`), of groups that are to be ended: read when the
-            rollout is STOPPING, ROLLING_BACK or APPROVAL_DENIED, or a group is in ERROR.
-        proved: SUCCEEDED, of what is to be rolled back: read when the rollout is ROLLING_BACK.
+        unfinished: Not final, without `removed` and those on the way back, of what is to be ended:
+            of all groups when the rollout is STOPPING, ROLLING_BACK or APPROVAL_DENIED; else of
+            the groups in ERROR and, once `strategy.ends_at` has passed, all QUEUED ones.
+        proved: SUCCEEDED (not skipped: these the rollout did not change), of what is to be rolled
+            back: of all groups when the rollout is ROLLING_BACK, else of those that `goes_back`.
         joiners: Devices that match a CONTINUOUS target and have no execution yet.
         wakes_at: The earliest time at which one of the lists above may grow by itself: the next
             deadline, retry, end of a penalty or of a grace; None: nothing waits for time.
@@ -135,6 +148,7 @@ class Facts:
     strategy: Strategy
     groups: tuple[GroupFacts, ...]
     start_at: datetime | None = None
+    salt: str = ""
     queue: tuple[Candidate, ...] = ()
     load: Load = field(default_factory=Load)
     overdue: tuple[str, ...] = ()

@@ -1,8 +1,6 @@
-"""The states of rollouts and executions: all transitions, in two tables. Pure.
+"""The states of rollouts, groups and executions: all transitions, in three tables. Pure.
 
-A row stands here only when the code that makes it happen does: ROLLING_BACK and ROLLED_BACK (of a
-rollout) have none yet. Nothing but `apply` says what follows what; each UPDATE names the state that
-it starts from.
+Nothing but `apply` says what follows what; each UPDATE names the state that it starts from.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, TypeAlias, TypeVar
 
-from sprat_proto.states import ExecutionState, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, RolloutState
 
 from sprat_controller.errors import ConflictError
 
@@ -31,11 +29,25 @@ class RolloutEvent(StrEnum):
     SCHEDULE = "schedule"  # it has a time to start at
     START = "start"  # a person said so, or its time came
     STARTED = "started"
-    PAUSE = "pause"
+    PAUSE = "pause"  # by a person, an abort criterion or a gate
     RESUME = "resume"
     FINISH = "finish"  # every execution is final
-    STOP = "stop"
+    STOP = "stop"  # by a person or an abort criterion
     STOPPED = "stopped"  # what was unfinished is cancelled
+    ROLL_BACK = "roll_back"  # by a person or an abort criterion
+    ROLLED_BACK = "rolled_back"  # what had succeeded is back
+    RETRY = "retry"  # a person has what failed tried again
+
+
+class GroupEvent(StrEnum):
+    """What happens to a group."""
+
+    PLANNED = "planned"  # each of its devices has an execution
+    START = "start"  # the group before it is through
+    SOAK = "soak"  # enough succeeded: it is watched
+    FINISH = "finish"  # it proved itself, or a person promoted it
+    ABORT = "abort"  # an abort criterion that acts on the group
+    ROLLED_BACK = "rolled_back"  # what had succeeded in it is back
 
 
 class ExecutionEvent(StrEnum):
@@ -47,7 +59,9 @@ class ExecutionEvent(StrEnum):
     PROGRESS = "progress"
     SUCCEED = "succeed"
     FAIL = "fail"
-    ROLL_BACK = "roll_back"
+    RETRY = "retry"  # it may pass by itself, and attempts are left; or a person says so
+    ROLL_BACK = "roll_back"  # the device went back: by itself, or because it was told to
+    REVERT = "revert"  # it is told to go back to what it ran before
     REJECT = "reject"
     TIME_OUT = "time_out"
     CANCEL = "cancel"
@@ -85,16 +99,42 @@ ROLLOUT: Final[Table[RolloutState, RolloutEvent]] = {
         RolloutEvent.PAUSE: RolloutState.PAUSED,
         RolloutEvent.FINISH: RolloutState.FINISHED,
         RolloutEvent.STOP: RolloutState.STOPPING,
+        RolloutEvent.ROLL_BACK: RolloutState.ROLLING_BACK,
     },
     # A paused rollout whose executions are all final still waits for the person who paused it.
     RolloutState.PAUSED: {
         RolloutEvent.RESUME: RolloutState.RUNNING,
         RolloutEvent.STOP: RolloutState.STOPPING,
+        RolloutEvent.ROLL_BACK: RolloutState.ROLLING_BACK,
     },
     RolloutState.STOPPING: {RolloutEvent.STOPPED: RolloutState.STOPPED},
-    RolloutState.FINISHED: {},
+    # Nothing goes on by itself from here; a person may have it go on.
+    RolloutState.FINISHED: {
+        RolloutEvent.RETRY: RolloutState.RUNNING,
+        RolloutEvent.ROLL_BACK: RolloutState.ROLLING_BACK,
+    },
+    RolloutState.ROLLING_BACK: {RolloutEvent.ROLLED_BACK: RolloutState.ROLLED_BACK},
     RolloutState.STOPPED: {},
+    RolloutState.ROLLED_BACK: {},
     RolloutState.APPROVAL_DENIED: {},
+}
+
+GROUP: Final[Table[GroupState, GroupEvent]] = {
+    GroupState.CREATING: {GroupEvent.PLANNED: GroupState.SCHEDULED},
+    GroupState.SCHEDULED: {GroupEvent.START: GroupState.RUNNING},
+    GroupState.RUNNING: {
+        GroupEvent.SOAK: GroupState.SOAKING,
+        GroupEvent.FINISH: GroupState.FINISHED,
+        GroupEvent.ABORT: GroupState.ERROR,
+    },
+    GroupState.SOAKING: {
+        GroupEvent.FINISH: GroupState.FINISHED,
+        GroupEvent.ABORT: GroupState.ERROR,
+    },
+    # What was promoted goes on, and may still fail.
+    GroupState.FINISHED: {GroupEvent.ABORT: GroupState.ERROR},
+    GroupState.ERROR: {GroupEvent.ROLLED_BACK: GroupState.ROLLED_BACK},
+    GroupState.ROLLED_BACK: {},
 }
 
 EXECUTION: Final[Table[ExecutionState, ExecutionEvent]] = {
@@ -102,6 +142,7 @@ EXECUTION: Final[Table[ExecutionState, ExecutionEvent]] = {
         ExecutionEvent.SKIP: ExecutionState.SUCCEEDED,
         ExecutionEvent.REJECT: ExecutionState.REJECTED,
         ExecutionEvent.ASSIGN: ExecutionState.IN_PROGRESS,
+        ExecutionEvent.TIME_OUT: ExecutionState.TIMED_OUT,  # its device is away for too long
         ExecutionEvent.CANCEL: ExecutionState.CANCELED,
         ExecutionEvent.REMOVE: ExecutionState.REMOVED,
     },
@@ -111,16 +152,22 @@ EXECUTION: Final[Table[ExecutionState, ExecutionEvent]] = {
         ExecutionEvent.FAIL: ExecutionState.FAILED,
         ExecutionEvent.ROLL_BACK: ExecutionState.ROLLED_BACK,
         ExecutionEvent.REPLAN: ExecutionState.QUEUED,
+        ExecutionEvent.RETRY: ExecutionState.QUEUED,
         ExecutionEvent.REJECT: ExecutionState.REJECTED,
         ExecutionEvent.TIME_OUT: ExecutionState.TIMED_OUT,
         ExecutionEvent.CANCEL: ExecutionState.CANCELED,
         ExecutionEvent.REMOVE: ExecutionState.REMOVED,
     },
-    ExecutionState.SUCCEEDED: {},
-    ExecutionState.FAILED: {},
-    ExecutionState.ROLLED_BACK: {},
+    # What succeeded goes back only by a decided rollback, or where the device fell back by itself.
+    ExecutionState.SUCCEEDED: {
+        ExecutionEvent.REVERT: ExecutionState.IN_PROGRESS,
+        ExecutionEvent.ROLL_BACK: ExecutionState.ROLLED_BACK,
+    },
+    # Of these only a person makes anything again.
+    ExecutionState.FAILED: {ExecutionEvent.RETRY: ExecutionState.QUEUED},
+    ExecutionState.ROLLED_BACK: {ExecutionEvent.RETRY: ExecutionState.QUEUED},
+    ExecutionState.TIMED_OUT: {ExecutionEvent.RETRY: ExecutionState.QUEUED},
     ExecutionState.REJECTED: {},
-    ExecutionState.TIMED_OUT: {},
     ExecutionState.CANCELED: {},
     ExecutionState.REMOVED: {},
 }
@@ -132,7 +179,7 @@ def apply(
     """Return the state that follows.
 
     Args:
-        table: ROLLOUT or EXECUTION.
+        table: ROLLOUT, GROUP or EXECUTION.
         state: Where the thing is.
         event: What happens to it.
         subject: Which thing, for the sentence.

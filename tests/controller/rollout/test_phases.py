@@ -8,22 +8,27 @@ from hypothesis import strategies as st
 from sprat_controller.errors import ConflictError
 from sprat_controller.rollout.phases import (
     EXECUTION,
+    GROUP,
     ROLLOUT,
     ExecutionEvent,
+    GroupEvent,
     RolloutEvent,
     allowing,
     apply,
 )
-from sprat_proto.states import ExecutionState, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, RolloutState
 
 FINAL_ROLLOUTS = {
-    RolloutState.FINISHED,
+    RolloutState.ROLLED_BACK,
     RolloutState.STOPPED,
     RolloutState.APPROVAL_DENIED,
 }
-UNBUILT = {RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK}
+# What a person may have go on once it is over, and nothing else may.
+BY_PEOPLE = {RolloutEvent.RETRY, RolloutEvent.ROLL_BACK}
+FAILURES = {ExecutionState.FAILED, ExecutionState.ROLLED_BACK, ExecutionState.TIMED_OUT}
 TABLES: list[tuple[Any, Any]] = [
     (ROLLOUT, RolloutState.CREATING),
+    (GROUP, GroupState.CREATING),
     (EXECUTION, ExecutionState.QUEUED),
 ]
 
@@ -44,24 +49,48 @@ def test_every_state_with_a_row_is_reachable_and_every_reachable_state_has_a_row
     assert reachable(table, start) == set(table)
 
 
-def test_only_states_that_are_not_built_have_no_row() -> None:
-    assert set(RolloutState) - set(ROLLOUT) == UNBUILT
-    assert set(ExecutionState) - set(EXECUTION) == set()
+def test_only_a_state_that_nothing_is_in_has_no_row() -> None:
+    assert set(RolloutState) == set(ROLLOUT)
+    assert set(GroupState) - set(GROUP) == {GroupState.READY}
+    assert set(ExecutionState) == set(EXECUTION)
 
 
-def test_final_executions_have_no_exit_and_all_others_have_one() -> None:
+def test_final_executions_go_on_only_by_a_rollback_or_a_person() -> None:
+    assert EXECUTION[ExecutionState.SUCCEEDED] == {
+        ExecutionEvent.REVERT: ExecutionState.IN_PROGRESS,
+        ExecutionEvent.ROLL_BACK: ExecutionState.ROLLED_BACK,
+    }
     for state, row in EXECUTION.items():
-        assert bool(row) is not state.is_final
+        if state in FAILURES:
+            assert row == {ExecutionEvent.RETRY: ExecutionState.QUEUED}
+        elif state is not ExecutionState.SUCCEEDED:
+            assert bool(row) is not state.is_final
 
 
 def test_final_rollouts_have_no_exit_and_all_others_lead_to_an_end() -> None:
     for state, row in ROLLOUT.items():
         assert bool(row) is not (state in FINAL_ROLLOUTS)
         assert reachable(ROLLOUT, state) & FINAL_ROLLOUTS
+    assert set(ROLLOUT[RolloutState.FINISHED]) == BY_PEOPLE
+
+
+def test_a_group_comes_to_an_end_and_never_runs_twice() -> None:
+    for state in set(GROUP) - {GroupState.CREATING, GroupState.SCHEDULED, GroupState.RUNNING}:
+        assert GroupState.RUNNING not in reachable(GROUP, state)
+    for state in GROUP:
+        assert reachable(GROUP, state) & {GroupState.FINISHED, GroupState.ROLLED_BACK}
+
+
+def test_what_is_being_taken_back_only_ends() -> None:
+    assert reachable(ROLLOUT, RolloutState.ROLLING_BACK) == {
+        RolloutState.ROLLING_BACK,
+        RolloutState.ROLLED_BACK,
+    }
 
 
 def test_every_event_happens_somewhere() -> None:
     assert {event for row in ROLLOUT.values() for event in row} == set(RolloutEvent)
+    assert {event for row in GROUP.values() for event in row} == set(GroupEvent)
     assert {event for row in EXECUTION.values() for event in row} == set(ExecutionEvent)
 
 
@@ -117,8 +146,7 @@ def test_an_event_either_follows_the_table_or_is_refused_with_what_is_possible(
 
 def test_the_refusal_says_state_and_what_is_possible() -> None:
     with pytest.raises(ConflictError) as caught:
-        apply(ROLLOUT, RolloutState.FINISHED, RolloutEvent.PAUSE, "rollout 7", "rollout_state")
+        apply(ROLLOUT, RolloutState.STOPPED, RolloutEvent.PAUSE, "rollout 7", "rollout_state")
     assert caught.value.message == (
-        "rollout 7 is FINISHED: expected one of STARTING, RUNNING to pause it;"
-        " now possible: nothing"
+        "rollout 7 is STOPPED: expected one of STARTING, RUNNING to pause it; now possible: nothing"
     )
