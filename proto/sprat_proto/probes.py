@@ -18,6 +18,7 @@ CHUNK: Final = 512  # tokens of the text at a time, or fewer for a model trained
 LEAST_CHUNK: Final = 64  # of a model with so short a context little can be said
 MAX_SCORED: Final = 4096  # tokens
 DEFAULT_SCORED: Final = 510  # two chunks
+MAX_PERPLEXITY_MILLI: Final = 1 << 40
 LEAST_DECODED: Final = 16  # tokens after the first of each answer, for a rate
 # Besides the publisher's own margin. Another processor, another split of a chunk into batches, and
 # keys and values in Q8_0 change a perplexity by less.
@@ -43,7 +44,7 @@ class ScoredText(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     """
 
     text: Annotated[str, Meta(min_length=1, max_length=65536)]
-    max_perplexity_milli: Annotated[int, Meta(ge=1000, le=1 << 40)]
+    max_perplexity_milli: Annotated[int, Meta(ge=1000, le=MAX_PERPLEXITY_MILLI)]
     # Scored at most, in whole chunks; one chunk is always scored.
     tokens: Annotated[int, Meta(ge=1, le=MAX_SCORED)] = DEFAULT_SCORED
 

@@ -208,6 +208,10 @@ class Execution(Answered):
     digest: str | None
     reason: Json | None
     verdicts: list[Json] = Field(description="Those with `by_device` are the device's own")
+    probe: Json | None = Field(
+        description="What the device's probe measured, before it activated the variant or gave it"
+        " up; 0: it did not measure that"
+    )
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     deadline_at: AwareDatetime | None

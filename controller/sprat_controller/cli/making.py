@@ -33,6 +33,8 @@ from sprat_controller.publisher.evaluate.evaluate import Scores, to_signed
 from sprat_controller.publisher.manifests import ReleaseTerms, check_adapters
 from sprat_controller.publisher.originals import Original, Report, check_source, prepare
 from sprat_controller.publisher.pipeline import Pipeline
+from sprat_controller.publisher.probe_file import with_text
+from sprat_controller.publisher.probe_text import measured
 from sprat_controller.publisher.push import build, compare, make_variants, upload
 from sprat_controller.publisher.quality import good_enough
 from sprat_controller.publisher.report import Findings
@@ -44,6 +46,7 @@ _NOBODY: Final = "nobody"  # whose what is not published is
 class Made:
     """The variants that are good enough, and what is known of all of them."""
 
+    original: Original
     files: Mapping[str, Path]
     evaluations: Mapping[str, Evaluation]
     findings: Findings | None
@@ -90,6 +93,9 @@ def _release(session: Session, said: Pipeline, *, is_dry: bool) -> Release:
         progress() as report,
     ):
         made = _make(work, terms, Path(scratch), report)
+        if about.probe_text:
+            text = measured(made.original, made.files, about.probe_text, Path(scratch), report)
+            terms = replace(terms, activation=with_text(terms.activation, text))
         sent = Sent(terms, build(made.files, terms, made.evaluations))
         if signer:
             send = partial(upload, key=signer, destination=session.api, report=report)
@@ -108,7 +114,7 @@ def _make(work: Work, terms: ReleaseTerms, scratch: Path, report: Report) -> Mad
     name = f"{terms.model}-{terms.release}"
     files = make_variants(original, work.kinds, work.folder or scratch, name, report)
     if work.comparison is None:
-        return Made(files, {}, None)
+        return Made(original, files, {}, None)
     scores = compare(original, files, work.comparison, scratch, report)
     return _judged(work, terms, original, files, scores)
 
@@ -134,6 +140,7 @@ def _judged(
     for name in worse:
         files[name].unlink()
     return Made(
+        original,
         {kind: files[kind] for kind in kept},
         {
             one.variant: to_signed(one, sha256, reference=original.form)

@@ -11,7 +11,7 @@ from sprat_proto.manifest import NO_ADAPTER, Activation
 from sprat_proto.policy import DEFAULT, Aim, FitPolicy
 from sprat_proto.trust import HARDWARE_IDS
 
-from sprat_controller.cli import policy, words
+from sprat_controller.cli import policy, probing, words
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.files import read_text
 from sprat_controller.cli.keys import hardware_ids
@@ -19,6 +19,7 @@ from sprat_controller.publisher.evaluate.calibration import default_text
 from sprat_controller.publisher.evaluate.evaluate import LIMIT
 from sprat_controller.publisher.manifests import AdapterSource
 from sprat_controller.publisher.pipeline import Judging, Outputs, Pipeline, Policy
+from sprat_controller.publisher.probe_file import ProbeText
 from sprat_controller.publisher.push import Comparison
 from sprat_controller.publisher.quantize import FILE_TYPES
 from sprat_controller.publisher.report import FORMS
@@ -63,6 +64,7 @@ class Words:
     model: str
     release: str
     activation: Activation
+    probe_text: ProbeText | None  # whose bound is measured of the original
     licence: str
     origin: str
     hardware_ids: tuple[str, ...]
@@ -104,10 +106,12 @@ def words_of(said: Pipeline) -> Words:
     Raises:
         CliError: As for `work_of`.
     """
+    activation, probe_text = probing.activation(said)
     return Words(
         model=words.name(_said(said.model, "a model's name", "--name", "model"), "a model name"),
         release=words.version(_said(said.release, "its version", "--release", "release")),
-        activation=Activation(probe=list(said.golden or ()), soak_s=said.soak_s or 0),
+        activation=activation,
+        probe_text=probe_text,
         licence=said.licence or "",
         origin=said.origin or "",
         hardware_ids=tuple(dict.fromkeys(hardware_ids(said.hardware))) or HARDWARE_IDS,

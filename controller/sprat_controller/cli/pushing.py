@@ -72,6 +72,16 @@ def push(
         int | None,
         typer.Option(min=0, max=30 * 86400, help="Seconds under watch before it is kept."),
     ] = None,
+    probes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.yaml", help="What devices hold it to; see docs/publish.md."),
+    ] = None,
+    probe_text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A text that devices score, against the original's perplexity."
+        ),
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Default: what the file says.")] = None,
     origin: Annotated[
         str | None, typer.Option(help="Where it came from. Default: what the file says.")
@@ -193,6 +203,8 @@ def push(
         adapters=adapters_of(adapter) if adapter else None,
         golden=_golden(golden),
         soak_s=soak,
+        probes=_text(probes),
+        probe_text=_text(probe_text),
         evaluation=Judging(
             skip=no_evaluation,
             calibration=_text(calibration),

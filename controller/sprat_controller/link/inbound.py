@@ -120,6 +120,19 @@ def running_of(wire: Iterable[link_pb2.RunningModel]) -> RunningJson | None:
     return running
 
 
+def probe_of(said: link_pb2.ExecutionReport) -> dict[str, int] | None:
+    """Return what a report says of its probe, by the names of `probes.ProbeResult`.
+
+    None where it says nothing, or what is not within limits.
+    """
+    if not said.HasField("probe"):
+        return None
+    names = (field.name for field in link_pb2.Probe.DESCRIPTOR.fields)
+    found: dict[str, int] = {name: getattr(said.probe, name) for name in names}
+    is_sound = found["score_permille"] <= MILLI and found["passed"] <= found["prompts"]
+    return found if is_sound and max(found.values()) <= MAX_COUNT else None
+
+
 def reason_of(report: link_pb2.ExecutionReport) -> Reason | None:
     """Return the reason of a report, if it has one; an unknown form of code is INTERNAL_ERROR."""
     if not report.HasField("reason"):

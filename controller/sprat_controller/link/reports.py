@@ -73,6 +73,9 @@ def _apply(hearing: Hearing, report: link_pb2.Report, reply: Reply) -> dict[str,
 
 def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> dict[str, Any]:
     event, reason = _judge(run, report.execution)
+    probe = inbound.probe_of(report.execution)
+    if probe is None and report.execution.HasField("probe"):
+        _refuse(reply, report, "with figures of a probe that no probe has")
     if run.state is not ExecutionState.IN_PROGRESS:
         _refuse(reply, report, f"{event} of an execution that is {run.state}")
         return {}
@@ -84,6 +87,7 @@ def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> 
         state = replan.rejected(hearing.session, rollout, run, reason, by)
     else:
         changes: dict[str, Any] = {"step": report.execution.step or None}
+        changes |= {} if probe is None else {"probe": probe}
         if reason is None and event in _GOES_ON:
             changes["reason"] = sqlalchemy.null()  # it waited, and waits no more
         state = move_execution(hearing.session, run, event, by, reason=reason, changes=changes)

@@ -17,7 +17,15 @@ from sprat_proto.manifest import GoldenPrompt
 LEAST_TOKENS: Final = 255
 MOST_TOKENS: Final = 1 << 20
 _OTHER_KEYS: Final = "pkcs11:"  # keys that are no files
-_FILES: Final = ("source", "key", "passphrase_file", "chat_template", "scratch")
+_FILES: Final = (
+    "source",
+    "key",
+    "passphrase_file",
+    "chat_template",
+    "probes",
+    "probe_text",
+    "scratch",
+)
 
 File: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
 Word: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -77,6 +85,8 @@ class Pipeline(Struct, frozen=True, forbid_unknown_fields=True):
     adapters: Annotated[dict[str, File], Meta(max_length=64)] | None = None
     golden: Annotated[tuple[GoldenPrompt, ...], Meta(max_length=64)] | None = None
     soak_s: Annotated[int, Meta(ge=0, le=30 * 86400)] | None = None
+    probes: File | None = None  # a file of its own: see `publisher/probe_file.py`
+    probe_text: File | None = None  # in the place of the text that it names
     evaluation: Judging = Judging()
     policy: Policy = Policy()
     outputs: Outputs = Outputs()

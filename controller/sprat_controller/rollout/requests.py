@@ -150,6 +150,7 @@ class ExecutionView:
     digest: str | None
     reason: Mapping[str, Any] | None  # code, message, expected, found
     verdicts: tuple[Mapping[str, Any], ...]
+    probe: Mapping[str, Any] | None  # by the names of `probes.ProbeResult`
     created_at: datetime
     started_at: datetime | None
     deadline_at: datetime | None

@@ -92,6 +92,7 @@ def _execution(row: Execution, variant: str | None) -> ExecutionView:
         digest=row.digest,
         reason=row.reason,
         verdicts=tuple(row.verdicts),
+        probe=row.probe,
         created_at=row.created_at,
         started_at=row.started_at,
         deadline_at=row.deadline_at,

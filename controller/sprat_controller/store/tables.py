@@ -430,7 +430,7 @@ class Execution(SQLModel, table=True):
     excused_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     # The rollout takes back, or took back, what the device had from it.
     is_reverting: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
-    # What the probe told before and after.
+    # What the device's probe measured, by the names of `probes.ProbeResult`.
     probe: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 

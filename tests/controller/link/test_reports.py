@@ -3,12 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 from simulators.controlled import World
 from sprat_controller.audit.tags import Tag
 from sprat_controller.link import inbound
 from sprat_controller.store.tables import (
     DesiredModel,
 )
+from sprat_proto.probes import ProbeResult
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
 from sprat_proto.v1 import link_pb2
 from sqlmodel import select
@@ -92,6 +94,41 @@ def test_a_failure_keeps_its_reason_and_answers_with_the_way_back(world: World) 
     }
     with world.database.reading() as session:
         assert session.exec(select(DesiredModel)).all() == []
+
+
+def probed(**figures: int) -> link_pb2.Probe:
+    said = {"score_permille": 900, "prompts": 10, "passed": 9, "perplexity_milli": 7_100}
+    return link_pb2.Probe(**{**said, **figures})
+
+
+def test_what_the_probe_measured_is_kept_with_the_execution(world: World) -> None:
+    device, rollout, execution = world.under_way()
+    device.say(report=report(1, execution, "IN_PROGRESS", step="PROBING"))
+    assert world.first_execution(rollout).probe is None
+    said = report(2, execution, "IN_PROGRESS", step="SOAKING", probe=probed())
+    device.say(report=said)
+    kept = world.first_execution(rollout).probe
+    assert kept is not None
+    assert set(kept) == {one.name for one in fields(ProbeResult)}
+    assert (kept["passed"], kept["perplexity_milli"], kept["took_ms"]) == (9, 7_100, 0)
+    # A later report that says nothing of it takes nothing away.
+    device.say(report=report(3, execution, "ROLLED_BACK"))
+    assert world.first_execution(rollout).probe == kept
+
+
+@pytest.mark.parametrize(
+    "figures", [{"score_permille": 1001}, {"passed": 11}, {"peak_bytes": 1 << 60}]
+)
+def test_figures_that_no_probe_has_are_left_out_and_said(
+    world: World, figures: dict[str, int]
+) -> None:
+    device, rollout, execution = world.under_way()
+    said = report(1, execution, "IN_PROGRESS", step="SOAKING", probe=probed(**figures))
+    device.say(report=said)
+    found = world.first_execution(rollout)
+    assert (found.step, found.probe) == ("SOAKING", None)
+    (refused,) = world.audited(Tag.DEVICE_MESSAGE_REFUSED)
+    assert "with figures of a probe" in str(refused)
 
 
 @pytest.mark.parametrize(
