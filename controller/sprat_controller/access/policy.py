@@ -36,6 +36,7 @@ class Permission(StrEnum):
     READ_ROLLOUTS = "rollouts:read"
     ROLL_OUT = "rollouts:change"
     APPROVE = "rollouts:approve"
+    OVERRIDE = "rollouts:override"  # windows, budgets and pace, in an emergency
     READ_AUDIT = "audit:read"
     MANAGE_TOKENS = "tokens:manage"
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
 
 import msgspec
 
 from sprat_controller.cli import words
-from sprat_controller.cli.exits import CliError
-from sprat_controller.cli.files import read_limited
+from sprat_controller.cli.yaml_files import read_yaml
 from sprat_controller.publisher.pipeline import Pipeline, located
-
-_MAX_BYTES: Final = 64 << 10
 
 
 def read_pipeline(path: Path) -> Pipeline:
@@ -23,19 +18,7 @@ def read_pipeline(path: Path) -> Pipeline:
     Raises:
         CliError: It cannot be read, or says what no pipeline says.
     """
-    try:
-        strict_yaml: Any = importlib.import_module("sprat_controller.publisher.strict_yaml")
-    except ImportError as error:
-        raise CliError(
-            f"expected {error.name} to read {path.name} with, found it not installed here: run"
-            " `pip install sprat-controller[publish]`"
-        ) from error
-    data = read_limited(path, "pipeline", _MAX_BYTES)
-    try:
-        said: Pipeline = strict_yaml.decode(data, Pipeline, f"pipeline {path.name}")
-    except strict_yaml.StrictYamlError as error:
-        raise words.wrong(str(error)) from error
-    return located(said, path.parent)
+    return located(read_yaml(path, Pipeline, "pipeline"), path.parent)
 
 
 def checked(said: Pipeline) -> Pipeline:

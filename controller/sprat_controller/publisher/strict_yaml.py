@@ -14,6 +14,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 import yaml
 
+from sprat_controller import complaints
+
 MAX_BYTES: Final = 64 << 10
 MAX_DEPTH: Final = 8
 
@@ -21,19 +23,6 @@ _untyped: Any = yaml  # it declares half of its functions only
 
 _T = TypeVar("_T")
 _Lines: TypeAlias = dict[str, int]  # by msgspec's path, as `$.golden[0].prompt`
-
-_WHERE: Final = re.compile(r"(.*?)(?: - at (?:key in )?`(\$.*)`)?", re.DOTALL)
-_TYPES: Final = re.compile(r"`([a-z | ]+)`")
-# What a person calls msgspec's types.
-_WORDS: Final = {
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "object": "keys with values",
-    "array": "a list",
-    "null": "nothing",
-}
 
 
 class StrictYamlError(ValueError):
@@ -194,14 +183,7 @@ def _item_of(kind: Any) -> Any:
 
 def _explained(message: str, lines: _Lines) -> str:
     """Return msgspec's complaint as the end of a sentence, with its line."""
-    found = _WHERE.fullmatch(message)
-    said, path = (found[1], found[2] or "$") if found else (message, "$")
-    said = _TYPES.sub(lambda kinds: _in_words(kinds[1]), said).replace(", got ", ", found ")
+    path, said = complaints.read(message)
     key = f"{path[2:]}: " if len(path) > 1 else ""
     line = f", line {lines[path]}" if path in lines else ""
-    return f"{line}: {key}{said[:1].lower()}{said[1:]}"
-
-
-def _in_words(kinds: str) -> str:
-    names = [one for one in kinds.split(" | ") if one != "null"] or ["null"]
-    return " or ".join(_WORDS.get(one, one) for one in names)
+    return f"{line}: {key}{said}"

@@ -38,3 +38,7 @@ def test_a_viewer_changes_nothing() -> None:
 
 def test_the_audit_log_calls_an_actor_by_its_token() -> None:
     assert Actor("ci", Role.PUBLISHER).audit_name == "token:ci"
+
+
+def test_only_an_administrator_overrides_windows_and_budgets() -> None:
+    assert roles_with(Permission.OVERRIDE) == [Role.ADMIN]

@@ -86,7 +86,7 @@ def test_values_are_those_of_the_core_schema() -> None:
         ("fish: 3", ", line 1: fish: expected text, found a whole number"),
         ("is_fresh: yes", ", line 1: is_fresh: expected true or false, found text"),
         ("baits:\n- kind: a\n  weight: 0", ", line 3: baits[0].weight: expected a whole number >="),
-        ("baits:\n- weight: 1", ", line 2: baits[0]: object missing required field kind"),
+        ("baits:\n- weight: 1", ", line 2: baits[0]: expected the key 'kind', found none"),
         ("baits: 3", ", line 1: baits: expected a list, found a whole number"),
         ("fish: &a b", ", line 1: expected no anchors and aliases (& and *)"),
         ("fish: *a", ", line 1: expected no anchors and aliases (& and *)"),
