@@ -30,6 +30,8 @@ from simulators.device_keys import DeviceKeys, enrolment_json
 
 HEARTBEAT_S: Final = 0.2
 RECONNECT_S: Final = 0.05
+# As many as one address may enrol at once (`fleet.rate.PER_SOURCE`).
+AT_ONE_ADDRESS: Final = 100
 
 
 class WireDevice(SimDevice):
@@ -132,15 +134,23 @@ class WireFleet:
 
 
 def enrol(controller: Controller, folder: Path, count: int) -> list[Identity]:
-    """Enrol so many devices at once and return who they are."""
+    """Enrol so many devices at once, from several addresses, and return who they are."""
     batch = ("--batch", "dev", "--count", str(count))
     token = str(controller.sprat("enrolment", "create", *batch, "-o", "json").json["token"])
-    return list(_enrolled(controller, folder, token, count))
+    enrolled: list[Identity] = []
+    for first in range(0, count, AT_ONE_ADDRESS):
+        address = f"127.0.0.{1 + first // AT_ONE_ADDRESS}"
+        here = min(AT_ONE_ADDRESS, count - first)
+        enrolled += _enrolled(controller, folder, token, here, address)
+    return enrolled
 
 
-def _enrolled(controller: Controller, folder: Path, token: str, count: int) -> Iterator[Identity]:
+def _enrolled(
+    controller: Controller, folder: Path, token: str, count: int, address: str
+) -> Iterator[Identity]:
     trusted = ssl.create_default_context(cafile=controller.cli_environment()["SPRAT_CA"])
-    with httpx.Client(base_url=controller.url, verify=trusted) as api:
+    transport = httpx.HTTPTransport(verify=trusted, local_address=address)
+    with httpx.Client(base_url=controller.url, transport=transport) as api:
         for _ in range(count):
             keys = DeviceKeys()
             answer = api.post("/enrol", json=enrolment_json(token, keys))
