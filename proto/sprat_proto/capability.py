@@ -13,11 +13,12 @@ number is never reused and a line never edited.
 5 (2026-11-26): a manifest's activation may have a proof (score, perplexity, bounds, soak), weights
    of golden prompts and answers by schema; reports carry what the probe measured; an assigned
    model and a rollout's specification may have windows.
+6 (2026-11-26): heartbeats tell metrics of each model, and the newest report that was written.
 """
 
 from typing import Final
 
-CAPABILITY: Final = 5
+CAPABILITY: Final = 6
 # Agents below this refuse a plan in which `assignment.ServingTerms` say anything.
 SERVING_TERMS: Final = 3
 # And below this one in which `policy.FitPolicy` says anything.

@@ -305,6 +305,7 @@ class SimDevice:
             next_report_seq=self.reports[0].seq if self.reports else self.last_seq + 1,
             next_audit_seq=1,
             director_version=self.plan_version,
+            newest_report_seq=self.last_seq,
         )
         for name, value in fields.items():
             setattr(hello, name, value)
@@ -319,6 +320,7 @@ class SimDevice:
             assignment_version=self.version,
             running=self.running(),
             director_version=self.plan_version,
+            newest_report_seq=self.last_seq,
         )
 
     def running(self) -> list[link_pb2.RunningModel]:

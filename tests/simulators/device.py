@@ -30,6 +30,7 @@ from sprat_agent.sync.ports import (
     Fetched,
     Installed,
     Loadable,
+    ModelMetrics,
     Probed,
     Running,
     SeenRates,
@@ -208,6 +209,12 @@ class MemoryWorkers:
 
     def seen(self, digest: str) -> SeenRates:
         return self.rates.get(digest, SeenRates())
+
+    def metrics(self) -> tuple[ModelMetrics, ...]:
+        both = (self.committed, self.candidates)
+        return tuple(
+            ModelMetrics(one.alias, one.digest, 1) for which in both for one in which.values()
+        )
 
     def traffic(self, alias: str) -> Traffic:
         candidate = self.candidates.get(alias)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 from typing import Final, NoReturn, TypeAlias
 
@@ -24,7 +23,7 @@ from sprat_proto.states import ReasonCode
 from sprat_agent.runtime.faults import AnswerError, ModelUnloadedError, WorkerCrashedError
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.runtime.observed import UnderWay
-from sprat_agent.runtime.process import Ask, Order, Scoring
+from sprat_agent.runtime.process import Ask, Order, Scoring, peak_bytes
 from sprat_agent.runtime.wire import Conversation, Done, Message, Piece, Request, Sampling
 from sprat_agent.sync.ports import ExecutionError, Probed
 
@@ -258,18 +257,6 @@ class _Proving:
             message = f"{self._candidate.loadable.name} was ended while it was probed"
             raise ExecutionError(ReasonCode.WORKER_CRASHED, message)
         return self._candidate.worker.ask(order)
-
-
-def peak_bytes(pid: int) -> int:
-    """Return the most memory that a process had so far, from the kernel; 0 if it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    for line in lines.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    return 0
 
 
 def _out_of_time(candidate: HostedModel, limit_s: int) -> ExecutionError:

@@ -21,7 +21,7 @@ from sprat_agent.runtime.faults import AnswerError, WorkerCrashedError
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.opened import OpenedFiles
 from sprat_agent.runtime.prefixes import PrefixFile
-from sprat_agent.runtime.process import Ask, Order, WorkerProcess
+from sprat_agent.runtime.process import Ask, Order, WorkerProcess, peak_bytes
 from sprat_agent.runtime.said import line
 from sprat_agent.runtime.spare import Spare
 from sprat_agent.runtime.wire import AdapterFile, Load
@@ -63,6 +63,8 @@ class HostedModel:
         self.last_used = monotonic()  # when a request last began or ended
         self.spare = Spare()  # while it is in memory, by the room that there was
         self.traffic = Traffic()  # what real requests showed of it
+        self.since = monotonic()  # when it was taken on
+        self._peak_bytes = 0  # of workers that are gone, too
         self._workshop = workshop
         self._on_change = on_change
         self._ready_since = 0.0
@@ -168,6 +170,12 @@ class HostedModel:
     def note(self, traffic: Traffic) -> None:
         """Learn from a real request."""
         self.traffic = self.traffic.plus(traffic)
+
+    def peak_bytes(self) -> int:
+        """Return the most resident memory that a worker of it was seen to have."""
+        if self.pid is not None:
+            self._peak_bytes = max(self._peak_bytes, peak_bytes(self.pid))
+        return self._peak_bytes
 
     async def start(self) -> None:
         """Verify the files and load them in a new worker.

@@ -14,7 +14,7 @@ from sprat_agent.runtime.faults import ModelNotFoundError
 from sprat_agent.runtime.observed import Observed
 from sprat_agent.runtime.process import Counting, Inputs
 from sprat_agent.runtime.served import ServedAlias, Status
-from sprat_agent.runtime.wire import Prompt, Request, Text, Tokens
+from sprat_agent.runtime.wire import Done, Prompt, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable, SeenRates
 
 
@@ -56,6 +56,10 @@ class ServedModels:
             )
         return found
 
+    def _note_ttft(self, answer: Answer, request: Request, done: Done) -> None:
+        if answer.ttft_ms is not None:
+            self._observed.note_ttft(answer.loadable.digest, request, done, answer.ttft_ms)
+
     @asynccontextmanager
     async def answering(
         self, name: str, request: Request, *, is_batch: bool = False
@@ -79,6 +83,7 @@ class ServedModels:
                 answer.stop()
                 answer.note(request, under_way)
                 if answer.done:
+                    self._note_ttft(answer, request, answer.done)
                     alias.note(answer.done)
                     self._observed.note(answer.loadable.digest, request, answer.done, under_way)
                     self._events.answered(answer)

@@ -6,6 +6,7 @@ guessed from its prompt, or that was made with an adapter. Counts and times only
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from sprat_agent.runtime.wire import Done, Request
 from sprat_agent.sync.ports import SeenRates
 
 WINDOW: Final = 64  # of the newest answers
+TTFT_WINDOW: Final = 256
+LEAST_TTFT: Final = 20  # fewer have no 95th percentile
 MOST_MODELS: Final = 32  # those that answered last
 LEAST_DECODED: Final = 16  # tokens after the first, which ends the prompt's time
 LEAST_PROMPT: Final = 64  # tokens that were computed
@@ -42,6 +45,7 @@ class _Window:
 
     decode: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
     prefill: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    ttft_ms: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_WINDOW))
 
 
 class Observed:
@@ -67,15 +71,25 @@ class Observed:
         """Learn from an answer, if it says how fast its model is here."""
         if not mine.is_alone or request.adapter or done.finish == "cancelled":
             return
-        window = self._windows.pop(digest, None) or _Window()
-        self._windows[digest] = window  # the last of all now
-        if len(self._windows) > MOST_MODELS:
-            del self._windows[next(iter(self._windows))]
+        window = self._window(digest)
         if tells_decode_rate(done):
             _add(window.decode, done.completion_tokens - 1, done.decode_ms)
         computed = done.prompt_tokens - done.cached_tokens
         if computed >= LEAST_PROMPT:
             _add(window.prefill, computed, done.prefill_ms)
+
+    def note_ttft(self, digest: str, request: Request, done: Done, ttft_ms: float) -> None:
+        """Learn how long an application waited for the first text; the queue counts."""
+        if not request.adapter and done.finish != "cancelled":
+            self._window(digest).ttft_ms.append(ttft_ms)
+
+    def ttft_p95_ms(self, digest: str) -> int:
+        """Return what 95 of 100 waits are not longer than; 0: too few are known."""
+        window = self._windows.get(digest)
+        if window is None or len(window.ttft_ms) < LEAST_TTFT:
+            return 0
+        waits = sorted(window.ttft_ms)
+        return max(1, round(waits[math.ceil(len(waits) * 0.95) - 1]))
 
     def of(self, digest: str) -> SeenRates:
         """Return the medians of a model; nothing where nothing was seen."""
@@ -87,6 +101,14 @@ class Observed:
             prefill_milli_tps=_median(window.prefill),
             samples=max(len(window.decode), len(window.prefill)),
         )
+
+    def _window(self, digest: str) -> _Window:
+        """Return a model's window, the last of all now; the one of longest ago is forgotten."""
+        window = self._windows.pop(digest, None) or _Window()
+        self._windows[digest] = window
+        if len(self._windows) > MOST_MODELS:
+            del self._windows[next(iter(self._windows))]
+        return window
 
 
 def tells_decode_rate(done: Done) -> bool:

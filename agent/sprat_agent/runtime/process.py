@@ -442,3 +442,15 @@ def _is_cancelled(answer: wire.Piece | wire.Done) -> bool:
 def worker_environment(ours: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a worker."""
     return {name: ours[name] for name in _PASSED_ON if name in ours}
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process had so far, from the kernel; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    for told in lines.splitlines():
+        if told.startswith("VmHWM:"):
+            return int(told.split()[1]) << 10
+    return 0

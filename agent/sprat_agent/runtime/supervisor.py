@@ -11,6 +11,7 @@ import shutil
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from sprat_proto.manifest import Activation
@@ -29,7 +30,7 @@ from sprat_agent.runtime.process import WORKER_COMMAND
 from sprat_agent.runtime.quarantine import Crashes
 from sprat_agent.runtime.served import Condition, ServedAlias
 from sprat_agent.runtime.upkeep import Upkeep
-from sprat_agent.sync.ports import ExecutionError, Loadable, Probed, Running
+from sprat_agent.sync.ports import ExecutionError, Loadable, ModelMetrics, Probed, Running
 
 
 class Supervisor(ServedModels):
@@ -66,6 +67,7 @@ class Supervisor(ServedModels):
         # Called with an alias whose committed model was put into quarantine.
         self.on_quarantine: Callable[[str], None] = _nothing
         self._limits = limits or Limits()
+        self._crashes = crashes
         self._by_name: dict[str, ServedAlias] = {}
         events = ModelEvents(on_event)
         super().__init__(self._by_name, events)
@@ -159,6 +161,30 @@ class Supervisor(ServedModels):
             )
             for status in self.statuses()
             if status.committed and status.condition is not Condition.BROKEN
+        )
+
+    def metrics(self) -> tuple[ModelMetrics, ...]:
+        """Return the metrics of each committed model and candidate, in order of alias."""
+        return tuple(
+            self._metrics(name, hosted)
+            for name, alias in sorted(self._by_name.items())
+            for hosted in (alias.committed, alias.candidate)
+            if hosted
+        )
+
+    def _metrics(self, alias: str, hosted: HostedModel) -> ModelMetrics:
+        digest = hosted.loadable.digest
+        return ModelMetrics(
+            alias=alias,
+            digest=digest,
+            window_s=round(monotonic() - hosted.since),
+            requests=hosted.traffic.requests,
+            errors=hosted.traffic.errors,
+            decode_milli_tps=self.seen(digest).decode_milli_tps,
+            ttft_p95_ms=self._observed.ttft_p95_ms(digest),
+            peak_bytes=hosted.peak_bytes(),
+            declared_bytes=hosted.memory_bytes,
+            crashes=self._crashes.count(digest),
         )
 
     def traffic(self, alias: str) -> Traffic:

@@ -134,6 +134,22 @@ class Running:
     seen: SeenRates = SeenRates()
 
 
+@dataclass(frozen=True)
+class ModelMetrics:
+    """What real requests showed of a model since it was taken on, and what it took; 0: unknown."""
+
+    alias: str
+    digest: str
+    window_s: int  # since this start of the agent took it on
+    requests: int = 0
+    errors: int = 0  # of these: the engine failed
+    decode_milli_tps: int = 0  # the median of answers that were made alone
+    ttft_p95_ms: int = 0
+    peak_bytes: int = 0  # resident memory of its worker
+    declared_bytes: int = 0  # what fit declares for it
+    crashes: int = 0  # over all starts of the agent
+
+
 class Workers(Protocol):
     """The engine worker processes: per alias one committed model, and one candidate while proving.
 
@@ -202,6 +218,10 @@ class Workers(Protocol):
 
     def seen(self, digest: str) -> SeenRates:
         """Return how fast a variant answered here."""
+        ...
+
+    def metrics(self) -> tuple[ModelMetrics, ...]:
+        """Return the metrics of each committed model and candidate, in order of alias."""
         ...
 
     def traffic(self, alias: str) -> Traffic:

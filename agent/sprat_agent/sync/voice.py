@@ -15,7 +15,7 @@ from sprat_agent.audit.journal import Journal
 from sprat_agent.sync.dialogue import Voice
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
-from sprat_agent.sync.ports import Workers
+from sprat_agent.sync.ports import ModelMetrics, Workers
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Speaker:
             next_audit_seq=self._journal.oldest_unacknowledged(),
             director_root_version=self._trust.director_root_version(),
             director_version=self._trust.director_version(),
+            newest_report_seq=self._outbox.last_seq(),
         )
 
     def heartbeat(self) -> Heartbeat:
@@ -82,6 +83,9 @@ class Speaker:
             plan_is_stale=self._trust.is_stale(),
             director_root_version=self._trust.director_root_version(),
             director_version=self._trust.director_version(),
+            # After what runs was looked at: what explains it is among the reports.
+            newest_report_seq=self._outbox.last_seq(),
+            metrics=[metrics(one) for one in self._workers.metrics()],
         )
 
     def _running(self) -> list[RunningModel]:
@@ -99,6 +103,22 @@ class Speaker:
             )
             for one in self._workers.running()
         ]
+
+
+def metrics(found: ModelMetrics) -> link_pb2.ModelMetrics:
+    """Return the metrics of a model as a message."""
+    return link_pb2.ModelMetrics(
+        alias=found.alias,
+        digest=found.digest,
+        window_s=found.window_s,
+        requests=found.requests,
+        errors=found.errors,
+        decode_milli_tps=found.decode_milli_tps,
+        ttft_p95_ms=found.ttft_p95_ms,
+        peak_bytes=found.peak_bytes,
+        declared_bytes=found.declared_bytes,
+        crashes=found.crashes,
+    )
 
 
 def hardware(profile: Profile) -> HardwareProfile:

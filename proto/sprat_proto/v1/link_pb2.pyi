@@ -112,6 +112,7 @@ class Hello(_message.Message):
     NEXT_AUDIT_SEQ_FIELD_NUMBER: _builtins.int
     DIRECTOR_ROOT_VERSION_FIELD_NUMBER: _builtins.int
     DIRECTOR_VERSION_FIELD_NUMBER: _builtins.int
+    NEWEST_REPORT_SEQ_FIELD_NUMBER: _builtins.int
     capability: _builtins.int
     agent_version: _builtins.str
     assignment_version: _builtins.int
@@ -123,6 +124,10 @@ class Hello(_message.Message):
     """Version of the director's root that this device trusts: it is sent the newer ones."""
     director_version: _builtins.int
     """TUF version of the newest director metadata that this device took in; 0 before the first."""
+    newest_report_seq: _builtins.int
+    """Number of the newest report that was ever written; 0 before the first. What runs is explained
+    by the reports up to it. Absent: an agent that does not say.
+    """
     @_builtins.property
     def profile(self) -> Global___HardwareProfile: ...
     @_builtins.property
@@ -139,12 +144,15 @@ class Hello(_message.Message):
         next_audit_seq: _builtins.int = ...,
         director_root_version: _builtins.int = ...,
         director_version: _builtins.int = ...,
+        newest_report_seq: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq", "newest_report_seq", b"newest_report_seq", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "assignment_version", b"assignment_version", "capability", b"capability", "director_root_version", b"director_root_version", "director_version", b"director_version", "next_audit_seq", b"next_audit_seq", "next_report_seq", b"next_report_seq", "profile", b"profile", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq", "agent_version", b"agent_version", "assignment_version", b"assignment_version", "capability", b"capability", "director_root_version", b"director_root_version", "director_version", b"director_version", "newest_report_seq", b"newest_report_seq", "next_audit_seq", b"next_audit_seq", "next_report_seq", b"next_report_seq", "profile", b"profile", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__newest_report_seq: _TypeAlias = _typing.Literal["newest_report_seq"]  # noqa: Y015
+    _WhichOneofArgType__newest_report_seq: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__newest_report_seq) -> _WhichOneofReturnType__newest_report_seq | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
@@ -159,6 +167,8 @@ class Heartbeat(_message.Message):
     PLAN_IS_STALE_FIELD_NUMBER: _builtins.int
     DIRECTOR_ROOT_VERSION_FIELD_NUMBER: _builtins.int
     DIRECTOR_VERSION_FIELD_NUMBER: _builtins.int
+    NEWEST_REPORT_SEQ_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     assignment_version: _builtins.int
     memory_free_bytes: _builtins.int
     disk_free_bytes: _builtins.int
@@ -166,8 +176,14 @@ class Heartbeat(_message.Message):
     """The newest director metadata has expired at this device's proven time: it takes on nothing new."""
     director_root_version: _builtins.int
     director_version: _builtins.int
+    newest_report_seq: _builtins.int
+    """See Hello."""
     @_builtins.property
     def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningModel]: ...
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetrics]:
+        """Of each committed model and each candidate that is being proved."""
+
     def __init__(
         self,
         *,
@@ -178,14 +194,73 @@ class Heartbeat(_message.Message):
         plan_is_stale: _builtins.bool = ...,
         director_root_version: _builtins.int = ...,
         director_version: _builtins.int = ...,
+        newest_report_seq: _builtins.int | None = ...,
+        metrics: _abc.Iterable[Global___ModelMetrics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq", "newest_report_seq", b"newest_report_seq"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq", "assignment_version", b"assignment_version", "director_root_version", b"director_root_version", "director_version", b"director_version", "disk_free_bytes", b"disk_free_bytes", "memory_free_bytes", b"memory_free_bytes", "metrics", b"metrics", "newest_report_seq", b"newest_report_seq", "plan_is_stale", b"plan_is_stale", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__newest_report_seq: _TypeAlias = _typing.Literal["newest_report_seq"]  # noqa: Y015
+    _WhichOneofArgType__newest_report_seq: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__newest_report_seq) -> _WhichOneofReturnType__newest_report_seq | None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class ModelMetrics(_message.Message):
+    """What real requests showed of a model on this device, and what it took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    DECODE_MILLI_TPS_FIELD_NUMBER: _builtins.int
+    TTFT_P95_MS_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    DECLARED_BYTES_FIELD_NUMBER: _builtins.int
+    CRASHES_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    digest: _builtins.str
+    """Hex SHA-256 of the variant's signed manifest payload."""
+    window_s: _builtins.int
+    """Seconds since this start of the agent took the model on: requests and errors are of that time."""
+    requests: _builtins.int
+    errors: _builtins.int
+    """Of the requests: the engine failed."""
+    decode_milli_tps: _builtins.int
+    """Median of answers that were made alone, in thousandths of a token a second; 0: not yet."""
+    ttft_p95_ms: _builtins.int
+    """From arrival to the first text, over the newest answers; 0: too few yet."""
+    peak_bytes: _builtins.int
+    """Resident memory of the worker at its peak, and what fit declares for it."""
+    declared_bytes: _builtins.int
+    crashes: _builtins.int
+    """Deaths of its workers that the agent did not cause, over all starts of the agent."""
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        window_s: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        decode_milli_tps: _builtins.int = ...,
+        ttft_p95_ms: _builtins.int = ...,
+        peak_bytes: _builtins.int = ...,
+        declared_bytes: _builtins.int = ...,
+        crashes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_version", b"assignment_version", "director_root_version", b"director_root_version", "director_version", b"director_version", "disk_free_bytes", b"disk_free_bytes", "memory_free_bytes", b"memory_free_bytes", "plan_is_stale", b"plan_is_stale", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "crashes", b"crashes", "declared_bytes", b"declared_bytes", "decode_milli_tps", b"decode_milli_tps", "digest", b"digest", "errors", b"errors", "peak_bytes", b"peak_bytes", "requests", b"requests", "ttft_p95_ms", b"ttft_p95_ms", "window_s", b"window_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+Global___ModelMetrics: _TypeAlias = ModelMetrics  # noqa: Y015
 
 @_typing.final
 class RunningModel(_message.Message):

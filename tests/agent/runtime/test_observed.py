@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from statistics import median_low
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators.waiting import until
 from simulators.workbench import Bench
 from sprat_agent.runtime.faults import (
     AnswerError,
@@ -22,8 +26,10 @@ from sprat_agent.runtime.observed import (
     ANSWERED,
     FAILED,
     LEAST_DECODED,
+    LEAST_TTFT,
     MOST_MODELS,
     NO_TRAFFIC,
+    TTFT_WINDOW,
     WINDOW,
     Observed,
     UnderWay,
@@ -161,3 +167,45 @@ def test_a_rate_beside_others_or_of_an_adapter_is_none_of_the_model() -> None:
     assert traffic_of(ASKED, done(), None, UnderWay(is_alone=False)) == ANSWERED
     adapted = Request(Text("x"), adapter="a")
     assert traffic_of(adapted, done(), None, UnderWay(is_alone=True)) == ANSWERED
+
+
+def test_a_95th_percentile_is_of_the_newest_waits_and_of_enough() -> None:
+    observed = Observed()
+    for number in range(LEAST_TTFT - 1):
+        observed.note_ttft("d", ASKED, done(), 1.0 + number)
+    assert observed.ttft_p95_ms("d") == 0
+    observed.note_ttft("d", ASKED, done(finish="cancelled"), 1.0)
+    observed.note_ttft("d", Request(Text("x"), adapter="a"), done(), 1.0)
+    assert observed.ttft_p95_ms("d") == 0
+    observed.note_ttft("d", ASKED, done(), 9000.0)
+    assert observed.ttft_p95_ms("d") == 19  # one late answer of 20 is none of 95 %
+    for _ in range(TTFT_WINDOW):
+        observed.note_ttft("d", ASKED, done(), 5.4)
+    assert observed.ttft_p95_ms("d") == 5
+    assert observed.ttft_p95_ms("e") == 0
+
+
+async def test_metrics_are_of_the_committed_model_and_of_its_candidate(
+    bench: Bench, one: Loadable
+) -> None:
+    await bench.supervisor.load_committed(one)
+    for _ in range(LEAST_TTFT):
+        await bench.ask("word " * 21)
+    await bench.supervisor.load_candidate(replace(one, release="2.0.0", digest="b" * 64))
+    committed, candidate = bench.supervisor.metrics()
+    assert (committed.alias, committed.digest) == (one.alias, one.digest)
+    assert (committed.requests, committed.errors, committed.crashes) == (LEAST_TTFT, 0, 0)
+    assert committed.decode_milli_tps == 20_000_000
+    assert committed.ttft_p95_ms > 0
+    assert committed.peak_bytes > 1 << 20
+    assert committed.declared_bytes > 0
+    assert (candidate.digest, candidate.requests, candidate.ttft_p95_ms) == ("b" * 64, 0, 0)
+
+
+async def test_metrics_count_what_crashed_and_remember_a_peak(bench: Bench, one: Loadable) -> None:
+    bench.crashes.do_count = True
+    await bench.supervisor.load_committed(one)
+    peak = bench.supervisor.metrics()[0].peak_bytes
+    os.kill(bench.pid(), signal.SIGKILL)
+    await until(lambda: bench.supervisor.metrics()[0].crashes)
+    assert bench.supervisor.metrics()[0].peak_bytes >= peak

@@ -93,6 +93,11 @@ async def test_an_assignment_is_carried_out_and_its_reports_arrive(tmp_path: Pat
         assert end.hellos[0].next_report_seq == 1
         assert len(end.bodies) == device.journal.next_seq() - 1
         assert not device.outbox.pending(0, 1)
+        beat = voice(device).heartbeat()
+        assert beat.newest_report_seq == device.outbox.last_seq() == len(end.states)
+        told = [(one.alias, one.digest) for one in beat.metrics]
+        assert told == [("assistant", RELEASE.digest)]
+    assert end.hellos[0].newest_report_seq == 0
 
 
 async def test_a_lost_link_comes_back_and_goes_on(tmp_path: Path) -> None:
