@@ -19,9 +19,10 @@ from sqlmodel import Session, col, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.rollout import attempts
+from sprat_controller.rollout import attempts, frozen_strategy
 from sprat_controller.rollout.phases import EXECUTION, ROLLOUT, ExecutionEvent, RolloutEvent, apply
 from sprat_controller.rollout.plan import Reason
+from sprat_controller.rollout.strategy import Strategy
 from sprat_controller.store.tables import Execution, Rollout
 
 UNFINISHED = (ExecutionState.QUEUED.value, ExecutionState.IN_PROGRESS.value)
@@ -80,6 +81,13 @@ def hold(session: Session, rollout_id: str) -> Rollout | None:
     return session.exec(statement).first()
 
 
+def strategy_of(rollout: Rollout) -> Strategy:
+    """Return how the rollout proceeds."""
+    if rollout.strategy is None:
+        return frozen_strategy.of_old(rollout.max_in_progress, rollout.execution_timeout_s)
+    return frozen_strategy.from_json(rollout.strategy)
+
+
 def move_rollout(
     session: Session,
     rollout: Rollout,
@@ -104,7 +112,12 @@ def move_rollout(
     """
     before = RolloutState(rollout.state)
     state = apply(ROLLOUT, before, event, f"rollout {rollout.id}", "rollout_state")
-    values: dict[str, object] = {"state": state.value, "due_at": by.now, **changes}
+    values: dict[str, object] = {
+        "state": state.value,
+        "due_at": by.now,
+        "revision": rollout.revision + 1,
+        **changes,
+    }
     for name, value in values.items():
         setattr(rollout, name, value)
     session.add(rollout)

@@ -11,11 +11,12 @@ from sprat_proto import fit
 from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
 from sprat_proto.manifest import is_model_name, is_release_version
 from sprat_proto.policy import FitPolicy
-from sprat_proto.states import ExecutionState, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, RolloutState
 
 from sprat_controller.errors import RequestError
 from sprat_controller.fleet import target_filter
-from sprat_controller.rollout import fit_policy
+from sprat_controller.rollout import fit_policy, strategy_said, timing
+from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 
 CONTEXT: Final = range(64, (1 << 20) + 1)  # tokens, as `sprat_proto.assignment.Policy` allows
 MAX_DEVICES: Final = 10_000  # named one by one; a larger target is a label
@@ -57,15 +58,18 @@ class RolloutRequest:
         plan: What and to whom.
         name: For people; empty: `model@release`.
         start_at: Timezone-aware; None: it waits for `start`. A moment gone by is due at once.
-        max_in_progress: Devices that may be under way at a time; 0: no limit.
-        execution_timeout_s: From a device's assignment to its TIMED_OUT.
+        max_in_progress: Devices that may be under way at a time; 0: as the strategy says.
+        execution_timeout_s: From a device's assignment to its TIMED_OUT; None: as the strategy
+            says.
+        strategy: How it proceeds.
     """
 
     plan: PlanRequest
     name: str = ""
     start_at: datetime | None = None
     max_in_progress: int = 0
-    execution_timeout_s: int = DEFAULT_TIMEOUT_S
+    execution_timeout_s: int | None = None
+    strategy: Strategy = ALL_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,23 @@ class ApprovalView:
 
 
 @dataclass(frozen=True)
+class GroupView:
+    """A slice of a rollout, and how many of its executions are in each state."""
+
+    number: int  # from 0
+    name: str
+    state: GroupState
+    devices: int  # when the rollout was created
+    started_at: datetime | None
+    soak_until: datetime | None
+    finished_at: datetime | None
+    verdict: Mapping[str, Any] | None  # of its gate, and why
+    promoted_by: str | None
+    promoted_at: datetime | None
+    counts: Mapping[ExecutionState, int]
+
+
+@dataclass(frozen=True)
 class RolloutView:
     """A rollout and how many of its executions are in each state."""
 
@@ -133,6 +154,10 @@ class RolloutView:
     started_at: datetime | None
     finished_at: datetime | None
     counts: Mapping[ExecutionState, int]
+    strategy: Strategy
+    groups: tuple[GroupView, ...]
+    revision: int  # one more with each change
+    abort: Mapping[str, Any] | None  # the criterion that was met, and how it stood
 
 
 @dataclass(frozen=True)
@@ -145,7 +170,7 @@ class ExecutionView:
     position: int
     state: ExecutionState
     step: str | None
-    attempt: int  # one more than variants that the device itself refused
+    attempt: int  # one more with each variant that the device refused, retry and way back
     variant: str | None
     digest: str | None
     reason: Mapping[str, Any] | None  # code, message, expected, found
@@ -156,6 +181,13 @@ class ExecutionView:
     deadline_at: datetime | None
     updated_at: datetime
     finished_at: datetime | None
+    group: int  # number of its group, from 0
+    hardware_class: str
+    site: str
+    tries: int  # how often it was tried again
+    retry_at: datetime | None  # when the next try may be given out
+    excused_at: datetime | None  # since when its silent device counts no more
+    is_reverting: bool  # the rollout takes back, or took back, what it brought
 
 
 def target_json(target: Target) -> dict[str, Any]:
@@ -200,7 +232,7 @@ def check_running(context: int, terms: ServingTerms, policy: FitPolicy | None) -
         fit_policy.check(policy, context)
 
 
-def check_rollout(request: RolloutRequest) -> None:
+def check_rollout(request: RolloutRequest, now: datetime) -> None:
     """Check a request for a rollout.
 
     Raises:
@@ -208,6 +240,10 @@ def check_rollout(request: RolloutRequest) -> None:
     """
     check_plan(request.plan)
     _check_pace(request.max_in_progress, request.execution_timeout_s)
+    strategy_said.check(request.strategy)
+    fault = timing.fault(request.strategy, now)
+    if fault is not None:
+        raise RequestError("invalid_rollout", fault)
     if request.start_at is not None and request.start_at.tzinfo is None:
         raise _wrong("start_at", "a moment with a time zone", request.start_at.isoformat())
 
@@ -220,7 +256,7 @@ def check_edit(request: RolloutEdit) -> None:
     """
     if request == RolloutEdit():
         raise RequestError("nothing_to_change", "expected something to change, found nothing")
-    _check_pace(request.max_in_progress or 0, request.execution_timeout_s or 1)
+    _check_pace(request.max_in_progress or 0, request.execution_timeout_s)
 
 
 def _check_terms(terms: ServingTerms) -> None:
@@ -231,10 +267,10 @@ def _check_terms(terms: ServingTerms) -> None:
         raise _wrong("kv_type", " or ".join(fit.KV_BLOCKS), terms.kv_type)
 
 
-def _check_pace(max_in_progress: int, execution_timeout_s: int) -> None:
+def _check_pace(max_in_progress: int, execution_timeout_s: int | None) -> None:
     if max_in_progress < 0:
         raise _wrong("max_in_progress", "0 (no limit) or more", max_in_progress)
-    if not 1 <= execution_timeout_s <= MAX_TIMEOUT_S:
+    if execution_timeout_s is not None and not 1 <= execution_timeout_s <= MAX_TIMEOUT_S:
         raise _wrong("execution_timeout_s", f"1 to {MAX_TIMEOUT_S} seconds", execution_timeout_s)
 
 

@@ -6,9 +6,11 @@ variant chosen for it then. Nothing here gives devices work; `runner` does, woke
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Final
 
 from sprat_proto.states import ExecutionState, GroupState, RolloutState
 from sqlmodel import Session, insert
@@ -17,8 +19,16 @@ from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import NotFoundError, RequestError
-from sprat_controller.rollout import approvals, fit_policy, serving, targets, views
+from sprat_controller.rollout import (
+    approvals,
+    fit_policy,
+    frozen_strategy,
+    serving,
+    targets,
+    views,
+)
 from sprat_controller.rollout.approver_policy import PolicySource
+from sprat_controller.rollout.grouping import Member, Placed, split
 from sprat_controller.rollout.phases import (
     EXECUTION,
     ROLLOUT,
@@ -29,7 +39,7 @@ from sprat_controller.rollout.phases import (
 )
 from sprat_controller.rollout.plan import Action, Planned, verdict_json
 from sprat_controller.rollout.plan import plan as make_plan
-from sprat_controller.rollout.records import By, hold, move_rollout
+from sprat_controller.rollout.records import By, hold, move_rollout, strategy_of
 from sprat_controller.rollout.requests import (
     ApprovalView,
     ExecutionView,
@@ -44,9 +54,12 @@ from sprat_controller.rollout.requests import (
     check_rollout,
     target_json,
 )
+from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
+from sprat_controller.rollout.timing import windows_of
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Execution, Rollout, RolloutGroup
 
+_INSERTED: Final = 1000  # executions in one statement
 _STARTS: Mapping[Action, ExecutionEvent | None] = {
     Action.INSTALL: None,
     Action.NONE: ExecutionEvent.SKIP,
@@ -104,16 +117,19 @@ class RolloutService:
             RequestError: Not a possible request, or nobody is in its target.
             NotFoundError: No such model, release or device.
         """
-        check_rollout(request)
+        check_rollout(request, self._clock())
+        strategy = _strategy(request)
         with self._database.transaction() as session:
-            lines = _plan(session, request.plan)
+            lines = _plan(session, request.plan, strategy)
             if not lines:
                 raise RequestError(
                     "no_devices", f"expected at least one device {_described(request.plan.target)}"
                 )
-            rollout = self._keep(session, request, actor)
-            _keep_groups(session, rollout, len(lines))
-            self._keep_executions(session, rollout, lines)
+            members = targets.grouped(session, request.plan.target, strategy)
+            placed = _placed(members, strategy, f"{request.plan.model}@{request.plan.release}")
+            rollout = self._keep(session, request, strategy, actor)
+            _keep_groups(session, rollout, strategy, placed)
+            self._keep_executions(session, rollout, _Snapshot(lines, members, placed))
             _record_creation(session, rollout, lines)
             if request.start_at is not None:
                 self._schedule(session, rollout)
@@ -158,7 +174,13 @@ class RolloutService:
         def edit(session: Session, rollout: Rollout) -> None:
             was_frozen = rollout.spec is not None
             said = {name: str(value) for name, value in changes.items()}
-            changed = {**changes, "edited_by": actor, "spec": None}
+            strategy = frozen_strategy.paced(
+                strategy_of(rollout),
+                max_in_progress=request.max_in_progress,
+                execution_s=request.execution_timeout_s,
+            )
+            frozen = frozen_strategy.to_json(strategy)
+            changed = {**changes, "edited_by": actor, "spec": None, "strategy": frozen}
             move_rollout(session, rollout, RolloutEvent.EDIT, by, said=said, **changed)
             if was_frozen:
                 again = By(Tag.ROLLOUT_SUBMITTED, actor, by.now)
@@ -282,7 +304,9 @@ class RolloutService:
         self._wake()
         return view
 
-    def _keep(self, session: Session, request: RolloutRequest, actor: str) -> Rollout:
+    def _keep(
+        self, session: Session, request: RolloutRequest, strategy: Strategy, actor: str
+    ) -> Rollout:
         what = request.plan
         rollout_id = self._new_id()
         subject = f"rollout {rollout_id}"
@@ -302,8 +326,10 @@ class RolloutService:
             state=state.value,
             due_at=request.start_at,
             start_at=request.start_at,
-            max_in_progress=request.max_in_progress,
-            execution_timeout_s=request.execution_timeout_s,
+            max_in_progress=strategy.pace.max_in_progress,
+            execution_timeout_s=strategy.deadlines.execution_s,
+            strategy=frozen_strategy.to_json(strategy),
+            priority=strategy.priority,
             created_at=self._clock(),
             created_by=actor,
         )
@@ -323,34 +349,77 @@ class RolloutService:
         rollout.state = apply(ROLLOUT, state, event, subject, "rollout_state").value
         session.add(rollout)
 
-    def _keep_executions(
-        self, session: Session, rollout: Rollout, lines: Sequence[Planned]
-    ) -> None:
-        rows = [
-            _execution(self._new_id(), rollout, position, line)
-            for position, line in enumerate(lines)
-        ]
-        session.connection().execute(insert(Execution), rows)
+    def _keep_executions(self, session: Session, rollout: Rollout, snapshot: _Snapshot) -> None:
+        lines = {line.device_id: line for line in snapshot.lines}
+        members = {member.device_id: member for member in snapshot.members}
+        rows = (
+            _execution(
+                self._new_id(), rollout, place, lines[place.device_id], members[place.device_id]
+            )
+            for place in snapshot.placed
+        )
+        while chunk := list(islice(rows, _INSERTED)):
+            session.connection().execute(insert(Execution), chunk)
 
 
-def _plan(session: Session, request: PlanRequest) -> Sequence[Planned]:
+@dataclass(frozen=True)
+class _Snapshot:
+    """Who is in a rollout, each by its device: what it gets, what it is, and where it stands."""
+
+    lines: Sequence[Planned]
+    members: Sequence[Member]
+    placed: Sequence[Placed]
+
+
+def _strategy(request: RolloutRequest) -> Strategy:
+    """Return the strategy with the pace and deadline that are asked beside it."""
+    return frozen_strategy.paced(
+        request.strategy,
+        max_in_progress=request.max_in_progress or None,
+        execution_s=request.execution_timeout_s,
+    )
+
+
+def _placed(members: Sequence[Member], strategy: Strategy, salt: str) -> Sequence[Placed]:
+    """Return where each device stands; where all are one group, in order of name."""
+    if len(strategy.groups) > 1:
+        return split(members, strategy, salt)
+    return [Placed(member.device_id, 0, position) for position, member in enumerate(members)]
+
+
+def _plan(
+    session: Session, request: PlanRequest, strategy: Strategy = ALL_AT_ONCE
+) -> Sequence[Planned]:
     variants = targets.candidates(session, request.model, request.release)
     devices = targets.devices(session, request)
-    return make_plan(devices, variants, request.context, request.terms, request.policy)
-
-
-def _keep_groups(session: Session, rollout: Rollout, devices: int) -> None:
-    group = RolloutGroup(
-        rollout_id=rollout.id,
-        number=0,
-        name="0",
-        state=GroupState.SCHEDULED.value,
-        devices=devices,
+    return make_plan(
+        devices,
+        variants,
+        request.context,
+        request.terms,
+        request.policy,
+        windows=windows_of(strategy),
     )
-    session.add(group)
 
 
-def _execution(execution_id: str, rollout: Rollout, position: int, line: Planned) -> dict[str, Any]:
+def _keep_groups(
+    session: Session, rollout: Rollout, strategy: Strategy, placed: Sequence[Placed]
+) -> None:
+    held = Counter(place.group for place in placed)
+    for number, group in enumerate(strategy.groups):
+        row = RolloutGroup(
+            rollout_id=rollout.id,
+            number=number,
+            name=group.name or str(number),
+            state=GroupState.SCHEDULED.value,
+            devices=held[number],
+        )
+        session.add(row)
+
+
+def _execution(
+    execution_id: str, rollout: Rollout, place: Placed, line: Planned, member: Member
+) -> dict[str, Any]:
     state, event = ExecutionState.QUEUED, _STARTS[line.action]
     if event is not None:
         state = apply(EXECUTION, state, event, f"execution {execution_id}", "execution_state")
@@ -358,7 +427,10 @@ def _execution(execution_id: str, rollout: Rollout, position: int, line: Planned
         "id": execution_id,
         "rollout_id": rollout.id,
         "device_id": line.device_id,
-        "position": position,
+        "position": place.position,
+        "group_number": place.group,
+        "hardware_class": line.hardware_class or "",
+        "site": member.site,
         "state": state.value,
         "digest": line.digest,
         "verdicts": [verdict_json(verdict) for verdict in line.verdicts],
@@ -386,6 +458,7 @@ def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned
             "serving": rollout.serving or {},
             **({} if rollout.policy is None else {"policy": rollout.policy}),
             "start_at": rollout.start_at.isoformat() if rollout.start_at else "",
+            "strategy": rollout.strategy or {},
             "devices": {action.value: actions.count(action) for action in Action},
         },
     )

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import sqlalchemy
-from sprat_proto.states import ExecutionState, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, RolloutState
 from sqlmodel import Session, col, func, select
 
 from sprat_controller.rollout import fit_policy, serving
-from sprat_controller.rollout.requests import ExecutionView, RolloutView, target_from
-from sprat_controller.store.tables import Execution, Rollout, Variant
+from sprat_controller.rollout.records import strategy_of
+from sprat_controller.rollout.requests import (
+    ExecutionView,
+    GroupView,
+    RolloutView,
+    target_from,
+)
+from sprat_controller.store.tables import Execution, Rollout, RolloutGroup, Variant
 
 
 def of(session: Session, rollout: Rollout) -> RolloutView:
     """Return one rollout with its counts."""
-    return _rollout(rollout, _counts(session, [rollout.id])[rollout.id])
+    return _rollout(rollout, _groups(session, [rollout.id])[rollout.id])
 
 
 def newest(session: Session, limit: int) -> tuple[RolloutView, ...]:
     """Return the newest rollouts, newest first."""
     order = (col(Rollout.created_at).desc(), col(Rollout.id))
     rollouts = session.exec(select(Rollout).order_by(*order).limit(limit)).all()
-    counts = _counts(session, [rollout.id for rollout in rollouts])
-    return tuple(_rollout(rollout, counts[rollout.id]) for rollout in rollouts)
+    groups = _groups(session, [rollout.id for rollout in rollouts])
+    return tuple(_rollout(rollout, groups[rollout.id]) for rollout in rollouts)
 
 
 def executions(session: Session, rollout_id: str) -> tuple[ExecutionView, ...]:
@@ -38,23 +44,57 @@ def executions(session: Session, rollout_id: str) -> tuple[ExecutionView, ...]:
     return tuple(_execution(row, variant) for row, variant in rows)
 
 
+def _groups(session: Session, rollout_ids: Sequence[str]) -> Mapping[str, tuple[GroupView, ...]]:
+    """Return the groups of each rollout, in order."""
+    counts = _counts(session, rollout_ids)
+    rows = session.exec(
+        select(RolloutGroup)
+        .where(col(RolloutGroup.rollout_id).in_(rollout_ids))
+        .order_by(col(RolloutGroup.rollout_id), col(RolloutGroup.number))
+    )
+    found: defaultdict[str, tuple[GroupView, ...]] = defaultdict(tuple)
+    for row in rows:
+        found[row.rollout_id] += (_group(row, counts[row.rollout_id, row.number]),)
+    return found
+
+
 def _counts(
     session: Session, rollout_ids: Sequence[str]
-) -> Mapping[str, Mapping[ExecutionState, int]]:
+) -> Mapping[tuple[str, int], Mapping[ExecutionState, int]]:
+    of_group = (col(Execution.rollout_id), col(Execution.group_number), col(Execution.state))
     rows = session.connection().execute(
-        sqlalchemy.select(col(Execution.rollout_id), col(Execution.state), func.count())
+        sqlalchemy.select(*of_group, func.count())
         .where(col(Execution.rollout_id).in_(rollout_ids))
-        .group_by(col(Execution.rollout_id), col(Execution.state))
+        .group_by(*of_group)
     )
-    counts: defaultdict[str, dict[ExecutionState, int]] = defaultdict(dict)
-    for rollout_id, state, count in rows:
-        counts[rollout_id][ExecutionState(state)] = count
+    counts: defaultdict[tuple[str, int], dict[ExecutionState, int]] = defaultdict(dict)
+    for rollout_id, number, state, count in rows:
+        counts[rollout_id, number][ExecutionState(state)] = count
     return counts
 
 
-def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutView:
+def _group(row: RolloutGroup, counts: Mapping[ExecutionState, int]) -> GroupView:
+    return GroupView(
+        number=row.number,
+        name=row.name,
+        state=GroupState(row.state),
+        devices=row.devices,
+        started_at=row.started_at,
+        soak_until=row.soak_until,
+        finished_at=row.finished_at,
+        verdict=row.verdict,
+        promoted_by=row.promoted_by,
+        promoted_at=row.promoted_at,
+        counts=counts,
+    )
+
+
+def _rollout(rollout: Rollout, groups: tuple[GroupView, ...]) -> RolloutView:
     terms = serving.from_json(rollout.serving)
     policy = fit_policy.from_json(rollout.policy)
+    counts: Counter[ExecutionState] = Counter()
+    for group in groups:
+        counts.update(group.counts)
     return RolloutView(
         id=rollout.id,
         name=rollout.name,
@@ -75,7 +115,11 @@ def _rollout(rollout: Rollout, counts: Mapping[ExecutionState, int]) -> RolloutV
         created_by=rollout.created_by,
         started_at=rollout.started_at,
         finished_at=rollout.finished_at,
-        counts=counts,
+        counts=dict(counts),
+        strategy=strategy_of(rollout),
+        groups=groups,
+        revision=rollout.revision,
+        abort=rollout.abort,
     )
 
 
@@ -98,4 +142,11 @@ def _execution(row: Execution, variant: str | None) -> ExecutionView:
         deadline_at=row.deadline_at,
         updated_at=row.updated_at,
         finished_at=row.finished_at,
+        group=row.group_number,
+        hardware_class=row.hardware_class,
+        site=row.site,
+        tries=row.tries,
+        retry_at=row.retry_at,
+        excused_at=row.excused_at,
+        is_reverting=row.is_reverting,
     )

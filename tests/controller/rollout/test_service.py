@@ -5,13 +5,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_struct
 from simulators.controlled import BIG, MODEL, SMALL, TINY, WEIGHTS, World, a_manifest
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.fleet import inventory
 from sprat_controller.rollout.plan import Action
-from sprat_controller.rollout.requests import PlanRequest, RolloutRequest, Target
-from sprat_controller.store.tables import AuditRecord
+from sprat_controller.rollout.requests import PlanRequest, RolloutEdit, RolloutRequest, Target
+from sprat_controller.rollout.strategy import Deadlines, Group, Pace, Strategy, WindowSpec
+from sprat_controller.store.tables import AuditRecord, Rollout
 from sprat_proto import fit
 from sprat_proto.assignment import ServingTerms
 from sprat_proto.policy import Aim, FitPolicy
@@ -317,3 +319,78 @@ def test_a_scheduled_rollout_waits_for_its_moment_in_its_row(world: World) -> No
     world.run_due()
     done = world.service.get(view.id)
     assert (done.state, done.started_at, done.finished_at) == (RolloutState.FINISHED, at, at)
+
+
+LADDERED = Strategy(
+    groups=(Group(name="canary", devices=1), Group(percent=50), Group(name="rest")),
+    pace=Pace(starts_per_minute=30),
+    priority=7,
+)
+
+
+def test_a_strategy_is_frozen_whole_and_cuts_the_devices_into_groups(world: World) -> None:
+    for number in range(6):
+        world.join(f"d{number}", BIG if number % 2 else SMALL, site=f"s{number % 3}")
+    view = world.create(start=False, strategy=LADDERED, max_in_progress=4, execution_timeout_s=60)
+    assert [(one.name, one.devices, one.state) for one in view.groups] == [
+        ("canary", 1, "SCHEDULED"),
+        ("1", 3, "SCHEDULED"),
+        ("rest", 2, "SCHEDULED"),
+    ]
+    assert [sum(one.counts.values()) for one in view.groups] == [1, 3, 2]
+    paced = replace_struct(
+        LADDERED,
+        pace=Pace(starts_per_minute=30, max_in_progress=4),
+        deadlines=Deadlines(execution_s=60),
+    )
+    assert view.strategy == paced
+    assert (view.max_in_progress, view.execution_timeout_s) == (4, 60)
+    executions = world.service.executions(view.id)
+    assert [one.group for one in executions] == [0, 1, 1, 1, 2, 2]
+    assert {one.device_id: one.site for one in executions} == {
+        f"d{number}": f"s{number % 3}" for number in range(6)
+    }
+    # As `grouping` draws them: another release draws others, another rollout of it the same.
+    again = world.service.executions(world.create(start=False, strategy=LADDERED).id)
+    assert [one.device_id for one in again] == [one.device_id for one in executions]
+    with world.database.reading() as session:
+        stored = session.exec(select(Rollout).where(col(Rollout.id) == view.id)).one()
+        assert stored.priority == 7
+        assert stored.strategy is not None
+        # No later default changes it: what is as by default stands there too.
+        assert stored.strategy["retries"] == {
+            "attempts": 0,
+            "base_s": 30,
+            "ceiling_s": 3600,
+            "penalty_s": 86400,
+        }
+
+
+def test_a_strategy_that_contradicts_itself_is_refused_and_keeps_nothing(world: World) -> None:
+    world.join("a")
+    wrong = Strategy(groups=(Group(devices=1, percent=5), Group()))
+    with pytest.raises(RequestError, match=r"groups\[0\]: expected devices or percent, found both"):
+        world.create(strategy=wrong)
+    never = Strategy(activate_window=WindowSpec(cron="0 0 30 2 *", duration_s=60))
+    with pytest.raises(RequestError, match=r"the activate window: .*never"):
+        world.create(strategy=never)
+    assert world.service.list() == ()
+
+
+def test_an_edit_changes_the_pace_of_the_frozen_strategy(world: World) -> None:
+    world.join("a")
+    view = world.create(start=False, strategy=LADDERED)
+    edited = world.service.edit(view.id, RolloutEdit(max_in_progress=9), "token:bob")
+    assert edited.strategy.pace == Pace(starts_per_minute=30, max_in_progress=9)
+    assert edited.strategy.groups == LADDERED.groups
+    assert edited.revision == view.revision + 1
+
+
+def test_devices_that_know_no_windows_are_not_in_a_rollout_that_has_them(world: World) -> None:
+    old = world.join("old")
+    old.hello(capability=4)
+    world.join("new")
+    night = WindowSpec(cron="0 2 * * *", duration_s=7200, zone="Europe/Paris")
+    view = world.create(start=False, strategy=Strategy(download_window=night))
+    states = {one.device_id: one.state for one in world.service.executions(view.id)}
+    assert states == {"old": ExecutionState.REJECTED, "new": ExecutionState.QUEUED}
