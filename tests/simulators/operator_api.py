@@ -186,6 +186,12 @@ class OperatorApi:
         device.update(body)
         return httpx.Response(200, json=device)
 
+    def why(self, _request: httpx.Request, _body: Json, name: str) -> httpx.Response:
+        self._find(list(self.devices.values()), name, "device")
+        answer = {"alias": "assistant", "code": "WAITING_TURN", "message": "it is next"}
+        more = {"then": "it starts", "at": None, "do": "nothing", "rollout_id": "r-1"}
+        return httpx.Response(200, json={"items": [{**answer, **more}], "next": None})
+
     def release_device(self, _request: httpx.Request, body: Json, name: str) -> httpx.Response:
         device = self._find(list(self.devices.values()), name, "device")
         device.update({"quarantined_at": None, "accepts_older": body["accept_older"]})
@@ -451,6 +457,7 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("DELETE", f"{LISTS}/{NAME}", OperatorApi.delete),
     ("GET", "devices", OperatorApi.list_devices),
     ("GET", f"devices/{NAME}", OperatorApi.device),
+    ("GET", f"devices/{NAME}/why", OperatorApi.why),
     ("PATCH", f"devices/{NAME}", OperatorApi.device),
     ("DELETE", f"devices/{NAME}", OperatorApi.device),
     ("POST", f"devices/{NAME}/release-quarantine", OperatorApi.release_device),

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import AwareDatetime, Field
 from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.policy import DEFAULT_PROMPT, Aim
-from sprat_proto.states import ExecutionState, RolloutState
+from sprat_proto.states import ExecutionState, ReasonCode, RolloutState
 
 from sprat_controller.api.schema import Accepted, Answered, Json, Short
 from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
@@ -223,4 +223,23 @@ class ExecutionPage(Answered):
     """All executions of a rollout, in the order of starting."""
 
     items: list[Execution]
+    next: None = None
+
+
+class Why(Answered):
+    """Why a device stands where it stands under one alias, and what happens next."""
+
+    alias: str = Field(description="Empty: the device has none")
+    code: ReasonCode
+    message: str
+    then: str = Field(description="What happens next")
+    at: AwareDatetime | None = Field(description="When that is; null: it waits for no time")
+    do: str = Field(description="What a person can do")
+    rollout_id: str | None
+
+
+class WhyPage(Answered):
+    """One answer for each alias, at least one."""
+
+    items: list[Why]
     next: None = None

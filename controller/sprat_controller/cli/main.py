@@ -31,6 +31,7 @@ from sprat_controller.cli import (
     publishers,
     rollout,
     trust,
+    why,
 )
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import say, text
@@ -74,7 +75,7 @@ app = typer.Typer(
 access.add_to(app)
 for part in (
     *(enrolment, devices, keys, publishers, trust, models, channels),
-    *(fit, rollout, bundle, audit),
+    *(fit, rollout, why, bundle, audit),
 ):
     part.add_to(app)
 

@@ -21,6 +21,7 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("POST", f"{V1}/devices/a/release-quarantine", Permission.CHANGE_FLEET),
     ("GET", f"{V1}/devices", Permission.READ_FLEET),
     ("GET", f"{V1}/devices/x", Permission.READ_FLEET),
+    ("GET", f"{V1}/devices/x/why", Permission.READ_FLEET),
     ("PATCH", f"{V1}/devices/x", Permission.CHANGE_FLEET),
     ("DELETE", f"{V1}/devices/x", Permission.CHANGE_FLEET),
     ("GET", f"{V1}/publishers", Permission.READ_MODELS),

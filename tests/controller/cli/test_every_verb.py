@@ -247,6 +247,7 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["talk@1.0.0", "--alias", "a", "--max-quality-loss", "little"], 64),
         (["talk@1.0.0", "--alias", "a", "--runtime", "A Runtime"], 64),
         (["talk@1.0.0", "--alias", "a", "--licence", ""], 64),
+        (["talk@1.0.0", "--alias", "a", "--bandwidth", "fast"], 64),
     ],
     "rollout start": [
         ([], 64),
@@ -308,6 +309,7 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["/no/such/file", "--key", "{key}"], 1),
         (["{text}", "--key", "/no/such.pem"], 1),
     ],
+    "why": [([], 64), (["nobody"], 1), (["No Body"], 64), (["gw-1", "--alias", "A B"], 64)],
     "audit list": [
         (["--device", "nobody"], 1),
         (["--device", "No Body"], 64),
@@ -355,6 +357,7 @@ GOOD: dict[str, list[str]] = {
     "rollout approval": ["r-1"],
     "rollout approve": ["r-1", "--yes"],
     "rollout deny": ["r-1"],
+    "why": ["gw-1"],
     "bundle export": ["--device", "gw-1", "--out", "{new}"],
     "bundle state": [*STATE, "--group", "lyon"],
     "bundle sign": ["{statement}", "--key", "{key}", "--yes"],

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response, status
 from sprat_proto.states import DeviceState
 
 from sprat_controller.access.policy import Actor, Permission
-from sprat_controller.api import schema
+from sprat_controller.api import rollout_schema, schema
 from sprat_controller.api.answers import fast
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
@@ -16,7 +16,7 @@ from sprat_controller.api.parts import AllParts, DatabasePart, Now
 from sprat_controller.api.routes.paging import AfterName, Limit
 from sprat_controller.fleet import certificates, inventory
 from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
-from sprat_controller.rollout import assign
+from sprat_controller.rollout import assign, why_facts
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_FLEET))]
@@ -50,6 +50,14 @@ def show_device(device_id: str, _: Reader, database: DatabasePart) -> schema.Dev
     """All that is known of a device, also of one that was removed."""
     with database.reading() as session:
         return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
+
+
+@router.get("/{device_id}/why", responses=error_answers(404))
+def why(device_id: str, _: Reader, database: DatabasePart, now: Now) -> rollout_schema.WhyPage:
+    """Why it stands where it stands under each alias, and what is next: always an answer."""
+    with database.reading() as session:
+        found = why_facts.answers(session, device_id, now)
+    return rollout_schema.WhyPage(items=[rollout_schema.Why.model_validate(one) for one in found])
 
 
 @router.patch("/{device_id}", responses=error_answers(400, 404, 413, 422))

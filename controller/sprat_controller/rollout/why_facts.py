@@ -1,0 +1,321 @@
+"""What `why` knows of a device, read by indexes: it costs the same in a large fleet.
+
+What is counted over many rows (the queue before it, a disruption budget) is read only where it can
+be what holds the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import sqlalchemy as sql
+from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
+from sqlmodel import Session, col
+
+from sprat_controller.errors import NotFoundError
+from sprat_controller.rollout import gates, unavailable, why
+from sprat_controller.rollout.budget import Load
+from sprat_controller.rollout.plan import Reason
+from sprat_controller.rollout.strategy import ALL_AT_ONCE, AbortCriterion, Extent, Strategy
+from sprat_controller.rollout.why import AliasAt, DeviceAt, GroupAt, RolloutAt, RunAt, Wanted
+from sprat_controller.store.tables import Device, DeviceLabel, Execution, Rollout, RolloutGroup
+
+_RECENT: Final = 20  # runs of an alias that are looked at: the newest that was not superseded
+_OF_DEVICE: Final = sql.bindparam("device_id", type_=sql.String)
+_OF_ROLLOUT: Final = sql.bindparam("rollout_id", type_=sql.String)
+_OF_GROUP: Final = sql.bindparam("group_number", type_=sql.Integer)
+_DEVICE: Final = sql.select(
+    col(Device.revoked_at),
+    col(Device.quarantined_at),
+    col(Device.quarantine_reason),
+    col(Device.online),
+    col(Device.last_seen_at),
+    col(Device.penalty_until),
+    col(Device.running),
+).where(col(Device.id) == _OF_DEVICE)
+_LABELS: Final = sql.select(col(DeviceLabel.key), col(DeviceLabel.value)).where(
+    col(DeviceLabel.device_id) == _OF_DEVICE
+)
+_RANKED: Final = (
+    sql.select(
+        col(Execution.id),
+        sql.func.row_number()
+        .over(
+            partition_by=col(Rollout.alias),
+            order_by=(col(Execution.created_at).desc(), col(Execution.id).desc()),
+        )
+        .label("age"),
+    )
+    .join(Rollout, col(Rollout.id) == col(Execution.rollout_id))
+    .where(col(Execution.device_id) == _OF_DEVICE)
+    .subquery()
+)
+_RUNS: Final = (
+    sql.select(
+        col(Execution.rollout_id),
+        col(Execution.position),
+        col(Execution.group_number),
+        col(Execution.state),
+        col(Execution.step),
+        col(Execution.digest),
+        col(Execution.retry_at),
+        col(Execution.deadline_at),
+        col(Execution.excused_at),
+        col(Execution.is_reverting),
+        col(Execution.reason),
+        col(Rollout.alias),
+        col(Rollout.model),
+        col(Rollout.release),
+        col(Rollout.state).label("rollout_state"),
+        col(Rollout.start_at),
+        col(Rollout.due_at),
+        col(Rollout.run_until),
+        col(Rollout.abort),
+        col(Rollout.strategy),
+        col(Rollout.priority),
+        col(Rollout.max_in_progress),
+    )
+    .select_from(_RANKED)
+    .join(Execution, col(Execution.id) == _RANKED.c.id)
+    .join(Rollout, col(Rollout.id) == col(Execution.rollout_id))
+    .where(_RANKED.c.age <= _RECENT)
+    .order_by(col(Execution.created_at).desc(), col(Execution.id).desc())
+)
+_GROUPS: Final = (
+    sql.select(
+        col(RolloutGroup.number),
+        col(RolloutGroup.name),
+        col(RolloutGroup.state),
+        col(RolloutGroup.devices),
+        col(RolloutGroup.soak_until),
+        col(RolloutGroup.verdict),
+        col(RolloutGroup.promoted_at),
+    )
+    .where(col(RolloutGroup.rollout_id) == _OF_ROLLOUT)
+    .order_by(col(RolloutGroup.number))
+)
+_IN_GROUP: Final = (
+    sql.select(sql.func.count())
+    .select_from(Execution)
+    .where(col(Execution.rollout_id) == _OF_ROLLOUT, col(Execution.group_number) == _OF_GROUP)
+)
+_SUCCEEDED: Final = _IN_GROUP.where(col(Execution.state) == ExecutionState.SUCCEEDED.value)
+_AHEAD: Final = _IN_GROUP.where(
+    col(Execution.state) == ExecutionState.QUEUED.value,
+    col(Execution.position) < sql.bindparam("position", type_=sql.Integer),
+)
+_GIVE_WORK: Final = frozenset({RolloutState.STARTING.value, RolloutState.RUNNING.value})
+_NOT_STARTED: Final = frozenset(
+    {
+        RolloutState.CREATING.value,
+        RolloutState.WAITING_FOR_APPROVAL.value,
+        RolloutState.READY.value,
+        RolloutState.SCHEDULED.value,
+    }
+)
+
+Row: TypeAlias = sql.RowMapping
+
+
+def answers(session: Session, device_id: str, now: datetime) -> tuple[why.Answer, ...]:
+    """Return why the device stands where it stands, under each of its aliases.
+
+    Raises:
+        NotFoundError: No such device.
+    """
+    asked = {"device_id": device_id}
+    row = session.connection().execute(_DEVICE, asked).mappings().first()
+    if row is None:
+        raise NotFoundError("device_not_found", f"there is no device named {device_id!r}")
+    device = _device(session, device_id, row)
+    running: Mapping[str, Mapping[str, str]] = row["running"] or {}
+    runs = _runs(session, device_id)
+    aliases = [
+        AliasAt(
+            alias,
+            running=running[alias]["digest"] if alias in running else None,
+            runs=_named(running[alias]) if alias in running else "",
+            wanted=_wanted(session, device, runs[alias], now) if alias in runs else None,
+        )
+        for alias in sorted({*runs, *running})
+    ]
+    return why.answers(device, aliases, now)
+
+
+def answering(runs: Sequence[Row]) -> Row:
+    """Return the run that answers for an alias.
+
+    The newest that no other rollout took the place of; but one that is under way comes before one
+    whose rollout has not started.
+
+    Args:
+        runs: Of one alias, newest first, at least one.
+    """
+    newest = next((one for one in runs if not _is_superseded(one)), runs[0])
+    if newest["rollout_state"] in _NOT_STARTED:
+        return next((one for one in runs if _is_under_way(one)), newest)
+    return newest
+
+
+def _device(session: Session, device_id: str, row: Row) -> DeviceAt:
+    labels = session.connection().execute(_LABELS, {"device_id": device_id})
+    return DeviceAt(
+        id=device_id,
+        is_removed=row["revoked_at"] is not None,
+        quarantine=None if row["quarantined_at"] is None else row["quarantine_reason"] or "",
+        is_online=row["online"],
+        last_seen_at=row["last_seen_at"],
+        penalty_until=row["penalty_until"],
+        labels={pair[0]: pair[1] for pair in labels},
+    )
+
+
+def _runs(session: Session, device_id: str) -> dict[str, list[Row]]:
+    """Return the newest runs of each alias, newest first."""
+    found: dict[str, list[Row]] = {}
+    for row in session.connection().execute(_RUNS, {"device_id": device_id}).mappings():
+        found.setdefault(row["alias"], []).append(row)
+    return found
+
+
+def _wanted(session: Session, device: DeviceAt, runs: Sequence[Row], now: datetime) -> Wanted:
+    row = answering(runs)
+    strategy = _strategy(row)
+    group, before = _groups(session, row, strategy)
+    # Only of what may be given out now it matters what is before it, and what its limits count.
+    waits = row["state"] == ExecutionState.QUEUED and row["rollout_state"] in _GIVE_WORK
+    is_next = waits and before is None
+    of = {"rollout_id": row["rollout_id"]}
+    where = {**of, "group_number": row["group_number"], "position": row["position"]}
+    return Wanted(
+        rollout=RolloutAt(
+            id=row["rollout_id"],
+            brings=f"{row['model']}@{row['release']}",
+            state=RolloutState(row["rollout_state"]),
+            start_at=row["start_at"],
+            looks_at=row["due_at"],
+            run_until=row["run_until"],
+            aborted=_aborted(row["abort"]),
+            strategy=strategy,
+        ),
+        run=RunAt(
+            state=ExecutionState(row["state"]),
+            step=Step(row["step"]) if row["step"] in {*Step} else None,
+            digest=row["digest"],
+            ahead=session.connection().execute(_AHEAD, where).scalar_one() if is_next else 0,
+            retry_at=row["retry_at"],
+            deadline_at=row["deadline_at"],
+            is_excused=row["excused_at"] is not None,
+            is_reverting=row["is_reverting"],
+            reason=None if row["reason"] is None else _reason(row["reason"]),
+        ),
+        group=group,
+        before=before,
+        outranked_by=_outranked_by(row, runs),
+        load=_load(session, device, row, strategy, now) if is_next else Load(),
+        is_down=bool(is_next and unavailable.among(session, [device.id])),
+    )
+
+
+def _load(session: Session, device: DeviceAt, row: Row, strategy: Strategy, now: datetime) -> Load:
+    return unavailable.load_at(session, row["rollout_id"], strategy, device.labels, now)
+
+
+def _strategy(row: Row) -> Strategy:
+    stored = row["strategy"]
+    strategy = ALL_AT_ONCE if stored is None else msgspec.convert(stored, Strategy)
+    if stored is not None or not row["max_in_progress"]:
+        return strategy
+    pace = msgspec.structs.replace(strategy.pace, max_in_progress=row["max_in_progress"])
+    return msgspec.structs.replace(strategy, pace=pace)
+
+
+def _groups(
+    session: Session, row: Row, strategy: Strategy
+) -> tuple[GroupAt | None, GroupAt | None]:
+    """Return the run's own group, and the first before it that is not done."""
+    of = {"rollout_id": row["rollout_id"]}
+    rows = session.connection().execute(_GROUPS, of).mappings().all()
+    own = next((one for one in rows if one["number"] == row["group_number"]), None)
+    first = next(
+        (
+            one
+            for one in rows
+            if one["number"] < row["group_number"] and one["state"] != GroupState.FINISHED
+        ),
+        None,
+    )
+    if first is None:
+        return (None if own is None else _group(own, strategy)), None
+    where = {**of, "group_number": first["number"]}
+    succeeded = session.connection().execute(_SUCCEEDED, where).scalar_one()
+    return (
+        None if own is None else _group(own, strategy),
+        _group(first, strategy, succeeded=succeeded),
+    )
+
+
+def _group(row: Row, strategy: Strategy, *, succeeded: int = 0) -> GroupAt:
+    number: int = row["number"]
+    judgement = None if row["verdict"] is None else gates.from_json(row["verdict"])
+    asks = number < len(strategy.groups) and strategy.groups[number].waits_for_promotion
+    return GroupAt(
+        number=number,
+        state=GroupState(row["state"]),
+        name=row["name"],
+        soak_until=row["soak_until"],
+        verdict=None if judgement is None else judgement.verdict,
+        judgement="" if judgement is None else judgement.said(),
+        waits_for_promotion=asks and row["promoted_at"] is None,
+        succeeded=succeeded,
+        devices=row["devices"],
+    )
+
+
+def _outranked_by(row: Row, runs: Sequence[Row]) -> str:
+    """Return the rollout of higher priority that is under way under the same alias."""
+    above = (
+        one["rollout_id"]
+        for one in runs
+        if _is_under_way(one)
+        and one["rollout_id"] != row["rollout_id"]
+        and one["priority"] > row["priority"]
+    )
+    return next(above, "")
+
+
+def _is_under_way(row: Row) -> bool:
+    return row["state"] == ExecutionState.IN_PROGRESS
+
+
+def _is_superseded(row: Row) -> bool:
+    code = _json(row["reason"]).get("code")
+    return row["state"] == ExecutionState.CANCELED and code == ReasonCode.SUPERSEDED.value
+
+
+def _aborted(stored: Mapping[str, Any] | None) -> str:
+    """Return in words which criterion was met."""
+    abort = _json(stored)
+    if "criterion" not in abort:
+        return ""
+    met = msgspec.convert(abort["criterion"], AbortCriterion)
+    extent = f" in group {abort.get('group')}" if met.extent is Extent.GROUP else ""
+    return (
+        f"{abort.get('failures')} of {abort.get('judged')} ended {met.failure}{extent}"
+        f" (the limit is {met.percent} % and {met.min_count})"
+    )
+
+
+def _named(running: Mapping[str, str]) -> str:
+    return f"{running['model']}@{running['release']}"
+
+
+def _json(stored: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return stored or {}
+
+
+def _reason(stored: Mapping[str, Any]) -> Reason:
+    return Reason(str(stored.get("code", "")), str(stored.get("message", "")))
