@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from sprat_proto import windows
@@ -56,22 +56,26 @@ class GroupAt:
         number: From 0; index into `Strategy.groups`.
         state: Where it is.
         soak_until: When it was watched long enough.
-        verdict: Of its gate; None: it has none, or was not judged.
+        has_gate: It is judged by what its devices measure.
+        verdict: Of its gate; None: it was not judged.
         judgement: The gate's own sentence.
         waits_for_promotion: It asks a person, and nobody has said so.
-        succeeded: Executions of it that succeeded, of all `devices`.
-        devices: All its executions.
+        is_enough: As many succeeded as must before the next group starts.
+        succeeded: Executions of it that succeeded.
+        counting: Executions of which the success threshold is a share.
     """
 
     number: int
     state: GroupState
     name: str = ""
     soak_until: datetime | None = None
+    has_gate: bool = False
     verdict: Verdict | None = None
     judgement: str = ""
     waits_for_promotion: bool = False
+    is_enough: bool = False
     succeeded: int = 0
-    devices: int = 0
+    counting: int = 0
 
 
 @dataclass(frozen=True)
@@ -321,7 +325,7 @@ def _of_alias(device: DeviceAt, alias: AliasAt, now: datetime) -> _Found:
     if wanted.run.state is ExecutionState.IN_PROGRESS:
         return _under_way(device, wanted, now)
     return (
-        _held(wanted)
+        _held(wanted, now)
         or _own(device, wanted, now)
         or _by_group(wanted, now)
         or _away(device, wanted)
@@ -411,12 +415,12 @@ def _opens_at(strategy: Strategy, now: datetime) -> datetime | None:
     return min(opens, default=None)
 
 
-def _held(wanted: Wanted) -> _Found | None:
+def _held(wanted: Wanted, now: datetime) -> _Found | None:
     """Return why the whole rollout gives no work; None if it does."""
     rollout = wanted.rollout
-    if rollout.state in _GIVES_WORK:
-        return None
     subject = f"the rollout {rollout.id} of {rollout.brings}"
+    if rollout.state in _GIVES_WORK:
+        return _ended(rollout, subject, now)
     failed = next((one for one in (wanted.before, wanted.group) if _has_failed_gate(one)), None)
     if rollout.state is RolloutState.PAUSED and failed is not None:
         return _gate_failed(failed)
@@ -428,6 +432,15 @@ def _held(wanted: Wanted) -> _Found | None:
         message = f"{subject} starts at {_moment(rollout.start_at)}"
         return _Found(code, message, then, rollout.start_at)
     return _Found(code, f"{subject} {said}{_because(rollout)}", then)
+
+
+def _ended(rollout: RolloutAt, subject: str, now: datetime) -> _Found | None:
+    """Return that its time is over, after which nothing starts."""
+    ends_at = rollout.strategy.ends_at
+    if not ends_at or ends_at > now.timestamp():
+        return None
+    message = f"{subject} starts nothing after {_moment(datetime.fromtimestamp(ends_at, UTC))}"
+    return _Found(ReasonCode.DEADLINE_PASSED, message, "its run is canceled", rollout.looks_at)
 
 
 def _own(device: DeviceAt, wanted: Wanted, now: datetime) -> _Found | None:
@@ -473,19 +486,18 @@ def _behind(before: GroupAt, group: GroupAt, now: datetime) -> _Found:
         return _gate_failed(before)
     if before.state in (GroupState.ERROR, GroupState.ROLLED_BACK):
         return _Found(ReasonCode.ABORTED, f"{waits}, which was given up", _NOTHING)
-    if before.state is GroupState.SOAKING:
-        if before.soak_until is not None and before.soak_until > now:
-            message = f"{waits}, which is under watch until {_moment(before.soak_until)}"
-            then = "that group is judged"
-            return _Found(ReasonCode.WAITING_GROUP, message, then, before.soak_until)
-        if before.verdict is Verdict.HOLD:
-            because = before.judgement or "too few samples"
-            message = f"{waits}, which cannot be judged yet, with insufficient data: {because}"
-            return _Found(ReasonCode.GATE_HOLD, message, "it is judged again as devices tell more")
-        if before.waits_for_promotion:
-            message = f"{waits}, which is done and waits to be promoted"
-            return _Found(ReasonCode.WAITING_PROMOTION, message, _NOTHING)
-    message = f"{waits}, which is {before.state}: {before.succeeded} of {before.devices} succeeded"
+    if before.soak_until is not None and before.soak_until > now:
+        message = f"{waits}, which is under watch until {_moment(before.soak_until)}"
+        then = "that group is judged"
+        return _Found(ReasonCode.WAITING_GROUP, message, then, before.soak_until)
+    if before.is_enough and before.has_gate and before.verdict is not Verdict.PASS:
+        because = before.judgement or "it was not judged yet"
+        message = f"{waits}, whose gate has insufficient data: {because}"
+        return _Found(ReasonCode.GATE_HOLD, message, "it is judged again as devices tell more")
+    if before.is_enough and before.waits_for_promotion:
+        message = f"{waits}, which is done and waits to be promoted"
+        return _Found(ReasonCode.WAITING_PROMOTION, message, _NOTHING)
+    message = f"{waits}, which is {before.state}: {before.succeeded} of {before.counting} succeeded"
     return _Found(ReasonCode.WAITING_GROUP, message, "its group starts once that one is done")
 
 

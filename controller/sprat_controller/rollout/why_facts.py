@@ -7,6 +7,7 @@ be what holds the device.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -16,10 +17,11 @@ from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutSt
 from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError
-from sprat_controller.rollout import gates, unavailable, why
+from sprat_controller.rollout import frozen_strategy, gates, unavailable, why
 from sprat_controller.rollout.budget import Load
 from sprat_controller.rollout.plan import Reason
-from sprat_controller.rollout.strategy import ALL_AT_ONCE, AbortCriterion, Extent, Strategy
+from sprat_controller.rollout.records import UNFINISHED
+from sprat_controller.rollout.strategy import AbortCriterion, Extent, Group, Strategy
 from sprat_controller.rollout.why import AliasAt, DeviceAt, GroupAt, RolloutAt, RunAt, Wanted
 from sprat_controller.store.tables import Device, DeviceLabel, Execution, Rollout, RolloutGroup
 
@@ -77,6 +79,7 @@ _RUNS: Final = (
         col(Rollout.strategy),
         col(Rollout.priority),
         col(Rollout.max_in_progress),
+        col(Rollout.execution_timeout_s),
     )
     .select_from(_RANKED)
     .join(Execution, col(Execution.id) == _RANKED.c.id)
@@ -89,7 +92,6 @@ _GROUPS: Final = (
         col(RolloutGroup.number),
         col(RolloutGroup.name),
         col(RolloutGroup.state),
-        col(RolloutGroup.devices),
         col(RolloutGroup.soak_until),
         col(RolloutGroup.verdict),
         col(RolloutGroup.promoted_at),
@@ -102,11 +104,26 @@ _IN_GROUP: Final = (
     .select_from(Execution)
     .where(col(Execution.rollout_id) == _OF_ROLLOUT, col(Execution.group_number) == _OF_GROUP)
 )
-_SUCCEEDED: Final = _IN_GROUP.where(col(Execution.state) == ExecutionState.SUCCEEDED.value)
-_AHEAD: Final = _IN_GROUP.where(
-    col(Execution.state) == ExecutionState.QUEUED.value,
-    col(Execution.position) < sql.bindparam("position", type_=sql.Integer),
+_TALLY: Final = (
+    sql.select(col(Execution.state), sql.func.count())
+    .where(col(Execution.rollout_id) == _OF_ROLLOUT, col(Execution.group_number) == _OF_GROUP)
+    .group_by(col(Execution.state))
 )
+_EXCUSED: Final = _IN_GROUP.where(
+    col(Execution.state).in_(UNFINISHED), col(Execution.excused_at).is_not(None)
+)
+_AHEAD: Final = (
+    sql.select(sql.func.count())
+    .select_from(Execution)
+    .where(
+        col(Execution.rollout_id) == _OF_ROLLOUT,
+        col(Execution.state) == ExecutionState.QUEUED.value,
+        col(Execution.position) < sql.bindparam("position", type_=sql.Integer),
+    )
+)
+# Of these the success threshold of a group is a share, but for those that are excused.
+_COUNTING: Final = frozenset(ExecutionState) - {ExecutionState.CANCELED, ExecutionState.REMOVED}
+_ALL: Final = 100  # percent
 _GIVE_WORK: Final = frozenset({RolloutState.STARTING.value, RolloutState.RUNNING.value})
 _NOT_STARTED: Final = frozenset(
     {
@@ -188,8 +205,7 @@ def _wanted(session: Session, device: DeviceAt, runs: Sequence[Row], now: dateti
     # Only of what may be given out now it matters what is before it, and what its limits count.
     waits = row["state"] == ExecutionState.QUEUED and row["rollout_state"] in _GIVE_WORK
     is_next = waits and before is None
-    of = {"rollout_id": row["rollout_id"]}
-    where = {**of, "group_number": row["group_number"], "position": row["position"]}
+    where = {"rollout_id": row["rollout_id"], "position": row["position"]}
     return Wanted(
         rollout=RolloutAt(
             id=row["rollout_id"],
@@ -225,54 +241,64 @@ def _load(session: Session, device: DeviceAt, row: Row, strategy: Strategy, now:
 
 
 def _strategy(row: Row) -> Strategy:
-    stored = row["strategy"]
-    strategy = ALL_AT_ONCE if stored is None else msgspec.convert(stored, Strategy)
-    if stored is not None or not row["max_in_progress"]:
-        return strategy
-    pace = msgspec.structs.replace(strategy.pace, max_in_progress=row["max_in_progress"])
-    return msgspec.structs.replace(strategy, pace=pace)
+    if row["strategy"] is None:
+        return frozen_strategy.of_old(row["max_in_progress"], row["execution_timeout_s"])
+    return frozen_strategy.from_json(row["strategy"])
 
 
 def _groups(
     session: Session, row: Row, strategy: Strategy
 ) -> tuple[GroupAt | None, GroupAt | None]:
-    """Return the run's own group, and the first before it that is not done."""
+    """Return the run's own group, and the first before it that is not through."""
     of = {"rollout_id": row["rollout_id"]}
     rows = session.connection().execute(_GROUPS, of).mappings().all()
-    own = next((one for one in rows if one["number"] == row["group_number"]), None)
-    first = next(
-        (
-            one
-            for one in rows
-            if one["number"] < row["group_number"] and one["state"] != GroupState.FINISHED
-        ),
-        None,
+    own = next(
+        (_group(one, strategy) for one in rows if one["number"] == row["group_number"]), None
     )
-    if first is None:
-        return (None if own is None else _group(own, strategy)), None
-    where = {**of, "group_number": first["number"]}
-    succeeded = session.connection().execute(_SUCCEEDED, where).scalar_one()
-    return (
-        None if own is None else _group(own, strategy),
-        _group(first, strategy, succeeded=succeeded),
-    )
+    earlier = (one for one in rows if one["number"] < row["group_number"])
+    before = next((_group(one, strategy) for one in earlier if not _is_through(one)), None)
+    if before is not None:
+        before = _counted(session, row["rollout_id"], before, strategy)
+    return own, before
 
 
-def _group(row: Row, strategy: Strategy, *, succeeded: int = 0) -> GroupAt:
-    number: int = row["number"]
+def _is_through(group: Row) -> bool:
+    """Tell whether the next one may start."""
+    is_given_up = group["state"] in (GroupState.ERROR, GroupState.ROLLED_BACK)
+    is_promoted = group["promoted_at"] is not None
+    return group["state"] == GroupState.FINISHED or (is_given_up and is_promoted)
+
+
+def _group(row: Row, strategy: Strategy) -> GroupAt:
+    asked = _asked(strategy, row["number"])
     judgement = None if row["verdict"] is None else gates.from_json(row["verdict"])
-    asks = number < len(strategy.groups) and strategy.groups[number].waits_for_promotion
     return GroupAt(
-        number=number,
+        number=row["number"],
         state=GroupState(row["state"]),
         name=row["name"],
         soak_until=row["soak_until"],
+        has_gate=asked.gate is not None,
         verdict=None if judgement is None else judgement.verdict,
         judgement="" if judgement is None else judgement.said(),
-        waits_for_promotion=asks and row["promoted_at"] is None,
-        succeeded=succeeded,
-        devices=row["devices"],
+        waits_for_promotion=asked.waits_for_promotion and row["promoted_at"] is None,
     )
+
+
+def _counted(session: Session, rollout_id: str, group: GroupAt, strategy: Strategy) -> GroupAt:
+    """Return the group with how many of it succeeded."""
+    of_group = {"rollout_id": rollout_id, "group_number": group.number}
+    rows = session.connection().execute(_TALLY, of_group).all()
+    counts = {ExecutionState(row[0]): row[1] for row in rows}
+    succeeded = counts.get(ExecutionState.SUCCEEDED, 0)
+    excused = session.connection().execute(_EXCUSED, of_group).scalar_one()
+    counting = sum(counts.get(state, 0) for state in _COUNTING) - excused
+    least = _asked(strategy, group.number).success_percent * counting
+    is_enough = succeeded * _ALL >= least
+    return replace(group, is_enough=is_enough, succeeded=succeeded, counting=counting)
+
+
+def _asked(strategy: Strategy, number: int) -> Group:
+    return strategy.groups[number] if number < len(strategy.groups) else Group()
 
 
 def _outranked_by(row: Row, runs: Sequence[Row]) -> str:

@@ -29,7 +29,7 @@ DIGEST, OTHER = "4" * 64, "5" * 64
 SITE = {"site": "lyon"}
 DEVICE = DeviceAt("gw-1", last_seen_at=NOW, labels=SITE)
 ROLLOUT = RolloutAt("r-1", "talk@1.1.0", RolloutState.RUNNING, looks_at=LATER)
-FIRST = GroupAt(0, GroupState.RUNNING, "canary", succeeded=3, devices=9)
+FIRST = GroupAt(0, GroupState.RUNNING, "canary", succeeded=3, counting=9)
 SECOND = GroupAt(1, GroupState.SCHEDULED, "rest")
 QUEUED = RunAt(ExecutionState.QUEUED, digest=DIGEST)
 UNDER_WAY = RunAt(ExecutionState.IN_PROGRESS, Step.PROBING, DIGEST, deadline_at=LATER)
@@ -64,6 +64,7 @@ strategies = st.builds(
     ),
     download_window=windows,
     activate_window=windows,
+    ends_at=st.sampled_from((0, int(NOW.timestamp()), int(LATER.timestamp()))),
     override=st.sampled_from(("", "the site burns")),
 )
 values = st.dictionaries(st.sampled_from(("", "lyon")), counts)
@@ -81,8 +82,10 @@ groups = st.builds(
     st.sampled_from(GroupState),
     words,
     moments,
+    st.booleans(),
     st.none() | st.sampled_from(Verdict),
     words,
+    st.booleans(),
     st.booleans(),
     counts,
     counts,
@@ -201,8 +204,12 @@ def behind(**before: Any) -> Wanted:
     return Wanted(ROLLOUT, QUEUED, SECOND, replace(FIRST, **before))
 
 
+def enough(**before: Any) -> Wanted:
+    return behind(is_enough=True, has_gate="verdict" in before, **before)
+
+
 def soaked(**before: Any) -> Wanted:
-    return behind(state=GroupState.SOAKING, soak_until=NOW, **before)
+    return enough(state=GroupState.SOAKING, soak_until=NOW, **before)
 
 
 def run(state: ExecutionState, code: str = "", message: str = "") -> Wanted:
@@ -280,11 +287,22 @@ def run(state: ExecutionState, code: str = "", message: str = "") -> Wanted:
             "that group is judged",
             LATER,
         ),
+        (enough(waits_for_promotion=True), "WAITING_PROMOTION", "to be promoted", "nothing", None),
+        (behind(waits_for_promotion=True), "WAITING_GROUP", "3 of 9", "once that one is", None),
+        (enough(verdict=None), "GATE_HOLD", "it was not judged yet", "judged again", None),
+        (enough(verdict=Verdict.PASS), "WAITING_GROUP", "RUNNING", "once that one is done", None),
+        (
+            queued(strategy=Strategy(ends_at=int(NOW.timestamp()))),
+            "DEADLINE_PASSED",
+            "starts nothing after 2026-11-26 12:00 UTC",
+            "its run is canceled",
+            LATER,
+        ),
         (soaked(waits_for_promotion=True), "WAITING_PROMOTION", "to be promoted", "nothing", None),
         (
             soaked(waits_for_promotion=True, verdict=Verdict.HOLD, judgement="3 of 5 told"),
             "GATE_HOLD",
-            "with insufficient data: 3 of 5 told",
+            "has insufficient data: 3 of 5 told",
             "judged again",
             None,
         ),

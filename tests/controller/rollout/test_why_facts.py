@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from simulators.controlled import BIG, TINY, SimDevice, World
 from sprat_controller.errors import NotFoundError
-from sprat_controller.rollout import why_facts
+from sprat_controller.rollout import frozen_strategy, why_facts
 from sprat_controller.rollout.facts import Verdict
 from sprat_controller.rollout.gates import ClassJudgement, Finding, Health, Judgement, Metric
 from sprat_controller.rollout.strategy import (
     AbortCriterion,
     DisruptionBudget,
+    Gate,
     Group,
     Pace,
     Strategy,
@@ -44,27 +45,28 @@ def change(world: World, table: type[SQLModel], where: Any, **values: Any) -> No
 
 
 def follow(world: World, rollout_id: str, strategy: Strategy) -> None:
-    """Have the rollout proceed in this way, each device in the group of its position."""
-    stored = msgspec.to_builtins(strategy)
+    """Have the rollout proceed in this way, `a` before `b`, in groups of their own if it may."""
+    stored = frozen_strategy.to_json(strategy)
     change(world, Rollout, col(Rollout.id) == rollout_id, strategy=stored)
     with world.database.transaction() as session:
         session.connection().execute(
             delete(RolloutGroup).where(col(RolloutGroup.rollout_id) == rollout_id)
         )
         for number, group in enumerate(strategy.groups):
+            state = GroupState.SCHEDULED if number else GroupState.RUNNING
             session.add(
                 RolloutGroup(
                     rollout_id=rollout_id,
                     number=number,
                     name=group.name,
-                    state=(GroupState.SCHEDULED if number else GroupState.RUNNING).value,
+                    state=state.value,
                     devices=1,
                 )
             )
-            if len(strategy.groups) > 1:
-                at = (col(Execution.rollout_id) == rollout_id) & (col(Execution.position) == number)
-                moved = update(Execution).where(at).values(group_number=number)
-                session.connection().execute(moved)
+    for position, name in enumerate("ab"):
+        number = min(position, len(strategy.groups) - 1)
+        mine = col(Execution.device_id) == name
+        change(world, Execution, mine, position=position, group_number=number)
 
 
 def stands(world: World, number: int, **values: Any) -> None:
@@ -183,6 +185,8 @@ def test_a_group_waits_for_the_one_before_it(world: World) -> None:
     stands(world, 0, state="SOAKING", soak_until=until)
     assert only(world, "b").at == until
     stands(world, 0, soak_until=world.now)
+    assert only(world, "b").code is ReasonCode.WAITING_GROUP
+    change(world, Execution, col(Execution.device_id) == "a", state="SUCCEEDED")
     assert only(world, "b").code is ReasonCode.WAITING_PROMOTION
     stands(world, 0, promoted_by="token:ann", promoted_at=world.now, state="FINISHED")
     assert only(world, "b").message == "its group 1 (rest) is the next"
@@ -200,13 +204,22 @@ def test_a_group_waits_for_the_one_before_it(world: World) -> None:
 def test_a_gate_says_which_class_holds_the_next_group(
     world: World, verdict: Verdict, health: Health, code: ReasonCode
 ) -> None:
-    a_ladder(world)
+    a_ladder(world, Group(name="canary", devices=1, gate=Gate()), Group(name="rest"))
+    change(world, Execution, col(Execution.device_id) == "a", excused_at=world.now)
     finding = Finding(Metric.REQUESTS, health, measured=3, bound=20, found=3)
     judged = Judgement(verdict, (ClassJudgement("c1", health, 1, (finding,)),))
     stands(world, 0, state="SOAKING", soak_until=world.now, verdict=judged.as_json())
     answer = only(world, "b")
     assert answer.code is code
     assert f"c1: {health.lower()}" in answer.message
+
+
+def test_a_group_that_was_given_up_is_gone_past_by_a_promotion(world: World) -> None:
+    a_ladder(world)
+    stands(world, 0, state="ERROR")
+    assert only(world, "b").code is ReasonCode.ABORTED
+    stands(world, 0, promoted_by="token:ann", promoted_at=world.now)
+    assert only(world, "b").message == "its group 1 (rest) is the next"
 
 
 def test_a_rollout_that_was_aborted_says_by_what(world: World) -> None:
