@@ -1,6 +1,6 @@
 """How `sprat` ends: its exit statuses, and the one error that carries them.
 
-2 is left free for "the plan would change something", as Terraform means it.
+2 says that a plan would change something, as Terraform means it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ class Exit(IntEnum):
 
     DONE = 0
     ERROR = 1
+    CHANGES = 2  # no failure: `sprat plan` found something to change
     ROLLOUT_FAILED = 3  # a rollout ended, and not everything succeeded
     DENIED = 4  # not authenticated, or not allowed
     CONFLICT = 5

@@ -26,6 +26,7 @@ from sprat_controller.cli import (
     devices,
     enrolment,
     fit,
+    fleet_file,
     keys,
     models,
     publishers,
@@ -75,7 +76,7 @@ app = typer.Typer(
 access.add_to(app)
 for part in (
     *(enrolment, devices, keys, publishers, trust, models, channels),
-    *(fit, rollout, why, bundle, audit),
+    *(fit, rollout, why, fleet_file, bundle, audit),
 ):
     part.add_to(app)
 

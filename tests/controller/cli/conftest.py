@@ -89,6 +89,7 @@ def files(tmp_path: Path, gguf_file: Path, api: OperatorApi) -> dict[str, Path]:
         write_key(offline / f"{name}.pem", held)
     (offline / "passphrase").write_text("open sesame\n")
     (tmp_path / "policy").write_text('{"schema": 1, "approvers": [], "groups": []}')
+    (tmp_path / "fleet").write_text("schema: 1\n")
     made = {
         "gguf": gguf_file,
         "key": private,
@@ -100,6 +101,7 @@ def files(tmp_path: Path, gguf_file: Path, api: OperatorApi) -> dict[str, Path]:
         "offline_key": write_root_key(offline),
         "ceremony": ceremony_folder(tmp_path / "ceremony"),
         "policy": tmp_path / "policy",
+        "fleet": tmp_path / "fleet",
         **issuer_files(tmp_path),
         **{name: tmp_path / name for name in ("text", "empty", "binary", "large", "open_key")},
     }

@@ -310,6 +310,8 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["{text}", "--key", "/no/such.pem"], 1),
     ],
     "why": [([], 64), (["nobody"], 1), (["No Body"], 64), (["gw-1", "--alias", "A B"], 64)],
+    "plan": [(["/no/such.yaml"], 1), (["{text}"], 64), (["{binary}"], 64)],
+    "apply": [(["/no/such.yaml"], 1), (["{text}"], 64), (["{binary}", "--yes"], 64)],
     "audit list": [
         (["--device", "nobody"], 1),
         (["--device", "No Body"], 64),
@@ -358,6 +360,8 @@ GOOD: dict[str, list[str]] = {
     "rollout approve": ["r-1", "--yes"],
     "rollout deny": ["r-1"],
     "why": ["gw-1"],
+    "plan": ["{fleet}"],
+    "apply": ["{fleet}", "--yes"],
     "bundle export": ["--device", "gw-1", "--out", "{new}"],
     "bundle state": [*STATE, "--group", "lyon"],
     "bundle sign": ["{statement}", "--key", "{key}", "--yes"],
