@@ -7,12 +7,13 @@ from typing import Final
 from pydantic import AwareDatetime, Field
 from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.policy import DEFAULT_PROMPT, Aim
-from sprat_proto.states import ExecutionState, ReasonCode, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState
 
 from sprat_controller.api.schema import Accepted, Answered, Json, Short
+from sprat_controller.api.strategy_schema import Strategy
 from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
 from sprat_controller.rollout.plan import Action
-from sprat_controller.rollout.requests import DEFAULT_CONTEXT, DEFAULT_TIMEOUT_S
+from sprat_controller.rollout.requests import DEFAULT_CONTEXT
 
 MAX_IN_PROGRESS: Final = 1_000_000_000
 MAX_ENVELOPE: Final = 16 << 10
@@ -93,8 +94,11 @@ class RolloutBody(PlanBody):
 
     name: Short = ""
     start_at: AwareDatetime | None = None
-    max_in_progress: int = Field(default=0, ge=0, le=MAX_IN_PROGRESS, description="0 is no limit")
-    execution_timeout_s: int = DEFAULT_TIMEOUT_S
+    max_in_progress: int = Field(
+        default=0, ge=0, le=MAX_IN_PROGRESS, description="0: as the strategy says"
+    )
+    execution_timeout_s: int | None = Field(default=None, description="null: as the strategy says")
+    strategy: Strategy | None = Field(default=None, description="null: all at once")
 
 
 class PlanLine(Answered):
@@ -125,6 +129,22 @@ class Plan(Answered):
     devices: list[PlanLine]
 
 
+class Group(Answered):
+    """A slice of a rollout, and how many of its executions are in each state."""
+
+    number: int
+    name: str
+    state: GroupState
+    devices: int = Field(description="When the rollout was created")
+    started_at: AwareDatetime | None
+    soak_until: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    verdict: Json | None = Field(description="Of its gate, and why")
+    promoted_by: str | None
+    promoted_at: AwareDatetime | None
+    counts: dict[ExecutionState, int]
+
+
 class Rollout(Answered):
     """A rollout, and how many executions are in each state."""
 
@@ -148,6 +168,10 @@ class Rollout(Answered):
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     counts: dict[ExecutionState, int]
+    strategy: Json = Field(description="How it proceeds; what is left out is as by default")
+    groups: list[Group]
+    revision: int = Field(description="One more with each change: name the one you looked at")
+    abort: Json | None = Field(description="The abort criterion that was met, and how it stood")
 
 
 class EditBody(Accepted):

@@ -44,6 +44,7 @@ class Tag(StrEnum):
     ROLLOUT_PAUSED = "operator:rollout:paused"
     ROLLOUT_RESUMED = "operator:rollout:resumed"
     ROLLOUT_STOPPED = "operator:rollout:stopped"
+    ROLLOUT_OVERRIDDEN = "operator:rollout:overridden"
     ROLLOUT_DUE = "schedule:rollout:started"
     ROLLOUT_RUNNING = "planner:rollout:running"
     ROLLOUT_FINISHED = "planner:rollout:finished"

@@ -12,14 +12,17 @@ from sprat_proto.policy import FitPolicy
 
 from sprat_controller.cli import approving, planned, words
 from sprat_controller.cli import policy as policies
+from sprat_controller.cli import strategy as strategies
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import Format, console, say, table, text
 from sprat_controller.cli.policy import policy_options
+from sprat_controller.cli.strategy import strategy_options
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
 from sprat_controller.publisher.signing import load_key
+from sprat_controller.rollout.strategy import Strategy
 
 rollout = typer.Typer(help="Bring a release to many devices.", rich_markup_mode=None)
 
@@ -96,6 +99,7 @@ def plan(
     " --at '2026-12-01 03:00' --watch",
 )
 @policy_options
+@strategy_options
 def start(
     session: Session,
     release: Release,
@@ -108,16 +112,18 @@ def start(
         str | None, typer.Option(help="RFC 3339, or 'YYYY-MM-DD HH:MM' in local time.")
     ] = None,
     max_in_progress: Annotated[
-        int, typer.Option(min=0, help="Devices under way at once; 0 is no limit.")
-    ] = 0,
+        int | None, typer.Option(min=1, help="Devices under way at once; default: no limit.")
+    ] = None,
     timeout: Annotated[
-        int, typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take.")
-    ] = 86400,
+        int | None,
+        typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take: a day."),
+    ] = None,
     context: Context = 2048,
     slots: Slots = 0,
     kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
     pinned: Pinned = False,
     policy: FitPolicy | None = None,
+    strategy: Strategy | None = None,
     name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,
     yes: Yes = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
@@ -125,8 +131,9 @@ def start(
     """Create a rollout and start it, now or at a time, once those who must have approved it."""
     wanted = _wanted(release, alias, where, device, matching)
     wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
-    body = {**wanted, "max_in_progress": max_in_progress, "execution_timeout_s": timeout}
-    body |= {"name": name} if name else {}
+    beside = {"max_in_progress": max_in_progress, "execution_timeout_s": timeout, "name": name}
+    body = {**wanted, **{key: value for key, value in beside.items() if value is not None}}
+    body |= strategies.body(strategy)
     if at is not None:
         body["start_at"] = words.moment(at, session.around.clock()).isoformat()
     if not yes:

@@ -25,7 +25,6 @@ from sprat_controller.rollout.strategy import (
     LADDER,
     AbortAction,
     AbortCriterion,
-    Deadlines,
     DisruptionBudget,
     Extent,
     FailureType,
@@ -82,9 +81,6 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     ],
     "retries": Annotated[
         int | None, typer.Option(min=0, max=10, metavar="N", help="Of what may pass, a device.")
-    ],
-    "deadline": Annotated[
-        str | None, typer.Option(metavar="TIME", help="That one device may take: 24h, 30d.")
     ],
     "download_window": Annotated[
         str | None,
@@ -281,7 +277,6 @@ def _of_options(said: Mapping[str, Any]) -> Strategy:
     groups = slices(said["groups"]) if said["groups"] is not None else (Group(),)
     soak = 0 if said["soak"] is None else duration(said["soak"], "a soak")
     base = LADDER if ladder else Strategy()
-    deadline = said["deadline"]
     retries = said["retries"]
     return Strategy(
         groups=tuple(_terms(one, said, soak) for one in groups),
@@ -289,9 +284,6 @@ def _of_options(said: Mapping[str, Any]) -> Strategy:
         pace=Pace(starts_per_minute=said["per_minute"] or 0),
         budgets=tuple(budget(one) for one in said["budget"] or ()),
         abort=tuple(criterion(one) for one in said["abort"] or ()) or base.abort,
-        deadlines=Deadlines()
-        if deadline is None
-        else Deadlines(execution_s=duration(deadline, "a deadline")),
         retries=base.retries if retries is None else Retries(attempts=retries),
         download_window=_window(said["download_window"]),
         activate_window=_window(said["activate_window"]),

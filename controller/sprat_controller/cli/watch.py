@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 from sprat_proto.states import ExecutionState, RolloutState
 
-from sprat_controller.cli import policy
+from sprat_controller.cli import policy, strategy
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError, Exit, UnreachableError
 from sprat_controller.cli.output import Row, console, named, say, table, text
@@ -89,10 +89,16 @@ def show_rollout(session: Session, found: Json) -> None:
     """Write one rollout."""
     fields = (
         *("id", "name", "model", "release", "alias", "context", "slots", "kv_type", "pinned"),
-        *("state", "start_at", "counts"),
+        *("state", "start_at", "counts", "revision"),
     )
     shown = {name: found.get(name) for name in fields}
-    session.output.one({**shown, "policy": policy.shown(found.get("policy"))}, found)
+    shown |= {
+        "policy": policy.shown(found.get("policy")),
+        "strategy": strategy.in_words(found.get("strategy")),
+        "groups": [_group(one) for one in found.get("groups") or ()],
+        "abort": found.get("abort"),
+    }
+    session.output.one(shown, found)
 
 
 def execution_row(execution: Json) -> Row:
@@ -106,6 +112,12 @@ def execution_row(execution: Json) -> Row:
         execution.get("variant"),
         why,
     ]
+
+
+def _group(group: Json) -> str:
+    counts: Json = group.get("counts") or {}
+    done = counts.get(ExecutionState.SUCCEEDED, 0)
+    return f"{group.get('name')} {group.get('state')} {done} of {sum(counts.values())} done"
 
 
 def _moments(session: Session, rollout_id: str) -> Iterator[Moment]:

@@ -462,6 +462,16 @@ def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned
             "devices": {action.value: actions.count(action) for action in Action},
         },
     )
+    override = strategy_of(rollout).override
+    if override:
+        log.append(
+            session,
+            Tag.ROLLOUT_OVERRIDDEN,
+            at=rollout.created_at,
+            actor=rollout.created_by,
+            subject=f"rollout/{rollout.id}",
+            detail={"reason": override, "skips": ["windows", "budgets", "pace"]},
+        )
 
 
 def _described(target: Target) -> str:

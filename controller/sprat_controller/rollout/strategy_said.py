@@ -63,6 +63,8 @@ def check(strategy: Strategy) -> None:
         _check_criterion(criterion, f".abort[{number}]")
     _check_window(strategy.download_window, ".download_window")
     _check_window(strategy.activate_window, ".activate_window")
+    if strategy.override and not strategy.override.strip():
+        raise _wrong(".override", "expected why it must be, found only spaces")
     retries = strategy.retries
     if retries.ceiling_s < retries.base_s:
         raise _wrong(

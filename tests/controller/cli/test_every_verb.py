@@ -251,6 +251,9 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     ],
     "rollout start": [
         ([], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--groups", "some"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--strategy", "{text}"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--strategy", "/no/such.yaml"], 1),
         (["talk@1.0.0", "--alias", "a"], 64),  # nobody to ask
         (["talk@9.9.9", "--alias", "a", "--yes"], 1),
         (["talk@1.0.0", "--alias", "Not An Alias", "--yes"], 64),

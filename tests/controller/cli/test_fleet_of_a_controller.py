@@ -115,6 +115,33 @@ def test_what_differs_is_rolled_out_anew_and_what_is_left_out_is_stopped(place: 
     assert place.sprat("plan", str(place.file)).status == 0
 
 
+def test_a_strategy_in_the_file_is_the_strategy_of_the_rollout(place: Place) -> None:
+    steps = """
+    strategy:
+      groups:
+      - {name: canary, devices: 1, soak_s: 600}
+      - {}
+"""
+    file = FLEET.replace("\ndevices:", steps + "devices:")
+    place.file.write_text(file)
+    planned = place.sprat("plan", str(place.file))
+    said = "strategy: groups canary: 1 device, the rest; group 1: soaks 10 min"
+    assert ["+", "rollout lyon", said] in planned.lines
+    assert place.sprat("apply", str(place.file), "--yes").status == 0
+    (made,) = place.world.parts.rollouts.list()
+    assert [one.devices for one in made.groups] == [1, 1]
+    assert place.sprat("plan", str(place.file)).status == 0
+
+    place.world.later(minutes=1)
+    place.file.write_text(file.replace("soak_s: 600", "soak_s: 60"))
+    planned = place.sprat("plan", str(place.file))
+    assert [line[2] for line in planned.lines] == [
+        f"{said} -> {said.removeprefix('strategy: ').replace('10 min', '1 min')}"
+    ]
+    assert place.sprat("apply", str(place.file), "--yes").status == 0
+    assert place.sprat("plan", str(place.file)).status == 0
+
+
 def test_what_a_person_stopped_is_not_started_again_by_the_file(place: Place) -> None:
     assert place.sprat("apply", str(place.file), "--yes").status == 0
     started = place.world.parts.rollouts.list()[0].id

@@ -22,7 +22,7 @@ from sprat_controller.rollout.strategy import (
 
 NOTHING: dict[str, Any] = {
     **dict.fromkeys(("groups", "success", "soak", "gate", "per_minute", "budget", "abort")),
-    **dict.fromkeys(("retries", "deadline", "download_window", "activate_window", "membership")),
+    **dict.fromkeys(("retries", "download_window", "activate_window", "membership")),
     **dict.fromkeys(("priority", "override", "strategy_file")),
     "ask": False,
 }
@@ -63,7 +63,6 @@ def test_each_option_is_its_word_of_the_strategy() -> None:
         budget=["site=1", "rack=10%"],
         abort=["failed>20%:rollback", "all>=5%/3"],
         retries=2,
-        deadline="30d",
         download_window="0 1 * * *;4h;Europe/Paris",
         activate_window="0 3 * * 2;90m",
         membership=Membership.CONTINUOUS,
@@ -88,7 +87,7 @@ def test_each_option_is_its_word_of_the_strategy() -> None:
         (FailureType.FAILED, 20, 1, AbortAction.ROLLBACK),
         (FailureType.ALL, 5, 3, AbortAction.PAUSE),
     ]
-    assert (read.retries.attempts, read.deadlines.execution_s) == (2, 30 * 86_400)
+    assert read.retries.attempts == 2
     assert read.download_window == WindowSpec("0 1 * * *", 4 * 3600, "Europe/Paris")
     assert read.activate_window == WindowSpec("0 3 * * 2", 5400, "UTC")
     assert read.membership is Membership.CONTINUOUS
@@ -113,7 +112,6 @@ def test_each_option_is_its_word_of_the_strategy() -> None:
         ({"abort": ["failed>1%:explode"]}, "an action cancel, pause, rollback"),
         ({"abort": ["failed>101%"]}, "percent"),
         ({"abort": ["rejected>1%:rollback"]}, "what was rejected runs nothing"),
-        ({"deadline": "0s"}, "execution_s"),
         ({"download_window": "0 1 * * *"}, "expected a window 'CRON;TIME'"),
         ({"download_window": "0 1 * * *;soon"}, "expected a window's length"),
         ({"download_window": "0 1 * * *;1s"}, "duration_s"),

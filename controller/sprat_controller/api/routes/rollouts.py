@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response, status
+from fastapi import APIRouter, Depends, Request, Response, status
 
 from sprat_controller.access.policy import Actor, Permission
 from sprat_controller.api import rollout_schema as schema
 from sprat_controller.api.answers import fast
-from sprat_controller.api.auth import require
+from sprat_controller.api.auth import demand, require
 from sprat_controller.api.errors import error_answers
-from sprat_controller.api.parts import DatabasePart, RolloutsPart
+from sprat_controller.api.parts import AllParts, DatabasePart, RolloutsPart
 from sprat_controller.api.routes.paging import Limit
+from sprat_controller.api.strategy_schema import Strategy as StrategyBody
+from sprat_controller.api.strategy_schema import body_of
 from sprat_controller.fleet import inventory
-from sprat_controller.rollout import fetching, fit_policy, serving
+from sprat_controller.rollout import fetching, fit_policy, serving, strategy_said
 from sprat_controller.rollout.plan import Planned, verdict_json
 from sprat_controller.rollout.requests import (
     ApprovalView,
@@ -26,6 +28,7 @@ from sprat_controller.rollout.requests import (
     RolloutView,
     Target,
 )
+from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
@@ -49,16 +52,27 @@ def plan(
     status_code=status.HTTP_201_CREATED,
     responses=error_answers(400, 404, 409, 413, 422),
 )
-def create(body: schema.RolloutBody, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+def create(
+    body: schema.RolloutBody,
+    actor: Changer,
+    rollouts: RolloutsPart,
+    *,
+    request: Request,
+    parts: AllParts,
+) -> schema.Rollout:
     """Create a rollout: READY; with a time to start at SCHEDULED, or first to be approved."""
-    request = RolloutRequest(
+    strategy = _strategy(body.strategy)
+    if strategy.override:
+        demand(request, parts, actor, Permission.OVERRIDE)
+    wanted = RolloutRequest(
         plan=_plan_request(body),
         name=body.name,
         start_at=body.start_at,
         max_in_progress=body.max_in_progress,
         execution_timeout_s=body.execution_timeout_s,
+        strategy=strategy,
     )
-    return _answer(rollouts.create(request, actor.audit_name))
+    return _answer(rollouts.create(wanted, actor.audit_name))
 
 
 @router.get("")
@@ -169,8 +183,13 @@ def _line(line: Planned, cost: fetching.Cost) -> dict[str, object]:
     }
 
 
+def _strategy(body: StrategyBody | None) -> Strategy:
+    return ALL_AT_ONCE if body is None else strategy_said.asked(body_of(body))
+
+
 def _answer(view: RolloutView) -> schema.Rollout:
-    return schema.Rollout.model_validate(asdict(view))
+    said = {"strategy": strategy_said.said(view.strategy)}
+    return schema.Rollout.model_validate(asdict(view) | said)
 
 
 def _approval(view: ApprovalView) -> schema.Approval:
