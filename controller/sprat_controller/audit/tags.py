@@ -56,6 +56,8 @@ class Tag(StrEnum):
     EXECUTION_REPORTED_LATE = "device:execution:late"
     DEVICE_MESSAGE_REFUSED = "device:message:refused"
     DEVICE_REPORTS_LOST = "device:report:lost"
+    DEVICE_FELL_BACK = "device:model:fell-back"
+    DEVICE_RECOVERED = "device:model:recovered"
     DEVICE_AUDIT_BROKEN = "device:audit:broken"
     REVOCATIONS_LATE = "controller:revocations:late"
     CONTROLLER_STARTED = "controller:process:started"

@@ -16,6 +16,7 @@ from sprat_proto.v1.link_pb2 import ControllerMessage
 from sqlmodel import Session, col
 
 from sprat_controller.link.acknowledge import Acknowledger
+from sprat_controller.link.fallbacks import Account, FallbackJson
 from sprat_controller.link.inbound import RunningJson
 from sprat_controller.rollout.assign import ROOT_VERSION
 from sprat_controller.signer.port import Signer
@@ -41,6 +42,13 @@ class Known:
     plan_issued_at: datetime | None
     plan_root: int | None
     root_version: int | None  # of the director, now
+    accounted: Mapping[str, str] | None = None  # see `fallbacks`
+    fallbacks: FallbackJson | None = None
+
+    @property
+    def account(self) -> Account:
+        """How what it runs stands to what explains it."""
+        return Account(self.accounted or {}, self.fallbacks or {})
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,8 @@ _LOOK_UP: Final = (
         col(AssignmentRow.issued_at),
         col(AssignmentRow.root_version),
         ROOT_VERSION.scalar_subquery(),
+        col(Device.accounted),
+        col(Device.fallbacks),
     )
     .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
     .where(col(Device.id) == sqlalchemy.bindparam("device"), col(Device.revoked_at).is_(None))
@@ -123,6 +133,12 @@ def state_of(session: Session, known: Known, *, running: RunningJson, obeyed: in
         assigned=known.assigned_version,
         obeyed=obeyed,
     )
+
+
+def desired(session: Session, device_id: str) -> dict[str, str]:
+    """Return the digest by alias that a device should run, or is on its way to."""
+    rows = session.connection().execute(_DESIRED, {"device": device_id})
+    return {alias: digest for alias, digest, _ in rows}
 
 
 def judge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,9 +14,10 @@ from sprat_proto.v1 import link_pb2
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.fleet import observed_rates
-from sprat_controller.link import inbound, known
+from sprat_controller.fleet import observed_metrics, observed_rates
+from sprat_controller.link import accounting, inbound, known
 from sprat_controller.link.known import Hearing, Known, Reply
+from sprat_controller.link.told_metrics import metrics_of
 from sprat_controller.link.told_rates import rates_of
 from sprat_controller.rollout import assign, hardware
 from sprat_controller.signer.port import SignerError
@@ -41,7 +42,9 @@ def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
     obeyed = _obeyed(hearing, hello.assignment_version, reply)
     values |= _hardware(hello, reply)
     values |= _conduct(hearing, hello.running, obeyed, reply)
-    values |= _reports_lost(hearing, hello.next_report_seq)
+    lost = _reports_lost(hearing, hello.next_report_seq)
+    values |= lost
+    values |= _account(hearing, hello, lost, reply)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
     _rates(hearing, hello.running, reply)
     _acknowledge(hearing, hello, reply)
@@ -56,8 +59,10 @@ def beat(hearing: Hearing, heartbeat: link_pb2.Heartbeat) -> Reply:
     obeyed = _obeyed(hearing, heartbeat.assignment_version, reply)
     values |= _free_disk(hearing.device, heartbeat.disk_free_bytes)
     values |= _conduct(hearing, heartbeat.running, obeyed, reply)
+    values |= _account(hearing, heartbeat, {}, reply)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
     _rates(hearing, heartbeat.running, reply)
+    _metrics(hearing, heartbeat.metrics, reply)
     has = Has(obeyed, heartbeat.director_version, heartbeat.director_root_version)
     _send_newer(hearing, has, reply)
     return reply
@@ -100,6 +105,30 @@ def _conduct(
     if state != device.state:
         values["state"] = state.value
     return values
+
+
+def _account(
+    hearing: Hearing,
+    said: link_pb2.Hello | link_pb2.Heartbeat,
+    lost: Mapping[str, Any],
+    reply: Reply,
+) -> dict[str, Any]:
+    """Return what changed in what explains what runs, if no report is on its way to explain it.
+
+    A message that was delayed names an older report than the newest that is kept: it says nothing
+    of now.
+    """
+    kept = lost.get("report_seq", hearing.device.report_seq)
+    running = inbound.running_of(said.running)
+    if not said.HasField("newest_report_seq") or said.newest_report_seq != kept or running is None:
+        return {}
+    return accounting.settle(hearing, running, reply, is_forgotten=bool(lost))
+
+
+def _metrics(hearing: Hearing, metrics: Sequence[link_pb2.ModelMetrics], reply: Reply) -> None:
+    told, refused = metrics_of(metrics)
+    reply.refused.extend(refused)
+    observed_metrics.keep(hearing.session, hearing.device.id, told, hearing.now)
 
 
 def _rates(hearing: Hearing, models: Sequence[link_pb2.RunningModel], reply: Reply) -> None:

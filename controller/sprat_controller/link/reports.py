@@ -18,13 +18,15 @@ from sqlmodel import Session, col
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.link import inbound, known
+from sprat_controller.fleet import observed_metrics
+from sprat_controller.link import accounting, inbound, known
+from sprat_controller.link.fallbacks import Ended
 from sprat_controller.link.known import Hearing, Reply
 from sprat_controller.rollout import assign, attempts, replan
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import By, Run, find_run, hold, move_execution
-from sprat_controller.store.tables import Variant
+from sprat_controller.store.tables import Rollout, Variant
 
 # What a device may say of an execution; the other states are the planner's to give.
 _EVENTS: Final[Mapping[str, ExecutionEvent]] = {
@@ -65,10 +67,24 @@ def _apply(hearing: Hearing, report: link_pb2.Report, reply: Reply) -> dict[str,
     if said.state not in _EVENTS or said.step not in ("", *Step):
         _refuse(reply, report, f"with state {said.state[:64]!r} and step {said.step[:64]!r}")
         return {}
+    values = _explain(hearing, run, said)
     if said.execution_id != run.name or run.state.is_final:
         _note_late(hearing, run, report)
+        return values
+    return values | _move(hearing, run, report, reply)
+
+
+def _explain(hearing: Hearing, run: Run, said: link_pb2.ExecutionReport) -> dict[str, Any]:
+    """Return what the end of an execution changes in what explains what the device runs."""
+    is_digest = said.running_digest == "" or inbound.is_digest(said.running_digest)
+    if not ExecutionState(said.state).is_final or not is_digest:
         return {}
-    return _move(hearing, run, report, reply)
+    alias = hearing.session.connection().execute(
+        sqlalchemy.select(col(Rollout.alias)).where(col(Rollout.id) == run.rollout_id)
+    )
+    is_success = said.state == ExecutionState.SUCCEEDED
+    ended = Ended(alias.scalar_one(), run.digest or "", said.running_digest, is_success)
+    return accounting.explain(hearing, ended)
 
 
 def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> dict[str, Any]:
@@ -88,6 +104,9 @@ def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> 
     else:
         changes: dict[str, Any] = {"step": report.execution.step or None}
         changes |= {} if probe is None else {"probe": probe}
+        if probe is not None and run.digest is not None:
+            what = rollout.alias, run.digest
+            observed_metrics.keep_probe(hearing.session, run.device_id, what, probe, hearing.now)
         if reason is None and event in _GOES_ON:
             changes["reason"] = sqlalchemy.null()  # it waited, and waits no more
         state = move_execution(hearing.session, run, event, by, reason=reason, changes=changes)

@@ -175,6 +175,10 @@ class Device(SQLModel, table=True):
     report_seq: int = Field(default=0, sa_type=Int64)
     audit_seq: int = Field(default=0, sa_type=Int64)
     audit_hash: str = ""
+    # Digest by alias, as it was explained last, and what runs instead without a word
+    # (`link.fallbacks`); None: nothing.
+    accounted: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    fallbacks: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     # Its retries were used up: until then no rollout starts on it.
     penalty_until: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
@@ -447,6 +451,35 @@ class ObservedRate(SQLModel, table=True):
     decode_milli_tps: int
     prefill_milli_tps: int
     samples: int
+    told_at: datetime = Field(sa_column=_moment())
+
+
+class ObservedMetric(SQLModel, table=True):
+    """What requests and a probe showed of a variant on a device, as it told last; 0: not yet."""
+
+    __tablename__: ClassVar[str] = "observed_metric"
+    __table_args__ = (Index("ix_observed_metric_class", "alias", "hardware_class"),)
+    device_id: str = Field(foreign_key="device.id", primary_key=True)
+    digest: str = Field(foreign_key="variant.digest", primary_key=True)
+    alias: str
+    # Of the device when it told; empty: not known.
+    hardware_class: str
+    # Seconds in which the requests came: since the agent's start, or since it took the model on.
+    window_s: int = Field(sa_type=Int64)
+    requests: int = Field(sa_type=Int64)
+    errors: int = Field(sa_type=Int64)
+    decode_milli_tps: int
+    ttft_p95_ms: int
+    peak_bytes: int = Field(sa_type=Int64)
+    declared_bytes: int = Field(sa_type=Int64)
+    # Of its workers, ever; and how often the device went back from it without a word.
+    crashes: int
+    fallbacks: int
+    # The probe's: prompts asked, and what it measured.
+    prompts: int
+    score_permille: int
+    probed_decode_milli_tps: int
+    probed_ttft_ms: int
     told_at: datetime = Field(sa_column=_moment())
 
 
