@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +53,8 @@ from sprat_controller.link.managed import managed_broker
 from sprat_controller.link.mqtt import MqttCarrier
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout import approver_policy
+from sprat_controller.rollout.occurrences import OccurrenceRunner
+from sprat_controller.rollout.recurrences import Recurrences
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.schedule.clockwork import Clockwork
@@ -85,6 +87,9 @@ class Core:
     hub: Hub
     denials: Denials
     clockwork: Clockwork
+    blobs: BlobStore
+    new_id: Callable[[], str]
+    rollouts: RolloutService
     conversation: Conversation
     server: KeyPair  # the certificate that all servers of this process show
     client: KeyPair  # the controller's own: at the broker, and under what it acknowledges
@@ -117,7 +122,7 @@ async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
             _broker(core, options, folder, grpc_port) as (addresses, carrier),
             _ticking(core.clockwork),
         ):
-            app = make_app(_parts(core, folder, addresses), __version__)
+            app = make_app(_parts(core, addresses), __version__)
             https = HttpsServer(app, core.server, folder.tls)
             ready = _addresses(options, _port_of(bound), addresses)
             async with asyncio.TaskGroup() as tasks:
@@ -220,18 +225,30 @@ def _core(
     names = server_names(folder.hosts(), options.listen, folder.machine())
     base = f"https://{bracketed(names[0])}:{api_port}"
     hub, denials = Hub(), Denials(database)
-    leases = Leases(database, tables.of(tables.Rollout), _own_name(folder, database), clock)
+    own_name = _own_name(folder, database)
+    leases = Leases(database, tables.of(tables.Rollout), own_name, clock)
+    recurrences = Leases(database, tables.of(tables.Recurrence), own_name, clock)
     # What this name held was held by the process before this one.
-    leases.forget_own()
+    for held in (leases, recurrences):
+        held.forget_own()
     runner = Runner(database, signer, hub.push, leases)
+    blobs, new_id = BlobStore(folder.blobs), ids.time_ordered(clock)
+
+    def wake() -> None:
+        clockwork.wake()
+
+    rollouts = RolloutService(database, clock, new_id, wake, approver_policy.published(blobs))
+    occurrences = OccurrenceRunner(database, rollouts, recurrences)
 
     timestamp = TimestampJob(database, signer)
 
     def look() -> None:
-        others_end = runner.run_due(clock())
+        # First what creates rollouts: they are due at once.
+        others_end = [part.run_due(clock()) for part in (occurrences, runner)]
         timestamp.look(clock())
-        if others_end is not None:
-            clockwork.wake_at(others_end)
+        for end in others_end:
+            if end is not None:
+                clockwork.wake_at(end)
 
     # Before the broker starts: its list of revoked certificates must name them.
     reconcile.tell_of_removed(database, signer, clock())
@@ -259,6 +276,9 @@ def _core(
         hub=hub,
         denials=denials,
         clockwork=clockwork,
+        blobs=blobs,
+        new_id=new_id,
+        rollouts=rollouts,
         conversation=conversation,
         server=certified(signer, "server", names[0][:64], names),
         client=client,
@@ -292,27 +312,20 @@ def _blob_credentials(folder: DataFolder) -> BlobCredentials:
         ) from error
 
 
-def _parts(core: Core, folder: DataFolder, addresses: LinkAddresses) -> Parts:
-    new_id = ids.time_ordered(core.clock)
-    blobs = BlobStore(folder.blobs)
-    blobs.clear_incoming()
+def _parts(core: Core, addresses: LinkAddresses) -> Parts:
+    core.blobs.clear_incoming()
     return Parts(
         database=core.database,
         clock=core.clock,
-        ids=Ids(new_id, ids.new_secret),
+        ids=Ids(core.new_id, ids.new_secret),
         authority=core.root,
         signer=core.signer,
         gates=Gates(enrolment=Gate(), renewal=Gate()),
-        blobs=blobs,
+        blobs=core.blobs,
         blob_credentials=core.blob_credentials,
         denials=core.denials,
-        rollouts=RolloutService(
-            core.database,
-            core.clock,
-            new_id,
-            core.clockwork.wake,
-            approver_policy.published(blobs),
-        ),
+        rollouts=core.rollouts,
+        recurrences=Recurrences(core.database, core.clock, core.new_id),
         addresses=addresses,
         end_session=core.hub.end,
         wake=core.clockwork.wake,

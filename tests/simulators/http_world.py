@@ -23,6 +23,7 @@ from sprat_controller.fleet.ca import Root
 from sprat_controller.fleet.rate import Gate, Gates
 from sprat_controller.ids import new_secret
 from sprat_controller.registry.blobs import BlobStore
+from sprat_controller.rollout.recurrences import Recurrences
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
@@ -63,6 +64,7 @@ class HttpWorld:
                 self._wake,
                 lambda _: self.policy,
             ),
+            recurrences=Recurrences(database, lambda: self.now, lambda: f"id-{next(counter):06d}"),
             addresses=LinkAddresses(7771, mqtt_port=8883),
             end_session=lambda device_id, _: self.ended.append(device_id),
             wake=self._wake,

@@ -61,6 +61,7 @@ class OperatorApi:
             "enrolment-tokens": [],
             "publishers": [],
             "rollouts": [],
+            "recurring-rollouts": [],
         }
         self.devices: dict[str, Json] = {}
         self.models: dict[str, list[Json]] = {}
@@ -397,6 +398,18 @@ class OperatorApi:
         answer = {"rollout_id": one, "state": "STARTING", "spec": self.specs[one]}
         return httpx.Response(200, json={**answer, "approved_by": ["token:root"], "missing": []})
 
+    def recurrence(
+        self, _request: httpx.Request, _body: Json, one: str, act: str = ""
+    ) -> httpx.Response:
+        found = self._find(self.lists["recurring-rollouts"], one, "recurring rollout")
+        if act:
+            found["paused_at"] = CREATED if act == "pause" else None
+        return httpx.Response(200, json=found)
+
+    def occurrences(self, request: httpx.Request, _body: Json, one: str) -> httpx.Response:
+        found = self._find(self.lists["recurring-rollouts"], one, "recurring rollout")
+        return self._page(request, found.get("occurrences", []))
+
     def bundles(self, _request: httpx.Request, body: Json) -> httpx.Response:
         for device in body.get("devices", []):
             self._find(list(self.devices.values()), device, "device")
@@ -445,7 +458,7 @@ class OperatorApi:
 
 
 NAME: Final = "([^/]+)"
-LISTS: Final = "(tokens|enrolment-tokens|publishers|rollouts)"
+LISTS: Final = "(tokens|enrolment-tokens|publishers|rollouts|recurring-rollouts)"
 ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", "whoami", OperatorApi.whoami),
     ("POST", "rollouts/plan", OperatorApi.plan),
@@ -472,6 +485,9 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", "trust/(image|director)", OperatorApi.list_trust),
     ("POST", "trust/(image|director)", OperatorApi.publish_trust),
     ("GET", f"trust/(image|director)/{NAME}", OperatorApi.one_trust),
+    ("GET", f"recurring-rollouts/{NAME}", OperatorApi.recurrence),
+    ("GET", f"recurring-rollouts/{NAME}/occurrences", OperatorApi.occurrences),
+    ("POST", f"recurring-rollouts/{NAME}/(pause|resume)", OperatorApi.recurrence),
     ("GET", f"rollouts/{NAME}", OperatorApi.rollout),
     ("GET", f"rollouts/{NAME}/executions", OperatorApi.executions),
     ("PATCH", f"rollouts/{NAME}", OperatorApi.rollout),

@@ -22,6 +22,7 @@ from sprat_controller.api.routes import (
     models,
     open,  # noqa: A004 - the routes that are open to all
     publishers,
+    recurrences,
     rollouts,
     tokens,
     trust,
@@ -57,6 +58,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         models.router,
         channels.router,
         rollouts.router,
+        recurrences.router,
         fit.router,
         bundles.router,
     ):

@@ -20,6 +20,7 @@ from sprat_controller.bundle.export import Exporter
 from sprat_controller.clock import Clock
 from sprat_controller.fleet.rate import Gates
 from sprat_controller.registry.blobs import BlobStore
+from sprat_controller.rollout.recurrences import Recurrences
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
@@ -84,6 +85,7 @@ class Parts:
     blob_credentials: BlobCredentials
     denials: Denials
     rollouts: RolloutService
+    recurrences: Recurrences
     addresses: LinkAddresses
     # Ends the live session of a device that was removed: (device id, reason).
     end_session: Callable[[str, str], None]
@@ -134,6 +136,10 @@ async def _rollouts(parts: _All) -> RolloutService:
     return parts.rollouts
 
 
+async def _recurrences(parts: _All) -> Recurrences:
+    return parts.recurrences
+
+
 async def _exporter(parts: _All) -> Exporter:
     return Exporter(parts.database, parts.signer, parts.clock)
 
@@ -147,4 +153,5 @@ BlobsPart = Annotated[BlobStore, Depends(_blobs)]
 SignerPart = Annotated[Signer, Depends(_signer)]
 DenialsPart = Annotated[Denials, Depends(_denials)]
 RolloutsPart = Annotated[RolloutService, Depends(_rollouts)]
+RecurrencesPart = Annotated[Recurrences, Depends(_recurrences)]
 ExporterPart = Annotated[Exporter, Depends(_exporter)]

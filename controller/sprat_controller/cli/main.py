@@ -30,6 +30,7 @@ from sprat_controller.cli import (
     keys,
     models,
     publishers,
+    recurring,
     rollout,
     trust,
     why,
@@ -76,7 +77,7 @@ app = typer.Typer(
 access.add_to(app)
 for part in (
     *(enrolment, devices, keys, publishers, trust, models, channels),
-    *(fit, rollout, why, fleet_file, bundle, audit),
+    *(fit, rollout, recurring, why, fleet_file, bundle, audit),
 ):
     part.add_to(app)
 

@@ -118,24 +118,38 @@ class RolloutService:
             NotFoundError: No such model, release or device.
         """
         check_rollout(request, self._clock())
-        strategy = _strategy(request)
         with self._database.transaction() as session:
-            lines = _plan(session, request.plan, strategy)
-            if not lines:
-                raise RequestError(
-                    "no_devices", f"expected at least one device {_described(request.plan.target)}"
-                )
-            members = targets.grouped(session, request.plan.target, strategy)
-            placed = _placed(members, strategy, f"{request.plan.model}@{request.plan.release}")
-            rollout = self._keep(session, request, strategy, actor)
-            _keep_groups(session, rollout, strategy, placed)
-            self._keep_executions(session, rollout, _Snapshot(lines, members, placed))
-            _record_creation(session, rollout, lines)
-            if request.start_at is not None:
-                self._schedule(session, rollout)
-            view = views.of(session, rollout)
+            view = self.create_in(session, request, actor)
         self._wake()
         return view
+
+    def create_in(self, session: Session, request: RolloutRequest, actor: str) -> RolloutView:
+        """Do what `create` does as a part of the caller's transaction.
+
+        Args:
+            session: A transaction; whoever made it wakes the scheduler after it.
+            request: What and to whom; it was checked.
+            actor: Who, as it stands in the audit log.
+
+        Raises:
+            RequestError: Nobody is in its target.
+            NotFoundError: No such model, release or device.
+        """
+        strategy = _strategy(request)
+        lines = _plan(session, request.plan, strategy)
+        if not lines:
+            raise RequestError(
+                "no_devices", f"expected at least one device {_described(request.plan.target)}"
+            )
+        members = targets.grouped(session, request.plan.target, strategy)
+        placed = _placed(members, strategy, f"{request.plan.model}@{request.plan.release}")
+        rollout = self._keep(session, request, strategy, actor)
+        _keep_groups(session, rollout, strategy, placed)
+        self._keep_executions(session, rollout, _Snapshot(lines, members, placed))
+        _record_creation(session, rollout, lines)
+        if request.start_at is not None:
+            self._schedule(session, rollout)
+        return views.of(session, rollout)
 
     def start(self, rollout_id: str, actor: str) -> RolloutView:
         """Start a rollout now, whatever time it was scheduled for; or once it is approved.

@@ -55,6 +55,13 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
         ("POST", f"{V1}/rollouts/x/{verb}", Permission.ROLL_OUT)
         for verb in ("start", "pause", "resume", "stop")
     ),
+    ("GET", f"{V1}/recurring-rollouts", Permission.READ_ROLLOUTS),
+    ("POST", f"{V1}/recurring-rollouts", Permission.ROLL_OUT),
+    ("GET", f"{V1}/recurring-rollouts/x", Permission.READ_ROLLOUTS),
+    ("GET", f"{V1}/recurring-rollouts/x/occurrences", Permission.READ_ROLLOUTS),
+    ("POST", f"{V1}/recurring-rollouts/x/pause", Permission.ROLL_OUT),
+    ("POST", f"{V1}/recurring-rollouts/x/resume", Permission.ROLL_OUT),
+    ("DELETE", f"{V1}/recurring-rollouts/x", Permission.ROLL_OUT),
     ("POST", f"{V1}/bundles", Permission.ROLL_OUT),
     ("GET", f"{V1}/audit", Permission.READ_AUDIT),
     ("GET", f"{V1}/audit/verify", Permission.READ_AUDIT),

@@ -23,6 +23,7 @@ from typer.main import get_command
 ISSUER = ["{issuer_pub}", "--ca", "{ca}", "--key", "{root_key}"]
 PUSH = ["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{key}", "--no-evaluation"]
 STATE = ["--alias", "a", "--release", "talk@1.0.0", "--variant", "q4_0", "--out", "{new}"]
+RECURRING = ["talk", "--channel", "stable", "--alias", "a"]
 # A verb's bad inputs, and how each ends. `{key}` and `{gguf}` are files that are there.
 BAD: dict[str, list[tuple[list[str], int]]] = {
     "login": [
@@ -290,6 +291,21 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["r-1", "--yes", "--key", "{open_key}"], 1),
     ],
     "rollout deny": [([], 64), (["nothing"], 1)],
+    "rollout recurring add": [
+        ([], 64),
+        (["talk", "--channel", "stable", "--alias", "a"], 64),
+        ([*RECURRING, "--every", "0 2 * * *;UTC;4h"], 64),
+        ([*RECURRING, "--every", "0 2 * * *;"], 64),
+        (["Not A Model", *RECURRING[1:], "--every", "0 2 * * *"], 64),
+        ([*RECURRING, "--every", "0 2 * * *", "--channel", "A B"], 64),
+        ([*RECURRING, "--every", "0 2 * * *", "--device", "No Body"], 64),
+        ([*RECURRING, "--every", "0 2 * * *", "--kv-type", "q2"], 64),
+    ],
+    "rollout recurring list": [(["extra"], 64)],
+    "rollout recurring show": [([], 64), (["nothing"], 1), (["../x"], 64)],
+    "rollout recurring pause": [([], 64), (["nothing"], 1)],
+    "rollout recurring resume": [([], 64), (["nothing"], 1), (["a?b"], 64)],
+    "rollout recurring remove": [([], 64), (["nothing"], 1), (["a/b"], 64)],
     "bundle export": [
         ([], 64),
         (["--out", "{new}"], 64),
@@ -365,6 +381,11 @@ GOOD: dict[str, list[str]] = {
     "why": ["gw-1"],
     "plan": ["{fleet}"],
     "apply": ["{fleet}", "--yes"],
+    "rollout recurring add": [*RECURRING, "--every", "0 2 * * 2#1;Europe/Berlin"],
+    "rollout recurring show": ["id-1"],
+    "rollout recurring pause": ["id-1"],
+    "rollout recurring resume": ["id-1"],
+    "rollout recurring remove": ["id-1"],
     "bundle export": ["--device", "gw-1", "--out", "{new}"],
     "bundle state": [*STATE, "--group", "lyon"],
     "bundle sign": ["{statement}", "--key", "{key}", "--yes"],
@@ -390,6 +411,10 @@ CHANGING = [
     "rollout edit",
     "rollout approve",
     "rollout deny",
+    "rollout recurring add",
+    "rollout recurring pause",
+    "rollout recurring resume",
+    "rollout recurring remove",
     "bundle export",
 ]
 
@@ -402,7 +427,10 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
             yield " ".join((*words, name))
 
 
-REMOVALS = ("tokens revoke", "enrolment revoke", "devices remove", "channels remove")
+REMOVALS = (
+    *("tokens revoke", "enrolment revoke", "devices remove", "channels remove"),
+    "rollout recurring remove",
+)
 # What needs no controller.
 LOCAL = (
     "keys generate",
@@ -519,7 +547,7 @@ def released(api: OperatorApi, key: Path) -> None:
 
 def seed(api: OperatorApi) -> None:
     """Make the things that right calls speak of."""
-    for kind in ("tokens", "enrolment-tokens"):
+    for kind in ("tokens", "enrolment-tokens", "recurring-rollouts"):
         api.lists[kind].append({"id": "id-1"})
     api.lists["rollouts"].append({"id": "r-1", "state": "RUNNING"})
     api.channels["talk", "beta"] = ["1.0.0"]

@@ -1,0 +1,100 @@
+"""Recurring rollouts: add, look, pause, resume, remove."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, status
+
+from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.api import recurrence_schema as schema
+from sprat_controller.api import strategy_schema
+from sprat_controller.api.auth import require
+from sprat_controller.api.errors import error_answers
+from sprat_controller.api.parts import RecurrencesPart
+from sprat_controller.api.routes.paging import Limit
+from sprat_controller.fleet import inventory
+from sprat_controller.rollout import fit_policy, serving, strategy_said
+from sprat_controller.rollout.recurrences import RecurrenceRequest, RecurrenceView
+from sprat_controller.rollout.requests import Target
+
+router = APIRouter(prefix="/recurring-rollouts", tags=["recurring rollouts"])
+Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
+Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
+
+
+@router.post(
+    "", status_code=status.HTTP_201_CREATED, responses=error_answers(400, 404, 409, 413, 422)
+)
+def add(
+    body: schema.RecurrenceBody, actor: Changer, recurrences: RecurrencesPart
+) -> schema.Recurrence:
+    """Add one; it is due at the next moment of its rule."""
+    inventory.check_labels(body.labels)
+    request = RecurrenceRequest(
+        model=body.model,
+        channel=body.channel,
+        alias=body.alias,
+        cron=body.cron,
+        zone=body.zone,
+        name=body.name,
+        target=Target(body.labels, tuple(body.devices), body.filter),
+        context=body.context,
+        terms=serving.asked(body.slots, body.kv_type, pinned=body.pinned),
+        policy=None if body.policy is None else fit_policy.asked(**body.policy.model_dump()),
+        strategy=strategy_said.asked(strategy_schema.body_of(body.strategy)),
+    )
+    return _answer(recurrences.add(request, actor.audit_name))
+
+
+@router.get("")
+def list_recurrences(_: Reader, recurrences: RecurrencesPart) -> schema.RecurrencePage:
+    """All of them, oldest first."""
+    return schema.RecurrencePage(items=[_answer(view) for view in recurrences.list()])
+
+
+@router.get("/{recurrence_id}", responses=error_answers(404))
+def show_recurrence(
+    recurrence_id: str, _: Reader, recurrences: RecurrencesPart
+) -> schema.Recurrence:
+    """When it is due next, and what came of its last moment."""
+    return _answer(recurrences.get(recurrence_id))
+
+
+@router.get("/{recurrence_id}/occurrences", responses=error_answers(404))
+def list_occurrences(
+    recurrence_id: str, _: Reader, recurrences: RecurrencesPart, limit: Limit = 1000
+) -> schema.OccurrencePage:
+    """What came of its newest moments, newest first."""
+    views = recurrences.occurrences(recurrence_id, limit)
+    return schema.OccurrencePage.model_validate({"items": [asdict(view) for view in views]})
+
+
+@router.post("/{recurrence_id}/pause", responses=error_answers(404))
+def pause_recurrence(
+    recurrence_id: str, actor: Changer, recurrences: RecurrencesPart
+) -> schema.Recurrence:
+    """Have nothing be due until it is resumed; rollouts under way go on."""
+    return _answer(recurrences.pause(recurrence_id, actor.audit_name))
+
+
+@router.post("/{recurrence_id}/resume", responses=error_answers(404))
+def resume_recurrence(
+    recurrence_id: str, actor: Changer, recurrences: RecurrencesPart
+) -> schema.Recurrence:
+    """Have it be due at the next moment of its rule; what it left out is not made up for."""
+    return _answer(recurrences.resume(recurrence_id, actor.audit_name))
+
+
+@router.delete(
+    "/{recurrence_id}", status_code=status.HTTP_204_NO_CONTENT, responses=error_answers(404)
+)
+def remove_recurrence(recurrence_id: str, actor: Changer, recurrences: RecurrencesPart) -> None:
+    """Forget it; what it rolled out goes on."""
+    recurrences.remove(recurrence_id, actor.audit_name)
+
+
+def _answer(view: RecurrenceView) -> schema.Recurrence:
+    said = {**asdict(view), "strategy": strategy_said.said(view.strategy)}
+    return schema.Recurrence.model_validate(said)
