@@ -23,6 +23,8 @@ LEAST_DECODED: Final = 16  # tokens after the first of each answer, for a rate
 # Besides the publisher's own margin. Another processor, another split of a chunk into batches, and
 # keys and values in Q8_0 change a perplexity by less.
 TOLERANCE_PERMILLE: Final = 5
+MAX_SAID: Final = 200  # characters of a prompt, of what was expected and of what was found
+MOST_FAILED: Final = 8  # checks that are told
 MAX_DEPTH: Final = 16  # of a schema, and of an answer that is held to one
 
 Match: TypeAlias = Literal["contains", "equals", "schema"]
@@ -91,6 +93,14 @@ class Proof(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 NOTHING_MORE: Final = Proof()
 
 
+class FailedCheck(Struct, frozen=True, forbid_unknown_fields=True):
+    """A golden prompt that was not answered as expected, or a bound that was not kept."""
+
+    check: Annotated[str, Meta(max_length=MAX_SAID)]  # the prompt, or what is bounded
+    expected: Annotated[str, Meta(max_length=MAX_SAID)]
+    found: Annotated[str, Meta(max_length=MAX_SAID)]
+
+
 class ProbeResult(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What was measured; 0: it was not."""
 
@@ -103,6 +113,8 @@ class ProbeResult(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     ttft_ms: _Figure = 0  # of the slowest golden prompt
     peak_bytes: _Figure = 0  # resident memory of the worker
     took_ms: _Figure = 0
+    # The first ones, also of a probe that passed as a whole.
+    failed: Annotated[tuple[FailedCheck, ...], Meta(max_length=MOST_FAILED)] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,7 @@ class Before:
 class Breach:
     """A bound that was not kept."""
 
+    bound: str
     message: str
     expected: str
     found: str
@@ -171,6 +184,7 @@ def breach_of_text(text: ScoredText, result: ProbeResult) -> Breach | None:
     if result.perplexity_milli <= text.bound_milli:
         return None
     return _breach(
+        "perplexity",
         "the perplexity of the signed text is to be at most",
         _milli(text.bound_milli),
         _milli(result.perplexity_milli),
@@ -186,14 +200,16 @@ def breach_of_bounds(bounds: Bounds, result: ProbeResult, before: Before) -> Bre
         found = _milli(result.decode_milli_tps) + " tokens a second"
         if result.decode_milli_tps == 0:
             found = f"answers of fewer than {LEAST_DECODED} tokens, which tell no rate"
-        return _breach("it is to decode at least", f"{_milli(least)} tokens a second", found)
+        what = "it is to decode at least"
+        return _breach("decode rate", what, f"{_milli(least)} tokens a second", found)
     if bounds.max_ttft_ms and result.ttft_ms > bounds.max_ttft_ms:
         what = "its first token is to come within"
-        return _breach(what, f"{bounds.max_ttft_ms} ms", f"{result.ttft_ms} ms")
+        expected, found = f"{bounds.max_ttft_ms} ms", f"{result.ttft_ms} ms"
+        return _breach("time to the first token", what, expected, found)
     most = before.declared_bytes * bounds.max_memory_permille // 1000
     if most and not 0 < result.peak_bytes <= most:
         found = f"{result.peak_bytes} bytes" if result.peak_bytes else "no figure of the kernel"
-        return _breach("its worker is to take at most", f"{most} bytes", found)
+        return _breach("memory", "its worker is to take at most", f"{most} bytes", found)
     return None
 
 
@@ -203,6 +219,7 @@ def breach_of_soak(bounds: SoakBounds, traffic: Traffic, before: Before) -> Brea
     is_enough = requests >= bounds.min_requests
     if most is not None and is_enough and errors * 1000 > most * requests:
         return _breach(
+            "errors",
             "of 1000 requests there may fail",
             str(most),
             f"{errors * 1000 // requests} ({errors} of {requests})",
@@ -210,6 +227,7 @@ def breach_of_soak(bounds: SoakBounds, traffic: Traffic, before: Before) -> Brea
     least = before.decode_milli_tps * (bounds.min_decode_permille or 0) // 1000
     if traffic.rated >= bounds.min_requests and traffic.decode_milli_tps < least:
         return _breach(
+            "decode rate",
             "it is to decode at least",
             f"{_milli(least)} tokens a second",
             f"{_milli(traffic.decode_milli_tps)} tokens a second over {traffic.rated} answers",
@@ -366,8 +384,8 @@ def _is_within(count: int, schema: Mapping[str, Any], what: str) -> bool:
     return bool(schema.get(f"min{what}", 0) <= count <= schema.get(f"max{what}", count))
 
 
-def _breach(what: str, expected: str, found: str) -> Breach:
-    return Breach(f"{what} {expected}; found {found}", expected, found)
+def _breach(bound: str, what: str, expected: str, found: str) -> Breach:
+    return Breach(bound, f"{what} {expected}; found {found}", expected, found)
 
 
 def _milli(value: int) -> str:

@@ -120,8 +120,9 @@ def caught(fleet: Fleet, agent: Agent, execution: Mapping[str, Any], good: str) 
     phases = [one["detail"]["phase"] for one in mine if one["tag"] == "agent:execution:entered"]
     assert phases[-3:] == ["PROBING", "ROLLING_BACK", "ROLLED_BACK"]
     (probed,) = [one["detail"] for one in mine if one["tag"] == "agent:execution:probed"]
-    # What the device wrote down is what the controller was told.
-    assert {name: value for name, value in execution["probe"].items() if value} == probed["probe"]
+    # What the device wrote down is what the controller was told; but for what cannot be printed.
+    told = {name: value for name, value in execution["probe"].items() if value}
+    assert told | {"failed": ...} == probed["probe"] | {"failed": ...}
 
 
 @pytest.mark.timeout(400)
@@ -156,6 +157,7 @@ def test_golden_prompts_let_the_good_release_pass_in_each_form_and_the_bad_one_i
     assert execution["probe"]["score_permille"] < bounds.score_percent * 10
     assert execution["probe"]["prompts"] == MOST_PROMPTS
     assert "golden prompts were answered as expected" in execution["reason"]["message"]
+    assert execution["probe"]["failed"][0]["found"] == execution["reason"]["found"]
 
 
 @pytest.mark.timeout(300)
@@ -186,4 +188,5 @@ def test_a_text_lets_the_good_release_pass_and_the_bad_one_not(
     execution = roll_out(fleet, "2.1.0")
     caught(fleet, agent, execution, good)
     assert execution["probe"]["perplexity_milli"] > bounds.perplexity * 1000
+    assert [one["check"] for one in execution["probe"]["failed"]] == ["perplexity"]
     assert "the perplexity of the signed text is to be at most" in execution["reason"]["message"]

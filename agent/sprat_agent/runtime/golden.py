@@ -17,7 +17,7 @@ from typing import Final, NoReturn, TypeAlias
 from msgspec.structs import replace
 from sprat_proto import probes
 from sprat_proto.manifest import Activation, GoldenPrompt
-from sprat_proto.probes import Before, Breach, ProbeResult, ScoredText
+from sprat_proto.probes import Before, Breach, FailedCheck, ProbeResult, ScoredText
 from sprat_proto.states import ReasonCode
 
 from sprat_agent.runtime.faults import AnswerError, ModelUnloadedError, WorkerCrashedError
@@ -27,7 +27,7 @@ from sprat_agent.runtime.process import Ask, Order, Scoring, peak_bytes
 from sprat_agent.runtime.wire import Conversation, Done, Message, Piece, Request, Sampling
 from sprat_agent.sync.ports import ExecutionError, Probed
 
-FOUND_LENGTH: Final = 200  # characters of the answer that travel in the reason
+FOUND_LENGTH: Final = probes.MAX_SAID  # characters of the answer that travel in the reason
 
 # Asked where the publisher gave no golden prompt: a model that loads may yet fail to decode.
 _GREEDY: Final = Sampling(temperature=0)
@@ -123,6 +123,7 @@ class Answers:
     alone: _Times = field(default_factory=_Times)
     beside: _Times = field(default_factory=_Times)  # other requests, which slow each other down
     fault: ExecutionError | None = None  # of the first that was not as expected
+    failed: tuple[FailedCheck, ...] = ()
 
     def note(self, golden: GoldenPrompt, answer: str, done: Done, *, is_alone: bool) -> None:
         """Judge an answer and learn from its times."""
@@ -132,6 +133,9 @@ class Answers:
         self.passed_weight += golden.counts if fault is None else 0
         self.failed_weight += golden.counts if fault else 0
         self.fault = self.fault or fault
+        if fault:
+            check = FailedCheck(_short(golden.prompt, FOUND_LENGTH), fault.expected, fault.found)
+            self.failed += (check,)
         (self.alone if is_alone else self.beside).note(done)
 
     @property
@@ -159,6 +163,7 @@ class _Proving:
         self._answers = Answers()
         self._began = monotonic()
         self._measured = ProbeResult()
+        self._broken: tuple[FailedCheck, ...] = ()  # bounds
 
     async def run(self) -> None:
         """Raise an ExecutionError for what is not as it must be."""
@@ -207,6 +212,7 @@ class _Proving:
             ttft_ms=answers.ttft_ms,
             peak_bytes=await asyncio.to_thread(peak_bytes, pid) if pid else 0,
             took_ms=round((monotonic() - self._began) * 1000),
+            failed=(*self._broken, *answers.failed)[: probes.MOST_FAILED],
         )
 
     async def _score(self, text: ScoredText) -> None:
@@ -228,6 +234,7 @@ class _Proving:
 
     def _hold(self, breach: Breach | None) -> None:
         if breach:
+            self._broken += (FailedCheck(breach.bound, breach.expected, breach.found),)
             raise ExecutionError(
                 ReasonCode.PROBE_FAILED,
                 f"{self._candidate.loadable.name}: {breach.message}",

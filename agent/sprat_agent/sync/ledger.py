@@ -307,7 +307,7 @@ class Ledger:
             why = msgspec.to_builtins(reason)
             report.reason.CopyFrom(link_pb2.Reason(**why))
         if probe := _probe(connection, execution.execution_id):
-            report.probe.CopyFrom(link_pb2.Probe(**msgspec.structs.asdict(probe)))
+            report.probe.CopyFrom(link_pb2.Probe(**msgspec.to_builtins(probe)))
         now = self._clock()
         self._outbox.write(connection, to_ms(now), report)
         self._journal.write(

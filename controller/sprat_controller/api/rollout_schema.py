@@ -234,7 +234,7 @@ class Execution(Answered):
     verdicts: list[Json] = Field(description="Those with `by_device` are the device's own")
     probe: Json | None = Field(
         description="What the device's probe measured, before it activated the variant or gave it"
-        " up; 0: it did not measure that"
+        " up; 0: it did not measure that. `failed` are the first checks that were not passed"
     )
     created_at: AwareDatetime
     started_at: AwareDatetime | None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sprat_proto.fit import CoreKind, Profile
 from sprat_proto.manifest import is_model_name, is_release_version
+from sprat_proto.probes import MAX_SAID, MOST_FAILED
 from sprat_proto.rates import Measured, TypeCost
 from sprat_proto.states import ModelState, ReasonCode
 from sprat_proto.v1 import link_pb2
@@ -32,6 +33,10 @@ MAX_SENTENCE: Final = 2048  # characters of a reason's parts
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _POWERS: Final = frozenset({"", "mains", "battery"})
+_FIGURES: Final = (
+    *("score_permille", "prompts", "passed", "perplexity_milli", "scored_tokens"),
+    *("decode_milli_tps", "ttft_ms", "peak_bytes", "took_ms"),
+)
 _STATES: Final = frozenset(state.value for state in ModelState)
 
 RunningJson = dict[str, dict[str, str]]
@@ -120,17 +125,28 @@ def running_of(wire: Iterable[link_pb2.RunningModel]) -> RunningJson | None:
     return running
 
 
-def probe_of(said: link_pb2.ExecutionReport) -> dict[str, int] | None:
+def probe_of(said: link_pb2.ExecutionReport) -> dict[str, Any] | None:
     """Return what a report says of its probe, by the names of `probes.ProbeResult`.
 
     None where it says nothing, or what is not within limits.
     """
     if not said.HasField("probe"):
         return None
-    names = (field.name for field in link_pb2.Probe.DESCRIPTOR.fields)
-    found: dict[str, int] = {name: getattr(said.probe, name) for name in names}
-    is_sound = found["score_permille"] <= MILLI and found["passed"] <= found["prompts"]
-    return found if is_sound and max(found.values()) <= MAX_COUNT else None
+    probe = said.probe
+    figures: dict[str, int] = {name: getattr(probe, name) for name in _FIGURES}
+    is_sound = (
+        max(figures.values()) <= MAX_COUNT
+        and probe.score_permille <= MILLI
+        and probe.passed <= probe.prompts
+        and len(probe.failed) <= MOST_FAILED
+    )
+    if not is_sound:
+        return None
+    failed = [
+        {name: clip(getattr(one, name), MAX_SAID) for name in ("check", "expected", "found")}
+        for one in probe.failed
+    ]
+    return {**figures, "failed": failed}
 
 
 def reason_of(report: link_pb2.ExecutionReport) -> Reason | None:

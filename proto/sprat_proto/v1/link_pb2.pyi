@@ -587,6 +587,7 @@ class Probe(_message.Message):
     TTFT_MS_FIELD_NUMBER: _builtins.int
     PEAK_BYTES_FIELD_NUMBER: _builtins.int
     TOOK_MS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
     score_permille: _builtins.int
     """Thousandths of the golden prompts' weight that were answered as expected."""
     prompts: _builtins.int
@@ -601,6 +602,10 @@ class Probe(_message.Message):
     peak_bytes: _builtins.int
     """Resident memory of the worker at its peak."""
     took_ms: _builtins.int
+    @_builtins.property
+    def failed(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedCheck]:
+        """The first checks that were not passed, also of a probe that passed as a whole."""
+
     def __init__(
         self,
         *,
@@ -613,14 +618,42 @@ class Probe(_message.Message):
         ttft_ms: _builtins.int = ...,
         peak_bytes: _builtins.int = ...,
         took_ms: _builtins.int = ...,
+        failed: _abc.Iterable[Global___FailedCheck] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_milli_tps", b"decode_milli_tps", "passed", b"passed", "peak_bytes", b"peak_bytes", "perplexity_milli", b"perplexity_milli", "prompts", b"prompts", "score_permille", b"score_permille", "scored_tokens", b"scored_tokens", "took_ms", b"took_ms", "ttft_ms", b"ttft_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_milli_tps", b"decode_milli_tps", "failed", b"failed", "passed", b"passed", "peak_bytes", b"peak_bytes", "perplexity_milli", b"perplexity_milli", "prompts", b"prompts", "score_permille", b"score_permille", "scored_tokens", b"scored_tokens", "took_ms", b"took_ms", "ttft_ms", b"ttft_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Probe: _TypeAlias = Probe  # noqa: Y015
+
+@_typing.final
+class FailedCheck(_message.Message):
+    """A golden prompt that was not answered as expected, or a bound that was not kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECK_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    check: _builtins.str
+    expected: _builtins.str
+    found: _builtins.str
+    def __init__(
+        self,
+        *,
+        check: _builtins.str = ...,
+        expected: _builtins.str = ...,
+        found: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "expected", b"expected", "found", b"found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedCheck: _TypeAlias = FailedCheck  # noqa: Y015
 
 @_typing.final
 class Reason(_message.Message):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sprat_agent.runtime.golden import FOUND_LENGTH, Answers, judge, question
 from sprat_agent.runtime.wire import Done
 from sprat_proto.manifest import GoldenPrompt
+from sprat_proto.probes import FailedCheck
 
 
 @given(st.text(), st.text(), st.text())
@@ -57,3 +58,4 @@ def test_answers_that_were_alone_tell_the_rates_where_there_are_enough() -> None
     answers.note(golden, "yes", guessed, is_alone=True)
     assert answers.decode_milli_tps == 100_000
     assert (answers.asked, answers.passed) == (4, 3)
+    assert answers.failed == (FailedCheck("?", "yes", "no"),)

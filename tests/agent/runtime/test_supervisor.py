@@ -17,7 +17,7 @@ from sprat_agent.runtime.served import Condition
 from sprat_agent.sync.ports import ExecutionError, Loadable
 from sprat_proto import fit
 from sprat_proto.manifest import Activation, GoldenPrompt
-from sprat_proto.probes import Bounds, Proof, ScoredText, Traffic
+from sprat_proto.probes import Bounds, FailedCheck, Proof, ScoredText, Traffic
 from sprat_proto.states import ModelState, ReasonCode
 
 
@@ -368,6 +368,7 @@ async def test_a_score_is_the_weight_of_what_was_answered_as_expected(
     assert (probed.fault is None) == passes
     result = probed.result
     assert (result.score_permille, result.prompts, result.passed) == (750, 2, 1)
+    assert result.failed == (FailedCheck("no", "yes", "no"),)  # also where it passed
     if probed.fault:
         assert probed.fault.code is ReasonCode.PROBE_FAILED
         assert "750 of 1000 where 751" in probed.fault.message
@@ -381,6 +382,7 @@ async def test_a_text_that_surprises_too_much_fails_the_probe(bench: Bench, one:
         assert (probed.fault is None) == passes
         assert probed.result.perplexity_milli == 2_718
         assert probed.result.scored_tokens == len("a text")
+        assert [one.check for one in probed.result.failed] == ([] if passes else ["perplexity"])
 
 
 async def test_memory_is_held_to_what_was_declared(bench: Bench, one: Loadable) -> None:

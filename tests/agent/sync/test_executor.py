@@ -21,7 +21,15 @@ from sprat_agent.sync import phases
 from sprat_agent.sync.ports import ExecutionError, RetryLaterError, SeenRates
 from sprat_agent.sync.proving import MOST_BEGUN
 from sprat_proto.manifest import Activation
-from sprat_proto.probes import Bounds, ProbeResult, Proof, ScoredText, SoakBounds, Traffic
+from sprat_proto.probes import (
+    Bounds,
+    FailedCheck,
+    ProbeResult,
+    Proof,
+    ScoredText,
+    SoakBounds,
+    Traffic,
+)
 from sprat_proto.states import ExecutionState, ReasonCode, Step
 
 OLD = release("1.0.0", [b"old"], counter=1)
@@ -277,7 +285,13 @@ async def test_what_the_probe_measured_is_told_and_audited(tmp_path: Path) -> No
     disk = disk_with(OLD, NEW)
     await device_running_old(tmp_path, disk)
     device = Device(tmp_path, disk)
-    measured = ProbeResult(score_permille=250, prompts=4, passed=1, perplexity_milli=9999)
+    measured = ProbeResult(
+        score_permille=250,
+        prompts=4,
+        passed=1,
+        perplexity_milli=9999,
+        failed=(FailedCheck("Who?", "A fish.", "A bird."),),
+    )
     device.workers.results[NEW.digest] = measured
     disk.defects["probe", NEW.digest] = ExecutionError(ReasonCode.PROBE_FAILED, "babble")
     device.assign(assigned(2, [NEW.wanted("e1")]))
@@ -287,6 +301,7 @@ async def test_what_the_probe_measured_is_told_and_audited(tmp_path: Path) -> No
     assert {one.probe.perplexity_milli for one in told if one.HasField("probe")} == {9999}
     assert [one.step for one in told if not one.HasField("probe")][-1] == "PROBING"
     assert (told[-1].state, told[-1].probe.passed) == ("ROLLED_BACK", 1)
+    assert [one.found for one in told[-1].probe.failed] == ["A bird."]
     (audited,) = probed(device, "e1")
     assert audited["phase"] == "PROBING"
     assert audited["probe"]["perplexity_milli"] == 9999

@@ -10,7 +10,7 @@ from sprat_controller.link import inbound
 from sprat_controller.store.tables import (
     DesiredModel,
 )
-from sprat_proto.probes import ProbeResult
+from sprat_proto.probes import MAX_SAID, ProbeResult
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
 from sprat_proto.v1 import link_pb2
 from sqlmodel import select
@@ -98,7 +98,8 @@ def test_a_failure_keeps_its_reason_and_answers_with_the_way_back(world: World) 
 
 def probed(**figures: int) -> link_pb2.Probe:
     said = {"score_permille": 900, "prompts": 10, "passed": 9, "perplexity_milli": 7_100}
-    return link_pb2.Probe(**{**said, **figures})
+    missed = link_pb2.FailedCheck(check="Who?", expected="A fish.", found="A\nbird." + "x" * 999)
+    return link_pb2.Probe(**{**said, **figures}, failed=[missed])
 
 
 def test_what_the_probe_measured_is_kept_with_the_execution(world: World) -> None:
@@ -111,6 +112,8 @@ def test_what_the_probe_measured_is_kept_with_the_execution(world: World) -> Non
     assert kept is not None
     assert set(kept) == {one.name for one in fields(ProbeResult)}
     assert (kept["passed"], kept["perplexity_milli"], kept["took_ms"]) == (9, 7_100, 0)
+    found = ("A?bird." + "x" * 999)[:MAX_SAID]
+    assert kept["failed"] == [{"check": "Who?", "expected": "A fish.", "found": found}]
     # A later report that says nothing of it takes nothing away.
     device.say(report=report(3, execution, "ROLLED_BACK"))
     assert world.first_execution(rollout).probe == kept
