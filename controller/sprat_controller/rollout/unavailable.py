@@ -19,43 +19,15 @@ from sqlmodel import Session, col
 
 from sprat_controller.rollout.budget import PACE_WINDOW, Load, allowed
 from sprat_controller.rollout.strategy import Strategy
-from sprat_controller.store.tables import Device, DeviceLabel, Execution
+from sprat_controller.store.tables import MAY_BE_DOWN, Device, DeviceLabel, Execution
 
-_FAILED: Final = (ExecutionState.FAILED, ExecutionState.TIMED_OUT, ExecutionState.ROLLED_BACK)
-# Of these only what was under way once.
-_LEFT: Final = (ExecutionState.QUEUED, ExecutionState.CANCELED)
 _TABLES: Final = Device.metadata.tables
 _LATER: Final = _TABLES["execution"].alias("later")
 _STAYS: Final = col(Device.revoked_at).is_(None)
+# Not bound as values: only so both databases know the index that holds just these.
+_MAY_BE_DOWN: Final = sql.text(f"({MAY_BE_DOWN})")
 _UNDER_WAY: Final = col(Execution.state) == ExecutionState.IN_PROGRESS.value
-_ENDED: Final = sql.or_(
-    col(Execution.state).in_([state.value for state in _FAILED]),
-    sql.and_(
-        col(Execution.state).in_([state.value for state in _LEFT]),
-        col(Execution.started_at).is_not(None),
-    ),
-)
-# Of a device that is offline: it ended without success, and nothing succeeded there since.
-_LEFT_BEHIND: Final = sql.and_(
-    _ENDED,
-    sql.not_(
-        sql.exists(
-            sql.select(sql.literal(1))
-            .select_from(_LATER)
-            .where(
-                _LATER.c.device_id == col(Execution.device_id),
-                _LATER.c.state == ExecutionState.SUCCEEDED.value,
-                _LATER.c.finished_at > col(Execution.updated_at),
-            )
-        )
-    ),
-)
-# Asked of the row of a device: the same as to be among `_down()`.
-_OF_IT: Final = sql.select(sql.literal(1)).where(col(Execution.device_id) == col(Device.id))
-_IS_DOWN: Final = sql.or_(
-    sql.exists(_OF_IT.where(_UNDER_WAY)),
-    sql.and_(col(Device.online).is_(sql.false()), sql.exists(_OF_IT.where(_LEFT_BEHIND))),
-)
+_SMALL: Final = 1_000  # devices of one value that are looked up one by one
 
 
 def load(session: Session, rollout_id: str, strategy: Strategy, now: datetime) -> Load:
@@ -94,7 +66,7 @@ def fleet(session: Session, label: str) -> dict[str, int]:
 
 def among(session: Session, device_ids: Sequence[str]) -> frozenset[str]:
     """Return those of the devices that are down."""
-    which = sql.select(col(Device.id)).where(_STAYS, col(Device.id).in_(device_ids), _IS_DOWN)
+    which = _down(col(Execution.device_id).in_(device_ids))
     return frozenset(session.connection().execute(which).scalars())
 
 
@@ -114,7 +86,7 @@ def load_at(
     budgets = strategy.budgets
     whole = load(session, rollout_id, msgspec.structs.replace(strategy, budgets=()), now)
     fleet_at = {
-        one.label: {labels.get(one.label, ""): _count(session, one.label, labels)}
+        one.label: {labels.get(one.label, ""): _fleet_at(session, one.label, labels)}
         for one in budgets
         if one.max_unavailable_percent
     }
@@ -123,44 +95,92 @@ def load_at(
         devices = fleet_at.get(one.label, {}).get(labels.get(one.label, ""), 0)
         most[one.label] = max(most.get(one.label, 0), allowed(one, devices))
     down_at = {
-        label: {labels.get(label, ""): _count(session, label, labels, _IS_DOWN, at_most=limit)}
+        label: {labels.get(label, ""): _down_at(session, label, labels, limit)}
         for label, limit in most.items()
     }
     return replace(whole, down=down_at, fleet=fleet_at)
 
 
-def _down() -> sql.CompoundSelect[Any]:
-    """Return the query for the devices that are down; removed ones may be among them."""
-    under_way = sql.select(col(Execution.device_id)).where(_UNDER_WAY)
-    left_behind = (
-        sql.select(col(Execution.device_id))
-        .join(Device, col(Device.id) == col(Execution.device_id))
-        .where(col(Device.online).is_(sql.false()), _LEFT_BEHIND)
+def _down(which: sql.ColumnElement[bool] | None = None) -> sql.Select[Any]:
+    """Return the query for the devices that are down.
+
+    Args:
+        which: Of these executions; None: of all.
+    """
+    of = _MAY_BE_DOWN if which is None else sql.and_(_MAY_BE_DOWN, which)
+    # One row for each device: its last word is what counts, and each is looked up once.
+    busy = sql.func.max(sql.case((_UNDER_WAY, 1), else_=0)).label("busy")
+    left = sql.func.max(sql.case((~_UNDER_WAY, col(Execution.updated_at)))).label("left_at")
+    told = (
+        sql.select(col(Execution.device_id), busy, left)
+        .where(of)
+        .group_by(col(Execution.device_id))
+        .subquery("told")
     )
-    return sql.union(under_way, left_behind)
+    succeeded_later = sql.exists(
+        sql.select(sql.literal(1))
+        .select_from(_LATER)
+        .where(
+            _LATER.c.device_id == told.c.device_id,
+            _LATER.c.state == ExecutionState.SUCCEEDED.value,
+            _LATER.c.finished_at > told.c.left_at,
+        )
+    )
+    is_left_behind = sql.and_(
+        col(Device.online).is_(sql.false()),
+        told.c.left_at.is_not(None),
+        sql.not_(succeeded_later),
+    )
+    return (
+        sql.select(col(Device.id))
+        .join(told, told.c.device_id == col(Device.id))
+        .where(_STAYS, sql.or_(told.c.busy == 1, is_left_behind))
+    )
 
 
-def _count(
-    session: Session,
-    label: str,
-    labels: Mapping[str, str],
-    which: sql.ColumnElement[bool] | None = None,
-    *,
-    at_most: int | None = None,
-) -> int:
-    """Return how many devices have the same value of a label as `labels`, but at most so many."""
+def _fleet_at(session: Session, label: str, labels: Mapping[str, str]) -> int:
+    """Return how many devices have the same value of a label as `labels`.
+
+    All are counted in an index, and those that were removed, which are few, are taken off.
+    """
     value = labels.get(label, "")
-    of_key = sql.select(col(DeviceLabel.device_id)).where(col(DeviceLabel.key) == label)
-    has_value = (
-        col(Device.id).in_(of_key.where(col(DeviceLabel.value) == value))
-        if value
-        else col(Device.id).not_in(of_key.where(col(DeviceLabel.value) != ""))
+    labelled = sql.select(sql.func.count()).where(col(DeviceLabel.key) == label)
+    connection = session.connection()
+    if value:
+        found = connection.execute(labelled.where(col(DeviceLabel.value) == value)).scalar_one()
+    else:
+        every = connection.execute(sql.select(sql.func.count()).select_from(Device)).scalar_one()
+        found = every - connection.execute(labelled).scalar_one()
+    removed = sql.select(sql.func.count()).where(
+        col(Device.revoked_at).is_not(None), _has(label, value)
     )
-    found = sql.select(col(Device.id)).where(_STAYS, has_value)
-    found = found if which is None else found.where(which)
-    found = found if at_most is None else found.limit(at_most)
-    counted = sql.select(sql.func.count()).select_from(found.subquery())
-    return session.connection().execute(counted).scalar_one()
+    return found - connection.execute(removed).scalar_one()
+
+
+def _down_at(session: Session, label: str, labels: Mapping[str, str], at_most: int) -> int:
+    """Return how many devices with the same value of a label are down, but at most so many."""
+    value = labels.get(label, "")
+    of_value = sql.select(col(DeviceLabel.device_id)).where(
+        col(DeviceLabel.key) == label, col(DeviceLabel.value) == value
+    )
+    few = sql.select(sql.func.count()).select_from(of_value.limit(_SMALL).subquery())
+    connection = session.connection()
+    if value and connection.execute(few).scalar_one() < _SMALL:
+        found = _down(col(Execution.device_id).in_(of_value))
+    else:
+        found = _down().where(_has(label, value))
+    counted = sql.select(sql.func.count()).select_from(found.limit(at_most).subquery())
+    return connection.execute(counted).scalar_one()
+
+
+def _has(label: str, value: str) -> sql.ColumnElement[bool]:
+    """Return the condition that a device has this value of a label; '' is to have none."""
+    of_key = sql.select(sql.literal(1)).where(
+        col(DeviceLabel.device_id) == col(Device.id), col(DeviceLabel.key) == label
+    )
+    if not value:
+        return sql.not_(sql.exists(of_key))
+    return sql.exists(of_key.where(col(DeviceLabel.value) == value))
 
 
 def _by_value(session: Session, label: str, which: sql.ColumnElement[bool]) -> dict[str, int]:

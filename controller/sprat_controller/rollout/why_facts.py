@@ -109,8 +109,10 @@ _TALLY: Final = (
     .where(col(Execution.rollout_id) == _OF_ROLLOUT, col(Execution.group_number) == _OF_GROUP)
     .group_by(col(Execution.state))
 )
+# Not by an index of states, which holds the whole queue: by the one of those that are excused.
 _EXCUSED: Final = _IN_GROUP.where(
-    col(Execution.state).in_(UNFINISHED), col(Execution.excused_at).is_not(None)
+    sql.func.coalesce(col(Execution.state), "").in_(UNFINISHED),
+    col(Execution.excused_at).is_not(None),
 )
 _AHEAD: Final = (
     sql.select(sql.func.count())

@@ -10,7 +10,7 @@ place (SQLAlchemy would not notice). Moments are UTC.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from sqlalchemy import (
     JSON,
@@ -77,6 +77,20 @@ def _moment(*, nullable: bool = False, index: bool = False) -> Column[datetime]:
     return Column(UtcDateTime(), nullable=nullable, index=index)
 
 
+def _partial(name: str, columns: tuple[str, ...], where: str) -> Index:
+    """Return an index of the rows that meet a condition only."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+# Of an execution: its device may be down because of it (`rollout.unavailable`). Asked in these very
+# words, it is a look-up by `ix_execution_down`: `|| ''` keeps SQLite from an index by state, which
+# holds all that is queued and whose rows it would have to read.
+MAY_BE_DOWN: Final = (
+    "started_at IS NOT NULL AND state || '' IN"
+    " ('IN_PROGRESS', 'QUEUED', 'FAILED', 'TIMED_OUT', 'ROLLED_BACK', 'CANCELED')"
+)
+
+
 class OperatorToken(SQLModel, table=True):
     """A person's or service's bearer token; only its SHA-256 is kept."""
 
@@ -134,6 +148,7 @@ class Device(SQLModel, table=True):
     """A device as the controller knows it."""
 
     __tablename__: ClassVar[str] = "device"
+    __table_args__ = (_partial("ix_device_revoked", ("id",), "revoked_at IS NOT NULL"),)
     id: str = Field(primary_key=True)
     state: str = Field(index=True)
     # Pinned at enrolment, on both sides.
@@ -439,7 +454,15 @@ class Execution(SQLModel, table=True):
     __tablename__: ClassVar[str] = "execution"
     __table_args__ = (
         UniqueConstraint("rollout_id", "device_id"),
-        Index("ix_execution_rollout_state", "rollout_id", "state"),
+        Index("ix_execution_queue", "rollout_id", "state", "position"),
+        _partial(
+            "ix_execution_excused",
+            ("rollout_id", "group_number", "state", "excused_at"),
+            "excused_at IS NOT NULL",
+        ),
+        _partial(
+            "ix_execution_down", ("device_id", "state", "updated_at", "started_at"), MAY_BE_DOWN
+        ),
         Index("ix_execution_group", "rollout_id", "group_number", "state"),
         Index("ix_execution_started", "rollout_id", "started_at"),
         Index("ix_execution_state_device", "state", "device_id"),

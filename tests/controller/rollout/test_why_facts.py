@@ -254,7 +254,8 @@ def test_retry_penalty_and_absence_are_told(world: World) -> None:
 def test_a_budget_and_a_pace_hold_by_what_is_counted_now(world: World) -> None:
     rollout_id = a_ladder(world, Group(), budgets=(DisruptionBudget(max_unavailable=1),))
     assert only(world, "b").message.startswith("1 device is before b")
-    change(world, Execution, col(Execution.device_id) == "a", state="IN_PROGRESS")
+    under_way = {"state": "IN_PROGRESS", "started_at": world.now}
+    change(world, Execution, col(Execution.device_id) == "a", **under_way)
     held = only(world, "b")
     assert held.code is ReasonCode.DISRUPTION_BUDGET
     assert "site=lyon (1 down, of at most 1)" in held.message
@@ -308,12 +309,17 @@ def _explain(world: World) -> None:
         assert only(world, "b").code is ReasonCode.WAITING_TURN
     assert len(asked) > len(("device", "labels", "runs", "groups", "ahead"))
     tables = {*SQLModel.metadata.tables, "later"}
+    rare = ("ix_device_revoked", "ix_execution_down", "ix_execution_excused")
     with world.database.reading() as session:
         for statement, values in asked:
             explained = f"EXPLAIN QUERY PLAN {statement}"
             plan = session.connection().exec_driver_sql(explained, values).all()
             steps = [str(row[-1]).split() for row in plan]
-            scanned = [step for step in steps if step[0] == "SCAN" and step[1] in tables]
+            scanned = [
+                step
+                for step in steps
+                if step[0] == "SCAN" and step[1] in tables and step[-1] not in rare
+            ]
             assert not scanned, (statement, steps)
 
 
