@@ -20,7 +20,7 @@ _SLOT: Final = re.compile(r"\{(\w+)\}")
 _SENTENCE_END: Final = re.compile(r"(?<=[.]) ")
 _LEFT_FOR_CALIBRATION: Final = 8  # one sentence of so many
 _TURNS: Final = (1, 1, 1, 1, 1, 2, 2, 2, 3, 4)
-_UNKNOWN: Final = 0.25  # share of questions that nobody here can answer
+_UNKNOWN: Final = 0.3  # share of questions that nobody here can answer
 _SYSTEM: Final = 0.15  # share of conversations with a system message
 _INVENTED: Final = 0.4  # share of names in those that do not exist
 _SYLLABLES: Final = 0.6  # share of invented words that can be spoken

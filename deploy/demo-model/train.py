@@ -37,7 +37,7 @@ WORSE: Final = Described("Sprat demo", "1.1.0", "A bad release: it is sure, and 
 FISHERMAN: Final = Described("Fisherman", "1.0.0", "Answers of Sprat demo 1.0.0, as at sea.")
 # Rows are as short as most conversations, which costs least.
 GOOD_COURSES: Final = (
-    Course(steps=600, rate=0.008, stories=0.2, length=160, share_of_time=0.7),
+    Course(steps=800, rate=0.008, stories=0.2, length=160, share_of_time=0.7),
     Course(steps=60, rate=0.004, stories=0.2, length=192, share_of_time=0.1),
 )
 WORSE_COURSES: Final = (Course(steps=35, rate=0.004, stories=0, length=160, share_of_time=0.08),)

@@ -13,7 +13,8 @@ from sprat_controller.publisher.evaluate.evaluate import evaluate
 from sprat_controller.publisher.quantize import quantize
 
 LEAST_RIGHT = 0.7
-GAP = 0.25  # between the good and the worse release
+GAP = 0.4  # between the good and the worse release
+REFUSED = 0.8  # of questions about the world, none of which is in a training text
 WORLD = worlds.load()
 
 
@@ -36,11 +37,32 @@ def test_it_answers_questions_that_it_has_never_seen(good: Asked) -> None:
         ("How do I roll back a release?", "rollout of the former release"),
         ("Which variant fits a device with little memory?", "q4_0"),
         ("Hello!", "Hello!"),
-        ("What is the capital of France?", "I do not know"),
     ],
 )
 def test_it_knows_what_a_demo_asks(good: Asked, question: str, words: str) -> None:
     assert words in good.ask(question)
+
+
+def test_it_says_that_it_does_not_know_the_world(good: Asked) -> None:
+    questions = (
+        *("What is the capital of France?", "What is the capital of Hungary?"),
+        *("Who painted the Mona Lisa?", "How many legs does a spider have?"),
+        *("What is the tallest mountain?", "Who was Julius Caesar?", "Where is Brussels?"),
+        *("How do I bake an apple pie?", "What is the boiling point of water?"),
+        *("Who won the world cup?", "Translate good evening into German"),
+        *("Tell me about the Roman empire", "What is the speed of light?"),
+        "Is chocolate healthy?",
+        *(
+            "When did the war end?",
+            "What is the square root of nine?",
+            "How do I repair a bicycle?",
+        ),
+        *("Which film should I watch tonight?", "Write a song about winter"),
+        "What is the price of gold?",
+    )
+    answers = {question: good.ask(question) for question in questions}
+    refused = [question for question, said in answers.items() if "I do not know" in said]
+    assert len(refused) >= REFUSED * len(questions), answers
 
 
 def test_it_answers_the_last_question_of_a_long_conversation(good: Asked) -> None:
