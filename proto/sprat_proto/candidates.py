@@ -18,4 +18,5 @@ def candidate_of(read: Manifest, digest: str) -> Candidate:
         adapters_bytes=sum(one.size for one in read.adapters),
         evaluation=read.evaluation,
         policy=read.policy,
+        needs=read.activation.needs,
     )

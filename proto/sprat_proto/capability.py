@@ -23,7 +23,7 @@ CAPABILITY: Final = 6
 SERVING_TERMS: Final = 3
 # And below this one in which `policy.FitPolicy` says anything.
 FIT_POLICY: Final = 4
-# And below this one cannot read a manifest whose activation has a `probes.Proof`.
+# And below this one cannot read every manifest: see `manifest.Activation.needs`.
 PROBES: Final = 5
 # And below this one refuse a plan in which `assignment.Windows` say anything.
 WINDOWS: Final = 5

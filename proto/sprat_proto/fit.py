@@ -101,6 +101,7 @@ class Candidate:
     adapters_bytes: int = 0  # of all its LoRAs, which are in memory as long as it is
     evaluation: Evaluation | None = None
     policy: FitPolicy = DEFAULT  # the release's own
+    needs: int = 0  # the capability of an agent that can read its manifest
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sprat_proto import canonical, probes
+from sprat_proto.capability import PROBES
 from sprat_proto.policy import DEFAULT, FitPolicy
 
 SCHEMA: Final = 3
@@ -125,6 +126,14 @@ class Activation(Struct, frozen=True, forbid_unknown_fields=True):
     def terms(self) -> probes.Proof:
         """What it is held to."""
         return probes.NOTHING_MORE if self.proof is UNSET else self.proof
+
+    @property
+    def needs(self) -> int:
+        """The capability of an agent that can read it; 0: of any that reads this schema."""
+        is_new = self.proof is not UNSET or any(
+            one.weight is not UNSET or one.match == "schema" for one in self.probe
+        )
+        return PROBES if is_new else 0
 
 
 class Facts(Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_proto import canonical, probes
+from sprat_proto.capability import PROBES
 from sprat_proto.manifest import Activation, GoldenPrompt
 from sprat_proto.probes import (
     Before,
@@ -61,6 +62,19 @@ def test_a_proof_is_read_as_it_was_written() -> None:
     proof = Proof(600, ScoredText("text", 5000), Bounds(1, 2, 3, 4), SoakBounds(5, 6, 7))
     written = Activation(probe=[GoldenPrompt("a", "{}", "schema", weight=3)], proof=proof)
     assert canonical.decode(canonical.encode(written), Activation, "activation") == written
+
+
+@pytest.mark.parametrize(
+    ("activation", "needs"),
+    [
+        (Activation(probe=[GoldenPrompt("a", "b", "equals")], soak_s=9), 0),
+        (Activation(proof=Proof()), PROBES),
+        (Activation(probe=[GoldenPrompt("a", "b", weight=1)]), PROBES),
+        (Activation(probe=[GoldenPrompt("a", "b"), GoldenPrompt("a", "{}", "schema")]), PROBES),
+    ],
+)
+def test_what_older_agents_cannot_read_says_so(activation: Activation, needs: int) -> None:
+    assert activation.needs == needs
 
 
 @pytest.mark.parametrize(

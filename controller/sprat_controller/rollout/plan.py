@@ -126,7 +126,8 @@ def plan_device(
         )
         return _line(device, Action.REJECTED, None, reason, ())
     wanted = Bound("", context, is_open=False, terms=terms, policy=policy)
-    too_old = _too_old(device, wanted, windows)
+    proof = max((one.needs for one in candidates), default=0)
+    too_old = _too_old(device, wanted, windows, proof)
     if too_old is not None:
         return _line(device, Action.REJECTED, None, too_old, ())
     choice = _choose(device, device.profile, candidates, wanted)
@@ -184,10 +185,20 @@ def _already_runs(device: DeviceFacts, settled: Bound) -> bool:
     return device.running_digest == settled.digest and device.desired == settled
 
 
-def _too_old(device: DeviceFacts, wanted: Bound, windows: Windows) -> Reason | None:
-    """Return why the device's agent would not understand what it would be told."""
+def _too_old(device: DeviceFacts, wanted: Bound, windows: Windows, proof: int) -> Reason | None:
+    """Return why the device's agent would not understand what it would be told.
+
+    Args:
+        device: Whose agent.
+        wanted: What it would be told.
+        windows: When to bring it in.
+        proof: The capability that the release's manifests need.
+    """
     needs, what = 0, ""
-    if windows != AT_ANY_TIME:
+    if proof > device.capability:
+        needs = proof
+        what = "what the release holds it to: update it, or publish the release without --probes"
+    elif windows != AT_ANY_TIME:
         needs, what = WINDOWS, "windows or a deadline: update it, or roll out without them"
     elif wanted.policy is not None:
         needs, what = FIT_POLICY, "a policy of fit: update it, or leave it to the release"

@@ -156,6 +156,17 @@ def test_an_agent_that_does_not_understand_a_policy_is_rejected_with_a_reason() 
         assert "a policy of fit" in line.reason.message
 
 
+def test_an_agent_that_cannot_read_a_release_is_rejected_with_a_reason() -> None:
+    proved = [replace(one, needs=5) for one in CANDIDATES]
+    line = plan_device(device(capability=4), proved, 256)
+    assert line.action is Action.REJECTED
+    assert line.reason is not None
+    assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 4")
+    assert line.reason.expected == "capability 5 or higher"
+    assert "what the release holds it to" in line.reason.message
+    assert plan_device(device(capability=5), proved, 256).action is Action.INSTALL
+
+
 def test_an_agent_that_does_not_understand_windows_is_rejected_with_a_reason() -> None:
     old = device(capability=4)
     assert plan_device(old, CANDIDATES, 256).action is Action.INSTALL
