@@ -289,6 +289,7 @@ class SimDevice:
     reports: list[link_pb2.Report] = field(default_factory=list[link_pb2.Report])
     last_seq: int = 0
     plan_version: int = 0
+    carrier: str = "grpc"
 
     @property
     def version(self) -> int:
@@ -339,7 +340,7 @@ class SimDevice:
     def say(self, *, heard: bool = True, **body: Any) -> list[link_pb2.ControllerMessage]:
         """Send one message; the answers are lost unless `heard`."""
         message = link_pb2.DeviceMessage(boot_id="boot", **body)
-        answers = self.world.conversation.receive(self.id, "grpc", message)
+        answers = self.world.conversation.receive(self.id, self.carrier, message)
         for answer in answers if heard else []:
             self.hear(answer)
         return answers

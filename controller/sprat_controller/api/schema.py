@@ -244,6 +244,38 @@ class ObservedRate(Answered):
     told_at: AwareDatetime
 
 
+class Fallback(Answered):
+    """That a device went back to another variant and did not say so."""
+
+    expected: str = Field(description="The digest that it had proved")
+    found: str = Field(description="The digest that answers instead")
+    at: AwareDatetime
+
+
+class ModelMetrics(Answered):
+    """What requests and a probe showed of a variant on a device, as it told last; 0: not yet."""
+
+    model: str
+    release: str
+    variant: str
+    digest: str
+    alias: str
+    window_s: int = Field(description="Seconds since the agent took it on")
+    requests: int
+    errors: int = Field(description="Of the requests: the engine failed")
+    decode_milli_tps: int = Field(description="Of answers that were made alone: the median")
+    ttft_p95_ms: int = Field(description="Of the newest answers")
+    peak_bytes: int
+    declared_bytes: int = Field(description="What fit declares for it")
+    crashes: int
+    fallbacks: int = Field(description="How often the device went back from it without a word")
+    prompts: int = Field(description="Golden prompts that its probe asked")
+    score_permille: int
+    probed_decode_milli_tps: int
+    probed_ttft_ms: int
+    told_at: AwareDatetime
+
+
 class DeviceDetail(Device):
     """All that is known of a device."""
 
@@ -255,7 +287,9 @@ class DeviceDetail(Device):
     profile: Json | None
     assignment_version: int = Field(description="Of the newest assignment; 0 if there is none")
     obeyed_version: int = Field(description="What the device said it obeys")
+    fallbacks: dict[str, Fallback] = Field(description="By alias, while they last")
     observed: list[ObservedRate] = Field(description="The newest first")
+    metrics: list[ModelMetrics] = Field(description="The newest first")
     executions: list[DeviceExecution] = Field(description="The latest, newest first")
 
 

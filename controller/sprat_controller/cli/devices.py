@@ -143,6 +143,7 @@ def _fields(found: Json) -> dict[str, Cell]:
         "now": _moment(profile),
         "measured": _measured(profile),
         "running": _running(found),
+        "fell back": _fallbacks(found.get("fallbacks") or {}),
         "observed": _observed(found.get("observed") or []),
         "assignment": found.get("assignment_version"),
         "agent": found.get("agent_version"),
@@ -153,6 +154,18 @@ def _fields(found: Json) -> dict[str, Cell]:
             f"{one.get('rollout_id')} {one.get('state')}" for one in executions[:5]
         ),
     }
+
+
+def _fallbacks(fallbacks: dict[str, Json]) -> str | None:
+    """Say what runs instead of what the device had proved."""
+    return (
+        "; ".join(
+            f"{alias}: {str(one.get('found'))[:12]} answers, not {str(one.get('expected'))[:12]},"
+            f" which it had proved (noticed {one.get('at')})"
+            for alias, one in sorted(fallbacks.items())
+        )
+        or None
+    )
 
 
 def _observed(rates: list[Json]) -> str | None:

@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
-from sprat_controller.fleet import observed_rates, target_filter
+from sprat_controller.fleet import observed_metrics, observed_rates, target_filter
 from sprat_controller.fleet.filters import queries
 from sprat_controller.fleet.filters.fields import LABEL_KEY
 from sprat_controller.rollout.records import UNFINISHED, wake
@@ -124,7 +124,9 @@ def show(session: Session, device_id: str) -> Row:
         "profile": device.profile,
         "assignment_version": assignment.version if assignment else 0,
         "obeyed_version": device.obeyed_version,
+        "fallbacks": device.fallbacks or {},
         "observed": observed_rates.of_device(session, device),
+        "metrics": observed_metrics.of_device(session, device_id),
         "executions": _latest_executions(session, device_id),
     }
 

@@ -23,7 +23,7 @@ _MORE: Final = 8  # and a count, when it grew by one part in so many
 _MOST: Final = (1 << 31) - 1  # of a column
 # What was seen once and not since the agent's last start is not forgotten.
 _STAYS: Final = frozenset({"decode_milli_tps", "ttft_p95_ms", "peak_bytes", "declared_bytes"})
-_COUNTS: Final = ("window_s", "requests", "errors")
+_REQUESTS: Final = ("requests", "errors")
 _UNTOLD: Final[dict[str, Any]] = {
     "window_s": 0,
     "requests": 0,
@@ -125,8 +125,23 @@ def note_fallback(session: Session, device_id: str, what: tuple[str, str], now: 
     _write(session, device_id, what, {"fallbacks": before + 1}, now)
 
 
+def of_device(session: Session, device_id: str) -> list[dict[str, Any]]:
+    """Return what is kept of a device, the newest first."""
+    names = ("digest", "alias", *_UNTOLD, "told_at")
+    rows = session.connection().execute(
+        sqlalchemy.select(
+            *(col(getattr(Variant, name)) for name in ("model", "release", "variant")),
+            *(col(getattr(ObservedMetric, name)) for name in names),
+        )
+        .join(Variant, col(Variant.digest) == col(ObservedMetric.digest))
+        .where(col(ObservedMetric.device_id) == device_id)
+        .order_by(col(ObservedMetric.told_at).desc(), col(ObservedMetric.digest))
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
 def _kept(session: Session, device_id: str, digests: Sequence[str]) -> dict[str, Told]:
-    names = ("digest", "alias", *_COUNTS, *sorted(_STAYS), "crashes")
+    names = ("digest", "alias", "window_s", *_REQUESTS, *sorted(_STAYS), "crashes")
     rows = session.connection().execute(
         sqlalchemy.select(*(col(getattr(ObservedMetric, name)) for name in names)).where(
             col(ObservedMetric.device_id) == device_id, col(ObservedMetric.digest).in_(digests)
@@ -138,10 +153,9 @@ def _kept(session: Session, device_id: str, digests: Sequence[str]) -> dict[str,
 def _is_news(before: Told | None, told: Told) -> bool:
     if before is None or told.alias != before.alias or told.crashes != before.crashes:
         return True
-    counts = any(
-        _grew(getattr(before, name), getattr(told, name)) for name in ("requests", "errors")
-    )
-    restarted = told.window_s < before.window_s and told.requests > 0
+    counts = any(_grew(getattr(before, name), getattr(told, name)) for name in _REQUESTS)
+    # The agent was started anew, or was given the variant again: gates ask when it told last.
+    restarted = told.window_s < before.window_s or 0 < told.requests < before.requests
     measures = any(_differs(getattr(before, name), getattr(told, name)) for name in _STAYS)
     return counts or restarted or measures
 
@@ -155,11 +169,11 @@ def _differs(before: int, now: int) -> bool:
 
 
 def _values(before: Told | None, told: Told) -> dict[str, Any]:
-    """Return what changes: a window without requests does not replace one that has some."""
+    """Return what changes: no requests in a new window do not replace those of the one before."""
     values = {name: number for name, number in asdict(told).items() if name in _UNTOLD}
     values = {name: number for name, number in values.items() if number or name not in _STAYS}
     if before is not None and before.requests and not told.requests:
-        values = {name: number for name, number in values.items() if name not in _COUNTS}
+        values = {name: number for name, number in values.items() if name not in _REQUESTS}
     return values
 
 

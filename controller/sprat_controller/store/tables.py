@@ -533,7 +533,8 @@ class ObservedMetric(SQLModel, table=True):
     alias: str
     # Of the device when it told; empty: not known.
     hardware_class: str
-    # Seconds in which the requests came: since the agent's start, or since it took the model on.
+    # Seconds since the agent took it on; requests are of that time, or, while none came in it, of
+    # the one before.
     window_s: int = Field(sa_type=Int64)
     requests: int = Field(sa_type=Int64)
     errors: int = Field(sa_type=Int64)

@@ -83,8 +83,10 @@ def test_a_restart_of_the_agent_forgets_nothing_until_there_is_something_newer(
 ) -> None:
     device = running(world)
     tell(device, "", **SEEN)
+    world.wait(minutes=1)
     tell(device, window_s=1, declared_bytes=1 << 34)
-    assert said_of(kept(world)[0]) == SEEN
+    assert said_of(kept(world)[0]) == {**SEEN, "window_s": 1}
+    assert kept(world)[0].told_at == world.now
     tell(device, window_s=9, requests=4, declared_bytes=1 << 34)
     assert said_of(kept(world)[0]) == {**SEEN, "window_s": 9, "requests": 4, "errors": 0}
 

@@ -206,7 +206,7 @@ def silently(world: World, device: SimDevice, former: AssignedModel, way: str) -
         return
     device.send_reports()
     if way == "offline":
-        world.conversation.disconnected(device.id, "grpc")
+        world.conversation.disconnected(device.id, device.carrier)
         go_back(device, former)
         device.hello()
     elif way == "restarted":
@@ -265,6 +265,8 @@ def test_500_of_500_silent_fallbacks_are_noticed_and_no_ordinary_life_is_one(see
     dice = random.Random(seed)  # noqa: S311 - which device does what
     falling = [two.join(f"falls-{number:03}") for number in range(FLEET)]
     living = [two.join(f"lives-{number:03}") for number in range(FLEET)]
+    for device in (*falling[::2], *living[::2]):
+        device.carrier = "mqtt"
     to(two, [*falling, *living], "1.0.0")
     former = {one.id: one.committed[ALIAS] for one in falling}
     two.create("2.0.0")
