@@ -142,6 +142,7 @@ class Wanted:
         outranked_by: The rollout of higher priority that is under way under this alias here.
         load: What the rollout's limits count, at least for the labels of this device.
         is_down: The device counts among those that are down already.
+        is_joining: It came to the target after the rollout began, and its run is about to be made.
     """
 
     rollout: RolloutAt
@@ -151,6 +152,7 @@ class Wanted:
     outranked_by: str = ""
     load: Load = field(default_factory=Load)
     is_down: bool = False
+    is_joining: bool = False
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,7 @@ def _of_alias(device: DeviceAt, alias: AliasAt, now: datetime) -> _Found:
         return _under_way(device, wanted, now)
     return (
         _held(wanted, now)
+        or _joins(device, wanted)
         or _own(device, wanted, now)
         or _by_group(wanted, now)
         or _away(device, wanted)
@@ -441,6 +444,15 @@ def _ended(rollout: RolloutAt, subject: str, now: datetime) -> _Found | None:
         return None
     message = f"{subject} starts nothing after {_moment(datetime.fromtimestamp(ends_at, UTC))}"
     return _Found(ReasonCode.DEADLINE_PASSED, message, "its run is canceled", rollout.looks_at)
+
+
+def _joins(device: DeviceAt, wanted: Wanted) -> _Found | None:
+    """Return that the rollout is about to take it in."""
+    if not wanted.is_joining:
+        return None
+    message = f"{device.id} came to the target of {wanted.rollout.brings}{_also_away(device)}"
+    then = "it is taken in, and waits for its turn"
+    return _Found(ReasonCode.WAITING_TURN, message, then, wanted.rollout.looks_at)
 
 
 def _own(device: DeviceAt, wanted: Wanted, now: datetime) -> _Found | None:

@@ -17,11 +17,18 @@ from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutSt
 from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError
-from sprat_controller.rollout import frozen_strategy, gates, unavailable, why
+from sprat_controller.rollout import frozen_strategy, gates, targets, unavailable, why
 from sprat_controller.rollout.budget import Load
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED
-from sprat_controller.rollout.strategy import AbortCriterion, Extent, Group, Strategy
+from sprat_controller.rollout.requests import target_from
+from sprat_controller.rollout.strategy import (
+    AbortCriterion,
+    Extent,
+    Group,
+    Membership,
+    Strategy,
+)
 from sprat_controller.rollout.why import AliasAt, DeviceAt, GroupAt, RolloutAt, RunAt, Wanted
 from sprat_controller.store.tables import Device, DeviceLabel, Execution, Rollout, RolloutGroup
 
@@ -55,9 +62,43 @@ _RANKED: Final = (
     .where(col(Execution.device_id) == _OF_DEVICE)
     .subquery()
 )
+_ROLLOUTS: Final = Rollout.metadata.tables["rollout"].c
+_OF_ITS_ROLLOUT: Final[tuple[Any, ...]] = (
+    _ROLLOUTS.id.label("rollout_id"),
+    _ROLLOUTS.state.label("rollout_state"),
+    _ROLLOUTS.created_at.label("made_at"),
+    *(
+        _ROLLOUTS[name]
+        for name in (
+            "alias",
+            "model",
+            "release",
+            "start_at",
+            "due_at",
+            "run_until",
+            "abort",
+            "strategy",
+            "priority",
+            "max_in_progress",
+            "execution_timeout_s",
+        )
+    ),
+)
+_RUNNING: Final = (
+    sql.select(*_OF_ITS_ROLLOUT, _ROLLOUTS.target)
+    .where(
+        _ROLLOUTS.state == RolloutState.RUNNING.value,
+        ~sql.exists(
+            sql.select(sql.literal(1)).where(
+                col(Execution.rollout_id) == _ROLLOUTS.id,
+                col(Execution.device_id) == _OF_DEVICE,
+            )
+        ),
+    )
+    .order_by(_ROLLOUTS.created_at.desc(), _ROLLOUTS.id.desc())
+)
 _RUNS: Final = (
     sql.select(
-        col(Execution.rollout_id),
         col(Execution.position),
         col(Execution.group_number),
         col(Execution.state),
@@ -68,18 +109,7 @@ _RUNS: Final = (
         col(Execution.excused_at),
         col(Execution.is_reverting),
         col(Execution.reason),
-        col(Rollout.alias),
-        col(Rollout.model),
-        col(Rollout.release),
-        col(Rollout.state).label("rollout_state"),
-        col(Rollout.start_at),
-        col(Rollout.due_at),
-        col(Rollout.run_until),
-        col(Rollout.abort),
-        col(Rollout.strategy),
-        col(Rollout.priority),
-        col(Rollout.max_in_progress),
-        col(Rollout.execution_timeout_s),
+        *_OF_ITS_ROLLOUT,
     )
     .select_from(_RANKED)
     .join(Execution, col(Execution.id) == _RANKED.c.id)
@@ -152,14 +182,15 @@ def answers(session: Session, device_id: str, now: datetime) -> tuple[why.Answer
     device = _device(session, device_id, row)
     running: Mapping[str, Mapping[str, str]] = row["running"] or {}
     runs = _runs(session, device_id)
+    joins = _joins(session, device_id, runs)
     aliases = [
         AliasAt(
             alias,
             running=running[alias]["digest"] if alias in running else None,
             runs=_named(running[alias]) if alias in running else "",
-            wanted=_wanted(session, device, runs[alias], now) if alias in runs else None,
+            wanted=joins.get(alias) or _wanted(session, device, runs.get(alias, ()), now),
         )
-        for alias in sorted({*runs, *running})
+        for alias in sorted({*runs, *running, *joins})
     ]
     return why.answers(device, aliases, now)
 
@@ -200,7 +231,40 @@ def _runs(session: Session, device_id: str) -> dict[str, list[Row]]:
     return found
 
 
-def _wanted(session: Session, device: DeviceAt, runs: Sequence[Row], now: datetime) -> Wanted:
+def _joins(
+    session: Session, device_id: str, runs: Mapping[str, Sequence[Row]]
+) -> dict[str, Wanted]:
+    """Return, by alias, the newest rollout that is about to take in a device that came later."""
+    found: dict[str, Wanted] = {}
+    for row in session.connection().execute(_RUNNING, {"device_id": device_id}).mappings():
+        strategy, alias = _strategy(row), row["alias"]
+        if strategy.membership is not Membership.CONTINUOUS or alias in found:
+            continue
+        newer = [one for one in runs.get(alias, ()) if one["made_at"] > row["made_at"]]
+        if not newer and targets.members(session, target_from(row["target"]), [device_id]):
+            run = RunAt(ExecutionState.QUEUED)
+            found[alias] = Wanted(_rollout(row, strategy), run, is_joining=True)
+    return found
+
+
+def _rollout(row: Row, strategy: Strategy) -> RolloutAt:
+    return RolloutAt(
+        id=row["rollout_id"],
+        brings=f"{row['model']}@{row['release']}",
+        state=RolloutState(row["rollout_state"]),
+        start_at=row["start_at"],
+        looks_at=row["due_at"],
+        run_until=row["run_until"],
+        aborted=_aborted(row["abort"]),
+        strategy=strategy,
+    )
+
+
+def _wanted(
+    session: Session, device: DeviceAt, runs: Sequence[Row], now: datetime
+) -> Wanted | None:
+    if not runs:
+        return None
     row = answering(runs)
     strategy = _strategy(row)
     group, before = _groups(session, row, strategy)
@@ -209,16 +273,7 @@ def _wanted(session: Session, device: DeviceAt, runs: Sequence[Row], now: dateti
     is_next = waits and before is None
     where = {"rollout_id": row["rollout_id"], "position": row["position"]}
     return Wanted(
-        rollout=RolloutAt(
-            id=row["rollout_id"],
-            brings=f"{row['model']}@{row['release']}",
-            state=RolloutState(row["rollout_state"]),
-            start_at=row["start_at"],
-            looks_at=row["due_at"],
-            run_until=row["run_until"],
-            aborted=_aborted(row["abort"]),
-            strategy=strategy,
-        ),
+        rollout=_rollout(row, strategy),
         run=RunAt(
             state=ExecutionState(row["state"]),
             step=Step(row["step"]) if row["step"] in {*Step} else None,

@@ -122,6 +122,7 @@ wanted = st.builds(
     st.sampled_from(("", "r-9")),
     loads,
     st.booleans(),
+    st.booleans(),
 )
 devices = st.builds(
     DeviceAt,
@@ -228,6 +229,13 @@ def run(state: ExecutionState, code: str = "", message: str = "") -> Wanted:
             "3 devices are before gw-1 in talk@1.1.0",
             "it starts when those did",
             None,
+        ),
+        (
+            replace(queued(), is_joining=True),
+            "WAITING_TURN",
+            "gw-1 came to the target of talk@1.1.0",
+            "it is taken in",
+            LATER,
         ),
         (queued(state=RolloutState.READY), "WAITING_START", "was not started", "nothing by", None),
         (

@@ -17,6 +17,7 @@ from sprat_controller.rollout.strategy import (
     DisruptionBudget,
     Gate,
     Group,
+    Membership,
     Pace,
     Strategy,
 )
@@ -172,6 +173,20 @@ def a_ladder(world: World, *groups: Group, **strategy: Any) -> str:
     follow(world, view.id, Strategy(groups=groups or TWO, **strategy))
     change(world, Rollout, col(Rollout.id) == view.id, state="RUNNING")
     return view.id
+
+
+def test_a_device_that_comes_to_a_continuous_target_is_about_to_be_taken_in(world: World) -> None:
+    rollout_id = a_ladder(world, membership=Membership.CONTINUOUS)
+    target: dict[str, Any] = {"labels": {"site": "lyon"}, "devices": []}
+    change(world, Rollout, col(Rollout.id) == rollout_id, target=target)
+    world.join("elsewhere", BIG, site="oslo")
+    assert only(world, "elsewhere").code is ReasonCode.NOT_TARGETED
+    world.join("late", BIG, site="lyon")
+    late = only(world, "late")
+    assert (late.code, late.alias) == (ReasonCode.WAITING_TURN, "assistant")
+    assert (late.rollout_id, late.then[:14]) == (rollout_id, "it is taken in")
+    follow(world, rollout_id, Strategy(groups=TWO))
+    assert only(world, "late").code is ReasonCode.NOT_TARGETED
 
 
 def test_a_group_waits_for_the_one_before_it(world: World) -> None:
