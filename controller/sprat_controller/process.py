@@ -57,6 +57,7 @@ from sprat_controller.rollout.occurrences import OccurrenceRunner
 from sprat_controller.rollout.recurrences import Recurrences
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
+from sprat_controller.rollout.sql_book import Around, SqlBook
 from sprat_controller.schedule.clockwork import Clockwork
 from sprat_controller.schedule.leases import Leases
 from sprat_controller.signer.child import managed_signer
@@ -231,8 +232,9 @@ def _core(
     # What this name held was held by the process before this one.
     for held in (leases, recurrences):
         held.forget_own()
-    runner = Runner(database, signer, hub.push, leases)
     blobs, new_id = BlobStore(folder.blobs), ids.time_ordered(clock)
+    around = Around(database, signer, hub.push, leases, new_id)
+    runner = Runner(leases, lambda lease: SqlBook(around, lease))
 
     def wake() -> None:
         clockwork.wake()

@@ -37,6 +37,7 @@ from sprat_controller.rollout.requests import (
 )
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
+from sprat_controller.rollout.sql_book import Around, SqlBook
 from sprat_controller.schedule.leases import Leases
 from sprat_controller.store import tables
 from sprat_controller.store.session import Database, sqlite_url
@@ -121,7 +122,8 @@ class World:
         """Return the runner of a controller of this name, which was just started."""
         leases = Leases(self.database, tables.of(Rollout), owner, self.clock)
         leases.forget_own()
-        return Runner(self.database, self.signer, self._push, leases)
+        around = Around(self.database, self.signer, self._push, leases, self.new_id)
+        return Runner(leases, lambda lease: SqlBook(around, lease))
 
     def close(self) -> None:
         self.database.close()

@@ -15,7 +15,7 @@ from sprat_proto.v1 import link_pb2
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import observed_metrics, observed_rates
-from sprat_controller.link import accounting, inbound, known
+from sprat_controller.link import accounting, inbound, known, returns
 from sprat_controller.link.known import Hearing, Known, Reply
 from sprat_controller.link.told_metrics import metrics_of
 from sprat_controller.link.told_rates import rates_of
@@ -46,6 +46,8 @@ def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
     values |= lost
     values |= _account(hearing, hello, lost, reply)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
+    returns.heard_again(hearing, reply)
+    _emptied(hearing, values, reply)
     _rates(hearing, hello.running, reply)
     _acknowledge(hearing, hello, reply)
     _send_newer(hearing, Has(obeyed, hello.director_version, hello.director_root_version), reply)
@@ -61,6 +63,7 @@ def beat(hearing: Hearing, heartbeat: link_pb2.Heartbeat) -> Reply:
     values |= _conduct(hearing, heartbeat.running, obeyed, reply)
     values |= _account(hearing, heartbeat, {}, reply)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
+    _emptied(hearing, values, reply)
     _rates(hearing, heartbeat.running, reply)
     _metrics(hearing, heartbeat.metrics, reply)
     has = Has(obeyed, heartbeat.director_version, heartbeat.director_root_version)
@@ -129,6 +132,12 @@ def _metrics(hearing: Hearing, metrics: Sequence[link_pb2.ModelMetrics], reply: 
     told, refused = metrics_of(metrics)
     reply.refused.extend(refused)
     observed_metrics.keep(hearing.session, hearing.device.id, told, hearing.now)
+
+
+def _emptied(hearing: Hearing, values: Mapping[str, Any], reply: Reply) -> None:
+    """Look for ways back to nothing, if what runs or what is obeyed has changed."""
+    if "running" in values or "obeyed_version" in values:
+        returns.emptied(hearing, values.get("running", hearing.device.running), reply)
 
 
 def _rates(hearing: Hearing, models: Sequence[link_pb2.RunningModel], reply: Reply) -> None:

@@ -2,8 +2,9 @@
 
 A report that was kept is acknowledged again; one that comes before its turn is not kept, and the
 device sends it again. Whatever its content, a report in its turn is acknowledged: one that makes no
-sense must not block those behind it. Nothing ever changes a final state. A device that refuses its
-variant by its own facts is judged anew at once (`rollout.replan`).
+sense must not block those behind it. Nothing here changes a final state. A device that refuses its
+variant by its own facts is judged anew at once (`rollout.replan`); what may pass by itself is tried
+again (`rollout.outcomes`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from sqlmodel import Session, col
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import observed_metrics
-from sprat_controller.link import accounting, inbound, known
+from sprat_controller.link import accounting, inbound, known, returns
 from sprat_controller.link.fallbacks import Ended
 from sprat_controller.link.known import Hearing, Reply
-from sprat_controller.rollout import assign, attempts, replan
+from sprat_controller.rollout import assign, attempts, outcomes, replan
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import By, Run, find_run, hold, move_execution
-from sprat_controller.store.tables import Rollout, Variant
+from sprat_controller.store.tables import DesiredModel, Rollout, Variant
 
 # What a device may say of an execution; the other states are the planner's to give.
 _EVENTS: Final[Mapping[str, ExecutionEvent]] = {
@@ -88,25 +89,27 @@ def _explain(hearing: Hearing, run: Run, said: link_pb2.ExecutionReport) -> dict
 
 
 def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> dict[str, Any]:
-    event, reason = _judge(run, report.execution)
-    probe = inbound.probe_of(report.execution)
-    if probe is None and report.execution.HasField("probe"):
-        _refuse(reply, report, "with figures of a probe that no probe has")
+    said = report.execution
     if run.state is not ExecutionState.IN_PROGRESS:
-        _refuse(reply, report, f"{event} of an execution that is {run.state}")
+        _refuse(reply, report, f"{_EVENTS[said.state]} of an execution that is {run.state}")
         return {}
     rollout = hold(hearing.session, run.rollout_id)
     if rollout is None:
         raise RuntimeError(f"execution {run.id} is of a rollout that is not there")
+    if run.is_reverting:
+        return _move_back(hearing, rollout, run, said, reply)
+    event, reason = _judge(run, said)
     by = By(Tag.EXECUTION_CHANGED, hearing.by_device, hearing.now)
+    changes = _probed(hearing, run, rollout.alias, report, reply)
     if event is ExecutionEvent.REJECT:
         state = replan.rejected(hearing.session, rollout, run, reason, by)
+    elif event is ExecutionEvent.FAIL:
+        state = outcomes.fail(
+            hearing.session, rollout, run, event, by, reason=reason, changes=changes
+        )
     else:
-        changes: dict[str, Any] = {"step": report.execution.step or None}
-        changes |= {} if probe is None else {"probe": probe}
-        if probe is not None and run.digest is not None:
-            what = rollout.alias, run.digest
-            observed_metrics.keep_probe(hearing.session, run.device_id, what, probe, hearing.now)
+        step = Step(said.step) if said.step else None
+        changes |= outcomes.told(rollout, run, step, hearing.now)
         if reason is None and event in _GOES_ON:
             changes["reason"] = sqlalchemy.null()  # it waited, and waits no more
         state = move_execution(hearing.session, run, event, by, reason=reason, changes=changes)
@@ -114,10 +117,55 @@ def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> 
         return {}
     reply.is_progress = True
     if state is ExecutionState.SUCCEEDED:
-        return _now_runs(hearing, run, rollout.alias)
+        return _now_runs(hearing, run.digest or "", rollout.alias)
     message = assign.withdraw(hearing.session, hearing.signer, run, hearing.now, unasked=False)
     reply.messages.extend([message] if message else [])
     return {}
+
+
+def _probed(
+    hearing: Hearing, run: Run, alias: str, report: link_pb2.Report, reply: Reply
+) -> dict[str, Any]:
+    """Keep what the probe told; return what it changes of the execution."""
+    said = report.execution
+    probe = inbound.probe_of(said)
+    if probe is None:
+        if said.HasField("probe"):
+            _refuse(reply, report, "with figures of a probe that no probe has")
+        return {}
+    if run.digest is not None:
+        what = alias, run.digest
+        observed_metrics.keep_probe(hearing.session, run.device_id, what, probe, hearing.now)
+    return {"probe": probe}
+
+
+def _move_back(
+    hearing: Hearing,
+    rollout: Rollout,
+    run: Run,
+    said: link_pb2.ExecutionReport,
+    reply: Reply,
+) -> dict[str, Any]:
+    """Take in how far the way back is; it ends well with what the device had proved before."""
+    event = _EVENTS[said.state]
+    if event is ExecutionEvent.PROGRESS:
+        return {}
+    row = hearing.session.connection().execute(
+        sqlalchemy.select(col(DesiredModel.digest)).where(
+            col(DesiredModel.device_id) == run.device_id, col(DesiredModel.alias) == rollout.alias
+        )
+    )
+    wanted = row.scalar() or ""
+    is_back = event is ExecutionEvent.SUCCEED and said.running_digest == wanted
+    reason = inbound.reason_of(said) or _other_digest(wanted, said)
+    outcome = (
+        (ExecutionEvent.ROLL_BACK, returns.TAKEN_BACK) if is_back else (ExecutionEvent.FAIL, reason)
+    )
+    by = By(Tag.EXECUTION_CHANGED, hearing.by_device, hearing.now)
+    if move_execution(hearing.session, run, outcome[0], by, reason=outcome[1]) is None:
+        return {}
+    reply.is_progress = True
+    return _now_runs(hearing, wanted, rollout.alias) if is_back else {}
 
 
 def _judge(run: Run, said: link_pb2.ExecutionReport) -> tuple[ExecutionEvent, Reason | None]:
@@ -125,18 +173,22 @@ def _judge(run: Run, said: link_pb2.ExecutionReport) -> tuple[ExecutionEvent, Re
     event, reason = _EVENTS[said.state], inbound.reason_of(said)
     if event is not ExecutionEvent.SUCCEED or said.running_digest == run.digest:
         return event, reason
-    return ExecutionEvent.FAIL, Reason(
+    return ExecutionEvent.FAIL, _other_digest(run.digest or "", said)
+
+
+def _other_digest(expected: str, said: link_pb2.ExecutionReport) -> Reason:
+    return Reason(
         ReasonCode.DIGEST_MISMATCH,
         "the device reported success, but another variant answers under the alias",
-        expected=run.digest or "",
+        expected=expected,
         found=inbound.clip(said.running_digest, inbound.MAX_WORD),
     )
 
 
-def _now_runs(hearing: Hearing, run: Run, alias: str) -> dict[str, Any]:
+def _now_runs(hearing: Hearing, digest: str, alias: str) -> dict[str, Any]:
     """Return what the device runs after a success, which its next heartbeat will say too."""
     device = hearing.device
-    running = {**device.running, alias: _running(hearing.session, run.digest or "")}
+    running = {**device.running, alias: _running(hearing.session, digest)}
     state = known.state_of(hearing.session, device, running=running, obeyed=device.obeyed_version)
     return {"running": running, "state": state.value}
 

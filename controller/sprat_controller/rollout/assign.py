@@ -16,8 +16,18 @@ from typing import Any, Final
 
 import msgspec
 import sqlalchemy
+from msgspec import UNSET, UnsetType
 from sprat_proto import assignment
-from sprat_proto.assignment import AssignedModel, Assignment, Policy, spelled, spelled_policy
+from sprat_proto.assignment import (
+    AT_ANY_TIME,
+    AssignedModel,
+    Assignment,
+    Policy,
+    Windows,
+    spelled,
+    spelled_policy,
+    spelled_windows,
+)
 from sprat_proto.states import DeviceState, ExecutionState, ReasonCode
 from sprat_proto.trust import DIRECTOR
 from sprat_proto.v1 import link_pb2
@@ -26,11 +36,12 @@ from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.rollout import approvals, attempts, fit_policy, serving
+from sprat_controller.rollout import approvals, attempts, fit_policy, frozen_strategy, serving
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED, By, Run, find_runs, move_execution
 from sprat_controller.rollout.released import planned_target
+from sprat_controller.rollout.timing import windows_of
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.tables import (
     AssignmentRow,
@@ -73,6 +84,7 @@ _MODELS: Final = (
         col(Rollout.run_until),
         col(Rollout.serving),
         col(Rollout.policy),
+        col(Rollout.strategy),
     )
     .join(Variant, col(Variant.digest) == col(DesiredModel.digest))
     .outerjoin(Rollout, col(Rollout.id) == col(DesiredModel.rollout_id))
@@ -133,26 +145,48 @@ def bind(session: Session, binding: Binding) -> None:
         connection.execute(sqlalchemy.insert(DesiredModel), {**key, **values})
 
 
-def supersede(session: Session, runs: Sequence[Run], alias: str, now: datetime) -> None:
-    """Cancel what older rollouts have not finished for the same alias of the same devices."""
-    newer = {run.device_id: run for run in runs}
+def supersede(session: Session, rollout: Rollout, runs: Sequence[Run], now: datetime) -> list[Run]:
+    """Settle who has the alias of each device; return the runs that may take it.
+
+    Of two rollouts the one of higher priority goes first, of equals the newer: what the other has
+    not finished ends as SUPERSEDED. A run ends so itself where such a one has the alias already.
+    """
+    mine = {run.device_id: run for run in runs}
     others = session.connection().execute(
-        sqlalchemy.select(col(Execution.id), col(Execution.device_id), col(Execution.created_at))
+        sqlalchemy.select(
+            col(Execution.id),
+            col(Execution.device_id),
+            col(Execution.state),
+            col(Execution.created_at),
+            col(Rollout.id),
+            col(Rollout.priority),
+        )
         .join(Rollout, col(Rollout.id) == col(Execution.rollout_id))
         .where(
-            col(Execution.device_id).in_(newer),
-            col(Execution.state).in_(UNFINISHED),
-            col(Rollout.alias) == alias,
+            col(Execution.device_id).in_(mine),
+            col(Execution.rollout_id) != rollout.id,
+            col(Execution.state).in_([*UNFINISHED, ExecutionState.SUCCEEDED.value]),
+            col(Rollout.alias) == rollout.alias,
         )
     )
     by = By(Tag.EXECUTION_DECIDED, ACTOR, now)
-    for execution_id, device_id, created_at in others.all():
-        run = newer[device_id]
-        if (created_at, execution_id) >= (run.created_at, run.id):
-            continue
-        reason = Reason(ReasonCode.SUPERSEDED, f"a newer rollout, {run.rollout_id}, took its place")
-        for older in find_runs(session, [execution_id]):
-            move_execution(session, older, ExecutionEvent.CANCEL, by, reason=reason)
+    outdone: set[str] = set()
+    for execution_id, device_id, state, created_at, other_id, priority in others.all():
+        run = mine[device_id]
+        is_newer = (created_at, execution_id) > (run.created_at, run.id)
+        if (priority, is_newer) < (rollout.priority, True):
+            if state in UNFINISHED:
+                _supersede(session, execution_id, rollout.id, by)
+        elif is_newer and state != ExecutionState.QUEUED and device_id not in outdone:
+            outdone.add(device_id)
+            _supersede(session, run.id, other_id, by)
+    return [run for run in runs if run.device_id not in outdone]
+
+
+def _supersede(session: Session, execution_id: str, winner: str, by: By) -> None:
+    reason = Reason(ReasonCode.SUPERSEDED, f"a newer rollout, {winner}, took its place")
+    for run in find_runs(session, [execution_id]):
+        move_execution(session, run, ExecutionEvent.CANCEL, by, reason=reason)
 
 
 def withdraw(
@@ -166,14 +200,15 @@ def withdraw(
         run: What ended.
         now: The caller's clock.
         unasked: The planner ended it, so the device may have committed it in the meantime. A device
-            never runs an execution again, so the way back is an execution of its own for it, named
-            `<id>.return`; it ends at once where nothing was committed.
+            never runs an execution again, so the way back is an execution of its own for it
+            (`attempts.way_back`); it ends at once where nothing was committed.
 
     Returns:
         The new assignment; None if a newer execution had taken the alias already.
     """
+    # By the rollout: a way back of a newer one to what `run` proved is bound to neither of the two.
     mine = (col(DesiredModel.device_id) == run.device_id) & (
-        col(DesiredModel.execution_id) == run.id
+        col(DesiredModel.rollout_id) == run.rollout_id
     )
     connection = session.connection()
     alias = connection.execute(sqlalchemy.select(col(DesiredModel.alias)).where(mine)).scalar()
@@ -183,7 +218,7 @@ def withdraw(
     if proved is None:
         connection.execute(sqlalchemy.delete(DesiredModel).where(mine))
     else:
-        way_back = attempts.way_back(run.id) if unasked else proved.execution_id
+        way_back = attempts.way_back(run.name) if unasked else proved.execution_id
         bind(session, replace(proved, execution_id=way_back))
     return issue(session, signer, run.device_id, now)
 
@@ -323,6 +358,7 @@ def _models(session: Session, device_id: str) -> tuple[list[AssignedModel], int]
         said: dict[str, Any] = dict(row)
         contexts.append(said.pop("context"))
         said["execution_id"] = attempts.name_of(said["execution_id"], said.pop("attempt"))
+        stored: Mapping[str, Any] | None = said.pop("strategy")
         until: datetime | None = said.pop("run_until")
         terms = serving.from_json(said.pop("serving"))
         policy = fit_policy.from_json(said.pop("policy"))
@@ -332,9 +368,22 @@ def _models(session: Session, device_id: str) -> tuple[list[AssignedModel], int]
                 run_until=int(until.timestamp()) if until else 0,
                 serving=spelled(terms),
                 policy=spelled_policy(policy),
+                windows=_windows(stored, said["execution_id"]),
             )
         )
     return models, max(contexts, default=Policy().context)
+
+
+def _windows(stored: Mapping[str, Any] | None, name: str) -> Windows | UnsetType:
+    """Return when a device may bring in what it knows by this name."""
+    if stored is None:
+        return UNSET
+    strategy = frozen_strategy.from_json(stored)
+    is_way_back = attempts.is_way_back(name)
+    told = windows_of(strategy)
+    if told != AT_ANY_TIME:
+        told = windows_of(strategy, is_way_back=is_way_back)
+    return spelled_windows(told)
 
 
 def _proved(session: Session, device_id: str, alias: str) -> Binding | None:

@@ -14,16 +14,25 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy
-from sprat_proto.states import ExecutionState, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, RolloutState, Step
 from sqlmodel import Session, col, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout import attempts, frozen_strategy
-from sprat_controller.rollout.phases import EXECUTION, ROLLOUT, ExecutionEvent, RolloutEvent, apply
+from sprat_controller.rollout.deadlines import Standing
+from sprat_controller.rollout.phases import (
+    EXECUTION,
+    GROUP,
+    ROLLOUT,
+    ExecutionEvent,
+    GroupEvent,
+    RolloutEvent,
+    apply,
+)
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.strategy import Strategy
-from sprat_controller.store.tables import Execution, Rollout
+from sprat_controller.store.tables import Execution, Rollout, RolloutGroup
 
 UNFINISHED = (ExecutionState.QUEUED.value, ExecutionState.IN_PROGRESS.value)
 
@@ -37,6 +46,15 @@ _RUNS: Final = (
         col(Execution.digest),
         col(Execution.created_at),
         col(Execution.attempt),
+        col(Execution.group_number),
+        col(Execution.step),
+        col(Execution.started_at),
+        col(Execution.step_since),
+        col(Execution.updated_at),
+        col(Execution.deadline_at),
+        col(Execution.excused_at),
+        col(Execution.tries),
+        col(Execution.is_reverting),
     )
     .where(col(Execution.id).in_(sqlalchemy.bindparam("ids", expanding=True)))
     .order_by(col(Execution.position))
@@ -63,11 +81,31 @@ class Run:
     digest: str | None
     created_at: datetime
     attempt: int
+    group_number: int
+    step: Step | None
+    started_at: datetime | None
+    step_since: datetime | None
+    updated_at: datetime
+    deadline_at: datetime | None
+    excused_at: datetime | None
+    tries: int
+    is_reverting: bool
 
     @property
     def name(self) -> str:
         """By which the device knows it now."""
-        return attempts.name_of(self.id, self.attempt)
+        name = attempts.name_of(self.id, self.attempt)
+        return attempts.way_back(name) if self.is_reverting else name
+
+    @property
+    def standing(self) -> Standing | None:
+        """How far it is, for its deadlines; None: it is not under way."""
+        if self.state is not ExecutionState.IN_PROGRESS or self.started_at is None:
+            return None
+        if self.is_reverting:
+            return Standing(self.step_since or self.started_at, is_reverting=True)
+        told_at = None if self.step is None else self.updated_at
+        return Standing(self.started_at, self.step, self.step_since, told_at)
 
 
 def hold(session: Session, rollout_id: str) -> Rollout | None:
@@ -127,9 +165,47 @@ def move_rollout(
     return state
 
 
+def move_group(
+    session: Session,
+    row: RolloutGroup,
+    event: GroupEvent,
+    by: By,
+    **changes: object,
+) -> None:
+    """Apply an event to a group of a rollout that is held.
+
+    Raises:
+        ConflictError: The group's state does not allow it.
+    """
+    before, subject = GroupState(row.state), f"group {row.number} of rollout {row.rollout_id}"
+    state = apply(GROUP, before, event, subject, "group_state")
+    for name, value in {"state": state.value, **changes}.items():
+        setattr(row, name, value)
+    session.add(row)
+    detail = {"group": row.number, "from": before.value, "to": state.value}
+    about = f"rollout/{row.rollout_id}"
+    log.append(session, by.tag, at=by.now, actor=by.actor, subject=about, detail=detail)
+
+
 def wake(session: Session, rollout_id: str, now: datetime) -> None:
     """Make the rollout due, whatever it waits for; a finished one is left alone by the planner."""
     statement = sqlalchemy.update(Rollout).where(col(Rollout.id) == rollout_id)
+    session.connection().execute(statement.values(due_at=now))
+
+
+def wake_waiting(session: Session, rollout_id: str, now: datetime) -> None:
+    """Make the other rollouts due that have devices waiting: a slot of theirs may be free now."""
+    waits = sqlalchemy.exists(
+        sqlalchemy.select(sqlalchemy.literal(1))
+        .select_from(Execution.metadata.tables["execution"])
+        .where(
+            col(Execution.rollout_id) == col(Rollout.id),
+            col(Execution.state) == ExecutionState.QUEUED.value,
+        )
+    )
+    statement = sqlalchemy.update(Rollout).where(
+        col(Rollout.state) == RolloutState.RUNNING.value, col(Rollout.id) != rollout_id, waits
+    )
     session.connection().execute(statement.values(due_at=now))
 
 
@@ -140,11 +216,12 @@ def find_run(session: Session, execution_id: str) -> Run | None:
 
 def find_runs(session: Session, execution_ids: Sequence[str]) -> list[Run]:
     """Return executions by id, in order of position; unknown ones are left out."""
-    rows = session.connection().execute(_RUNS, {"ids": execution_ids})
-    return [
-        Run(found, rollout_id, device_id, ExecutionState(state), digest, created_at, attempt)
-        for found, rollout_id, device_id, state, digest, created_at, attempt in rows
-    ]
+    rows = session.connection().execute(_RUNS, {"ids": execution_ids}).mappings()
+    return [_run(**row) for row in rows]
+
+
+def _run(state: str, step: str | None, **row: Any) -> Run:
+    return Run(state=ExecutionState(state), step=None if step is None else Step(step), **row)
 
 
 def move_execution(
@@ -188,6 +265,8 @@ def move_execution(
         _record(session, run, state, by, {**(said or {}), **why})
     if state is not ExecutionState.IN_PROGRESS:
         wake(session, run.rollout_id, by.now)
+        if run.state is ExecutionState.IN_PROGRESS:
+            wake_waiting(session, run.rollout_id, by.now)
     return state
 
 

@@ -148,7 +148,9 @@ def _anew(run: Run, digest: str) -> dict[str, Any]:
     return {
         "digest": digest,
         "attempt": run.attempt + 1,
+        "tries": 0,
         "started_at": None,
+        "step_since": None,
         "deadline_at": None,
     }
 

@@ -7,13 +7,12 @@ variant chosen for it then. Nothing here gives devices work; `runner` does, woke
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from sprat_proto.states import ExecutionState, GroupState, RolloutState
-from sqlmodel import Session, insert
+from sprat_proto.states import GroupState, RolloutState
+from sqlmodel import Session
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
@@ -24,21 +23,21 @@ from sprat_controller.rollout import (
     fit_policy,
     frozen_strategy,
     serving,
+    snapshot,
+    sql_facts,
     targets,
+    verbs,
     views,
 )
 from sprat_controller.rollout.approver_policy import PolicySource
 from sprat_controller.rollout.grouping import Member, Placed, split
 from sprat_controller.rollout.phases import (
-    EXECUTION,
     ROLLOUT,
-    ExecutionEvent,
     RolloutEvent,
     allowing,
     apply,
 )
-from sprat_controller.rollout.plan import Action, Planned, verdict_json
-from sprat_controller.rollout.plan import plan as make_plan
+from sprat_controller.rollout.plan import Action, Planned
 from sprat_controller.rollout.records import By, hold, move_rollout, strategy_of
 from sprat_controller.rollout.requests import (
     ApprovalView,
@@ -54,17 +53,10 @@ from sprat_controller.rollout.requests import (
     check_rollout,
     target_json,
 )
-from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
-from sprat_controller.rollout.timing import windows_of
+from sprat_controller.rollout.snapshot import Snapshot
+from sprat_controller.rollout.strategy import Strategy
 from sprat_controller.store.session import Database
-from sprat_controller.store.tables import Execution, Rollout, RolloutGroup
-
-_INSERTED: Final = 1000  # executions in one statement
-_STARTS: Mapping[Action, ExecutionEvent | None] = {
-    Action.INSTALL: None,
-    Action.NONE: ExecutionEvent.SKIP,
-    Action.REJECTED: ExecutionEvent.REJECT,
-}
+from sprat_controller.store.tables import Rollout, RolloutGroup
 
 
 class RolloutService:
@@ -102,7 +94,7 @@ class RolloutService:
         """
         check_plan(request)
         with self._database.reading() as session:
-            return tuple(_plan(session, request))
+            return tuple(snapshot.plan(session, request))
 
     def create(self, request: RolloutRequest, actor: str) -> RolloutView:
         """Plan and keep a rollout: READY; with a time to start at, SCHEDULED.
@@ -136,7 +128,7 @@ class RolloutService:
             NotFoundError: No such model, release or device.
         """
         strategy = _strategy(request)
-        lines = _plan(session, request.plan, strategy)
+        lines = snapshot.plan(session, request.plan, strategy)
         if not lines:
             raise RequestError(
                 "no_devices", f"expected at least one device {_described(request.plan.target)}"
@@ -145,13 +137,18 @@ class RolloutService:
         placed = _placed(members, strategy, f"{request.plan.model}@{request.plan.release}")
         rollout = self._keep(session, request, strategy, actor)
         _keep_groups(session, rollout, strategy, placed)
-        self._keep_executions(session, rollout, _Snapshot(lines, members, placed))
+        rows = Snapshot(lines, members, placed)
+        snapshot.keep(session, rollout, rows, rollout.created_at, self._new_id)
         _record_creation(session, rollout, lines)
         if request.start_at is not None:
             self._schedule(session, rollout)
         return views.of(session, rollout)
 
-    def start(self, rollout_id: str, actor: str) -> RolloutView:
+    # `expected_revision` of the following: what was looked at; None: whatever it is by now.
+
+    def start(
+        self, rollout_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
         """Start a rollout now, whatever time it was scheduled for; or once it is approved.
 
         Raises:
@@ -171,9 +168,16 @@ class RolloutService:
             by = By(Tag.ROLLOUT_STARTED, actor, now)
             move_rollout(session, rollout, RolloutEvent.START, by, started_at=now)
 
-        return self._change(rollout_id, begin)
+        return self._change(rollout_id, begin, expected_revision)
 
-    def edit(self, rollout_id: str, request: RolloutEdit, actor: str) -> RolloutView:
+    def edit(
+        self,
+        rollout_id: str,
+        request: RolloutEdit,
+        actor: str,
+        *,
+        expected_revision: int | None = None,
+    ) -> RolloutView:
         """Change a rollout that has not started; what was approved of it must be approved anew.
 
         Raises:
@@ -200,7 +204,7 @@ class RolloutService:
                 again = By(Tag.ROLLOUT_SUBMITTED, actor, by.now)
                 approvals.submit(session, rollout, self._policy(session), again)
 
-        return self._change(rollout_id, edit)
+        return self._change(rollout_id, edit, expected_revision)
 
     def approve(self, rollout_id: str, given: GivenApproval, actor: str) -> ApprovalView:
         """Approve a rollout that waits for it; when that is enough, it goes on.
@@ -243,7 +247,9 @@ class RolloutService:
                 raise _unknown(rollout_id)
             return approvals.view(session, rollout, self._policy(session))
 
-    def pause(self, rollout_id: str, actor: str) -> RolloutView:
+    def pause(
+        self, rollout_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
         """Give no further device work; those under way go on.
 
         Raises:
@@ -251,19 +257,85 @@ class RolloutService:
             ConflictError: It is not running.
         """
         by = By(Tag.ROLLOUT_PAUSED, actor, self._clock())
-        return self._move(rollout_id, RolloutEvent.PAUSE, by)
+        return self._move(rollout_id, RolloutEvent.PAUSE, by, expected_revision)
 
-    def resume(self, rollout_id: str, actor: str) -> RolloutView:
-        """Go on after a pause.
+    def resume(
+        self, rollout_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
+        """Go on after a pause; after an abort, only what fails from now on counts for another.
 
         Raises:
             NotFoundError: No such rollout.
-            ConflictError: It is not paused.
+            ConflictError: It is not paused, or was changed meanwhile.
         """
         by = By(Tag.ROLLOUT_RESUMED, actor, self._clock())
-        return self._move(rollout_id, RolloutEvent.RESUME, by)
 
-    def stop(self, rollout_id: str, actor: str) -> RolloutView:
+        def resume(session: Session, rollout: Rollout) -> None:
+            changes: dict[str, Any] = {}
+            if rollout.abort is not None and "at" in rollout.abort:
+                counted = sql_facts.tallies(session, rollout.id)
+                changes["abort"] = sql_facts.resumed(counted, rollout.abort)
+            move_rollout(session, rollout, RolloutEvent.RESUME, by, **changes)
+
+        return self._change(rollout_id, resume, expected_revision)
+
+    def promote(
+        self, rollout_id: str, group: int, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
+        """Let the next group start, whatever this one waits for; what is under way in it goes on.
+
+        Args:
+            rollout_id: Which.
+            group: Its number, from 0.
+            actor: Who, as it stands in the audit log.
+            expected_revision: See `start`.
+
+        Raises:
+            NotFoundError: No such rollout, or no such group of it.
+            ConflictError: The group or the rollout has not started, or is through; or it was
+                changed meanwhile.
+        """
+        by = By(Tag.ROLLOUT_PROMOTED, actor, self._clock())
+        return self._change(
+            rollout_id,
+            lambda session, rollout: verbs.promote(session, rollout, group, by),
+            expected_revision,
+        )
+
+    def retry_failed(
+        self, rollout_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
+        """Have all that failed, timed out or went back by itself queued again.
+
+        Groups in ERROR stay as they are.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It has not started or was ended; nothing failed; or it was changed
+                meanwhile.
+        """
+        by = By(Tag.ROLLOUT_RETRIED, actor, self._clock())
+        return self._change(
+            rollout_id,
+            lambda session, rollout: verbs.retry_failed(session, rollout, by),
+            expected_revision,
+        )
+
+    def roll_back(
+        self, rollout_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
+        """Take back all that it brought: devices return to what they ran before.
+
+        Raises:
+            NotFoundError: No such rollout.
+            ConflictError: It is not running, paused or finished; or it was changed meanwhile.
+        """
+        by = By(Tag.ROLLOUT_ROLLED_BACK, actor, self._clock())
+        return self._move(rollout_id, RolloutEvent.ROLL_BACK, by, expected_revision)
+
+    def stop(
+        self, rollout_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
         """Cancel all that is unfinished; devices under way return to what they ran before.
 
         Raises:
@@ -271,7 +343,7 @@ class RolloutService:
             ConflictError: It is over.
         """
         by = By(Tag.ROLLOUT_STOPPED, actor, self._clock())
-        return self._move(rollout_id, RolloutEvent.STOP, by)
+        return self._move(rollout_id, RolloutEvent.STOP, by, expected_revision)
 
     def get(self, rollout_id: str) -> RolloutView:
         """Return one rollout.
@@ -301,17 +373,27 @@ class RolloutService:
                 raise _unknown(rollout_id)
             return views.executions(session, rollout_id)
 
-    def _move(self, rollout_id: str, event: RolloutEvent, by: By) -> RolloutView:
+    def _move(
+        self, rollout_id: str, event: RolloutEvent, by: By, expected_revision: int | None
+    ) -> RolloutView:
         return self._change(
-            rollout_id, lambda session, rollout: move_rollout(session, rollout, event, by)
+            rollout_id,
+            lambda session, rollout: move_rollout(session, rollout, event, by),
+            expected_revision,
         )
 
-    def _change(self, rollout_id: str, change: Callable[[Session, Rollout], object]) -> RolloutView:
+    def _change(
+        self,
+        rollout_id: str,
+        change: Callable[[Session, Rollout], object],
+        expected_revision: int | None = None,
+    ) -> RolloutView:
         """Have one rollout changed in one transaction."""
         with self._database.transaction() as session:
             rollout = hold(session, rollout_id)
             if rollout is None:
                 raise _unknown(rollout_id)
+            verbs.check_revision(rollout, expected_revision)
             change(session, rollout)
             session.flush()
             view = views.of(session, rollout)
@@ -363,27 +445,6 @@ class RolloutService:
         rollout.state = apply(ROLLOUT, state, event, subject, "rollout_state").value
         session.add(rollout)
 
-    def _keep_executions(self, session: Session, rollout: Rollout, snapshot: _Snapshot) -> None:
-        lines = {line.device_id: line for line in snapshot.lines}
-        members = {member.device_id: member for member in snapshot.members}
-        rows = (
-            _execution(
-                self._new_id(), rollout, place, lines[place.device_id], members[place.device_id]
-            )
-            for place in snapshot.placed
-        )
-        while chunk := list(islice(rows, _INSERTED)):
-            session.connection().execute(insert(Execution), chunk)
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """Who is in a rollout, each by its device: what it gets, what it is, and where it stands."""
-
-    lines: Sequence[Planned]
-    members: Sequence[Member]
-    placed: Sequence[Placed]
-
 
 def _strategy(request: RolloutRequest) -> Strategy:
     """Return the strategy with the pace and deadline that are asked beside it."""
@@ -401,21 +462,6 @@ def _placed(members: Sequence[Member], strategy: Strategy, salt: str) -> Sequenc
     return [Placed(member.device_id, 0, position) for position, member in enumerate(members)]
 
 
-def _plan(
-    session: Session, request: PlanRequest, strategy: Strategy = ALL_AT_ONCE
-) -> Sequence[Planned]:
-    variants = targets.candidates(session, request.model, request.release)
-    devices = targets.devices(session, request)
-    return make_plan(
-        devices,
-        variants,
-        request.context,
-        request.terms,
-        request.policy,
-        windows=windows_of(strategy),
-    )
-
-
 def _keep_groups(
     session: Session, rollout: Rollout, strategy: Strategy, placed: Sequence[Placed]
 ) -> None:
@@ -429,30 +475,6 @@ def _keep_groups(
             devices=held[number],
         )
         session.add(row)
-
-
-def _execution(
-    execution_id: str, rollout: Rollout, place: Placed, line: Planned, member: Member
-) -> dict[str, Any]:
-    state, event = ExecutionState.QUEUED, _STARTS[line.action]
-    if event is not None:
-        state = apply(EXECUTION, state, event, f"execution {execution_id}", "execution_state")
-    return {
-        "id": execution_id,
-        "rollout_id": rollout.id,
-        "device_id": line.device_id,
-        "position": place.position,
-        "group_number": place.group,
-        "hardware_class": line.hardware_class or "",
-        "site": member.site,
-        "state": state.value,
-        "digest": line.digest,
-        "verdicts": [verdict_json(verdict) for verdict in line.verdicts],
-        "reason": line.reason.as_json() if line.reason else None,
-        "created_at": rollout.created_at,
-        "updated_at": rollout.created_at,
-        "finished_at": rollout.created_at if state.is_final else None,
-    }
 
 
 def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned]) -> None:

@@ -128,6 +128,35 @@ def members(session: Session, target: Target, device_ids: Sequence[str]) -> froz
     return frozenset(session.connection().execute(among).scalars())
 
 
+def having(session: Session, rollout_id: str, device_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of the devices that a rollout has an execution for."""
+    found = sqlalchemy.select(col(Execution.device_id)).where(
+        col(Execution.rollout_id) == rollout_id, col(Execution.device_id).in_(device_ids)
+    )
+    return frozenset(session.connection().execute(found).scalars())
+
+
+def outside(session: Session, target: Target, rollout_id: str, limit: int) -> tuple[str, ...]:
+    """Return the first devices in the target, by name, that a rollout has no execution for.
+
+    Those that have not told their hardware yet are left out: nothing can be chosen for them.
+    """
+    has_one = sqlalchemy.exists(
+        sqlalchemy.select(sqlalchemy.literal(1))
+        .select_from(Execution.metadata.tables["execution"])
+        .where(col(Execution.rollout_id) == rollout_id, col(Execution.device_id) == col(Device.id))
+    )
+    found = session.connection().execute(
+        sqlalchemy.select(col(Device.id))
+        .where(
+            _who(session, target), col(Device.hardware_class).is_not(None), sqlalchemy.not_(has_one)
+        )
+        .order_by(col(Device.id))
+        .limit(limit)
+    )
+    return tuple(found.scalars())
+
+
 def grouped(session: Session, target: Target, strategy: Strategy) -> list[Member]:
     """Return the devices in a target as `grouping.split` wants them, in order of name.
 

@@ -8,10 +8,13 @@ import pytest
 from simulators.controlled import ALIAS, BIG, SMALL, KilledError, World
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError
-from sprat_controller.rollout.planner import Assign, Decision, FinishRollout
+from sprat_controller.rollout import planner
+from sprat_controller.rollout.book import Book
+from sprat_controller.rollout.facts import Assign, Decision, FinishRollout
 from sprat_controller.rollout.requests import Target
 from sprat_controller.rollout.runner import Runner
-from sprat_controller.schedule.leases import LENGTH, Lease, LeaseLostError
+from sprat_controller.rollout.sql_book import SqlBook
+from sprat_controller.schedule.leases import LENGTH, LeaseLostError
 from sprat_controller.store.tables import AuditRecord, DesiredModel, Rollout
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
 from sqlmodel import select
@@ -19,11 +22,22 @@ from sqlmodel import select
 SUCCEEDED = ExecutionState.SUCCEEDED
 
 
-def a_lease(world: World) -> Lease:
-    """Claim the one rollout, though it is not due."""
-    lease = world.runner._leases.claim(world.now + timedelta(days=366))
+def a_book(world: World) -> Book:
+    """Open the one rollout, though it is not due."""
+    return opened(world.runner, world.now + timedelta(days=366))
+
+
+def opened(runner: Runner, now: datetime) -> Book:
+    """Claim what is due."""
+    lease = runner._leases.claim(now)
     assert lease is not None
-    return lease
+    return runner._open_book(lease)
+
+
+def decided(book: Book, now: datetime) -> list[Decision]:
+    facts = book.read(now)
+    assert facts is not None
+    return planner.decide(facts, now)
 
 
 def test_a_rollout_goes_from_start_to_finished(world: World) -> None:
@@ -225,9 +239,11 @@ def test_every_change_of_state_is_in_the_audit_log(world: World) -> None:
         Tag.ROLLOUT_CREATED,
         Tag.ROLLOUT_STARTED,
         Tag.ROLLOUT_RUNNING,
+        Tag.ROLLOUT_GROUP_MOVED,
         Tag.EXECUTION_DECIDED,
         Tag.ASSIGNMENT_ISSUED,
         Tag.EXECUTION_CHANGED,
+        Tag.ROLLOUT_GROUP_MOVED,
         Tag.ROLLOUT_FINISHED,
     ]
 
@@ -237,12 +253,10 @@ def test_a_replica_that_was_frozen_cannot_carry_out_what_it_decided(world: World
     device = world.join("a")
     view = world.create()
     frozen, other = world.a_runner("frozen"), world.a_runner("other")
-    lease = frozen._leases.claim(world.now)
-    assert lease is not None
-    for decision in frozen._decide(lease, world.now):
-        frozen._carry_out(lease, decision, world.now)
-    decided = frozen._decide(lease, world.now)
-    assert [type(one) for one in decided] == [Assign]
+    book = opened(frozen, world.now)
+    while not isinstance((decisions := decided(book, world.now))[0], Assign):
+        for decision in decisions:
+            book.carry_out(decision, world.now)
     # Until its lease runs out the other leaves the rollout alone.
     assert other.run_due(world.now) == world.now + LENGTH
     assert world.pushed == []
@@ -250,9 +264,11 @@ def test_a_replica_that_was_frozen_cannot_carry_out_what_it_decided(world: World
     assert other.run_due(world.now) is None
     assert len(world.pushed) == 1
     with pytest.raises(LeaseLostError, match="took over from frozen"):
-        frozen._carry_out(lease, decided[0], world.now)
+        book.carry_out(decisions[0], world.now)
     with pytest.raises(LeaseLostError):
-        frozen._decide(lease, world.now)
+        book.read(world.now)
+    with pytest.raises(LeaseLostError):
+        book.rest(None)
     assert len(world.pushed) == 1
     assert world.states(view.id) == {"a": ExecutionState.IN_PROGRESS}
     device.heartbeat()
@@ -264,14 +280,14 @@ def test_one_rollout_that_fails_does_not_hold_up_the_others(
 ) -> None:
     world.join("a")
     first, second = world.create(), world.create(alias="coder")
-    carry_out = Runner._carry_out
+    carry_out = SqlBook.carry_out
 
-    def fail_first(self: Runner, lease: Lease, decision: Decision, now: datetime) -> None:
-        if lease.id == first.id:
+    def fail_first(self: SqlBook, decision: Decision, now: datetime) -> None:
+        if self._lease.id == first.id:
             raise OSError("the disk is full")
-        carry_out(self, lease, decision, now)
+        carry_out(self, decision, now)
 
-    monkeypatch.setattr(Runner, "_carry_out", fail_first)
+    monkeypatch.setattr(SqlBook, "carry_out", fail_first)
     world.run_due()
     assert first.id in caplog.text
     assert world.state(second.id) == RolloutState.RUNNING
@@ -316,7 +332,7 @@ def test_a_decision_on_old_facts_never_exceeds_the_limit(world: World) -> None:
     view = world.create(max_in_progress=2)
     world.run_due()
     ids = tuple(execution.id for execution in world.service.executions(view.id))
-    world.runner._carry_out(a_lease(world), Assign(ids), world.now)
+    a_book(world).carry_out(Assign(ids), world.now)
     assert world.states(view.id)["c"] is ExecutionState.QUEUED
 
 
@@ -327,9 +343,9 @@ def test_a_decision_on_old_facts_is_nothing_to_a_rollout_that_moved_on(world: Wo
     world.service.pause(view.id, "token:ann")
     before = (world.service.get(view.id), world.service.executions(view.id))
     old: list[Decision] = [Assign((world.first_execution(view.id).id,)), FinishRollout()]
-    lease = a_lease(world)
+    book = a_book(world)
     for decision in old:
-        world.runner._carry_out(lease, decision, world.now)
+        book.carry_out(decision, world.now)
     assert (world.service.get(view.id), world.service.executions(view.id)) == before
 
 

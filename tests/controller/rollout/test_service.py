@@ -311,6 +311,7 @@ def test_a_scheduled_rollout_waits_for_its_moment_in_its_row(world: World) -> No
     world.wait(hours=2, seconds=-1)
     world.run_due()
     assert world.state(view.id) == RolloutState.SCHEDULED
+    device.heartbeat()
     world.wait(seconds=1)
     world.run_due()
     assert world.state(view.id) == RolloutState.RUNNING
