@@ -7,7 +7,7 @@ says nothing of how they measure; crashes are counted over all of them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from sprat_controller.store.tables import (
     Execution,
     ObservedMetric,
     Rollout,
+    RolloutGroup,
     Variant,
 )
 
@@ -34,6 +35,7 @@ MOST_OF_CLASS: Final = 1000
 _AT_ONCE: Final = 500  # names in one statement
 # These brought nothing to their device, or are not judged.
 _UNJUDGED: Final = (ExecutionState.CANCELED, ExecutionState.REMOVED, ExecutionState.REJECTED)
+_PROVED: Final = (ExecutionState.SUCCEEDED.value, ExecutionState.IN_PROGRESS.value)
 _MEASURES: Final = tuple(Measures.__struct_fields__)
 
 
@@ -65,10 +67,27 @@ def judge(session: Session, rollout_id: str, number: int, gate: Gate) -> Judgeme
     return gates.judge(gate, of_group(session, rollout_id, number))
 
 
-def of_group(session: Session, rollout_id: str, number: int) -> dict[str, ClassFacts]:
-    """Return the facts of each hardware class that has devices with the candidate in the group.
+def rejudge(session: Session, rollout_id: str, gated: Mapping[int, Gate]) -> dict[int, Judgement]:
+    """Judge groups anew and keep what their gates say.
 
-    Devices count that succeeded, or told something of the candidate since they were given it.
+    Args:
+        session: A transaction in which the rollout is held.
+        rollout_id: Whose groups.
+        gated: The gate of each group that runs or soaks and has one, by number.
+    """
+    found = {number: judge(session, rollout_id, number, gate) for number, gate in gated.items()}
+    for number, one in found.items():
+        is_it = (col(RolloutGroup.rollout_id) == rollout_id) & (col(RolloutGroup.number) == number)
+        kept = sqlalchemy.update(RolloutGroup).where(is_it).values(verdict=one.as_json())
+        session.connection().execute(kept)
+    return found
+
+
+def of_group(session: Session, rollout_id: str, number: int) -> dict[str, ClassFacts]:
+    """Return the facts of each hardware class of the group.
+
+    Devices count that have succeeded or may still, or that told something of the candidate since
+    they were given it. So those that come first do not speak for all.
     """
     group = _group(session, rollout_id, number)
     counted = _counted(session, group)
@@ -111,6 +130,16 @@ def _given(group: _Group) -> sqlalchemy.ColumnElement[bool]:
     )
 
 
+def _queued(group: _Group) -> sqlalchemy.ColumnElement[bool]:
+    """Return the condition of executions in the group that wait for their turn."""
+    return sqlalchemy.and_(
+        col(Execution.rollout_id) == group.rollout_id,
+        col(Execution.group_number) == group.number,
+        col(Execution.state) == ExecutionState.QUEUED.value,
+        col(Execution.excused_at).is_(None),
+    )
+
+
 def _of_candidate() -> sqlalchemy.ColumnElement[bool]:
     """Return the condition of rows that tell of an execution's variant, since it was given out."""
     return sqlalchemy.and_(
@@ -126,14 +155,15 @@ def _of_release(group: _Group) -> sqlalchemy.ColumnElement[bool]:
 
 def _counted(session: Session, group: _Group) -> dict[str, _Counted]:
     lost = col(ObservedMetric.crashes) + col(ObservedMetric.fallbacks)
-    is_proved = col(Execution.state) == ExecutionState.SUCCEEDED.value
+    is_told = col(ObservedMetric.digest).is_not(None)
+    is_proved = col(Execution.state).in_(_PROVED)
     rows = session.connection().execute(
         sqlalchemy.select(
             col(Execution.hardware_class), func.count(), func.sum(lost), func.max(lost)
         )
         .select_from(Execution)
         .outerjoin(ObservedMetric, _of_candidate())
-        .where(_given(group), is_proved | col(ObservedMetric.digest).is_not(None))
+        .where(sqlalchemy.or_(_given(group) & (is_proved | is_told), _queued(group)))
         .group_by(col(Execution.hardware_class))
     )
     return {

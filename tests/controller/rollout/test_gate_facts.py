@@ -7,13 +7,15 @@ from typing import Any, Final
 
 import pytest
 from simulators.controlled import ALIAS, BIG, SimDevice, World, a_profile
-from sprat_controller.rollout import gate_facts
+from sprat_controller.rollout import gate_facts, gates
 from sprat_controller.rollout.facts import Verdict
 from sprat_controller.rollout.gates import ClassFacts, Health, Judgement, Measures
 from sprat_controller.rollout.requests import Target
 from sprat_controller.rollout.strategy import Gate
+from sprat_controller.store.tables import RolloutGroup
 from sprat_proto.states import ExecutionState
 from sprat_proto.v1 import link_pb2
+from sqlmodel import col, select
 
 # Kinds of hardware by their name and cores, and what a device of it decodes, in thousandths of a
 # token a second.
@@ -110,13 +112,48 @@ def test_who_got_nothing_or_is_not_judged_is_in_no_class(two: World) -> None:
     bring(two, "1.0.0", devices)
     view = two.create("2.0.0", max_in_progress=3)
     two.run_due()
-    succeeds, fails, rejects, _ = devices
+    succeeds, fails, goes_on, _ = devices
     succeeds.sync()
     fails.sync(ExecutionState.FAILED)
-    rejects.heartbeat()
+    goes_on.heartbeat()
     with two.database.reading() as session:
         found = gate_facts.of_group(session, view.id, 0)
-    assert [one.devices for one in found.values()] == [1]
+    # One succeeded, one is under way, and one waits for its turn.
+    assert [one.devices for one in found.values()] == [3]
+
+
+def test_those_that_come_first_do_not_speak_for_all(two: World) -> None:
+    devices = [join(two, name) for name in "abc"]
+    bring(two, "1.0.0", devices)
+    for device in devices:
+        tell(device, decode_milli_tps=9000)
+    two.wait(minutes=1)
+    view = two.create("2.0.0", max_in_progress=2)
+    two.run_due()
+    devices[0].sync()
+    tell(devices[0], decode_milli_tps=1000)
+    slow = Gate(
+        max_ttft_p95=None, max_memory=None, max_more_errors=None, max_crashes=None, min_devices=1
+    )
+    found = judged(two, view.id, slow)
+    assert (found.verdict, found.classes[0].devices) == (Verdict.HOLD, 3)
+    devices[1].sync()
+    tell(devices[1], decode_milli_tps=1000)
+    assert judged(two, view.id, slow).verdict is Verdict.FAIL
+
+
+def test_what_a_gate_says_is_kept_with_its_group(two: World) -> None:
+    device = join(two, "a")
+    bring(two, "1.0.0", [device])
+    rollout = bring(two, "2.0.0", [device])
+    tell(device)
+    with two.database.transaction() as session:
+        found = gate_facts.rejudge(session, rollout, {0: CRASHES_ONLY})[0]
+    with two.database.reading() as session:
+        of_rollout = select(RolloutGroup).where(col(RolloutGroup.rollout_id) == rollout)
+        (group,) = session.exec(of_rollout).all()
+        assert gates.from_json(group.verdict or {}) == found
+    assert found.verdict is Verdict.PASS
 
 
 def test_a_silent_fallback_counts_as_a_crash_of_what_should_run(two: World) -> None:
