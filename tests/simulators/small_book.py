@@ -14,9 +14,8 @@ from hashlib import sha256
 from typing import Protocol
 
 from sprat_controller.errors import ConflictError
-from sprat_controller.rollout import attempts, budget, deadlines, grouping, retries
+from sprat_controller.rollout import attempts, budget, deadlines, grouping, planner, retries
 from sprat_controller.rollout import facts as decided
-from sprat_controller.rollout import planner_next as planner
 from sprat_controller.rollout.facts import CHUNK, Facts, GroupFacts, Tally, Verdict
 from sprat_controller.rollout.phases import (
     EXECUTION,

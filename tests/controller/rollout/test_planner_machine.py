@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from simulators.small_book import OPEN, SITE, Entry, Run, SmallBook, SmallFleet, run
 from simulators.small_device import SmallDevice
 from sprat_agent.sync.phases import Event
-from sprat_controller.rollout import planner_next as planner
+from sprat_controller.rollout import planner
 from sprat_controller.rollout.budget import allowed
 from sprat_controller.rollout.facts import Abort, Decision, Tally, Verdict
 from sprat_controller.rollout.phases import RolloutEvent
@@ -48,7 +48,7 @@ from sprat_proto.states import ExecutionState, ReasonCode, RolloutState
 
 BEGIN = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 SITES = ("north", "south", "")
-MOST_ROLLOUTS = 3
+MOST_ROLLOUTS = 4
 MOST_DEVICES = 8
 OVER = {RolloutState.FINISHED, RolloutState.STOPPED, RolloutState.ROLLED_BACK}
 ENDING = {*OVER, RolloutState.STOPPING, RolloutState.ROLLING_BACK}
@@ -221,7 +221,12 @@ class Rollouts(RuleBasedStateMachine):
     @rule(data=st.data(), outcomes=st.lists(OUTCOMES, min_size=8, max_size=8))
     def decide_and_do_it_late(self, data: Any, outcomes: list[Outcome]) -> None:
         """Have something happen between a decision and its carrying out; perhaps do it again."""
+        if len(self.fleet.books) < MOST_ROLLOUTS and data.draw(st.booleans()):
+            self.create(data.draw(STRATEGIES))
         book, now = self.any_book(data), self.fleet.now
+        for _ in range(data.draw(st.integers(0, 4))):
+            for decision in planner.decide(book.read(now), now):
+                book.carry_out(decision, now)
         decisions = planner.decide(book.read(now), now)
         self.old += [(book, decision) for decision in decisions]
         match data.draw(st.sampled_from(["ask", "abort", "others", "work", "time"])):
@@ -530,8 +535,8 @@ class Rollouts(RuleBasedStateMachine):
 
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=50,
+    stateful_step_count=30,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
