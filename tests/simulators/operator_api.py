@@ -71,6 +71,7 @@ class OperatorApi:
         self.trust: dict[str, dict[str, bytes]] = {"image": {}, "director": {}}
         # What a controller would do with uploaded metadata; by default it is believed.
         self.on_metadata: Callable[[str, dict[str, bytes]], None] | None = None
+        self.plans: dict[str, Json] = {}  # saved ones, by id
         self.specs: dict[str, str] = {}  # frozen specifications, by rollout
         self.bundle: list[tuple[str, bytes]] = []  # the small members of any bundle
         self.sizes: dict[str, int] = {}  # of blobs that have another than they should
@@ -346,6 +347,16 @@ class OperatorApi:
             "verdicts": [{**one, "rates": {"decode_tps": None}} for one in (Q8, Q4)],
         }
 
+    def save_plan(self, request: httpx.Request, body: Json) -> httpx.Response:
+        self.plans["p-1"] = body
+        found = self.plan(request, body).json()
+        return httpx.Response(201, json={**found, "id": "p-1", "expires_at": CREATED})
+
+    def apply_plan(self, request: httpx.Request, body: Json, one: str) -> httpx.Response:
+        if one not in self.plans:
+            raise RefusalError(404, "plan_not_found", f"there is no plan {one!r}: plan again")
+        return self.create_rollout(request, {**self.plans[one], **body})
+
     def create_rollout(self, _request: httpx.Request, body: Json) -> httpx.Response:
         self._release_exists(body)
         self._target(body)
@@ -464,6 +475,8 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("POST", "rollouts/plan", OperatorApi.plan),
     ("POST", "fit", OperatorApi.fit),
     ("POST", "fit/matrix", OperatorApi.matrix),
+    ("POST", "rollouts/plans", OperatorApi.save_plan),
+    ("POST", f"rollouts/plans/{NAME}/apply", OperatorApi.apply_plan),
     ("POST", "rollouts", OperatorApi.create_rollout),
     ("GET", LISTS, OperatorApi.list_of),
     ("POST", LISTS, OperatorApi.create),

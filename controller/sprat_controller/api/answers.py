@@ -14,6 +14,6 @@ from fastapi import Response
 _encoder: Final = msgspec.json.Encoder()
 
 
-def fast(value: object) -> Response:
+def fast(value: object, status_code: int = 200) -> Response:
     """Return `value` as JSON; moments are RFC 3339 in UTC."""
-    return Response(_encoder.encode(value), media_type="application/json")
+    return Response(_encoder.encode(value), status_code, media_type="application/json")

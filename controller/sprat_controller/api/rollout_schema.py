@@ -87,6 +87,7 @@ class PreviewBody(PlanBody):
         le=MAX_BANDWIDTH,
         description="Bytes a second that one device gets; 0: not known",
     )
+    strategy: Strategy | None = Field(default=None, description="null: all at once")
 
 
 class RolloutBody(PlanBody):
@@ -127,6 +128,20 @@ class Plan(Answered):
     """What a rollout would do."""
 
     devices: list[PlanLine]
+
+
+class SavedPlan(Plan):
+    """A plan that was saved: carried out as it is, or refused."""
+
+    id: str
+    expires_at: AwareDatetime
+
+
+class PlannedBody(Accepted):
+    """What a rollout by a saved plan says beside it."""
+
+    name: Short = ""
+    start_at: AwareDatetime | None = None
 
 
 class Group(Answered):

@@ -34,6 +34,7 @@ class Tag(StrEnum):
     RELEASE_RETIRED = "publisher:release:retired"
     CHANNEL_PUT = "publisher:channel:put"
     CHANNEL_TAKEN_OUT = "publisher:channel:taken-out"
+    PLAN_SAVED = "operator:plan:saved"
     ROLLOUT_CREATED = "operator:rollout:created"
     ROLLOUT_EDITED = "operator:rollout:edited"
     ROLLOUT_SUBMITTED = "operator:rollout:submitted"

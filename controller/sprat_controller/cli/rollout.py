@@ -49,6 +49,9 @@ KvType = Annotated[
     str, typer.Option(metavar="|".join(fit.KV_BLOCKS), help="Of the context's keys and values.")
 ]
 Pinned = Annotated[bool, typer.Option("--pinned", help="Never evicted for another model.")]
+At = Annotated[str | None, typer.Option(help="RFC 3339, or 'YYYY-MM-DD HH:MM' in local time.")]
+Name = Annotated[str | None, typer.Option(help="What people call the rollout.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 GiveUp = Annotated[
     int | None, typer.Option("--timeout", min=1, help="Seconds to watch at most (status 124).")
@@ -62,6 +65,7 @@ def add_to(app: typer.Typer) -> None:
 
 @verb(rollout, "plan", example="sprat rollout plan qwen3-0.6b@1.3.0 --alias assistant")
 @policy_options
+@strategy_options
 def plan(
     session: Session,
     release: Release,
@@ -79,17 +83,40 @@ def plan(
         str | None,
         typer.Option(metavar="SIZE", help="That one device gets in a second, such as 2MiB."),
     ] = None,
+    strategy: Strategy | None = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep it for `sprat rollout apply`, for 7 days.")
+    ] = False,
 ) -> None:
     """Show what each device would get, fetch and take, and why not the others; changes nothing."""
     wanted = _wanted(release, alias, where, device, matching)
     wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     wanted |= {} if bandwidth is None else {"bandwidth": words.memory(bandwidth)}
-    found = session.api.post("rollouts/plan", wanted)
+    wanted |= strategies.body(strategy)
+    found = session.api.post("rollouts/plans" if save else "rollouts/plan", wanted)
     entries: list[Json] = found.get("devices") or []
     if session.output.form is Format.TABLE:
         console().print(table(planned.DRAWN, planned.drawn(entries)))
     else:
         session.output.rows(planned.COLUMNS, planned.lines(entries), found)
+    if save:
+        say(f"saved until {found['expires_at']}: sprat rollout apply {found['id']}")
+
+
+@verb(rollout, "apply", example="sprat rollout apply 0190c5ad --at '2026-12-01 03:00'")
+def apply(
+    session: Session,
+    plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="As rollout plan --save says.")],
+    *,
+    at: At = None,
+    name: Name = None,
+    yes: Yes = False,
+    watch: Watch = False,
+) -> None:
+    """Create and start the rollout of a saved plan, exactly as it was shown or not at all."""
+    path = f"rollouts/plans/{words.identifier(plan_id, 'a plan')}/apply"
+    session.confirm(f"Roll out the plan {plan_id}?", yes=yes)
+    _begin(session, path, {"name": name} if name else {}, at, watch=watch)
 
 
 @verb(
@@ -108,9 +135,7 @@ def start(
     where: Where = None,
     device: Device = None,
     matching: Filter = None,
-    at: Annotated[
-        str | None, typer.Option(help="RFC 3339, or 'YYYY-MM-DD HH:MM' in local time.")
-    ] = None,
+    at: At = None,
     max_in_progress: Annotated[
         int | None, typer.Option(min=1, help="Devices under way at once; default: no limit.")
     ] = None,
@@ -124,9 +149,9 @@ def start(
     pinned: Pinned = False,
     policy: FitPolicy | None = None,
     strategy: Strategy | None = None,
-    name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,
+    name: Name = None,
     yes: Yes = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+    watch: Watch = False,
 ) -> None:
     """Create a rollout and start it, now or at a time, once those who must have approved it."""
     wanted = _wanted(release, alias, where, device, matching)
@@ -134,19 +159,10 @@ def start(
     beside = {"max_in_progress": max_in_progress, "execution_timeout_s": timeout, "name": name}
     body = {**wanted, **{key: value for key, value in beside.items() if value is not None}}
     body |= strategies.body(strategy)
-    if at is not None:
-        body["start_at"] = words.moment(at, session.around.clock()).isoformat()
     if not yes:
-        question = planned.question(session.api.post("rollouts/plan", wanted), release)
-        session.confirm(question, yes=False)
-    made = session.api.post("rollouts", body)
-    if at is None:
-        made = _started(session.api, made)
-    if watch:
-        say(f"rollout {made['id']}")
-        watch_rollout(session, str(made["id"]), timeout_s=None)
-    else:
-        show_rollout(session, made)
+        asked = session.api.post("rollouts/plan", {**wanted, **strategies.body(strategy)})
+        session.confirm(planned.question(asked, release), yes=False)
+    _begin(session, "rollouts", body, at, watch=watch)
 
 
 @verb(rollout, "watch", example="sprat rollout watch 0190c5ad --timeout 600")
@@ -269,6 +285,20 @@ def _show_approval(session: Session, found: Json) -> None:
 def _act(session: Session, rollout_id: str, action: str) -> None:
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/{action}"
     show_rollout(session, session.api.post(path))
+
+
+def _begin(session: Session, path: str, body: Json, at: str | None, *, watch: bool) -> None:
+    """Create a rollout and start it, now or at a time; then watch or show it."""
+    if at is not None:
+        body = {**body, "start_at": words.moment(at, session.around.clock()).isoformat()}
+    made = session.api.post(path, body)
+    if at is None:
+        made = _started(session.api, made)
+    if watch:
+        say(f"rollout {made['id']}")
+        watch_rollout(session, str(made["id"]), timeout_s=None)
+    else:
+        show_rollout(session, made)
 
 
 def _started(api: Api, made: Json) -> Json:

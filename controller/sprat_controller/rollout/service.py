@@ -22,6 +22,8 @@ from sprat_controller.rollout import (
     approvals,
     fit_policy,
     frozen_strategy,
+    plan_store,
+    saved_plans,
     serving,
     snapshot,
     sql_facts,
@@ -38,6 +40,7 @@ from sprat_controller.rollout.phases import (
     apply,
 )
 from sprat_controller.rollout.plan import Action, Planned
+from sprat_controller.rollout.plan_store import Kept
 from sprat_controller.rollout.records import By, hold, move_rollout, strategy_of
 from sprat_controller.rollout.requests import (
     ApprovalView,
@@ -54,7 +57,7 @@ from sprat_controller.rollout.requests import (
     target_json,
 )
 from sprat_controller.rollout.snapshot import Snapshot
-from sprat_controller.rollout.strategy import Strategy
+from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Rollout, RolloutGroup
 
@@ -85,7 +88,7 @@ class RolloutService:
         self._wake = wake
         self._policy = policy
 
-    def plan(self, request: PlanRequest) -> tuple[Planned, ...]:
+    def plan(self, request: PlanRequest, strategy: Strategy = ALL_AT_ONCE) -> tuple[Planned, ...]:
         """Return who would get which variant and why; nothing is changed.
 
         Raises:
@@ -94,9 +97,51 @@ class RolloutService:
         """
         check_plan(request)
         with self._database.reading() as session:
-            return tuple(snapshot.plan(session, request))
+            return tuple(snapshot.plan(session, request, strategy))
 
-    def create(self, request: RolloutRequest, actor: str) -> RolloutView:
+    def save_plan(
+        self, request: PlanRequest, strategy: Strategy, actor: str
+    ) -> tuple[Kept, tuple[Planned, ...]]:
+        """Plan, and keep that to be carried out as it is or not at all.
+
+        Args:
+            request: What and to whom.
+            strategy: How it is to proceed.
+            actor: Who, as it stands in the audit log.
+
+        Raises:
+            RequestError: Not a possible request, or for too many devices.
+            NotFoundError: No such model, release or device.
+        """
+        now = self._clock()
+        check_rollout(RolloutRequest(request, strategy=strategy), now)
+        with self._database.transaction() as session:
+            lines = tuple(snapshot.plan(session, request, strategy))
+            rests_on = saved_plans.rests_on(lines)
+            kept = Kept(self._new_id(), request, strategy, rests_on, now, actor)
+            plan_store.keep(session, kept)
+            detail = {
+                "release": f"{request.model}@{request.release}",
+                "alias": request.alias,
+                "devices": len(lines),
+                "sha256": saved_plans.digest_of(rests_on),
+            }
+            subject = f"plan/{kept.id}"
+            log.append(session, Tag.PLAN_SAVED, at=now, actor=actor, subject=subject, detail=detail)
+        return kept, lines
+
+    def saved_plan(self, plan_id: str) -> Kept:
+        """Return a plan that was saved.
+
+        Raises:
+            NotFoundError: There is none, or no more.
+        """
+        with self._database.reading() as session:
+            return plan_store.find(session, plan_id, self._clock())
+
+    def create(
+        self, request: RolloutRequest, actor: str, *, planned: Kept | None = None
+    ) -> RolloutView:
         """Plan and keep a rollout: READY; with a time to start at, SCHEDULED.
 
         If somebody must approve it, one with a time to start at waits for that first.
@@ -104,31 +149,39 @@ class RolloutService:
         Args:
             request: What and to whom.
             actor: Who, as it stands in the audit log.
+            planned: What it must be by now, too; None: whatever it is.
 
         Raises:
             RequestError: Not a possible request, or nobody is in its target.
             NotFoundError: No such model, release or device.
+            ConflictError: It would be something else by now than was planned.
         """
         check_rollout(request, self._clock())
         with self._database.transaction() as session:
-            view = self.create_in(session, request, actor)
+            view = self.create_in(session, request, actor, planned)
         self._wake()
         return view
 
-    def create_in(self, session: Session, request: RolloutRequest, actor: str) -> RolloutView:
+    def create_in(
+        self, session: Session, request: RolloutRequest, actor: str, planned: Kept | None = None
+    ) -> RolloutView:
         """Do what `create` does as a part of the caller's transaction.
 
         Args:
             session: A transaction; whoever made it wakes the scheduler after it.
             request: What and to whom; it was checked.
             actor: Who, as it stands in the audit log.
+            planned: As for `create`.
 
         Raises:
             RequestError: Nobody is in its target.
             NotFoundError: No such model, release or device.
+            ConflictError: It would be something else by now than was planned.
         """
         strategy = _strategy(request)
         lines = snapshot.plan(session, request.plan, strategy)
+        if planned is not None:
+            saved_plans.check_fresh(planned.id, planned.lines, saved_plans.rests_on(lines))
         if not lines:
             raise RequestError(
                 "no_devices", f"expected at least one device {_described(request.plan.target)}"

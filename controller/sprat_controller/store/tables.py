@@ -435,6 +435,19 @@ class RolloutGroup(SQLModel, table=True):
     promoted_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
+class SavedPlan(SQLModel, table=True):
+    """A plan of a rollout as it was shown, to be carried out so or not at all."""
+
+    __tablename__: ClassVar[str] = "saved_plan"
+    id: str = Field(primary_key=True)
+    asked: Json = Field(sa_column=Column(JSON, nullable=False))  # what and to whom
+    strategy: Json = Field(sa_column=Column(JSON, nullable=False))
+    # Canonical JSON of `saved_plans.Line`s.
+    lines: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    made_at: datetime = Field(sa_column=_moment(index=True))
+    made_by: str
+
+
 class RolloutApproval(SQLModel, table=True):
     """One approval of a rollout's frozen specification; any edit removes them all."""
 

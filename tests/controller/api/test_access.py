@@ -42,6 +42,8 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("PUT", f"{V1}/models/x/channels/stable/releases/1.0.0", Permission.CHANGE_CHANNELS),
     ("DELETE", f"{V1}/models/x/channels/stable/releases/1.0.0", Permission.CHANGE_CHANNELS),
     ("POST", f"{V1}/rollouts/plan", Permission.READ_ROLLOUTS),
+    ("POST", f"{V1}/rollouts/plans", Permission.ROLL_OUT),
+    ("POST", f"{V1}/rollouts/plans/x/apply", Permission.ROLL_OUT),
     ("POST", f"{V1}/fit", Permission.READ_ROLLOUTS),
     ("POST", f"{V1}/fit/matrix", Permission.READ_ROLLOUTS),
     ("POST", f"{V1}/rollouts", Permission.ROLL_OUT),

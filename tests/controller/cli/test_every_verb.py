@@ -250,6 +250,13 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["talk@1.0.0", "--alias", "a", "--licence", ""], 64),
         (["talk@1.0.0", "--alias", "a", "--bandwidth", "fast"], 64),
     ],
+    "rollout apply": [
+        ([], 64),
+        (["nobody", "--yes"], 1),
+        (["../p", "--yes"], 64),
+        (["p-1"], 64),
+        (["p-1", "--yes", "--at", "tomorrow"], 64),
+    ],
     "rollout start": [
         ([], 64),
         (["talk@1.0.0", "--alias", "a", "--yes", "--groups", "some"], 64),
@@ -377,6 +384,7 @@ GOOD: dict[str, list[str]] = {
     "rollout edit": ["r-1", "--max-in-progress", "5"],
     "rollout approval": ["r-1"],
     "rollout approve": ["r-1", "--yes"],
+    "rollout apply": ["p-1", "--yes"],
     "rollout deny": ["r-1"],
     "why": ["gw-1"],
     "plan": ["{fleet}"],

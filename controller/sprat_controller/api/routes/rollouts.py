@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from sprat_controller.rollout.requests import (
     Target,
 )
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
+from sprat_controller.store.session import Database
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
@@ -41,10 +43,52 @@ def plan(
     body: schema.PreviewBody, _: Reader, rollouts: RolloutsPart, database: DatabasePart
 ) -> Response:
     """Tell who would get which variant and why, and what it costs; nothing is changed."""
-    lines = rollouts.plan(_plan_request(body))
-    with database.reading() as session:
-        costs = fetching.of_plan(session, lines, body.bandwidth)
-    return fast({"devices": [_line(line, costs[line.device_id]) for line in lines]})
+    lines = rollouts.plan(_plan_request(body), _strategy(body.strategy))
+    return fast({"devices": _lines(database, lines, body.bandwidth)})
+
+
+@router.post(
+    "/plans",
+    status_code=status.HTTP_201_CREATED,
+    response_model=schema.SavedPlan,
+    responses=error_answers(400, 404, 413, 422),
+)
+def save_plan(
+    body: schema.PreviewBody, actor: Changer, rollouts: RolloutsPart, database: DatabasePart
+) -> Response:
+    """Tell the same and keep it, to be carried out exactly so or not at all."""
+    wanted, strategy = _plan_request(body), _strategy(body.strategy)
+    kept, lines = rollouts.save_plan(wanted, strategy, actor.audit_name)
+    answer = {
+        "id": kept.id,
+        "expires_at": kept.expires_at.isoformat(),
+        "devices": _lines(database, lines, body.bandwidth),
+    }
+    return fast(answer, status.HTTP_201_CREATED)
+
+
+@router.post(
+    "/plans/{plan_id}/apply",
+    status_code=status.HTTP_201_CREATED,
+    responses=error_answers(400, 404, 409, 413, 422),
+)
+def apply_plan(
+    plan_id: str,
+    body: schema.PlannedBody,
+    actor: Changer,
+    rollouts: RolloutsPart,
+    *,
+    request: Request,
+    parts: AllParts,
+) -> schema.Rollout:
+    """Create the rollout of a saved plan; refused if it would be another one by now."""
+    kept = rollouts.saved_plan(plan_id)
+    if kept.strategy.override:
+        demand(request, parts, actor, Permission.OVERRIDE)
+    wanted = RolloutRequest(
+        plan=kept.plan, name=body.name, start_at=body.start_at, strategy=kept.strategy
+    )
+    return _answer(rollouts.create(wanted, actor.audit_name, planned=kept))
 
 
 @router.post(
@@ -165,6 +209,12 @@ def _plan_request(body: schema.PlanBody) -> PlanRequest:
     terms = serving.asked(body.slots, body.kv_type, pinned=body.pinned)
     policy = None if body.policy is None else fit_policy.asked(**body.policy.model_dump())
     return PlanRequest(body.model, body.release, body.alias, target, body.context, terms, policy)
+
+
+def _lines(database: Database, lines: Sequence[Planned], bandwidth: int) -> list[dict[str, object]]:
+    with database.reading() as session:
+        costs = fetching.of_plan(session, lines, bandwidth)
+    return [_line(line, costs[line.device_id]) for line in lines]
 
 
 def _line(line: Planned, cost: fetching.Cost) -> dict[str, object]:
