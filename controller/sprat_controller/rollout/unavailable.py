@@ -163,14 +163,15 @@ def _down_at(session: Session, label: str, labels: Mapping[str, str], at_most: i
     of_value = sql.select(col(DeviceLabel.device_id)).where(
         col(DeviceLabel.key) == label, col(DeviceLabel.value) == value
     )
-    few = sql.select(sql.func.count()).select_from(of_value.limit(_SMALL).subquery())
+    counted = of_value.with_only_columns(sql.literal(1).label("one")).limit(_SMALL)
+    few = sql.select(sql.func.count()).select_from(counted.subquery())
     connection = session.connection()
     if value and connection.execute(few).scalar_one() < _SMALL:
         found = _down(col(Execution.device_id).in_(of_value))
     else:
         found = _down().where(_has(label, value))
-    counted = sql.select(sql.func.count()).select_from(found.limit(at_most).subquery())
-    return connection.execute(counted).scalar_one()
+    down_there = sql.select(sql.func.count()).select_from(found.limit(at_most).subquery())
+    return connection.execute(down_there).scalar_one()
 
 
 def _has(label: str, value: str) -> sql.ColumnElement[bool]:
