@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,11 +20,12 @@ from sprat_controller.rollout.strategy import (
     Group,
     Membership,
     Pace,
+    Retries,
     Strategy,
 )
 from sprat_controller.rollout.why import Answer
 from sprat_controller.store.tables import Device, Execution, Rollout, RolloutGroup
-from sprat_proto.states import GroupState, ReasonCode
+from sprat_proto.states import ExecutionState, GroupState, ReasonCode
 from sqlalchemy import event
 from sqlmodel import SQLModel, col, delete, update
 
@@ -173,6 +175,67 @@ def a_ladder(world: World, *groups: Group, **strategy: Any) -> str:
     follow(world, view.id, Strategy(groups=groups or TWO, **strategy))
     change(world, Rollout, col(Rollout.id) == view.id, state="RUNNING")
     return view.id
+
+
+def test_the_answers_follow_real_groups_to_their_end(world: World) -> None:
+    devices = {name: world.join(name, BIG) for name in ("a", "b", "c")}
+    canary = Group(name="canary", devices=1, soak_s=60, waits_for_promotion=True)
+    strategy = Strategy(groups=(canary, Group(name="rest")), retries=Retries(attempts=1))
+    view = world.create(strategy=strategy)
+    world.run_due()
+    runs = world.service.executions(view.id)
+    first, second, _ = (one.device_id for one in sorted(runs, key=lambda run: run.position))
+    assert only(world, first).code is ReasonCode.IN_PROGRESS
+    assert "which is RUNNING: 0 of 1 succeeded" in only(world, second).message
+    devices[first].sync()
+    world.run_due()
+    watched = only(world, second)
+    assert (watched.code, watched.then) == (ReasonCode.WAITING_GROUP, "that group is judged")
+    assert watched.at == world.now + timedelta(seconds=60)
+    world.wait(seconds=61)
+    world.run_due()
+    assert only(world, second).code is ReasonCode.WAITING_PROMOTION
+    world.service.promote(view.id, 0, "token:ann")
+    world.run_due()
+    assert only(world, second).code is ReasonCode.IN_PROGRESS
+    devices[second].sync(ExecutionState.ROLLED_BACK)
+    world.run_due()
+    gone_back = only(world, second)
+    assert "ended ROLLED_BACK" in gone_back.message
+    assert only(world, first).code is ReasonCode.IN_SYNC
+    world.service.roll_back(view.id, "token:ann")
+    taken = only(world, first)
+    assert (taken.code, taken.then[:10]) == (ReasonCode.ROLLED_BACK_BY_ROLLOUT, "it returns")
+    world.run_due()
+    assert only(world, first).message.startswith(f"{first} returns from talk@1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "code"),
+    [
+        (Strategy(budgets=(DisruptionBudget(max_unavailable=1),)), ReasonCode.DISRUPTION_BUDGET),
+        (
+            Strategy(budgets=(DisruptionBudget(max_unavailable_percent=40),)),
+            ReasonCode.DISRUPTION_BUDGET,
+        ),
+        (Strategy(pace=Pace(max_in_progress=2)), ReasonCode.RATE_LIMIT),
+        (Strategy(pace=Pace(starts_per_minute=2)), ReasonCode.RATE_LIMIT),
+    ],
+)
+def test_what_the_planner_leaves_in_the_queue_is_said_to_be_held_by_the_same_limit(
+    world: World, strategy: Strategy, code: ReasonCode
+) -> None:
+    for number in range(6):
+        world.join(f"d{number}", BIG, site="lyon" if number % 2 else "oslo")
+    view = world.create(strategy=strategy)
+    world.run_due()
+    states = world.states(view.id)
+    assert Counter(states.values()) == {
+        ExecutionState.IN_PROGRESS: 2,
+        ExecutionState.QUEUED: 4,
+    }
+    found = {name: only(world, name).code for name in states}
+    assert Counter(found.values()) == {ReasonCode.IN_PROGRESS: 2, code: 4}
 
 
 def test_a_device_that_comes_to_a_continuous_target_is_about_to_be_taken_in(world: World) -> None:
