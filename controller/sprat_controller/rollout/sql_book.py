@@ -29,6 +29,8 @@ from sprat_controller.rollout import (
     budget,
     deadlines,
     facts,
+    gate_facts,
+    gates,
     outcomes,
     snapshot,
     sql_facts,
@@ -178,6 +180,8 @@ class SqlBook:
             rollout.due_at = LOOKED_AT
             session.add(rollout)
             session.flush()
+            if rollout.state == RolloutState.RUNNING:
+                _judge_gates(session, rollout)
             return sql_facts.read(session, rollout, now)
 
     def carry_out(self, decision: facts.Decision, now: datetime) -> None:
@@ -327,7 +331,9 @@ class _Page:
         before: Mapping[str, Any] = rollout.abort or {}
         kept = {name: before[name] for name in _KEPT if name in before}
         abort = {**kept, "gate": "FAIL", "group": group, "at": self.now.isoformat()}
-        by, said = By(Tag.ROLLOUT_ABORTED, PLANNER, self.now), {"gate": "FAIL", "group": str(group)}
+        judged = gates.from_json(self._group(group).verdict or {"verdict": facts.Verdict.FAIL})
+        by = By(Tag.ROLLOUT_ABORTED, PLANNER, self.now)
+        said = {"gate": "FAIL", "group": str(group), "found": judged.said()}
         move_rollout(self.session, rollout, RolloutEvent.PAUSE, by, said=said, abort=abort)
 
     def _group(self, number: int) -> RolloutGroup:
@@ -537,3 +543,15 @@ class _Page:
         )
         ids = self.session.connection().execute(found).scalars().all()
         return find_runs(self.session, ids)
+
+
+def _judge_gates(session: Session, rollout: Rollout) -> None:
+    """Have the gates of groups that run or soak say what they see now."""
+    asked = strategy_of(rollout).groups
+    under_way = {GroupState.RUNNING.value, GroupState.SOAKING.value}
+    gated = {
+        row.number: gate
+        for row in sql_facts.groups(session, rollout.id)
+        if row.state in under_way and (gate := asked[row.number].gate) is not None
+    }
+    gate_facts.rejudge(session, rollout.id, gated)
