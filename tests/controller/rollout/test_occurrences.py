@@ -11,7 +11,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from simulators.controlled import MODEL, KilledError, World
+from simulators.controlled import MODEL, KilledError, SimDevice, World
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.registry import channels
@@ -49,6 +49,7 @@ class Calendar:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.devices: list[SimDevice] = []
         self.recurrences = Recurrences(world.database, world.clock, world.new_id)
 
     def put(self, release: str, channel: str = "stable") -> None:
@@ -58,12 +59,18 @@ class Calendar:
     def add(self, **changes: Any) -> RecurrenceView:
         return self.recurrences.add(replace(MONTHLY, **changes), ANN)
 
+    def join(self, name: str) -> SimDevice:
+        self.devices.append(self.world.join(name))
+        return self.devices[-1]
+
     def controller(self, owner: str = "controller") -> OccurrenceRunner:
         leases = Leases(self.world.database, tables.of(Recurrence), owner, self.world.clock)
         leases.forget_own()
         return OccurrenceRunner(self.world.database, self.world.service, leases)
 
     def tick(self) -> None:
+        for device in self.devices:
+            device.heartbeat()  # whoever is silent for long is given nothing
         self.controller().run_due(self.world.now)
         self.world.run_due()
 
@@ -93,7 +100,7 @@ def calendar(world: World) -> Calendar:
 
 
 def test_the_newest_release_is_rolled_out_at_its_moment_and_not_before(calendar: Calendar) -> None:
-    device = calendar.world.join("a")
+    device = calendar.join("a")
     recurrence = calendar.add()
     assert recurrence.due_at == FIRST
     calendar.world.now = FIRST - timedelta(seconds=1)
@@ -120,7 +127,7 @@ def test_the_newest_release_is_rolled_out_at_its_moment_and_not_before(calendar:
 
 
 def test_each_release_comes_once_and_a_newer_one_at_the_next_moment(calendar: Calendar) -> None:
-    device = calendar.world.join("a")
+    device = calendar.join("a")
     recurrence = calendar.add()
     for release in ("1.0.0", "1.0.0", "2.0.0"):
         if release == "2.0.0":
@@ -138,7 +145,7 @@ def test_each_release_comes_once_and_a_newer_one_at_the_next_moment(calendar: Ca
 def test_a_device_that_came_later_gets_what_the_others_have(calendar: Calendar) -> None:
     recurrence = calendar.add()
     for name in ("a", "b"):
-        device = calendar.world.join(name)
+        device = calendar.join(name)
         calendar.go_to_next(recurrence)
         device.sync()
         calendar.tick()
@@ -147,7 +154,7 @@ def test_a_device_that_came_later_gets_what_the_others_have(calendar: Calendar) 
 
 
 def test_what_somebody_ended_is_not_brought_again(calendar: Calendar) -> None:
-    calendar.world.join("a")
+    calendar.join("a")
     recurrence = calendar.add()
     calendar.go_to_next(recurrence)
     calendar.world.service.stop(calendar.rollouts()[0].id, ANN)
@@ -158,20 +165,20 @@ def test_what_somebody_ended_is_not_brought_again(calendar: Calendar) -> None:
 
 
 def test_while_the_last_one_runs_the_next_moment_is_left_out(calendar: Calendar) -> None:
-    device = calendar.world.join("a")
+    device = calendar.join("a")
     recurrence = calendar.add(strategy=LONG)
     calendar.go_to_next(recurrence)
     calendar.go_to_next(recurrence)
     assert calendar.codes(recurrence) == ["created", "STILL_RUNNING"]
     device.sync()
     calendar.tick()
-    calendar.world.join("b")
+    calendar.join("b")
     calendar.go_to_next(recurrence)
     assert calendar.codes(recurrence)[-1] == "created"
 
 
 def test_of_missed_moments_one_is_made_up_for(calendar: Calendar) -> None:
-    calendar.world.join("a")
+    calendar.join("a")
     recurrence = calendar.add(cron="0 2 * * *", zone="UTC")
     first = recurrence.due_at
     assert first is not None
@@ -204,7 +211,7 @@ def test_an_empty_channel_and_an_empty_target_are_told(calendar: Calendar) -> No
 def test_a_paused_one_is_never_due_and_what_it_left_out_is_not_made_up_for(
     calendar: Calendar,
 ) -> None:
-    calendar.world.join("a")
+    calendar.join("a")
     recurrence = calendar.add()
     paused = calendar.recurrences.pause(recurrence.id, ANN)
     assert (paused.due_at, paused.paused_at) == (None, calendar.world.now)
@@ -223,7 +230,7 @@ def test_a_paused_one_is_never_due_and_what_it_left_out_is_not_made_up_for(
 
 
 def test_a_removed_one_leaves_its_rollouts(calendar: Calendar) -> None:
-    device = calendar.world.join("a")
+    device = calendar.join("a")
     recurrence = calendar.add()
     calendar.go_to_next(recurrence)
     calendar.recurrences.remove(recurrence.id, ANN)
@@ -234,7 +241,7 @@ def test_a_removed_one_leaves_its_rollouts(calendar: Calendar) -> None:
 
 
 def test_a_clock_that_is_put_back_brings_no_moment_twice(calendar: Calendar) -> None:
-    calendar.world.join("a")
+    calendar.join("a")
     recurrence = calendar.add()
     calendar.go_to_next(recurrence)
     calendar.world.now = FIRST - timedelta(hours=1)
@@ -249,7 +256,7 @@ def test_whoever_must_approve_is_asked_and_its_author_may_not(calendar: Calendar
     calendar.world.policy = ApproverPolicy(
         schema=SCHEMA, approvers=[], groups=[GroupPolicy(group="default", approval="controller")]
     )
-    calendar.world.join("a")
+    calendar.join("a")
     recurrence = calendar.add()
     calendar.go_to_next(recurrence)
     (rollout,) = calendar.rollouts()
@@ -322,7 +329,7 @@ def test_killed_anywhere_it_creates_one_rollout(calendar: Calendar) -> None:
 
 
 def test_one_that_was_frozen_with_its_claim_creates_nothing_more(calendar: Calendar) -> None:
-    calendar.world.join("a")
+    calendar.join("a")
     recurrence = calendar.add()
     calendar.world.now = FIRST
     frozen = Leases(calendar.world.database, tables.of(Recurrence), "frozen", calendar.world.clock)
