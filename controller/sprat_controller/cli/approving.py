@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 
 from sprat_proto import approval, canonical, manifest
 from sprat_proto.approval import RolloutSpec
-from sprat_proto.assignment import ServingTerms, policy_of, terms_of
+from sprat_proto.assignment import ServingTerms, Windows, policy_of, terms_of, windows_of
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.signing import SigningKey
+from sprat_proto.windows import WindowSpec
 
 from sprat_controller.cli import policy
 from sprat_controller.cli.client import Api, Json
@@ -72,6 +73,7 @@ def in_words(api: Api, spec: RolloutSpec) -> Iterator[str]:
     yield f"served    {served(terms_of(spec.serving))}"
     asked = policy_of(spec.policy)
     yield f"policy    {policy.in_words(asked)}"
+    yield f"when      {when(windows_of(spec.windows))}"
     yield f"at once   {spec.max_in_progress or 'all'} devices"
     yield f"runs      {f'until {_moment(spec.run_until)}' if spec.run_until else 'for ever'}"
     yield f"good      until {_moment(spec.not_after)}"
@@ -82,6 +84,21 @@ def served(terms: ServingTerms) -> str:
     slots = f"{terms.slots} slots" if terms.slots else "slots as the device decides"
     pinned = ", pinned" if terms.is_pinned else ""
     return f"{slots}, keys and values {terms.kv_type}{pinned}"
+
+
+def when(windows: Windows) -> str:
+    """Return when devices may bring a model in, in words."""
+    if windows.override:
+        return "at any time: it is an emergency"
+    spans = (("downloads", windows.download), ("activates", windows.activate))
+    said = [f"{what} by {_window(spec)}" for what, spec in spans if spec is not None]
+    said += [f"not before {_moment(windows.not_before)}"] if windows.not_before else []
+    said += [f"installed before {_moment(windows.deadline)}"] if windows.deadline else []
+    return ", ".join(said) or "at any time"
+
+
+def _window(spec: WindowSpec) -> str:
+    return f"{spec.cron!r} in {spec.zone} for {spec.duration_s // 60} min"
 
 
 def body(found: Frozen, key: SigningKey | None) -> Json:

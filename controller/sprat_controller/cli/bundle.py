@@ -16,13 +16,13 @@ from typing import Annotated, Final
 
 import typer
 from sprat_proto import bundle, canonical, manifest, signing
-from sprat_proto.assignment import AS_DEVICE_DECIDES, AssignedModel, Policy
+from sprat_proto.assignment import AS_DEVICE_DECIDES, AT_ANY_TIME, AssignedModel, Policy
 from sprat_proto.bundle import OfflineStatement
 from sprat_proto.canonical import NotCanonicalError
 
 from sprat_controller.bundle.write import WrongBlobError, write
 from sprat_controller.cli import policy, words
-from sprat_controller.cli.approving import served
+from sprat_controller.cli.approving import served, when
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.files import read_text
@@ -198,6 +198,8 @@ def _in_words(said: OfflineStatement) -> Iterator[str]:
             yield f"served    {served(one.terms)}"
         if one.fit_policy is not None:
             yield f"policy    {policy.in_words(one.fit_policy)}"
+        if one.times != AT_ANY_TIME:
+            yield f"when      {when(one.times)}"
     if not said.models:
         yield "runs      nothing: every alias is removed"
     yield f"context   {said.policy.context} tokens"

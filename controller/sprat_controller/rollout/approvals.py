@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy
 from sprat_proto import approval, canonical, signing
 from sprat_proto.approval import Approver, ApproverPolicy, RolloutSpec
-from sprat_proto.assignment import spelled, spelled_policy
+from sprat_proto.assignment import spelled, spelled_policy, spelled_windows
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.signing import SignatureRefusedError
 from sprat_proto.states import ExecutionState, RolloutState
@@ -23,10 +23,10 @@ from sqlmodel import Session, col, select
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
-from sprat_controller.rollout import fit_policy, four_eyes, serving
+from sprat_controller.rollout import fit_policy, four_eyes, serving, timing
 from sprat_controller.rollout.four_eyes import Given
 from sprat_controller.rollout.phases import ROLLOUT, RolloutEvent, apply
-from sprat_controller.rollout.records import By, move_rollout
+from sprat_controller.rollout.records import By, move_rollout, strategy_of
 from sprat_controller.rollout.requests import ApprovalView, GivenApproval
 from sprat_controller.store.tables import Device, Execution, Rollout, RolloutApproval, Variant
 
@@ -172,6 +172,7 @@ def _spec(session: Session, rollout: Rollout, policy: ApproverPolicy, now: datet
         not_after=int(ends.timestamp()),
         serving=spelled(serving.from_json(rollout.serving)),
         policy=spelled_policy(fit_policy.from_json(rollout.policy)),
+        windows=spelled_windows(timing.windows_of(strategy_of(rollout))),
     )
 
 

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
 from sprat_proto import windows
-from sprat_proto.assignment import Windows
+from sprat_proto.assignment import AT_ANY_TIME, Windows
 from sprat_proto.windows import WindowError
 
 from sprat_controller.rollout.strategy import Strategy, WindowSpec
 
 
-def windows_of(
-    strategy: Strategy, start_at: datetime | None = None, *, is_way_back: bool = False
-) -> Windows:
-    """Return the windows of an assigned model.
+def windows_of(strategy: Strategy, *, is_way_back: bool = False) -> Windows:
+    """Return the windows of an assigned model, which are also those that are approved.
+
+    An emergency has none. That a device goes back is said only where windows could hold it: agents
+    that do not know windows are told nothing that they would refuse. Nor is a time to start at
+    told: nothing is given out before it.
 
     Args:
-        strategy: The rollout's.
-        start_at: Before which nothing begins.
+        strategy: Of the rollout that brings, or brought, the model.
         is_way_back: The execution returns a device to what it ran before.
     """
-    return Windows(
+    if strategy.override:
+        return AT_ANY_TIME
+    told = Windows(
         download=_told(strategy.download_window),
         activate=_told(strategy.activate_window),
-        not_before=int(start_at.timestamp()) if start_at else 0,
         deadline=strategy.ends_at,
-        override=bool(strategy.override),
-        is_way_back=is_way_back,
     )
+    is_held = is_way_back and told != AT_ANY_TIME
+    return msgspec.structs.replace(told, is_way_back=True) if is_held else told
 
 
 def fault(strategy: Strategy, now: datetime) -> str | None:

@@ -8,12 +8,13 @@ import pytest
 from simulators import frozen
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
-from sprat_controller.cli.approving import served
+from sprat_controller.cli.approving import served, when
 from sprat_proto import approval
 from sprat_proto.approval import Approver, ApproverPolicy
-from sprat_proto.assignment import ServingTerms
+from sprat_proto.assignment import ServingTerms, Windows
 from sprat_proto.policy import Aim, FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
+from sprat_proto.windows import WindowSpec
 
 KEY = SigningKey(generate_private_pem())
 DIGEST = frozen.SPEC.digests[0]
@@ -48,6 +49,7 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
         "context   2048 tokens",
         "served    slots as the device decides, keys and values f16",
         "policy    the release's own",
+        "when      at any time",
         "at once   all devices",
         "runs      for ever",
         "good      until 2026-11-18 11:06+00:00",
@@ -73,6 +75,18 @@ def test_a_policy_is_shown_from_the_bytes_that_are_signed(
     assert said.status == 0
     shown = "policy    smallest, a quality loss of at most 2 %"
     assert shown in said.errors.splitlines()
+
+
+def test_when_devices_may_act_is_said_in_words() -> None:
+    night = WindowSpec(cron="0 2 * * *", duration_s=3600, zone="Europe/Paris")
+    assert when(Windows(download=night, activate=night)) == (
+        "downloads by '0 2 * * *' in Europe/Paris for 60 min, activates by '0 2 * * *' in"
+        " Europe/Paris for 60 min"
+    )
+    assert when(Windows(not_before=60, deadline=120)) == (
+        "not before 1970-01-01 00:01+00:00, installed before 1970-01-01 00:02+00:00"
+    )
+    assert when(Windows(override=True)) == "at any time: it is an emergency"
 
 
 @pytest.mark.usefixtures("waiting")

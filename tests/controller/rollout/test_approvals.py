@@ -6,16 +6,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from simulators.controlled import World
+from msgspec import UnsetType
+from simulators.controlled import BIG, SimDevice, World
 from simulators.plain_signer import read_plan
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
 from sprat_controller.rollout import approvals
 from sprat_controller.rollout.requests import ApprovalView, GivenApproval, RolloutEdit, RolloutView
+from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy, WindowSpec
 from sprat_controller.store.tables import Device
 from sprat_proto import approval, canonical
 from sprat_proto.approval import Approver, ApproverPolicy, Change, GroupPolicy, why_not_approved
-from sprat_proto.assignment import ServingTerms
+from sprat_proto.assignment import Assignment, ServingTerms, Windows
 from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
 from sprat_proto.states import ExecutionState, RolloutState
@@ -277,6 +279,74 @@ def test_a_policy_is_frozen_and_satisfies_a_device(world: World) -> None:
         change = Change(model.alias, model.digest, plan.policy.context, policy=policy)
         refusal = why_not_approved(world.policy, "lyon", [change], plan.approvals, now)
         assert (refusal is None) is is_covered
+
+
+NIGHT = WindowSpec(cron="0 2 * * *", duration_s=3600, zone="Europe/Paris")
+WINDOWS = [
+    Strategy(activate_window=NIGHT),
+    Strategy(download_window=NIGHT, activate_window=NIGHT, ends_at=1 << 33),
+    Strategy(ends_at=1 << 33),
+    Strategy(activate_window=NIGHT, override="it leaks secrets"),
+    ALL_AT_ONCE,
+]
+
+
+@pytest.mark.parametrize("strategy", WINDOWS)
+def test_the_windows_that_are_approved_are_the_ones_that_are_sent(
+    world: World, strategy: Strategy
+) -> None:
+    fleet(world, threshold=1)
+    view = world.create(strategy=strategy)
+    spec = approval.decode((world.service.approval(view.id).spec or "").encode())
+    approve(world, view.id, "bob")
+    world.run_due()
+    (model,) = plan_of(world, "a").models
+    assert spelled(model.windows) == spelled(spec.windows)
+    assert refusal_of(world, model.times) is None
+    assert refusal_of(world, Windows(deadline=7)) is not None
+
+
+def test_a_way_back_is_approved_with_what_it_goes_back_to(world: World) -> None:
+    """It says that it is one, keeps the windows of what it returns to, and needs nobody anew."""
+    fleet(world, threshold=1)
+    device = SimDevice(world, "a", BIG)
+    first = world.create(strategy=Strategy(activate_window=NIGHT))
+    approve(world, first.id, "bob")
+    world.run_due()
+    device.hello()
+    device.sync()
+    world.publish("2.0.0", counter=2)
+    second = world.create("2.0.0", strategy=Strategy(download_window=NIGHT))
+    approve(world, second.id, "bob")
+    world.run_due()
+    world.service.stop(second.id, "token:ann")
+    world.run_due()
+    (model,) = plan_of(world, "a").models
+    assert model.release == "1.0.0"
+    assert model.times.is_way_back
+    assert model.times.activate is not None
+    assert model.times.download is None
+    assert refusal_of(world, model.times) is None
+
+
+def spelled(windows: Windows | UnsetType) -> bytes:
+    """Return the windows as they are signed, and sent."""
+    return b"" if isinstance(windows, UnsetType) else canonical.encode(windows)
+
+
+def plan_of(world: World, device: str) -> Assignment:
+    """Return the newest plan that was sent to a device."""
+    sent = [read_plan(one.assignment) for name, one in world.pushed if name == device]
+    return sent[-1]
+
+
+def refusal_of(world: World, windows: Windows) -> str | None:
+    """Return why the device would refuse its newest plan, if that said these windows."""
+    plan = plan_of(world, "a")
+    (model,) = plan.models
+    change = Change(model.alias, model.digest, plan.policy.context, windows=windows)
+    now = int(world.now.timestamp())
+    return why_not_approved(world.policy, "lyon", [change], plan.approvals, now)
 
 
 def test_stopping_needs_nobody_else(world: World) -> None:

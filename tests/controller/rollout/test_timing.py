@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy, WindowSpec
 from sprat_controller.rollout.timing import fault, windows_of
@@ -20,13 +21,19 @@ def test_a_strategy_without_windows_tells_devices_nothing() -> None:
 
 
 def test_all_that_a_strategy_says_about_time_is_told() -> None:
-    asked = Strategy(download_window=NIGHT, activate_window=NIGHT, ends_at=9, override="fire")
-    told = windows_of(asked, NOW, is_way_back=True)
+    asked = Strategy(download_window=NIGHT, activate_window=NIGHT, ends_at=9)
+    told = windows_of(asked)
     expected = windows.WindowSpec(cron="0 2 * * *", duration_s=3600, zone="Europe/Paris")
     assert told.download == told.activate == expected
-    assert (told.not_before, told.deadline) == (int(NOW.timestamp()), 9)
-    assert told.override
-    assert told.is_way_back
+    assert told.deadline == 9
+    assert not told.is_way_back
+    assert windows_of(asked, is_way_back=True) == msgspec.structs.replace(told, is_way_back=True)
+
+
+def test_an_emergency_and_a_way_back_without_windows_tell_devices_nothing() -> None:
+    emergency = Strategy(download_window=NIGHT, activate_window=NIGHT, ends_at=9, override="fire")
+    assert windows_of(emergency) == windows_of(emergency, is_way_back=True) == AT_ANY_TIME
+    assert windows_of(ALL_AT_ONCE, is_way_back=True) == AT_ANY_TIME
 
 
 @pytest.mark.parametrize(
