@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+BERLIN = "Europe/Berlin"
 PARIS, NEW_YORK, LORD_HOWE = "Europe/Paris", "America/New_York", "Australia/Lord_Howe"
 # Zone, the moment of a change (UTC), and whether clocks are put forward.
 CHANGES = [

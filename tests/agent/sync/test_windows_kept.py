@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from simulators.device import NOW, Device, Disk, PowerCutError
-from simulators.signed import Release, assigned, release
+from simulators.device import NOW, Device, PowerCutError
+from simulators.signed import assigned, release
+from simulators.timed import Timed, device_on, disk_with
 from simulators.zones import CHANGES, HOUR, MINUTE, local_minutes
 from sprat_agent.sync.ports import ExecutionError, RetryLaterError
 from sprat_proto.assignment import Windows
@@ -24,37 +24,6 @@ SOAKED = release("4.0.0", [b"soaked"], counter=4, activation=Activation(soak_s=1
 TWO = WindowSpec(cron="0 2 * * *", duration_s=3600, zone="UTC")  # from two to three
 NIGHT = Windows(activate=TWO)
 DAY = timedelta(days=1)
-
-
-@dataclass
-class Timed(Disk):
-    """A disk that knows when what was done to it, and how long that took."""
-
-    device: Device | None = None
-    takes: dict[str, timedelta] = field(default_factory=dict[str, timedelta])
-    done: list[tuple[str, datetime]] = field(default_factory=list[tuple[str, datetime]])
-
-    async def meet(self, method: str, digest: str) -> None:
-        assert self.device is not None
-        self.done.append((method, self.device.now))
-        self.device.now += self.takes.get(method, timedelta())
-        try:
-            await super().meet(method, digest)
-        except asyncio.CancelledError:
-            self.done.append((f"{method} stopped", self.device.now))
-            raise
-
-    def times(self, method: str) -> list[datetime]:
-        return [at for name, at in self.done if name == method]
-
-
-def disk_with(*releases: Release) -> Timed:
-    return Timed({one.digest: one for one in releases})
-
-
-def device_on(folder: Path, disk: Timed, now: datetime = NOW) -> Device:
-    disk.device = Device(folder, disk, now=now)
-    return disk.device
 
 
 async def running_old(folder: Path, disk: Timed) -> Device:
