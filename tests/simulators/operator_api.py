@@ -392,6 +392,9 @@ class OperatorApi:
             "pause": "PAUSED",
             "resume": "RUNNING",
             "stop": "STOPPING",
+            "promote": "RUNNING",
+            "retry-failed": "RUNNING",
+            "roll-back": "ROLLING_BACK",
             "deny": "APPROVAL_DENIED",
         }
         found["state"] = after[action]
@@ -469,6 +472,7 @@ class OperatorApi:
 
 
 NAME: Final = "([^/]+)"
+ACTIONS: Final = "(start|pause|resume|stop|deny|promote|retry-failed|roll-back)"
 LISTS: Final = "(tokens|enrolment-tokens|publishers|rollouts|recurring-rollouts)"
 ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", "whoami", OperatorApi.whoami),
@@ -506,7 +510,11 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("PATCH", f"rollouts/{NAME}", OperatorApi.rollout),
     ("GET", f"rollouts/{NAME}/approval", OperatorApi.approval),
     ("POST", f"rollouts/{NAME}/approve", OperatorApi.approve),
-    ("POST", f"rollouts/{NAME}/(start|pause|resume|stop|deny)", OperatorApi.act),
+    (
+        "POST",
+        f"rollouts/{NAME}/(start|pause|resume|stop|deny|promote|retry-failed|roll-back)",
+        OperatorApi.act,
+    ),
     ("POST", "bundles", OperatorApi.bundles),
     ("GET", "audit", OperatorApi.list_audit),
     ("GET", "audit/verify", OperatorApi.verify),

@@ -14,11 +14,13 @@ from sprat_controller.api.strategy_schema import Strategy
 from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
 from sprat_controller.rollout.plan import Action
 from sprat_controller.rollout.requests import DEFAULT_CONTEXT
+from sprat_controller.rollout.strategy import MAX_GROUPS
 
 MAX_IN_PROGRESS: Final = 1_000_000_000
 MAX_ENVELOPE: Final = 16 << 10
 MAX_RATE: Final = 1_000_000_000  # tokens a second
 MAX_LOSS: Final = 1_000_000_000  # percent
+MAX_REVISION: Final = (1 << 31) - 1
 MAX_BANDWIDTH: Final = 1 << 50  # bytes a second
 
 
@@ -189,7 +191,24 @@ class Rollout(Answered):
     abort: Json | None = Field(description="The abort criterion that was met, and how it stood")
 
 
-class EditBody(Accepted):
+class LookedAt(Accepted):
+    """Which revision of a rollout somebody looked at."""
+
+    expected_revision: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_REVISION,
+        description="Refused if it is another one by now; null: whatever it is",
+    )
+
+
+class PromotionBody(LookedAt):
+    """Which group is good enough for the next one to start."""
+
+    group: int = Field(ge=0, lt=MAX_GROUPS, description="Its number, from 0")
+
+
+class EditBody(LookedAt):
     """What is to be different of a rollout that has not started; what is left out stays."""
 
     name: Short | None = None
@@ -197,7 +216,7 @@ class EditBody(Accepted):
     execution_timeout_s: int | None = None
 
 
-class ApprovalBody(Accepted):
+class ApprovalBody(LookedAt):
     """An approval of a rollout's frozen specification."""
 
     spec_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the specification")
@@ -206,7 +225,7 @@ class ApprovalBody(Accepted):
     )
 
 
-class DenialBody(Accepted):
+class DenialBody(LookedAt):
     """Why a rollout is not to be."""
 
     reason: Short = ""

@@ -9,12 +9,13 @@ import typer
 from sprat_proto import fit
 from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.policy import FitPolicy
+from sprat_proto.states import GroupState
 
 from sprat_controller.cli import approving, planned, words
 from sprat_controller.cli import policy as policies
 from sprat_controller.cli import strategy as strategies
 from sprat_controller.cli.client import Api, Json
-from sprat_controller.cli.exits import CliError
+from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import Format, console, say, table, text
 from sprat_controller.cli.policy import policy_options
@@ -52,6 +53,10 @@ Pinned = Annotated[bool, typer.Option("--pinned", help="Never evicted for anothe
 At = Annotated[str | None, typer.Option(help="RFC 3339, or 'YYYY-MM-DD HH:MM' in local time.")]
 Name = Annotated[str | None, typer.Option(help="What people call the rollout.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")]
+Revision = Annotated[
+    int | None,
+    typer.Option("--revision", min=0, help="Only if it is still at this one, as show says."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 GiveUp = Annotated[
     int | None, typer.Option("--timeout", min=1, help="Seconds to watch at most (status 124).")
@@ -206,7 +211,8 @@ def edit(
     timeout: Annotated[
         int | None, typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What people call the rollout.")] = None,
+    name: Name = None,
+    revision: Revision = None,
 ) -> None:
     """Change a rollout that has not started; approvals of it are void then."""
     given = {"max_in_progress": max_in_progress, "execution_timeout_s": timeout, "name": name}
@@ -214,7 +220,7 @@ def edit(
     if not body:
         raise words.wrong("expected something to change, such as --max-in-progress, found nothing")
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
-    show_rollout(session, session.api.patch(path, body))
+    show_rollout(session, session.api.patch(path, {**body, **_expecting(revision)}))
 
 
 @verb(rollout, "approve", example="sprat rollout approve 0190c5ad --key ann.pem")
@@ -228,6 +234,7 @@ def approve(
     ] = None,
     passphrase_file: PassphraseFile = None,
     yes: Yes = False,
+    revision: Revision = None,
 ) -> None:
     """Approve a rollout that somebody else started: exactly what is shown, signed here."""
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
@@ -236,7 +243,8 @@ def approve(
     for line in approving.in_words(session.api, found.spec):
         say(text(line))
     session.confirm("Approve exactly this?", yes=yes)
-    _show_approval(session, session.api.post(f"{path}/approve", approving.body(found, signing_key)))
+    body = {**approving.body(found, signing_key), **_expecting(revision)}
+    _show_approval(session, session.api.post(f"{path}/approve", body))
 
 
 @verb(rollout, "approval", example="sprat rollout approval 0190c5ad")
@@ -252,29 +260,78 @@ def deny(
     rollout_id: Id,
     *,
     reason: Annotated[str, typer.Option(help="Why, for the audit log.")] = "",
+    revision: Revision = None,
 ) -> None:
     """End a rollout that waits for approvals."""
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/deny"
-    show_rollout(session, session.api.post(path, {"reason": reason}))
+    show_rollout(session, session.api.post(path, {"reason": reason, **_expecting(revision)}))
 
 
 @verb(rollout, "pause", example="sprat rollout pause 0190c5ad")
-def pause(session: Session, rollout_id: Id) -> None:
+def pause(session: Session, rollout_id: Id, *, revision: Revision = None) -> None:
     """Start no further device; those under way go on."""
-    _act(session, rollout_id, "pause")
+    _act(session, rollout_id, "pause", _expecting(revision))
 
 
 @verb(rollout, "resume", example="sprat rollout resume 0190c5ad")
-def resume(session: Session, rollout_id: Id) -> None:
-    """Go on after a pause."""
-    _act(session, rollout_id, "resume")
+def resume(session: Session, rollout_id: Id, *, revision: Revision = None) -> None:
+    """Go on after a pause; after an abort, only new failures count for another."""
+    _act(session, rollout_id, "resume", _expecting(revision))
+
+
+@verb(rollout, "promote", example="sprat rollout promote 0190c5ad")
+def promote(
+    session: Session,
+    rollout_id: Id,
+    *,
+    group: Annotated[
+        int | None, typer.Option(min=0, help="Its number, from 0; default: the one under way.")
+    ] = None,
+    revision: Revision = None,
+) -> None:
+    """Let the next group start now, whatever this one waits for."""
+    body = _expecting(revision)
+    if group is None:
+        path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+        found = session.api.get(path)
+        group = _under_way(found)
+        # What is promoted is what was found here.
+        body = {"expected_revision": found["revision"], **body}
+    _act(session, rollout_id, "promote", {**body, "group": group})
+
+
+@verb(rollout, "retry-failed", example="sprat rollout retry-failed 0190c5ad")
+def retry_failed(session: Session, rollout_id: Id, *, revision: Revision = None) -> None:
+    """Try again on all devices that failed, timed out or went back by themselves."""
+    _act(session, rollout_id, "retry-failed", _expecting(revision))
+
+
+@verb(rollout, "roll-back", example="sprat rollout roll-back 0190c5ad --yes")
+def roll_back(
+    session: Session, rollout_id: Id, *, yes: Yes = False, revision: Revision = None
+) -> None:
+    """Return all devices to what they ran before it; no model is fetched for that."""
+    session.confirm(f"Take back what the rollout {rollout_id} brought?", yes=yes)
+    _act(session, rollout_id, "roll-back", _expecting(revision))
 
 
 @verb(rollout, "stop", example="sprat rollout stop 0190c5ad --yes")
-def stop(session: Session, rollout_id: Id, *, yes: Yes = False) -> None:
+def stop(session: Session, rollout_id: Id, *, yes: Yes = False, revision: Revision = None) -> None:
     """End a rollout; devices that are done keep what they have."""
     session.confirm(f"Stop the rollout {rollout_id} for good?", yes=yes)
-    _act(session, rollout_id, "stop")
+    _act(session, rollout_id, "stop", _expecting(revision))
+
+
+def _expecting(revision: int | None) -> Json:
+    return {} if revision is None else {"expected_revision": revision}
+
+
+def _under_way(found: Json) -> int:
+    """Return the number of the first group that is not through."""
+    for one in found.get("groups") or ():
+        if one["state"] != GroupState.FINISHED:
+            return int(one["number"])
+    raise CliError(f"every group of the rollout {found['id']} is through", Exit.CONFLICT)
 
 
 def _show_approval(session: Session, found: Json) -> None:
@@ -282,9 +339,9 @@ def _show_approval(session: Session, found: Json) -> None:
     session.output.one({name: found.get(name) for name in fields}, found)
 
 
-def _act(session: Session, rollout_id: str, action: str) -> None:
+def _act(session: Session, rollout_id: str, action: str, body: Json) -> None:
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/{action}"
-    show_rollout(session, session.api.post(path))
+    show_rollout(session, session.api.post(path, body))
 
 
 def _begin(session: Session, path: str, body: Json, at: str | None, *, watch: bool) -> None:

@@ -159,7 +159,8 @@ def move_rollout(
     for name, value in values.items():
         setattr(rollout, name, value)
     session.add(rollout)
-    detail = {"from": before.value, "to": state.value, **(said or {})}
+    moved = {"from": before.value, "to": state.value, "revision": rollout.revision}
+    detail: dict[str, object] = {**moved, **(said or {})}
     subject = f"rollout/{rollout.id}"
     log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)
     return state

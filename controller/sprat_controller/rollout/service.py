@@ -23,6 +23,7 @@ from sprat_controller.rollout import (
     fit_policy,
     frozen_strategy,
     plan_store,
+    revisions,
     saved_plans,
     serving,
     snapshot,
@@ -259,7 +260,14 @@ class RolloutService:
 
         return self._change(rollout_id, edit, expected_revision)
 
-    def approve(self, rollout_id: str, given: GivenApproval, actor: str) -> ApprovalView:
+    def approve(
+        self,
+        rollout_id: str,
+        given: GivenApproval,
+        actor: str,
+        *,
+        expected_revision: int | None = None,
+    ) -> ApprovalView:
         """Approve a rollout that waits for it; when that is enough, it goes on.
 
         Raises:
@@ -273,19 +281,23 @@ class RolloutService:
         def approve(session: Session, rollout: Rollout) -> None:
             approvals.approve(session, rollout, self._policy(session), given, by)
 
-        self._change(rollout_id, approve)
+        self._change(rollout_id, approve, expected_revision)
         return self.approval(rollout_id)
 
-    def deny(self, rollout_id: str, reason: str, actor: str) -> RolloutView:
+    def deny(
+        self, rollout_id: str, reason: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
         """End a rollout that waits for approvals.
 
         Raises:
             NotFoundError: No such rollout.
-            ConflictError: It does not wait for approvals.
+            ConflictError: It does not wait for approvals, or was changed meanwhile.
         """
         by = By(Tag.ROLLOUT_DENIED, actor, self._clock())
         return self._change(
-            rollout_id, lambda session, rollout: approvals.deny(session, rollout, reason, by)
+            rollout_id,
+            lambda session, rollout: approvals.deny(session, rollout, reason, by),
+            expected_revision,
         )
 
     def approval(self, rollout_id: str) -> ApprovalView:
@@ -446,7 +458,7 @@ class RolloutService:
             rollout = hold(session, rollout_id)
             if rollout is None:
                 raise _unknown(rollout_id)
-            verbs.check_revision(rollout, expected_revision)
+            revisions.check(session, rollout, expected_revision)
             change(session, rollout)
             session.flush()
             view = views.of(session, rollout)

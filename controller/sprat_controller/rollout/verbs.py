@@ -30,21 +30,6 @@ _FAILED: Final = tuple(
 )
 
 
-def check_revision(rollout: Rollout, expected: int | None) -> None:
-    """Check that the rollout is still what was looked at.
-
-    Raises:
-        ConflictError: It was changed meanwhile.
-    """
-    if expected is not None and expected != rollout.revision:
-        raise ConflictError(
-            "revision_changed",
-            f"expected revision {expected} of rollout {rollout.id}, found {rollout.revision}: it"
-            " was changed since you looked at it; look again",
-            {"expected": expected, "found": rollout.revision},
-        )
-
-
 def promote(session: Session, rollout: Rollout, number: int, by: By) -> None:
     """Note that a person lets the group after `number` start.
 
@@ -138,4 +123,5 @@ def _changed(session: Session, rollout: Rollout, by: By, detail: dict[str, objec
     rollout.due_at = by.now
     session.add(rollout)
     subject = f"rollout/{rollout.id}"
+    detail = {**detail, "revision": rollout.revision}
     log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)

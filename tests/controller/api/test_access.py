@@ -55,7 +55,10 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     *(("POST", f"{V1}/rollouts/x/{verb}", Permission.APPROVE) for verb in ("approve", "deny")),
     *(
         ("POST", f"{V1}/rollouts/x/{verb}", Permission.ROLL_OUT)
-        for verb in ("start", "pause", "resume", "stop")
+        for verb in (
+            *("start", "pause", "resume", "stop"),
+            *("promote", "retry-failed", "roll-back"),
+        )
     ),
     ("GET", f"{V1}/recurring-rollouts", Permission.READ_ROLLOUTS),
     ("POST", f"{V1}/recurring-rollouts", Permission.ROLL_OUT),

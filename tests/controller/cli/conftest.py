@@ -28,7 +28,8 @@ def api() -> OperatorApi:
     made.add_device("cam-1", labels={"site": "oslo"}, simulated=True, state="PENDING")
     made.trust["image"] = OFFLINE.found(NOW)
     made.trust["director"] = OFFLINE.found_director(NOW)
-    made.plans["p-1"] = {"model": "talk", "release": "1.0.0", "alias": "assistant"}
+    what = {"model": "talk", "release": "1.0.0", "alias": "assistant"}
+    made.plans["p-1"] = {**what, "labels": {}, "devices": []}
     made.models["talk"] = [{"release": "1.0.0", "counter": 4, "variants": []}]
     return made
 

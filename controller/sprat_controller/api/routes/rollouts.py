@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response, status
+from fastapi import APIRouter, Body, Depends, Request, Response, status
 
 from sprat_controller.access.policy import Actor, Permission
 from sprat_controller.api import rollout_schema as schema
@@ -35,6 +35,7 @@ from sprat_controller.store.session import Database
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
 Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
+LookedAt = Annotated[schema.LookedAt | None, Body()]
 Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
 
 
@@ -147,10 +148,12 @@ def executions(
     return fast({"items": items, "next": None})
 
 
-@router.post("/{rollout_id}/start", responses=error_answers(404, 409))
-def start(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+@router.post("/{rollout_id}/start", responses=error_answers(404, 409, 422))
+def start(
+    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+) -> schema.Rollout:
     """Start it now, whatever time it was scheduled for; or once it is approved, if it must be."""
-    return _answer(rollouts.start(rollout_id, actor.audit_name))
+    return _answer(rollouts.start(rollout_id, actor.audit_name, expected_revision=_expected(body)))
 
 
 @router.patch("/{rollout_id}", responses=error_answers(400, 404, 409, 422))
@@ -158,8 +161,12 @@ def edit(
     rollout_id: str, body: schema.EditBody, actor: Changer, rollouts: RolloutsPart
 ) -> schema.Rollout:
     """Change what has not started; what was approved of it must be approved anew."""
-    request = RolloutEdit(**body.model_dump())
-    return _answer(rollouts.edit(rollout_id, request, actor.audit_name))
+    request = RolloutEdit(**body.model_dump(exclude={"expected_revision"}))
+    return _answer(
+        rollouts.edit(
+            rollout_id, request, actor.audit_name, expected_revision=body.expected_revision
+        )
+    )
 
 
 @router.get("/{rollout_id}/approval", responses=error_answers(404, 409))
@@ -174,7 +181,11 @@ def approve(
 ) -> schema.Approval:
     """Approve it; when that is enough, it starts or waits for its time."""
     given = GivenApproval(body.spec_sha256, body.envelope)
-    return _approval(rollouts.approve(rollout_id, given, actor.audit_name))
+    return _approval(
+        rollouts.approve(
+            rollout_id, given, actor.audit_name, expected_revision=body.expected_revision
+        )
+    )
 
 
 @router.post("/{rollout_id}/deny", responses=error_answers(404, 409, 422))
@@ -182,25 +193,70 @@ def deny(
     rollout_id: str, body: schema.DenialBody, actor: Approver, rollouts: RolloutsPart
 ) -> schema.Rollout:
     """End what waits for approvals."""
-    return _answer(rollouts.deny(rollout_id, body.reason, actor.audit_name))
+    return _answer(
+        rollouts.deny(
+            rollout_id, body.reason, actor.audit_name, expected_revision=body.expected_revision
+        )
+    )
 
 
-@router.post("/{rollout_id}/pause", responses=error_answers(404, 409))
-def pause(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+@router.post("/{rollout_id}/pause", responses=error_answers(404, 409, 422))
+def pause(
+    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+) -> schema.Rollout:
     """Give no further device work; those under way go on."""
-    return _answer(rollouts.pause(rollout_id, actor.audit_name))
+    return _answer(rollouts.pause(rollout_id, actor.audit_name, expected_revision=_expected(body)))
 
 
-@router.post("/{rollout_id}/resume", responses=error_answers(404, 409))
-def resume(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
-    """Go on after a pause."""
-    return _answer(rollouts.resume(rollout_id, actor.audit_name))
+@router.post("/{rollout_id}/resume", responses=error_answers(404, 409, 422))
+def resume(
+    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+) -> schema.Rollout:
+    """Go on after a pause; after an abort, only what fails from now on counts for another."""
+    return _answer(rollouts.resume(rollout_id, actor.audit_name, expected_revision=_expected(body)))
 
 
-@router.post("/{rollout_id}/stop", responses=error_answers(404, 409))
-def stop(rollout_id: str, actor: Changer, rollouts: RolloutsPart) -> schema.Rollout:
+@router.post("/{rollout_id}/stop", responses=error_answers(404, 409, 422))
+def stop(
+    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+) -> schema.Rollout:
     """Cancel what is unfinished; devices that are done keep what they have."""
-    return _answer(rollouts.stop(rollout_id, actor.audit_name))
+    return _answer(rollouts.stop(rollout_id, actor.audit_name, expected_revision=_expected(body)))
+
+
+@router.post("/{rollout_id}/promote", responses=error_answers(404, 409, 422))
+def promote(
+    rollout_id: str, body: schema.PromotionBody, actor: Changer, rollouts: RolloutsPart
+) -> schema.Rollout:
+    """Let the group after this one start, whatever this one waits for."""
+    expected = _expected(body)
+    return _answer(
+        rollouts.promote(rollout_id, body.group, actor.audit_name, expected_revision=expected)
+    )
+
+
+@router.post("/{rollout_id}/retry-failed", responses=error_answers(404, 409, 422))
+def retry_failed(
+    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+) -> schema.Rollout:
+    """Have all that failed, timed out or went back by itself tried again."""
+    return _answer(
+        rollouts.retry_failed(rollout_id, actor.audit_name, expected_revision=_expected(body))
+    )
+
+
+@router.post("/{rollout_id}/roll-back", responses=error_answers(404, 409, 422))
+def roll_back(
+    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+) -> schema.Rollout:
+    """Take back all that it brought: devices return to what they ran before."""
+    return _answer(
+        rollouts.roll_back(rollout_id, actor.audit_name, expected_revision=_expected(body))
+    )
+
+
+def _expected(body: schema.LookedAt | None) -> int | None:
+    return None if body is None else body.expected_revision
 
 
 def _plan_request(body: schema.PlanBody) -> PlanRequest:
