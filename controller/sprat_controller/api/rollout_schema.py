@@ -123,6 +123,10 @@ class PlanLine(Answered):
         description="Seconds from the device's start: fetching with the bandwidth that was given,"
         " and the soak; null: not known"
     )
+    expected_end_s: int | None = Field(
+        description="Seconds from the rollout's start, by its groups and pace, if all goes well;"
+        " null: not known, or it waits for a person"
+    )
     verdicts: list[Json]
 
 

@@ -12,7 +12,7 @@ DRAWN: Final = ("device", "action", "variant", "why")
 COLUMNS: Final = (
     *("device", "action", "chosen", "variant", "code", "message"),
     *("memory", "tokens/s", "basis", "first token ms", "loss %"),
-    *("fetch", "expected s"),
+    *("fetch", "expected s", "ends s"),
 )
 
 
@@ -88,8 +88,8 @@ def _no_verdict(entry: Json) -> Json:
 def _cost(entry: Json, verdict: Json) -> Row:
     """Return bytes to fetch and seconds that are expected, beside the chosen variant."""
     if entry.get("variant") != verdict.get("variant"):
-        return [None, None]
-    return [entry.get("fetch_bytes"), entry.get("expected_s")]
+        return [None, None, None]
+    return [entry.get(name) for name in ("fetch_bytes", "expected_s", "expected_end_s")]
 
 
 def _because(entry: Json) -> str:
@@ -100,7 +100,9 @@ def _because(entry: Json) -> str:
     if fetched is None:
         return told
     takes = "in a time that is not known" if expected is None else f"in {expected} s"
-    return f"{told}, fetches {size(fetched)} {takes}"
+    end = entry.get("expected_end_s")
+    ends = "" if end is None else f", done {end} s after the start"
+    return f"{told}, fetches {size(fetched)} {takes}{ends}"
 
 
 def _mark(entry: Json, verdict: Json) -> str:

@@ -8,7 +8,7 @@ nobody has measured them before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -17,7 +17,10 @@ from sprat_proto import manifest
 from sprat_proto.manifest import Manifest
 from sqlmodel import Session, col
 
+from sprat_controller.rollout import expected, grouping, targets
 from sprat_controller.rollout.plan import Action, Planned
+from sprat_controller.rollout.requests import PlanRequest
+from sprat_controller.rollout.strategy import Strategy
 from sprat_controller.store.tables import Device, Variant
 
 _CHUNK: Final = 5_000  # names in one statement
@@ -25,10 +28,17 @@ _CHUNK: Final = 5_000  # names in one statement
 
 @dataclass(frozen=True)
 class Cost:
-    """What one device spends; None: not known, or nothing is to be done there."""
+    """What one device spends; None: not known, or nothing is to be done there.
+
+    Attributes:
+        fetch_bytes: Of the variant's files those that it does not hold.
+        expected_s: Seconds from its own start.
+        end_s: Seconds from the start of the rollout.
+    """
 
     fetch_bytes: int | None
     expected_s: int | None
+    end_s: int | None = None
 
 
 _NONE: Final = Cost(None, None)
@@ -57,6 +67,23 @@ def of_plan(session: Session, lines: Sequence[Planned], bandwidth: int = 0) -> d
         if line.digest is not None:
             found[line.device_id] = cost(line.digest, running.get(line.device_id, frozenset()))
     return found
+
+
+def of_rollout(
+    session: Session,
+    lines: Sequence[Planned],
+    request: PlanRequest,
+    strategy: Strategy,
+    bandwidth: int = 0,
+) -> dict[str, Cost]:
+    """Return the same, with when each device is done if the rollout proceeds so from its start."""
+    costs = of_plan(session, lines, bandwidth)
+    members = targets.grouped(session, request.target, strategy)
+    placed = grouping.split(members, strategy, f"{request.model}@{request.release}")
+    busy = {line.device_id for line in lines if line.action is Action.INSTALL}
+    took = {name: cost.expected_s for name, cost in costs.items() if name in busy}
+    ends = expected.ends(placed, took, strategy)
+    return {name: replace(cost, end_s=ends.get(name)) for name, cost in costs.items()}
 
 
 def of_variant(wanted: Manifest, held: Iterable[Manifest], bandwidth: int) -> Cost:

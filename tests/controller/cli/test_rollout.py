@@ -9,7 +9,7 @@ import pytest
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import NOW, Said, Sprat
 
-NO_NUMBERS = ["-"] * 7
+NO_NUMBERS = ["-"] * 8
 START = ("rollout", "start", "talk@1.0.0", "--alias", "assistant", "--yes")
 
 
@@ -60,8 +60,8 @@ def test_a_plan_shows_what_each_verdict_rests_on(sprat: Sprat, api: OperatorApi)
     entry = {"device_id": "gw-1", "action": "INSTALL", "variant": "q4_0", "verdicts": [verdict]}
     api.answer = lambda _: httpx.Response(200, json={"devices": [entry]})
     plan = ("rollout", "plan", "talk@1.0.0", "--alias", "a")
-    assert sprat(*plan).lines[0][-8:] == [
-        *("fits", str(700 << 20), "12.345", "predicted", "6500", "2.1", "-", "-")
+    assert sprat(*plan).lines[0][-9:] == [
+        *("fits", str(700 << 20), "12.345", "predicted", "6500", "2.1", "-", "-", "-")
     ]
     shown = " ".join(sprat(*plan, "-o", "table").output.split())
     assert (
@@ -77,11 +77,12 @@ def test_a_plan_says_what_is_fetched_and_how_long_that_takes(
     entry |= {"verdicts": verdicts, "fetch_bytes": 5 << 20, "expected_s": None}
     api.answer = lambda _: httpx.Response(200, json={"devices": [entry]})
     plan = ("rollout", "plan", "talk@1.0.0", "--alias", "a")
-    assert [line[-2:] for line in sprat(*plan).lines] == [["-", "-"], [str(5 << 20), "-"]]
+    assert [line[-3:] for line in sprat(*plan).lines] == [["-"] * 3, [str(5 << 20), "-", "-"]]
     shown = " ".join(sprat(*plan, "-o", "table").output.split())
     assert "fetches 5.0 MiB in a time that is not known" in shown
-    entry["expected_s"] = 90
-    assert "fetches 5.0 MiB in 90 s" in " ".join(sprat(*plan, "-o", "table").output.split())
+    entry |= {"expected_s": 90, "expected_end_s": 400}
+    shown = " ".join(sprat(*plan, "-o", "table").output.split())
+    assert "fetches 5.0 MiB in 90 s, done 400 s after the start" in shown
 
 
 def test_a_plan_sends_the_bandwidth_that_it_is_told(sprat: Sprat) -> None:

@@ -10,6 +10,7 @@ from simulators.controlled import BIG, MIB, MODEL, SMALL, TINY, WEIGHTS, World, 
 from sprat_controller.rollout import fetching
 from sprat_controller.rollout.fetching import Cost
 from sprat_controller.rollout.requests import PlanRequest
+from sprat_controller.rollout.strategy import Group, Pace, Strategy
 from sprat_controller.store.tables import Release, Variant
 from sprat_proto import manifest
 from sprat_proto.manifest import Activation, Adapter, Manifest
@@ -99,6 +100,22 @@ def test_a_device_that_runs_it_spends_nothing(world: World) -> None:
     world.run_due()
     device.sync()
     assert costs(world, "1.0.0")["big"] == Cost(None, None)
+
+
+def test_a_plan_says_when_each_device_is_done_by_its_groups_and_pace(world: World) -> None:
+    for number in range(4):
+        world.join(f"d{number}", BIG)
+    request = PlanRequest(MODEL, "1.0.0", "assistant", context=256)
+    groups = (Group(devices=1, soak_s=1000), Group())
+    strategy = Strategy(groups=groups, pace=Pace(max_in_progress=2))
+    lines = world.service.plan(request, strategy)
+    with world.database.reading() as session:
+        found = fetching.of_rollout(session, lines, request, strategy, MIB)
+    took = found["d0"].expected_s
+    assert took
+    ends = sorted(cost.end_s or 0 for cost in found.values())
+    second = took + 1000 + took
+    assert ends == [took, second, second, second + took]
 
 
 files = st.lists(st.tuples(st.sampled_from("abcdef"), st.just(7)), min_size=1, max_size=6)

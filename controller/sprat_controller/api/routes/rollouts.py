@@ -44,8 +44,9 @@ def plan(
     body: schema.PreviewBody, _: Reader, rollouts: RolloutsPart, database: DatabasePart
 ) -> Response:
     """Tell who would get which variant and why, and what it costs; nothing is changed."""
-    lines = rollouts.plan(_plan_request(body), _strategy(body.strategy))
-    return fast({"devices": _lines(database, lines, body.bandwidth)})
+    wanted, strategy = _plan_request(body), _strategy(body.strategy)
+    lines = rollouts.plan(wanted, strategy)
+    return fast({"devices": _lines(database, lines, wanted, strategy, body.bandwidth)})
 
 
 @router.post(
@@ -63,7 +64,7 @@ def save_plan(
     answer = {
         "id": kept.id,
         "expires_at": kept.expires_at.isoformat(),
-        "devices": _lines(database, lines, body.bandwidth),
+        "devices": _lines(database, lines, wanted, strategy, body.bandwidth),
     }
     return fast(answer, status.HTTP_201_CREATED)
 
@@ -267,9 +268,15 @@ def _plan_request(body: schema.PlanBody) -> PlanRequest:
     return PlanRequest(body.model, body.release, body.alias, target, body.context, terms, policy)
 
 
-def _lines(database: Database, lines: Sequence[Planned], bandwidth: int) -> list[dict[str, object]]:
+def _lines(
+    database: Database,
+    lines: Sequence[Planned],
+    wanted: PlanRequest,
+    strategy: Strategy,
+    bandwidth: int,
+) -> list[dict[str, object]]:
     with database.reading() as session:
-        costs = fetching.of_plan(session, lines, bandwidth)
+        costs = fetching.of_rollout(session, lines, wanted, strategy, bandwidth)
     return [_line(line, costs[line.device_id]) for line in lines]
 
 
@@ -285,6 +292,7 @@ def _line(line: Planned, cost: fetching.Cost) -> dict[str, object]:
         "reason": line.reason.as_json() if line.reason else None,
         "fetch_bytes": cost.fetch_bytes,
         "expected_s": cost.expected_s,
+        "expected_end_s": cost.end_s,
         "verdicts": [verdict_json(verdict) for verdict in line.verdicts],
     }
 
