@@ -22,6 +22,11 @@ def seen(fleet: Fleet) -> list[dict[str, Any]]:
     return fleet.sprat("devices", "show", DEVICE, "-o", "json")["observed"]
 
 
+def told(fleet: Fleet, requests: int) -> list[dict[str, Any]]:
+    metrics = fleet.sprat("devices", "show", DEVICE, "-o", "json")["metrics"]
+    return [one for one in metrics if one["requests"] >= requests]
+
+
 def test_what_a_device_was_seen_to_do_is_told_and_kept(fleet: Fleet) -> None:
     agent = fleet.agent(DEVICE)
     fleet.wait_online([DEVICE])
@@ -34,6 +39,10 @@ def test_what_a_device_was_seen_to_do_is_told_and_kept(fleet: Fleet) -> None:
     assert one["prefill_milli_tps"] > 0
     assert 1 <= one["samples"] <= 5
     assert one["class_devices"] == (1 if one["decode_milli_tps"] else 0)
+    (metrics,) = wait_for("its metrics", lambda: told(fleet, requests=5))
+    assert (metrics["digest"], metrics["alias"], metrics["errors"]) == (one["digest"], ALIAS, 0)
+    assert metrics["crashes"] == metrics["fallbacks"] == 0
+    assert 0 < metrics["peak_bytes"] <= metrics["declared_bytes"]
     agent.terminate()
     agent.start()
     fleet.wait_online([DEVICE])

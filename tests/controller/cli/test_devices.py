@@ -123,6 +123,16 @@ def test_a_device_shows_how_fast_it_was_seen_to_answer(sprat: Sprat, api: Operat
     )
 
 
+def test_a_device_says_that_it_went_back_without_a_word(sprat: Sprat, api: OperatorApi) -> None:
+    fallback = {"expected": "b" * 64, "found": "a" * 64, "at": "2026-11-26T12:00:00.000+00:00"}
+    api.add_device("pi-5", fallbacks={"assistant": fallback})
+    fields = dict(line for line in sprat("devices", "show", "pi-5").lines)
+    assert fields["fell back"] == (
+        "assistant: aaaaaaaaaaaa answers, not bbbbbbbbbbbb, which it had proved"
+        " (noticed 2026-11-26T12:00:00.000+00:00)"
+    )
+
+
 def test_labelling_keeps_the_other_labels(sprat: Sprat, api: OperatorApi) -> None:
     api.add_device("gw-1", labels={"site": "lyon", "old": "1"})
     assert sprat("devices", "label", "gw-1", "ring=canary", "old-").status == 0
