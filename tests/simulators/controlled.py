@@ -292,6 +292,9 @@ class SimDevice:
     last_seq: int = 0
     plan_version: int = 0
     carrier: str = "grpc"
+    # What it says of what fails, and the digests of models that it fetched, in order.
+    complaint: str = "PROBE_FAILED"
+    fetched: list[str] = field(default_factory=list[str])
 
     @property
     def version(self) -> int:
@@ -390,6 +393,8 @@ class SimDevice:
         """Carry all that is under way to its end."""
         for one in self.under_way():
             self.runs[one.execution_id] += 1
+            if one.digest not in self.fetched:
+                self.fetched.append(one.digest)
             if state is ExecutionState.SUCCEEDED:
                 self.committed[one.alias] = one
             self._move(one.execution_id, state, one.alias)
@@ -404,7 +409,7 @@ class SimDevice:
             running_digest=running.digest if running else "",
         )
         if state in (ExecutionState.FAILED, ExecutionState.ROLLED_BACK):
-            said.reason.CopyFrom(link_pb2.Reason(code="PROBE_FAILED", message="it babbles"))
+            said.reason.CopyFrom(link_pb2.Reason(code=self.complaint, message="it babbles"))
         if state is ExecutionState.REJECTED:
             said.reason.CopyFrom(TOO_LARGE)
         self.last_seq += 1
