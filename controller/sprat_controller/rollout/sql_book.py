@@ -412,9 +412,11 @@ class _Page:
         missed = deadlines.due(strategy, standing).code
         if missed is ReasonCode.NO_PROGRESS and not self._is_online(run.device_id):
             # It cannot tell how far it is: only the whole counts until it does.
-            whole = deadlines.due(strategy, Standing(standing.started_at)).at
-            self._change(run, deadline_at=whole)
-            return None
+            whole = deadlines.due(strategy, Standing(standing.started_at))
+            if whole.at > self.now:
+                self._change(run, deadline_at=whole.at)
+                return None
+            missed = whole.code
         within = f"{strategy.deadlines.execution_s} s of its assignment"
         words = f"not done within {within}"
         if missed is ReasonCode.NO_PROGRESS:
