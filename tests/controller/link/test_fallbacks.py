@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulators.controlled import ALIAS, SimDevice, World
+from simulators.controlled import ALIAS, OPERATOR, SimDevice, World
 from sprat_controller.audit.tags import Tag
 from sprat_controller.link.fallbacks import Account, Ended, Fallback, explain, settle
 from sprat_controller.store.tables import ObservedMetric
@@ -179,6 +179,29 @@ def test_an_agent_that_does_not_number_its_reports_there_is_not_judged(two: Worl
     beat.ClearField("newest_report_seq")
     device.say(heartbeat=beat)
     assert fell_back(two) == []
+
+
+def test_what_a_person_takes_back_or_stops_is_none(two: World) -> None:
+    devices = [two.join(name) for name in "abc"]
+    to(two, devices, "1.0.0")
+    view = two.create("2.0.0")
+    two.run_due()
+    for device in devices[:2]:
+        device.sync()
+    away = devices[1]
+    devices[2].heartbeat()
+    devices[2].finish()  # and its report is not sent before all is taken back
+    two.service.roll_back(view.id, OPERATOR)
+    for _ in range(4):
+        two.run_due()
+        for device in (devices[0], devices[2]):
+            device.sync()
+    away.hello()
+    away.sync()
+    two.run_due()
+    away.sync()
+    assert fell_back(two) == []
+    assert {one.committed[ALIAS].release for one in devices} == {"1.0.0"}
 
 
 WAYS: Final = ("soaking", "committed", "offline", "restarted", "crashed-in-between")
