@@ -212,23 +212,32 @@ _OVER: Final[Mapping[ExecutionState, ReasonCode]] = {
 }
 _WAIT: Final = "nothing: it goes on by itself"
 _REPAIR: Final = "see `sprat rollout show {rollout}`, repair the release and roll that out"
-_AGAIN: Final = "remove the cause, then roll it out to {device} again"
+_AGAIN: Final = (
+    "remove the cause, then `sprat rollout retry-failed {rollout}`, or roll it out again"
+)
 _DO: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.WAITING_TURN: _WAIT,
     ReasonCode.WAITING_GROUP: "nothing, or see how its groups do: `sprat rollout show {rollout}`",
-    ReasonCode.WAITING_START: "`sprat rollout start {rollout}`, if it is to start now",
+    ReasonCode.WAITING_START: (
+        "wait for its time; or POST /api/v1/rollouts/{rollout}/start starts it now"
+    ),
     ReasonCode.WAITING_APPROVAL: "`sprat rollout approval {rollout}` says who must approve it",
     ReasonCode.WAITING_WINDOW: "wait; in an emergency roll out with an override of windows",
     ReasonCode.WAITING_RETRY: "nothing, or look for the cause: `sprat devices show {device}`",
-    ReasonCode.WAITING_PROMOTION: "promote the group if you are content with it",
+    ReasonCode.WAITING_PROMOTION: "`sprat rollout promote {rollout}` if you are content with it",
     ReasonCode.PAUSED: "`sprat rollout resume {rollout}`, or `sprat rollout stop {rollout}`",
     ReasonCode.PENALTY: "find out why it fails: `sprat devices show {device}`",
     ReasonCode.OFFLINE: "look at the device's power and network, and at its agent's log",
     ReasonCode.RATE_LIMIT: _WAIT,
     ReasonCode.DISRUPTION_BUDGET: "bring back the devices of that label that are down",
     ReasonCode.LOWER_PRIORITY: "nothing, or stop the other rollout",
-    ReasonCode.GATE_HOLD: "wait for more samples, or promote the group without them",
-    ReasonCode.GATE_FAILED: "see `sprat rollout show {rollout}`; promote the group, or roll back",
+    ReasonCode.GATE_HOLD: (
+        "wait for more samples, or go on without: `sprat rollout promote {rollout}`"
+    ),
+    ReasonCode.GATE_FAILED: (
+        "`sprat rollout roll-back {rollout}`; or, if the gate is wrong,"
+        " `sprat rollout promote {rollout}` and `sprat rollout resume {rollout}`"
+    ),
     ReasonCode.IN_PROGRESS: _WAIT,
     ReasonCode.IN_SYNC: "nothing",
     ReasonCode.NOT_TARGETED: "start a rollout whose target the device is in",
@@ -237,7 +246,11 @@ _DO: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.REVERTED: "see the device's audit: `sprat audit list --device {device}`",
     ReasonCode.STOPPED_BY_OPERATOR: "start another rollout if it is still wanted",
     ReasonCode.OUT_OF_SCOPE: "start a rollout whose target the device is in",
-    ReasonCode.ABORTED: _REPAIR,
+    ReasonCode.ABORTED: (
+        "see `sprat rollout show {rollout}`; then `sprat rollout roll-back {rollout}`, or"
+        " `sprat rollout resume {rollout}` if it is paused and may go on"
+    ),
+    ReasonCode.SUPERSEDED: "nothing, or start another rollout if it is still wanted",
     ReasonCode.ROLLED_BACK_BY_ROLLOUT: _REPAIR,
     ReasonCode.PLAN_EXPIRED: "start a rollout without an end if it is still wanted",
     ReasonCode.NO_VARIANT_FITS: "push a smaller variant, or free what the device lacks",

@@ -22,7 +22,7 @@ async def test_a_device_answers_why_before_and_within_a_rollout(
     assert (waits["then"], waits["at"]) == ("it starts", "2026-12-01T03:00:00Z")
     assert waits["rollout_id"] == rollout["id"]
     assert waits["message"]
-    assert waits["do"].startswith("`sprat rollout start ")
+    assert f"/rollouts/{rollout['id']}/start" in waits["do"]
 
 
 async def test_a_stranger_has_no_answer(admin: Client) -> None:

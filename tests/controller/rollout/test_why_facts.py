@@ -91,7 +91,8 @@ def test_the_answer_follows_a_rollout_from_its_creation_to_its_end(world: World)
     view = world.create(start=False, max_in_progress=1)
     waits = only(world, "big-2")
     assert (waits.code, waits.alias) == (ReasonCode.WAITING_START, "assistant")
-    assert (waits.rollout_id, waits.do.split("`")[1]) == (view.id, f"sprat rollout start {view.id}")
+    assert waits.rollout_id == view.id
+    assert f"/rollouts/{view.id}/start" in waits.do
     world.service.start(view.id, "token:ann")
     world.run_due()
     stands(world, 0, state="RUNNING")
