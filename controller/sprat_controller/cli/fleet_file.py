@@ -83,7 +83,8 @@ def read(path: Path) -> FleetFile:
 
 
 def _changes(api: Api, said: FleetFile) -> list[Change]:
-    standing = [standing_of(one) for one in api.pages("rollouts") if _is_ours(one)]
+    found = api.pages("rollouts", {"name": fleet_file.PREFIX})
+    standing = [standing_of(one) for one in found if _is_ours(one)]
     labels = {str(one["id"]): one["labels"] for one in api.pages("devices")} if said.devices else {}
     try:
         return fleet_file.diff(said, standing, labels, _newest(api, said))

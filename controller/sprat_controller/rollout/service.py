@@ -422,10 +422,10 @@ class RolloutService:
                 raise _unknown(rollout_id)
             return views.of(session, rollout)
 
-    def list(self, limit: int = 1000) -> tuple[RolloutView, ...]:
-        """Return the newest rollouts, newest first."""
+    def list(self, limit: int = 1000, beginning: str = "") -> tuple[RolloutView, ...]:
+        """Return the newest rollouts, newest first, of those whose names begin so."""
         with self._database.reading() as session:
-            return views.newest(session, limit)
+            return views.newest(session, limit, beginning)
 
     def executions(self, rollout_id: str) -> tuple[ExecutionView, ...]:
         """Return the executions of a rollout, in order of position.

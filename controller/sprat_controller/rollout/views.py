@@ -25,10 +25,11 @@ def of(session: Session, rollout: Rollout) -> RolloutView:
     return _rollout(rollout, _groups(session, [rollout.id])[rollout.id])
 
 
-def newest(session: Session, limit: int) -> tuple[RolloutView, ...]:
-    """Return the newest rollouts, newest first."""
+def newest(session: Session, limit: int, beginning: str = "") -> tuple[RolloutView, ...]:
+    """Return the newest rollouts, newest first, of those whose names begin so."""
+    named = col(Rollout.name).startswith(beginning, autoescape=True)
     order = (col(Rollout.created_at).desc(), col(Rollout.id))
-    rollouts = session.exec(select(Rollout).order_by(*order).limit(limit)).all()
+    rollouts = session.exec(select(Rollout).where(named).order_by(*order).limit(limit)).all()
     groups = _groups(session, [rollout.id for rollout in rollouts])
     return tuple(_rollout(rollout, groups[rollout.id]) for rollout in rollouts)
 

@@ -53,6 +53,7 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
         "at once   all devices",
         "runs      for ever",
         "good      until 2026-11-18 11:06+00:00",
+        "proceeds  all at once (as the controller says; not signed)",
     ]
     sent = sprat.api.bodies[-1]
     policy = ApproverPolicy(1, [Approver("bob", signer.public_pem)], [])

@@ -142,6 +142,18 @@ def test_a_strategy_in_the_file_is_the_strategy_of_the_rollout(place: Place) -> 
     assert place.sprat("plan", str(place.file)).status == 0
 
 
+def test_other_rollouts_do_not_hide_those_of_the_file(place: Place) -> None:
+    assert place.sprat("apply", str(place.file), "--yes").status == 0
+    for number in range(3):
+        place.world.later(minutes=1)
+        other = ("rollout", "start", "talk@1.0.0", "--alias", f"other-{number}", "--yes")
+        assert place.sprat(*other).status == 0
+    listed = place.world.parts.rollouts.list(1, "fleet:")
+    assert [one.name for one in listed] == ["fleet:lyon"]
+    assert place.world.parts.rollouts.list(9, "fleet%") == ()
+    assert place.sprat("plan", str(place.file)).status == 0
+
+
 def test_what_a_person_stopped_is_not_started_again_by_the_file(place: Place) -> None:
     assert place.sprat("apply", str(place.file), "--yes").status == 0
     started = place.world.parts.rollouts.list()[0].id

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request, Response, status
+from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 
 from sprat_controller.access.policy import Actor, Permission
 from sprat_controller.api import rollout_schema as schema
@@ -35,6 +35,9 @@ from sprat_controller.store.session import Database
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
 Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
+Beginning = Annotated[
+    str, Query(max_length=200, description="Only those whose names begin with this")
+]
 LookedAt = Annotated[schema.LookedAt | None, Body()]
 Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
 
@@ -122,9 +125,11 @@ def create(
 
 
 @router.get("")
-def list_rollouts(_: Reader, rollouts: RolloutsPart, limit: Limit = 1000) -> schema.RolloutPage:
+def list_rollouts(
+    _: Reader, rollouts: RolloutsPart, limit: Limit = 1000, name: Beginning = ""
+) -> schema.RolloutPage:
     """The newest rollouts, newest first."""
-    return schema.RolloutPage(items=[_answer(view) for view in rollouts.list(limit)])
+    return schema.RolloutPage(items=[_answer(view) for view in rollouts.list(limit, name)])
 
 
 @router.get("/{rollout_id}", responses=error_answers(404))
