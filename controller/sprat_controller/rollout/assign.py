@@ -19,7 +19,6 @@ import sqlalchemy
 from msgspec import UNSET, UnsetType
 from sprat_proto import assignment
 from sprat_proto.assignment import (
-    AT_ANY_TIME,
     AssignedModel,
     Assignment,
     Policy,
@@ -379,11 +378,7 @@ def _windows(stored: Mapping[str, Any] | None, name: str) -> Windows | UnsetType
     if stored is None:
         return UNSET
     strategy = frozen_strategy.from_json(stored)
-    is_way_back = attempts.is_way_back(name)
-    told = windows_of(strategy)
-    if told != AT_ANY_TIME:
-        told = windows_of(strategy, is_way_back=is_way_back)
-    return spelled_windows(told)
+    return spelled_windows(windows_of(strategy, is_way_back=attempts.is_way_back(name)))
 
 
 def _proved(session: Session, device_id: str, alias: str) -> Binding | None:
