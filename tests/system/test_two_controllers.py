@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from sprat_controller.audit.log import GENESIS, chain
 
 DEVICES: Final = 24
 FAIL_OVER_S: Final = 2.0
+RULES: Final = 6
+ROUNDS: Final = 3
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,66 @@ def test_one_that_was_frozen_does_nothing_that_it_had_decided(
     wait_for("the rollouts to finish", lambda: are_finished(replicas, rollouts), timeout_s=120)
     assert controller.is_running
     check_each_once(replicas, devices, rollouts)
+
+
+def test_recurring_rollouts_fire_once_though_one_is_killed(
+    replicas: Replicas, devices: WireFleet
+) -> None:
+    """Make every rule due at once, again and again, and kill one of the two meanwhile."""
+    replicas.fleet.sprat("channels", "put", f"{MODEL}@1.0.0", "stable", "-o", "json")
+    rules = [a_rule(replicas, f"recurring-{number}") for number in range(RULES)]
+    make_due(replicas, rules, 1)
+    rollouts = [
+        str(one)
+        for (one,) in replicas.rows(
+            "SELECT rollout_id FROM occurrence WHERE recurrence_id = ANY(%s)", rules
+        )
+    ]
+    wait_for("them to finish", lambda: are_finished(replicas, rollouts), timeout_s=120)
+    make_due(replicas, rules, 2, replicas.second.kill)
+    replicas.second.start()
+    make_due(replicas, rules, 3)
+    assert decided(replicas, rules) == RULES * ROUNDS
+    check_each_once(replicas, devices, rollouts)
+    tags = Counter(
+        (one["tag"], one["subject"])
+        for one in whole_audit(replicas)
+        if one["subject"].startswith("recurrence/") and one["tag"].startswith("schedule:")
+    )
+    for rule in rules:
+        assert tags["schedule:recurrence:created-rollout", f"recurrence/{rule}"] == 1
+        assert tags["schedule:recurrence:skipped", f"recurrence/{rule}"] == ROUNDS - 1
+
+
+def a_rule(replicas: Replicas, alias: str) -> str:
+    added = replicas.fleet.sprat(
+        *("rollout", "recurring", "add", MODEL, "--channel", "stable", "--alias", alias),
+        *("--context", "256", "--every", "0 0 1 1 *;Europe/Berlin", "-o", "json"),
+    )
+    return str(added["id"])
+
+
+def make_due(
+    replicas: Replicas, rules: list[str], times: int, then: Callable[[], object] = lambda: None
+) -> None:
+    """Make all rules due now, do something, and wait until each was decided so many times."""
+    replicas.rows(
+        "UPDATE recurrence SET due_at = timezone('UTC', now()) WHERE id = ANY(%s) RETURNING id",
+        rules,
+    )
+    then()
+    wait_for(
+        "every rule to be decided",
+        lambda: decided(replicas, rules) >= RULES * times,
+        timeout_s=60,
+    )
+
+
+def decided(replicas: Replicas, rules: list[str]) -> int:
+    """Return how many moments of the rules were decided."""
+    query = "SELECT count(*) FROM occurrence WHERE recurrence_id = ANY(%s)"
+    ((count,),) = replicas.rows(query, rules)
+    return int(count)
 
 
 def start(replicas: Replicas, alias: str) -> str:
