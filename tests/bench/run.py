@@ -19,6 +19,7 @@ AREAS = {
     "memory": "memory",
     "rates": "fit_rates",
     "why": "why",
+    "groups": "groups",
 }
 
 
