@@ -1,17 +1,26 @@
+# pyright: reportPrivateUsage=false
+# A database is brought to an older schema than the newest.
 from __future__ import annotations
 
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
+from sprat_controller.rollout.records import strategy_of
 from sprat_controller.store import migrations, tables
 from sprat_controller.store.session import Database, sqlite_url
 from sqlalchemy import exc, text
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
+
+if TYPE_CHECKING:
+    from simulators.postgres import Cluster
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -40,6 +49,84 @@ def test_a_failed_upgrade_leaves_nothing(tmp_path: Path) -> None:
         names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'"))
         assert [row.name for row in names] == ["execution"]
     database.close()
+
+
+OLD_ROLLOUT = """
+INSERT INTO rollout (
+    id, name, model, release, alias, target, context, state, max_in_progress, execution_timeout_s,
+    created_at, created_by, lease_number
+) VALUES (
+    '{id}', 'n', 'm', '1.0.0', 'a', '{{}}', 256, '{state}', 3, 60, '2026-11-20 12:00:00', 'x', 0
+)
+"""
+OLD_DEVICE = """
+INSERT INTO device (
+    id, state, "group", identity_key, hardware_id, grace_days, key_sha256, serial, chain_pem,
+    may_renew_from_any, enrolled_at, online, capability, agent_version, boot_id, hardware_class,
+    simulated, obeyed_version, running, report_seq, audit_seq, audit_hash
+) VALUES (
+    'd', 'PENDING', 'default', '', '', 0, 'k', '', '', {false}, '2026-11-20 12:00:00', {false}, 5,
+    '', '', 'pi5', {false}, 0, '{{}}', 0, 0, ''
+)
+"""
+OLD_EXECUTION = """
+INSERT INTO execution (
+    id, rollout_id, device_id, position, state, attempt, verdicts, created_at, started_at,
+    updated_at
+) VALUES (
+    'e', 'running', 'd', 0, 'IN_PROGRESS', 1, '[]', '2026-11-20 12:00:00', '2026-11-20 12:01:00',
+    '2026-11-20 12:02:00'
+)
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def before_strategies(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Generator[tuple[Database, str]]:
+    """A database as it was before rollouts had strategies, and how it spells false."""
+    if request.param == "sqlite":
+        made, false = Database(sqlite_url(tmp_path / "one.db")), "0"
+    else:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        made, false = Database(cluster.url(cluster.create())), "false"
+    with made.engine.execution_options(sprat_begin="IMMEDIATE").begin() as connection:
+        config = migrations._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0010")
+    yield made, false
+    made.close()
+
+
+def test_rollouts_of_before_go_on_as_one_group_at_their_pace(
+    before_strategies: tuple[Database, str],
+) -> None:
+    database, false = before_strategies
+    states = {"ready": "READY", "running": "RUNNING", "done": "FINISHED"}
+    with database.transaction() as session:
+        run = session.connection().exec_driver_sql
+        run(OLD_DEVICE.format(false=false))
+        run("INSERT INTO device_label (device_id, key, value) VALUES ('d', 'site', 'lyon')")
+        for name, state in states.items():
+            run(OLD_ROLLOUT.format(id=name, state=state))
+        run(OLD_EXECUTION)
+    migrations.upgrade(database)
+    with database.reading() as session:
+        groups = session.exec(select(tables.RolloutGroup)).all()
+        assert {(one.rollout_id, one.number, one.state, one.devices) for one in groups} == {
+            ("ready", 0, "SCHEDULED", 0),
+            ("running", 0, "RUNNING", 1),
+            ("done", 0, "FINISHED", 0),
+        }
+        execution = session.exec(select(tables.Execution)).one()
+        assert (execution.hardware_class, execution.site) == ("pi5", "lyon")
+        assert execution.step_since == execution.started_at
+        assert (execution.group_number, execution.tries, execution.is_reverting) == (0, 0, False)
+        rollout = session.get(tables.Rollout, "running")
+        assert rollout is not None
+        assert (rollout.revision, rollout.priority) == (1, 0)
+        strategy = strategy_of(rollout)
+        assert (strategy.pace.max_in_progress, strategy.deadlines.execution_s) == (3, 60)
 
 
 LOGS = ["audit_record", "device_audit_record"]
