@@ -228,7 +228,7 @@ class SmallFleet:
         row.bound = None if wanted is None else (run_id, wanted)
         row.version += 1
 
-    def withdraw(self, run: Run, *, unasked: bool) -> None:
+    def withdraw(self, run: Run, runs: str | None = None) -> None:
         """Return a device to what was proved before; see `assign.withdraw`."""
         row = self.rows[run.device]
         if row.bound is None or row.bound[0] != run.id:
@@ -238,7 +238,7 @@ class SmallFleet:
             self.bind(run.device, "", None)
             return
         book, before = proved
-        name = attempts.way_back(run.name) if unasked else before.name
+        name = before.name if runs == book.release else attempts.way_back(run.name)
         self.bind(run.device, before.id, Wanted(name, book.release))
 
     def proved(self, name: str, but: str = "") -> tuple[SmallBook, Run] | None:
@@ -263,7 +263,7 @@ class SmallFleet:
         is_proved = run.state is ExecutionState.SUCCEEDED and row.bound[1].name == run.name
         if is_proved and row.device.active != book.release:
             book.move(run, ExecutionEvent.ROLL_BACK, ReasonCode.REVERTED)
-            self.withdraw(run, unasked=True)
+            self.withdraw(run)
 
 
 class SmallBook:
@@ -493,8 +493,10 @@ class SmallBook:
                 run.excused_at = now
             case decided.Readmit() if run.excused_at is not None and not run.state.is_final:
                 run.excused_at = None
-                if run.step is not None:
-                    run.step_since = run.told_at = now
+                if run.standing is not None:
+                    back = deadlines.returned(self.strategy, run.standing, now)
+                    run.started_at, run.step_since = back.started_at, back.step_since
+                    run.told_at = back.told_at
             case decided.Revert() if self._is_to_go_back(run):
                 self._revert(run, now)
             case _:
@@ -562,7 +564,7 @@ class SmallBook:
             )
             return False
         self.move(run, ExecutionEvent.RETRY, code)
-        self.fleet.withdraw(run, unasked=True)
+        self.fleet.withdraw(run)
         run.attempt += 1
         run.tries += 1
         run.retry_at = again
@@ -570,7 +572,7 @@ class SmallBook:
 
     def _end(self, run: Run, event: ExecutionEvent, code: ReasonCode) -> None:
         self.move(run, event, code)
-        self.fleet.withdraw(run, unasked=True)
+        self.fleet.withdraw(run)
 
     def _revert(self, run: Run, now: datetime) -> None:
         proved = self.fleet.proved(run.device, but=run.id)
@@ -635,7 +637,7 @@ class SmallBook:
             return
         self.move(run, event, code)
         if event is not ExecutionEvent.SUCCEED:
-            self.fleet.withdraw(run, unasked=False)
+            self.fleet.withdraw(run, report.running)
 
     # What people do
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy
+from sprat_proto.states import ExecutionState, ReasonCode
 from sqlmodel import col
 
 from sprat_controller.audit import log
@@ -15,7 +16,9 @@ from sprat_controller.link import fallbacks, known
 from sprat_controller.link.fallbacks import Account, Ended, Fallback
 from sprat_controller.link.inbound import RunningJson
 from sprat_controller.link.known import Hearing, Reply
-from sprat_controller.rollout.records import wake
+from sprat_controller.rollout.phases import ExecutionEvent
+from sprat_controller.rollout.plan import Reason
+from sprat_controller.rollout.records import By, find_runs, hold, move_execution, wake
 from sprat_controller.store.tables import DesiredModel
 
 
@@ -66,12 +69,27 @@ def _fell_back(hearing: Hearing, one: Fallback) -> None:
     session, device_id = hearing.session, hearing.device.id
     _write(hearing, Tag.DEVICE_FELL_BACK, one)
     observed_metrics.note_fallback(session, device_id, (one.alias, one.expected), hearing.now)
-    bound = sqlalchemy.select(col(DesiredModel.rollout_id)).where(
+    bound = sqlalchemy.select(col(DesiredModel.execution_id), col(DesiredModel.rollout_id)).where(
         col(DesiredModel.device_id) == device_id, col(DesiredModel.alias) == one.alias
     )
-    rollout_id = session.connection().execute(bound).scalar()
-    if rollout_id is not None:
-        wake(session, rollout_id, hearing.now)
+    row = session.connection().execute(bound).one_or_none()
+    if row is None:
+        return
+    hold(session, row.rollout_id)
+    wake(session, row.rollout_id, hearing.now)
+    for run in find_runs(session, [row.execution_id]):
+        if run.state is ExecutionState.SUCCEEDED and run.digest == one.expected:
+            by = By(Tag.EXECUTION_CHANGED, hearing.by_device, hearing.now)
+            move_execution(session, run, ExecutionEvent.ROLL_BACK, by, reason=_reverted(one))
+
+
+def _reverted(one: Fallback) -> Reason:
+    return Reason(
+        ReasonCode.REVERTED,
+        "the device had proved it, and runs something else without having said so",
+        expected=one.expected,
+        found=one.found,
+    )
 
 
 def _recovered(hearing: Hearing, after: Account) -> None:

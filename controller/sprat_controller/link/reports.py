@@ -118,7 +118,8 @@ def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> 
     reply.is_progress = True
     if state is ExecutionState.SUCCEEDED:
         return _now_runs(hearing, run.digest or "", rollout.alias)
-    message = assign.withdraw(hearing.session, hearing.signer, run, hearing.now, unasked=False)
+    runs = report.execution.running_digest
+    message = assign.withdraw(hearing.session, hearing.signer, run, hearing.now, runs=runs)
     reply.messages.extend([message] if message else [])
     return {}
 

@@ -189,7 +189,7 @@ def _supersede(session: Session, execution_id: str, winner: str, by: By) -> None
 
 
 def withdraw(
-    session: Session, signer: Signer, run: Run, now: datetime, *, unasked: bool
+    session: Session, signer: Signer, run: Run, now: datetime, *, runs: str | None
 ) -> link_pb2.ControllerMessage | None:
     """Return the device to what was proved before `run`, which ended without success.
 
@@ -198,9 +198,11 @@ def withdraw(
         signer: Signs plans.
         run: What ended.
         now: The caller's clock.
-        unasked: The planner ended it, so the device may have committed it in the meantime. A device
-            never runs an execution again, so the way back is an execution of its own for it
-            (`attempts.way_back`); it ends at once where nothing was committed.
+        runs: The digest that the device says it runs after that; None: it was not asked. Unless
+            this is what was proved, it may have committed something in the meantime: `run`, or what
+            `run` superseded. A device never runs an execution again, so its way back is an
+            execution of its own for it (`attempts.way_back`); it ends at once where nothing was
+            committed.
 
     Returns:
         The new assignment; None if a newer execution had taken the alias already.
@@ -217,8 +219,9 @@ def withdraw(
     if proved is None:
         connection.execute(sqlalchemy.delete(DesiredModel).where(mine))
     else:
-        way_back = attempts.way_back(run.name) if unasked else proved.execution_id
-        bind(session, replace(proved, execution_id=way_back))
+        is_there = runs == proved.digest
+        name = proved.execution_id if is_there else attempts.way_back(run.name)
+        bind(session, replace(proved, execution_id=name))
     return issue(session, signer, run.device_id, now)
 
 

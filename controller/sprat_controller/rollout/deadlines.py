@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -42,7 +42,7 @@ class Standing:
     """How far an execution that is IN_PROGRESS is.
 
     Attributes:
-        started_at: When it was given out.
+        started_at: When it was given out; see `returned`.
         step: What the device said last that it does; None: it has said nothing yet.
         step_since: When it first said so; None as `step` is.
         told_at: When it last said so; None as `step` is.
@@ -79,6 +79,17 @@ def due(strategy: Strategy, standing: Standing) -> Deadline:
     since = standing.told_at if is_fetching else standing.step_since
     of_step = Deadline(since + timedelta(seconds=limit), ReasonCode.NO_PROGRESS)
     return min(of_step, whole, key=lambda deadline: deadline.at)
+
+
+def returned(strategy: Strategy, standing: Standing, now: datetime) -> Standing:
+    """Return how an execution stands whose device is back after it counted no more.
+
+    What it did not tell of while it was away it may still tell: its step begins anew. In a
+    CONTINUOUS rollout, which waits for it however long that takes, the whole does too.
+    """
+    is_waited_for = strategy.membership is Membership.CONTINUOUS
+    began = replace(standing, started_at=now) if is_waited_for else standing
+    return began if began.step is None else replace(began, step_since=now, told_at=now)
 
 
 def excused_until(

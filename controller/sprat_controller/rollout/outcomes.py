@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -100,12 +99,12 @@ def fail(
 def readmitted(rollout: Rollout, run: Run, now: datetime) -> dict[str, Any]:
     """Return what is different of an execution whose device is back: its step begins anew."""
     changes: dict[str, Any] = {"excused_at": None, "deadline_at": None}
-    standing = run.standing
-    if standing is not None:
-        if standing.step is not None:
-            standing = replace(standing, step_since=now, told_at=now)
-            changes["step_since"] = now
-        changes["deadline_at"] = deadlines.due(strategy_of(rollout), standing).at
+    if run.standing is not None:
+        strategy = strategy_of(rollout)
+        standing = deadlines.returned(strategy, run.standing, now)
+        changes["started_at"] = standing.started_at
+        changes["step_since"] = standing.step_since
+        changes["deadline_at"] = deadlines.due(strategy, standing).at
     return changes
 
 

@@ -476,7 +476,7 @@ class _Page:
             was_back = run.is_reverting
             if end(run) is None or was_back:
                 continue
-            message = assign.withdraw(self.session, self.around.signer, run, self.now, unasked=True)
+            message = assign.withdraw(self.session, self.around.signer, run, self.now, runs=None)
             if message is not None:
                 messages[run.device_id] = message
         return messages

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import fields
-from simulators.controlled import World
+from simulators.controlled import ALIAS, World
 from sprat_controller.audit.tags import Tag
 from sprat_controller.link import inbound
 from sprat_controller.store.tables import (
@@ -206,3 +206,27 @@ def test_hello_acknowledges_what_the_device_still_keeps(world: World) -> None:
     device.say(heard=False, report=report(1, execution, "IN_PROGRESS"))
     assert acked(device.hello(next_report_seq=1)) == [1]
     assert acked(device.hello(next_report_seq=2)) == []
+
+
+def test_what_was_superseded_and_committed_all_the_same_is_gone_back_from(world: World) -> None:
+    world.publish("2.0.0", counter=2)
+    world.publish("3.0.0", counter=3)
+    device = world.join("a")
+    world.create("1.0.0")
+    world.run_due()
+    device.sync()
+    world.run_due()
+    proved = device.committed[ALIAS].digest
+    world.create("2.0.0")
+    world.run_due()
+    device.heartbeat()
+    device.finish()  # committed, and nobody has heard of it yet
+    world.create("3.0.0")
+    world.run_due()
+    device.hear(world.pushed[-1][1])
+    device.finish(ExecutionState.FAILED)
+    assert device.committed[ALIAS].digest != proved
+    device.send_reports()
+    device.sync()
+    assert device.committed[ALIAS].digest == proved
+    assert world.device("a").state == DeviceState.IN_SYNC

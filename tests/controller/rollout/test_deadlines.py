@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
-from sprat_controller.rollout.deadlines import Deadline, Standing, due, excused_until
+from sprat_controller.rollout.deadlines import Deadline, Standing, due, excused_until, returned
 from sprat_controller.rollout.strategy import Deadlines, Membership, Strategy, WindowSpec
 from sprat_proto.states import ReasonCode, Step
 
@@ -112,6 +112,16 @@ def test_a_continuous_rollout_waits_for_it() -> None:
     assert excused_until(continuous, START, None) is None
     assert excused_until(continuous, START, standing(Step.PROBING)) is None
     assert due(continuous, standing(Step.PROBING)) == Deadline(after(300), STALE)
+
+
+def test_a_device_that_is_back_begins_its_step_anew_and_if_it_is_waited_for_all() -> None:
+    continuous = structs.replace(PLAIN, membership=Membership.CONTINUOUS)
+    away, back = standing(Step.PROBING, 60), after(5_000)
+    assert due(PLAIN, returned(PLAIN, away, back)) == Deadline(after(5_300), STALE)
+    assert due(PLAIN, returned(PLAIN, standing(None), back)) == Deadline(after(7_200), OVER)
+    assert due(continuous, returned(continuous, standing(None), back)).at == after(12_200)
+    late = returned(continuous, standing(Step.SOAKING, 60), back)
+    assert due(continuous, late) == Deadline(after(12_200), OVER)
 
 
 WINDOWS = st.sampled_from([None, NIGHT, LATER])

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from simulators.small_book import OPEN, SITE, Entry, Run, SmallBook, SmallFleet, run
+from simulators.small_book import OPEN, SITE, Entry, Row, Run, SmallBook, SmallFleet, run
 from simulators.small_device import SmallDevice
 from sprat_agent.sync.phases import Event
 from sprat_controller.rollout import planner
@@ -508,9 +508,17 @@ class Rollouts(RuleBasedStateMachine):
             if not row.is_removed:
                 self.behave(row.device)
                 assert row.device.is_idle()
-                wanted = row.bound[1].release if row.bound else None
-                is_as_wanted = row.device.active == wanted
-                assert is_as_wanted or row.device.name in self.fallen, row
+                assert self.is_as_wanted(row), row
+
+    def is_as_wanted(self, row: Row) -> bool:
+        """Tell whether a device runs what it was told, unless it failed at that or fell back."""
+        wanted = row.bound[1] if row.bound else None
+        ends = {task.wanted: task.phase for task in row.device.tasks}
+        return (
+            row.device.name in self.fallen
+            or row.device.active == (wanted.release if wanted else None)
+            or (wanted is not None and ends[wanted] is not ExecutionState.SUCCEEDED)
+        )
 
     def behave(self, device: SmallDevice) -> None:
         """Let a device hear, work and tell until nothing is left."""
