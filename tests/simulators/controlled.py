@@ -292,6 +292,7 @@ class SimDevice:
     last_seq: int = 0
     plan_version: int = 0
     carrier: str = "grpc"
+    capability: int = CAPABILITY
     # What it says of what fails, and the digests of models that it fetched, in order.
     complaint: str = "PROBE_FAILED"
     fetched: list[str] = field(default_factory=list[str])
@@ -303,7 +304,7 @@ class SimDevice:
     def hello(self, **fields: Any) -> list[link_pb2.ControllerMessage]:
         """Say Hello and take in the answers."""
         hello = link_pb2.Hello(
-            capability=CAPABILITY,
+            capability=self.capability,
             agent_version="0.1.0",
             profile=a_profile(self.budget),
             assignment_version=self.version,

@@ -22,8 +22,9 @@ from sprat_controller.rollout import fit_policy, serving, targets
 from sprat_controller.rollout.assign import ACTOR
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Planned, Reason, plan_device, verdict_json
-from sprat_controller.rollout.records import By, Run, move_execution
+from sprat_controller.rollout.records import By, Run, move_execution, strategy_of
 from sprat_controller.rollout.requests import PlanRequest, Target
+from sprat_controller.rollout.timing import windows_of
 from sprat_controller.store.tables import Execution, Rollout
 
 Json = Mapping[str, Any]
@@ -127,7 +128,10 @@ def _decide(
         # Its publisher retired the release, say: what the device refused is refused all the same.
         return None, error.message
     left = _in_question(variants, rollout, known)
-    line = plan_device(device, left, request.context, request.terms, request.policy)
+    windows = windows_of(strategy_of(rollout))
+    line = plan_device(
+        device, left, request.context, request.terms, request.policy, windows=windows
+    )
     return line, line.reason.message if left and line.reason else ""
 
 

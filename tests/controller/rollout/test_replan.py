@@ -13,8 +13,10 @@ from simulators.plain_signer import read_plan
 from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout import attempts, replan
 from sprat_controller.rollout.plan import DeviceFacts, Reason, plan_device
+from sprat_controller.rollout.strategy import Strategy, WindowSpec
 from sprat_controller.store.tables import Release, Rollout
 from sprat_proto import approval, fit
+from sprat_proto.capability import WINDOWS
 from sprat_proto.states import DeviceState, ExecutionState, ReasonCode, RolloutState
 from sprat_proto.v1 import link_pb2
 
@@ -107,6 +109,22 @@ def test_what_the_device_told_last_counts(world: World) -> None:
     codes = [one["code"] for one in world.first_execution(rollout).verdicts]
     assert codes == ["INSUFFICIENT_MEMORY", "INSUFFICIENT_MEMORY", None]
     assert "by_device" not in world.first_execution(rollout).verdicts[1]
+
+
+def test_an_agent_that_was_set_back_is_not_told_of_windows(world: World) -> None:
+    device = world.join("a")
+    night = WindowSpec(cron="0 2 * * *", duration_s=3600, zone="Europe/Berlin")
+    rollout = world.create(strategy=Strategy(activate_window=night)).id
+    world.run_due()
+    device.heartbeat()
+    device.capability = WINDOWS - 1
+    device.hello()
+    refuse(device)
+    assert tried(device) is None
+    view = world.first_execution(rollout)
+    assert view.state == REJECTED
+    assert view.reason is not None
+    assert "cannot be told windows" in view.reason["message"]
 
 
 def test_none_left_is_an_end_that_names_each_refusal(world: World) -> None:
