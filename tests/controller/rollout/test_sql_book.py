@@ -18,6 +18,7 @@ from sprat_controller.rollout.strategy import (
     Deadlines,
     DisruptionBudget,
     Extent,
+    Gate,
     Group,
     Membership,
     Retries,
@@ -678,3 +679,47 @@ def test_a_retry_by_a_person_ends_the_penalty(world: World) -> None:
     assert only(world, view).state is IN_PROGRESS
     with world.database.reading() as session:
         assert session.exec(select(DesiredModel.execution_id)).all() == [only(world, view).id]
+
+
+def test_a_gate_that_fails_holds_the_rollout_until_a_person_promotes(world: World) -> None:
+    devices = a_fleet(world, 3)
+    gate = Gate(
+        min_decode=None, max_ttft_p95=None, max_memory=None, max_more_errors=None, min_devices=1
+    )
+    view = world.create(strategy=Strategy(groups=(Group(devices=1, gate=gate), Group())))
+    world.run_due()
+    (canary,) = under_way(world, view)
+    devices[canary].sync()
+    beat = devices[canary].a_heartbeat()
+    for one in beat.running:
+        told = link_pb2.ModelMetrics(alias=one.alias, digest=one.digest, window_s=60, crashes=3)
+        beat.metrics.append(told)
+    devices[canary].say(heartbeat=beat)
+    world.run_due()
+    found = world.service.get(view.id)
+    assert (found.state, group_states(world, view)[0]) == (RolloutState.PAUSED, GroupState.RUNNING)
+    assert found.abort is not None
+    assert (found.abort["gate"], found.abort["group"]) == ("FAIL", 0)
+    # To resume alone changes nothing of what the gate sees.
+    world.service.resume(view.id, OPERATOR)
+    world.run_due()
+    assert world.state(view.id) == RolloutState.PAUSED
+    world.service.promote(view.id, 0, OPERATOR)
+    world.service.resume(view.id, OPERATOR)
+    world.run_due()
+    assert group_states(world, view) == [GroupState.FINISHED, GroupState.RUNNING]
+    assert len(under_way(world, view)) == 2
+
+
+def test_one_that_was_never_given_work_ends_as_offline_too(world: World) -> None:
+    world.join("a")
+    graced = Strategy(deadlines=Deadlines(execution_s=7200, offline_grace_s=600))
+    world.wait(seconds=600)
+    view = world.create(strategy=graced)
+    world.run_due()
+    assert (only(world, view).state, only(world, view).excused_at) == (QUEUED, world.now)
+    world.wait(seconds=7200)
+    world.run_due()
+    found = only(world, view)
+    assert (found.state, reason_of(found)) == (ExecutionState.TIMED_OUT, "OFFLINE")
+    assert world.state(view.id) == RolloutState.FINISHED
