@@ -130,9 +130,10 @@ class Agent:
                 world.clock(), floor, BUILT_AT, is_synchronised=world.is_synchronised()
             ),
         )
+        fetcher = Fetcher(self._access, identity.ca_path)
         self._registry = LocalRegistry(
             Store(config.state_dir),
-            Fetcher(self._access, identity.ca_path),
+            fetcher,
             Judge(
                 self._trust.director,
                 self._trust.image,
@@ -174,6 +175,7 @@ class Agent:
             time=lambda: freshness.time_by(timekeeper.now(), now()),
             uniform=world.uniform,
             on_transition=world.on_transition,
+            fetched=lambda: fetcher.received,
         )
         self._measuring = self._make_measuring()
         self._conversation = self._converse(carriers, world)

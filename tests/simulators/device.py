@@ -237,6 +237,7 @@ class Device:
         *,
         watch_slice_s: int = 60,
         now: datetime = NOW,
+        fetched: Callable[[], int] | None = None,
     ) -> None:
         self.disk = disk
         self.folder = folder
@@ -272,6 +273,7 @@ class Device:
             uniform=lambda low, _high: low,
             on_transition=self._transition,
             sleep=self._sleep,
+            fetched=fetched,
         )
 
     async def _sleep(self, seconds: float) -> None:

@@ -63,6 +63,7 @@ class Fetcher:
         """
         self._access = access
         self._ca_path = ca_path
+        self.received = 0  # bytes, by this process
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[Download]:
@@ -86,16 +87,26 @@ class Fetcher:
             trust_env=False,
         )
         async with client:
-            yield Download(client, sources.base_urls, self._access)
+            yield Download(client, sources.base_urls, self._access, self._count)
+
+    def _count(self, count: int) -> None:
+        self.received += count
 
 
 class Download:
     """Fetches from the sources over open connections."""
 
-    def __init__(self, client: httpx.AsyncClient, base_urls: Sequence[str], access: Access) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        base_urls: Sequence[str],
+        access: Access,
+        on_received: Callable[[int], None],
+    ) -> None:
         self._client = client
         self._base_urls = base_urls
         self._access = access
+        self._on_received = on_received
 
     async def fetch(self, blob: Blob, path: Path) -> None:
         """Make `path` hold the whole, verified blob; what it holds already is resumed.
@@ -158,6 +169,7 @@ class Download:
             # As it comes: what a broken connection brought is kept to the last byte.
             async for chunk in response.aiter_raw():
                 await in_thread(lambda _, chunk=chunk: partial.write(chunk))
+                self._on_received(len(chunk))
 
     def _check_status(self, url: str, blob: Blob, response: httpx.Response) -> None:
         status = response.status_code

@@ -47,6 +47,8 @@ _CEILING_S: Final = 300.0
 # The longest sleep before the clock is looked at again, and the one while it is not known.
 NAP_S: Final = 600.0
 UNKNOWN_NAP_S: Final = 60.0
+# How often a download that goes on is told of: some times within what a controller waits for it.
+PROGRESS_S: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Executor:
         uniform: Callable[[float, float], float],
         on_transition: OnTransition,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        fetched: Callable[[], int] | None = None,
     ) -> None:
         """Run what the ledger says.
 
@@ -84,6 +87,7 @@ class Executor:
             uniform: As `random.uniform`, for the delays between attempts.
             on_transition: Told of every phase; tests end the process there.
             sleep: As `asyncio.sleep`, until a window opens or closes.
+            fetched: Bytes that came in this process so far; None: no progress is told.
         """
         self._ledger = ledger
         self._outbox = outbox
@@ -93,6 +97,7 @@ class Executor:
         self._on_transition = on_transition
         self._time = time
         self._sleep = sleep
+        self._fetched = fetched
         # Let into their activate window by this process, and not paused since.
         self._through: set[str] = set()
         # By execution, in which phase and until when it was told to wait.
@@ -277,11 +282,29 @@ class Executor:
             seconds = [_nap(closes, time)] if closes else []
             alarm = self._alarm(seconds + self._openings(time))
             waiting |= {alarm} if alarm else set()
+            telling = self._telling(execution)
+            waiting |= {telling} if telling else set()
         try:
             await asyncio.wait({effect, *waiting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for one in waiting:
                 one.cancel()
+
+    def _telling(self, execution: Execution) -> asyncio.Task[None] | None:
+        """Return what tells of a download's progress in a while, and ends then."""
+        if self._fetched is None:
+            return None
+        return asyncio.create_task(self._tell_progress(execution, self._fetched), name="progress")
+
+    async def _tell_progress(self, execution: Execution, fetched: Callable[[], int]) -> None:
+        """Tell that a download goes on, if bytes came meanwhile; what hangs is not told of."""
+        before = fetched()
+        await self._sleep(PROGRESS_S)
+        if fetched() > before:
+            try:
+                self._ledger.goes_on(execution)
+            except StateError as error:
+                _LOG.warning("the progress of %s is not told: %s", execution.execution_id, error)
 
     async def _attempt(self, execution: Execution) -> _Outcome:
         """Carry out the phase, again and again while something passing stands in the way."""

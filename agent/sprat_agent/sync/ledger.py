@@ -197,6 +197,20 @@ class Ledger:
             )
         self._told()
 
+    def goes_on(self, execution: Execution) -> None:
+        """Tell that an execution goes on in its phase; that is no news for the audit log."""
+        state, step = phases.state_of(execution.phase)
+        with self._state.transaction() as connection:
+            committed = _committed(connection).get(execution.wanted.alias)
+            report = link_pb2.ExecutionReport(
+                execution_id=execution.execution_id,
+                state=state,
+                step=step or "",
+                running_digest=committed.wanted.digest if committed else "",
+            )
+            self._outbox.write(connection, to_ms(self._clock()), report)
+        self._outbox.on_ready()
+
     def proving(self, execution: Execution) -> Proving:
         """Return how far its proof came."""
         with self._state.reading() as connection:

@@ -54,6 +54,21 @@ async def test_what_was_fetched_is_whole_read_only_and_in_its_place(shop: Shop) 
     assert len(shop.source.ranges) == count  # nothing is fetched twice
 
 
+async def test_bytes_are_counted_as_they_come(shop: Shop) -> None:
+    one = published(shop)
+    fetcher = Fetcher(shop.access, shop.ca)
+    shop.registry = LocalRegistry(
+        shop.store, fetcher, judge(shop.trust), shop.trust.image_anchor, HARDWARE
+    )
+    size = one.wanted("e").size
+    shop.source.cut_after = [size, 3 * PIECE]
+    with pytest.raises(RetryLaterError):
+        await shop.registry.download(one.wanted("e1"))
+    assert fetcher.received == size + 3 * PIECE
+    await shop.registry.download(one.wanted("e1"))
+    assert fetcher.received == size + len(DATA)
+
+
 async def test_a_broken_download_goes_on_at_the_last_good_piece(shop: Shop) -> None:
     one = published(shop)
     shop.source.cut_after = [one.wanted("e").size, 3 * PIECE + 100]

@@ -18,6 +18,7 @@ from simulators.device import Device, Disk, PowerCutError
 from simulators.signed import Release, assigned, release
 from simulators.waiting import until
 from sprat_agent.sync import phases
+from sprat_agent.sync.executor import PROGRESS_S
 from sprat_agent.sync.ports import ExecutionError, RetryLaterError, SeenRates
 from sprat_agent.sync.proving import MOST_BEGUN
 from sprat_proto.manifest import Activation
@@ -230,6 +231,36 @@ async def test_what_was_fetched_is_kept_for_a_new_execution_of_the_same(tmp_path
     disk.stuck.clear()
     await device.live()
     assert device.answers() == NEW.digest
+    device.close()
+
+
+async def test_a_download_is_told_of_as_long_as_bytes_come_and_not_when_it_hangs(
+    tmp_path: Path,
+) -> None:
+    disk = disk_with(NEW)
+    disk.stuck.add(("download", NEW.digest))
+    received = 0
+    device = Device(tmp_path, disk, fetched=lambda: received)
+    device.assign(assigned(1, [NEW.wanted("e1")]))
+
+    def told() -> list[tuple[str, str]]:
+        pending = [one.execution for one in device.outbox.pending(0, 100)]
+        return [(one.state, one.step) for one in pending]
+
+    running = asyncio.create_task(device.executor.run())
+    await until(lambda: device.alarms)
+    downloading = ("IN_PROGRESS", "DOWNLOADING")
+    assert told().count(downloading) == 1
+    for count, expected in ((1, 2), (2, 3), (2, 3), (5, 4)):
+        received = count
+        await until(lambda: device.alarms)
+        assert await device.sleep_on() == PROGRESS_S
+        await until(lambda: device.alarms)
+        assert told().count(downloading) == expected
+    assert device.entered("e1")["DOWNLOADING"] == 1
+    assert not any(one["tag"] == "agent:execution:waits" for one in device.audit())
+    running.cancel()
+    await asyncio.wait({running})
     device.close()
 
 
