@@ -21,14 +21,23 @@ from hypothesis.stateful import (
 )
 from simulators.controlled import ALIAS, KilledError, SimDevice, World
 from sprat_controller.errors import ConflictError
+from sprat_controller.rollout.strategy import (
+    AbortAction,
+    AbortCriterion,
+    Deadlines,
+    Extent,
+    Group,
+    Retries,
+    Strategy,
+)
 from sprat_controller.store.tables import DesiredModel
-from sprat_proto.states import DeviceState, ExecutionState, RolloutState
+from sprat_proto.states import DeviceState, ExecutionState, GroupState, RolloutState
 from sqlmodel import select
 
 NAMES = ("a", "b", "c")
 RELEASES = ("1.0.0", "2.0.0", "3.0.0")
 MAX_ROLLOUTS = 4
-END_STATES = {RolloutState.FINISHED, RolloutState.STOPPED}
+END_STATES = {RolloutState.FINISHED, RolloutState.STOPPED, RolloutState.ROLLED_BACK}
 names = st.sampled_from(NAMES)
 # Kills come early or not at all; a run of the runner for three devices has about 60 statements.
 kills = st.none() | st.integers(0, 70)
@@ -215,10 +224,125 @@ class Interleavings(RuleBasedStateMachine):
         assert set(running) <= {ALIAS}
 
 
-TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(
+STRATEGIES = [
+    Strategy(groups=(Group(devices=1), Group()), retries=Retries(attempts=1, base_s=30)),
+    Strategy(
+        groups=(Group(devices=1, soak_s=60), Group(percent=50, success_percent=50), Group()),
+        abort=(AbortCriterion(percent=50, action=AbortAction.ROLLBACK),),
+        deadlines=Deadlines(offline_grace_s=120),
+    ),
+    Strategy(
+        abort=(AbortCriterion(percent=50, action=AbortAction.CANCEL, acts_on=Extent.GROUP),),
+        groups=(Group(devices=2), Group()),
+        priority=1,
+    ),
+    Strategy(
+        abort=(AbortCriterion(percent=50, action=AbortAction.ROLLBACK, acts_on=Extent.GROUP),),
+        groups=(Group(devices=2), Group()),
+        retries=Retries(attempts=1, base_s=30, penalty_s=60),
+    ),
+]
+
+
+class ByStrategies(Interleavings):
+    """The same with groups, retries, aborts, silent devices, rollbacks and people who try again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: dict[str, RolloutState] = {}
+
+    @precondition(lambda self: len(self.limits) < MAX_ROLLOUTS)
+    @rule(
+        release=st.sampled_from(RELEASES),
+        limit=st.integers(0, 2),
+        strategy=st.sampled_from(STRATEGIES),
+        kill=kills,
+    )
+    def create_by(self, release: str, limit: int, strategy: Strategy, kill: int | None) -> None:
+        before = {view.id for view in self.world.service.list()}
+        with self.perhaps_killed(kill), contextlib.suppress(ConflictError):
+            self.world.create(
+                release, strategy=strategy, max_in_progress=limit, execution_timeout_s=900
+            )
+        for view in self.world.service.list():
+            if view.id not in before:
+                self.limits[view.id] = limit
+                self.sizes[view.id] = len(set(NAMES) - self.removed)
+
+    @precondition(lambda self: self.limits)
+    @rule(data=st.data(), what=st.sampled_from(["promote", "retry_failed", "roll_back"]))
+    def meddle(self, data: Any, what: str) -> None:
+        rollout_id = data.draw(st.sampled_from(sorted(self.limits)))
+        group = (0,) if what == "promote" else ()
+        with contextlib.suppress(ConflictError):
+            getattr(self.world.service, what)(rollout_id, *group, "token:ann")
+            # What a person takes back or tries again may change once more.
+            self.final.clear()
+
+    @rule(name=names, complaint=st.sampled_from(["PROBE_FAILED", "DOWNLOAD_FAILED"]))
+    def complains(self, name: str, complaint: str) -> None:
+        self.devices[name].complaint = complaint
+
+    @invariant()
+    def no_more_than_the_limit_are_under_way(self) -> None:
+        under_way = Counter(
+            rollout.id
+            for execution, rollout in self.world.executions()
+            if execution.state == ExecutionState.IN_PROGRESS and not execution.is_reverting
+        )
+        assert all(under_way[name] <= limit for name, limit in self.limits.items() if limit)
+
+    @invariant()
+    def a_final_state_never_changes(self) -> None:
+        """Not by what devices say; a rollback that an abort decides changes what succeeded."""
+        for execution, _ in self.world.executions():
+            known = self.final.get(execution.id)
+            is_back = execution.is_reverting and known is ExecutionState.SUCCEEDED
+            assert known in (None, execution.state) or is_back
+            if ExecutionState(execution.state).is_final:
+                self.final[execution.id] = ExecutionState(execution.state)
+
+    @invariant()
+    def nothing_is_under_way_in_a_group_that_did_not_start(self) -> None:
+        started = {
+            (view.id, group.number)
+            for view in self.world.service.list()
+            for group in view.groups
+            if group.state not in (GroupState.CREATING, GroupState.SCHEDULED)
+        }
+        assert all(
+            (rollout.id, execution.group_number) in started
+            for execution, rollout in self.world.executions()
+            if execution.state == ExecutionState.IN_PROGRESS
+        )
+
+    @invariant()
+    def what_ended_stays_ended(self) -> None:
+        for rollout_id in self.limits:
+            state = RolloutState(self.world.state(rollout_id))
+            assert self.ended.setdefault(rollout_id, state) == state or (
+                self.ended[rollout_id] not in (RolloutState.STOPPED, RolloutState.ROLLED_BACK)
+            )
+            self.ended[rollout_id] = state
+
+    def let_all_end(self) -> None:
+        for _ in range(4):
+            super().let_all_end()
+            if all(self.world.state(one) in END_STATES for one in self.limits):
+                return
+            for rollout_id in self.limits:
+                for number in range(len(self.world.service.get(rollout_id).groups)):
+                    with contextlib.suppress(ConflictError):
+                        self.world.service.promote(rollout_id, number, "token:ann")
+
+
+SETTINGS = settings(
     max_examples=30,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = SETTINGS
+TestByStrategies = ByStrategies.TestCase
+TestByStrategies.settings = SETTINGS
