@@ -18,6 +18,7 @@ AREAS = {
     "inference": "inference",
     "memory": "memory",
     "rates": "fit_rates",
+    "world": "world",
     "why": "why",
     "groups": "groups",
 }

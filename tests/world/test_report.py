@@ -28,6 +28,7 @@ def a_report(reasons: dict[str, int] | None = None) -> Report:
         starts=10,
         most_active=6,
         model_downloads=10,
+        downloads_back=0,
         states={"SUCCEEDED": 9, "FAILED": 1},
         reasons={"WORKER_CRASHED": 1} if reasons is None else reasons,
         groups=recorder.groups(),

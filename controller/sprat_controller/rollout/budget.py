@@ -159,7 +159,7 @@ class _Slots:
 
     def take(self, one: Candidate) -> str | None:
         """Take a slot in each budget; if one is full take none, and say which."""
-        if one.is_down:
+        if one.is_down or not self._budgets:
             return None
         for budget in self._budgets:
             value = one.labels.get(budget.label, "")

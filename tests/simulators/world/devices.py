@@ -17,6 +17,7 @@ WORK_S: Final = (10.0, 60.0)  # verify, install, probe, activate
 HEARTBEAT_S: Final = 30
 # What a device of each class decodes, and scores in the probe, with what it ran before: 1.
 _NOISE: Final = 0.04
+NEVER_MS: Final = np.iinfo(np.int64).max
 
 
 class Fate(IntEnum):
@@ -33,6 +34,7 @@ class Fate(IntEnum):
 class Runs:
     """What becomes of tries, as columns; one row for each device that was asked."""
 
+    begun_ms: Ints  # the device heard of it
     fetched_ms: Ints  # the model is there and verified, or it is refused
     told_ms: Ints  # the device tells how the try ended
     shown_ms: Ints  # a heartbeat after that, with the digest that really answers
@@ -105,7 +107,40 @@ class Devices:
         done = np.where(works, fetched + _ms(working), fetched)
         told = self.there_from(devices, done)
         shown = self.there_from(devices, told + HEARTBEAT_S * 1000)
-        return Runs(fetched, told, shown, fate, self._rate(devices, tries), is_fetched)
+        return Runs(begin, fetched, told, shown, fate, self._rate(devices, tries), is_fetched)
+
+    def go_back(self, devices: Ints, tries: Ints, at_ms: Ints) -> Ints:
+        """Return when devices tell that they run again what they ran before.
+
+        They still hold it: nothing is fetched.
+        """
+        factor = np.where(self._slow[devices], self._failures.slow_factor, 1.0)
+        working = self._between(WORK_S, Purpose.WORK_S, devices, tries) * factor
+        return self.there_from(devices, self.there_from(devices, at_ms) + _ms(working))
+
+    def next_absence(self, devices: Ints, at_ms: Ints, least_ms: int) -> tuple[Ints, Ints]:
+        """Return when each goes away next, for how long it is away, at that time or later.
+
+        Args:
+            devices: Which.
+            at_ms: From when on; one that is away at that time goes away then.
+            least_ms: Shorter absences of those that flap are passed over.
+
+        Returns:
+            When each was last there, and when it is back; both NEVER_MS if it never goes.
+        """
+        gone = np.full(len(devices), NEVER_MS)
+        back = np.full(len(devices), NEVER_MS)
+        if self._failures.flap_down_s * 1000 >= least_ms:
+            flaps = self._flapping[devices]
+            up_ms = self._failures.flap_up_s * 1000
+            place = (at_ms + self._phase_ms[devices]) % self._cycle_ms
+            gone[flaps] = np.maximum(at_ms + up_ms - place, at_ms)[flaps]
+            back[flaps] = (at_ms + self._cycle_ms - place)[flaps]
+        is_away = at_ms < self._away_until[devices]
+        gone[is_away] = at_ms[is_away]
+        back[is_away] = self.there_from(devices, self._away_until[devices])[is_away]
+        return gone, back
 
     def _fate(self, devices: Ints, tries: Ints) -> Ints:
         """Return how tries end; of two causes the one that comes first in a run wins."""

@@ -43,6 +43,7 @@ class Purpose(IntEnum):
     DOWNLOAD_S = 14
     WORK_S = 15
     SCORE = 16
+    RETRY_AFTER = 17
 
 
 def uniform(seed: int, purpose: Purpose, devices: Ints, tries: Ints | None = None) -> Floats:

@@ -58,6 +58,10 @@ class Calendar:
         """Return the end of the first tick in which something happens; None: nothing will."""
         return (self._order[0] + 1) * self._tick_ms if self._order else None
 
+    def first_ms(self) -> int | None:
+        """Return the beginning of the first tick in which something happens."""
+        return self._order[0] * self._tick_ms if self._order else None
+
     def pop(self) -> Events:
         """Take out the events of the first tick, ordered by time, then by device.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -51,6 +50,7 @@ class Report:
     starts: int
     most_active: int
     model_downloads: int
+    downloads_back: int  # of these: begun to go back, or after the rollout was taken back
     states: Mapping[str, int]  # executions in each state
     reasons: Mapping[str, int]  # reason codes of those that did not succeed
     groups: tuple[GroupReport, ...]
@@ -72,7 +72,7 @@ class Report:
         )
         yield (
             f"{self.starts:,} starts, at most {self.most_active:,} at once,"
-            f" {self.model_downloads:,} downloads of the model"
+            f" {self.model_downloads:,} downloads of the model ({self.downloads_back:,} to go back)"
         )
         if self.abort:
             yield f"aborted: {self.abort}"
@@ -97,14 +97,22 @@ class Recorder:
         self._ended = np.zeros(len(names), dtype=np.int64)
         self._failed = np.zeros(len(names), dtype=np.int64)
         self._points: list[list[Point]] = [[] for _ in names]
-        self.reasons: Counter[str] = Counter()
 
     def ended(self, groups: Ints, is_failed: Bools, at_ms: int) -> None:
         """Executions of these groups became final at this moment."""
-        now = np.bincount(groups, minlength=len(self._groups))
-        self._ended += now
-        self._failed += np.bincount(groups[is_failed], minlength=len(self._groups))
-        for number in np.flatnonzero(now).tolist():
+        self._note(self._by_group(groups), self._by_group(groups[is_failed]), at_ms)
+
+    def turned_bad(self, groups: Ints, at_ms: int) -> None:
+        """Executions of these groups that had ended well did not, as it turns out."""
+        self._note(self._by_group(groups[:0]), self._by_group(groups), at_ms)
+
+    def _by_group(self, groups: Ints) -> Ints:
+        return np.bincount(groups, minlength=len(self._groups))
+
+    def _note(self, ended: Ints, failed: Ints, at_ms: int) -> None:
+        self._ended += ended
+        self._failed += failed
+        for number in np.flatnonzero(ended + failed).tolist():
             point = Point(at_ms / 1000, int(self._ended[number]), int(self._failed[number]))
             self._points[number].append(point)
 

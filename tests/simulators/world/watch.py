@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from sprat_proto.states import RolloutState
 
 from simulators.world.draws import Ints
 
+_OVER: Final = (RolloutState.STOPPING, RolloutState.ROLLING_BACK, RolloutState.FINISHED)
 _NEVER: Final = -1
 
 
@@ -64,6 +66,15 @@ class Watch:
     def resumed(self) -> None:
         """The rollout goes on."""
         self._paused = False
+
+    def turned(self, state: RolloutState, at_ms: int) -> None:
+        """The rollout came into a state: only a RUNNING one starts anything."""
+        if state is RolloutState.RUNNING:
+            self.resumed()
+        elif state is RolloutState.PAUSED:
+            self.paused()
+        elif state in _OVER:
+            self.aborted(at_ms)
 
     def started(self, devices: Ints, at_ms: int, *, is_way_back: bool = False) -> None:
         """Work was given to devices.
