@@ -44,7 +44,7 @@ from sprat_controller.rollout.strategy import (
     Retries,
     Strategy,
 )
-from sprat_proto.states import ExecutionState, ReasonCode, RolloutState
+from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState
 
 BEGIN = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 SITES = ("north", "south", "")
@@ -384,15 +384,19 @@ class Rollouts(RuleBasedStateMachine):
         assert {entry.state for entry in starts} <= {RolloutState.RUNNING}
 
     @invariant()
+    def of_what_was_rolled_back_nothing_is_left(self) -> None:
+        for book in self.fleet.books:
+            for one in book.runs.values():
+                is_back = GroupState.ROLLED_BACK is book.groups[one.group].state
+                if is_back or book.state is RolloutState.ROLLED_BACK:
+                    is_there = not self.fleet.rows[one.device].is_removed
+                    assert not (one.state is ExecutionState.SUCCEEDED and is_there), one
+
+    @invariant()
     def groups_start_in_order(self) -> None:
         for book in self.fleet.books:
             for before, after in zip(book.groups, book.groups[1:], strict=False):
-                assert (
-                    after.state not in OPEN
-                    or before.state in OPEN
-                    or before.is_promoted
-                    or (before.state != "SCHEDULED")
-                )
+                assert after.state not in OPEN or before.state is not GroupState.SCHEDULED
 
     def may_start(self, book: SmallBook, one: Run, *, was_down: bool) -> None:
         """Check what starts, just after it did."""
