@@ -88,7 +88,7 @@ def test_the_command_writes_a_report_and_pictures(
     words = ["--seed", "7", "--devices", "800", "--failures", "rough", "--out", str(folder)]
     assert command.main(words) == 0
     said = capsys.readouterr().out
-    assert "--seed 7 --devices 800 --failures crash=0.03," in said
+    assert "--seed 7 --devices 800 --failures rough --strategy ladder" in said
     assert json.loads((folder / "report.json").read_text())["devices"] == 800
     for name in ("burn-up.svg", "failures.svg"):
         assert (folder / name).read_text().startswith("<svg")

@@ -19,7 +19,7 @@ def a_report(reasons: dict[str, int] | None = None) -> Report:
     recorder.ended(np.array([1, 1, 1]), np.array([True, False, False]), 3_600_000)
     recorder.ended(np.full(6, 1), np.zeros(6, np.bool_), 90_000_000)
     return Report(
-        replay="python -m simulators.world --seed 7",
+        replay="python -m simulators.world --seed 7 " + "--a-long-option 1 " * 12 + "--last 2",
         devices=10,
         state="FINISHED",
         virtual_s=90_000,
@@ -47,7 +47,7 @@ def test_json_and_text_say_the_same() -> None:
     assert read["states"] == {"SUCCEEDED": 9, "FAILED": 1}
     assert read["groups"][1]["points"][-1] == {"at_s": 90_000, "ended": 9, "failed": 1}
     text = report.as_text()
-    assert text.startswith("again with: python -m simulators.world --seed 7\n")
+    assert text.startswith("again with: python -m simulators.world --seed 7 ")
     assert "10 devices, rollout FINISHED after 25.0 h of virtual time" in text
     assert "WORKER_CRASHED" in text
 
@@ -68,6 +68,8 @@ def test_pictures_stand_alone_and_keep_within_their_width(reasons: dict[str, int
     for picture in (burn_up(a_report(reasons)), failures(a_report(reasons))):
         root = ET.fromstring(picture)  # noqa: S314 - our own text
         assert root.get("width") == str(WIDTH)
+        said = " ".join(one.text or "" for one in root.iter(f"{SVG}text"))
+        assert a_report().replay in said
         for one in root.iter(f"{SVG}rect"):
             assert float(one.get("width", "0")) >= 0
             assert float(one.get("x", "0")) + float(one.get("width", "0")) <= WIDTH

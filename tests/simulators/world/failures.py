@@ -106,10 +106,13 @@ def parse(text: str) -> Failures:
 
 
 def said(failures: Failures) -> str:
-    """Return the text that `parse` reads back: what differs from none."""
+    """Return the text that `parse` reads back: a mix's name, or what differs from none."""
+    for name, mix in MIXES.items():
+        if failures == mix:
+            return name
     changed = {
         one.name: getattr(failures, one.name)
         for one in dataclasses.fields(Failures)
         if getattr(failures, one.name) != one.default
     }
-    return ",".join(f"{name}={value!r}" for name, value in changed.items()) or "none"
+    return ",".join(f"{name}={value!r}" for name, value in changed.items())

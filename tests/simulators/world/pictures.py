@@ -7,6 +7,7 @@ and the last devices return after weeks.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -22,6 +23,7 @@ _ROW: Final = 64
 _GAP: Final = 18
 _TITLE_SIZE: Final = 16
 _SMALL: Final = 11
+_LINE: Final = 100  # letters of the small size that fit into the width
 _GRID: Final = "#cccccc"
 _DONE: Final = "#bbbbbb"
 _FAILED: Final = "black"
@@ -52,8 +54,7 @@ def burn_up(report: Report) -> str:
     ]
     for number, group in enumerate(report.groups):
         parts += _strip(group, _TOP + number * (_ROW + _GAP), until_s)
-    parts.append(svg.text(16, bottom + 52, report.replay, size=_SMALL))
-    return svg.document(WIDTH, bottom + 66, title, parts)
+    return _finished(title, parts, bottom + 52, report)
 
 
 def failures(report: Report) -> str:
@@ -77,8 +78,16 @@ def failures(report: Report) -> str:
     if not ranked:
         parts.append(svg.text(16, top + 14, "every device succeeded"))
         top += _BAR_ROW
-    parts.append(svg.text(16, top + 16, report.replay, size=_SMALL))
-    return svg.document(WIDTH, top + 30, title, parts)
+    return _finished(title, parts, top + 16, report)
+
+
+def _finished(title: str, parts: list[str], top: float, report: Report) -> str:
+    """Return the picture with the line that replays the run below all."""
+    lines = textwrap.wrap(report.replay, _LINE, break_on_hyphens=False)
+    for line in lines:
+        parts.append(svg.text(16, top, line, size=_SMALL))
+        top += _SMALL + 4
+    return svg.document(WIDTH, round(top), title, parts)
 
 
 def _legend() -> Iterator[str]:
