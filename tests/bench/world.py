@@ -1,7 +1,7 @@
 """A million virtual devices under the real planner and runner, to the end of a rollout.
 
-Three cores cannot help: it is one process. What the machine does beside it must not count, so the
-bound is on the process's own time.
+It is one process on one core. What the machine does beside it must not count, so the bound is on
+the process's own time.
 """
 
 from __future__ import annotations

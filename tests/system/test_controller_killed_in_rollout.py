@@ -18,6 +18,8 @@ from simulators.wire_devices import WireDevice, WireFleet, enrol
 SEED = 6
 # Few at a time, so that a kill meets some that are done, some under way and many queued.
 AT_ONCE = 4
+# The kills are spread over all groups, and meet what starts and ends them.
+GROUPS = "1,10%,50%,rest"
 
 
 @pytest.mark.timeout(900)
@@ -73,10 +75,10 @@ def a_fleet(folder: Path, count: int) -> Generator[tuple[Fleet, WireFleet]]:
 
 
 def start(fleet: Fleet) -> str:
-    """Start a rollout to the whole fleet, few devices at a time."""
+    """Start a rollout to the whole fleet in groups, few devices at a time."""
     started = fleet.sprat(
         *("rollout", "start", f"{MODEL}@1.0.0", "--alias", ALIAS, "--context", "256"),
-        *("--max-in-progress", str(AT_ONCE), "--yes", "-o", "json"),
+        *("--groups", GROUPS, "--max-in-progress", str(AT_ONCE), "--yes", "-o", "json"),
     )
     return str(started["id"])
 
