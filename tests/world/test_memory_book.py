@@ -96,7 +96,9 @@ THINGS = st.one_of(
     st.tuples(st.just("step"), st.sampled_from(STEPS).map(str)),
     st.tuples(st.just("done"), st.sampled_from(DONE)),
     st.tuples(st.just("all"), st.sampled_from(DONE)),
-    st.tuples(st.sampled_from(["lose", "lose", "hear", "remove"]), st.just("")),
+    st.tuples(st.sampled_from(["lose", "hear", "remove"]), st.just("")),
+    # For longer than the grace: it is excused, and counts again when it is back.
+    st.tuples(st.sampled_from(["away", "away", "back"]), st.just("")),
     st.tuples(st.just("person"), st.sampled_from(PEOPLE)),
     st.tuples(st.just("promote"), st.just("")),
 )
@@ -217,6 +219,14 @@ class Both:
                 number = which % len(self.fast.groups)
                 self.slow.promote(number)
                 self.fast.promote(number)
+            case "away":
+                self.be_there("lose", row)
+                self.fleet.now += timedelta(seconds=1_200)
+                self.look()
+            case "back":
+                there = self.fleet.rows
+                gone = [n for n, run in enumerate(self.runs) if not there[run.device].is_online]
+                self.be_there("hear", gone[which % len(gone)] if gone else row)
             case _:
                 self.be_there(what, row)
 
@@ -263,7 +273,7 @@ def both(strategy: Strategy, sites: list[str]) -> Both:
     return made
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     STRATEGIES,
     st.lists(st.sampled_from(SITES), min_size=1, max_size=7),

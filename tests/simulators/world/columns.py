@@ -62,10 +62,10 @@ _LEAVES_BEHIND_IF_STARTED: Final = np.array(
 def _cell(state: ExecutionState, *, excused: bool, reverting: bool, offline: bool) -> str:
     """Return the field of a Tally in which an execution is counted."""
     match state:
-        case ExecutionState.QUEUED | ExecutionState.IN_PROGRESS if excused:
-            return "excused"
         case ExecutionState.IN_PROGRESS if reverting:
             return "reverting"
+        case ExecutionState.QUEUED | ExecutionState.IN_PROGRESS if excused:
+            return "excused"
         case ExecutionState.ROLLED_BACK if reverting:
             return "taken_back"
         case ExecutionState.TIMED_OUT if offline:
@@ -129,6 +129,7 @@ class Columns:
         self.retry_ms = np.full(count, NEVER, dtype=np.int64)
         self.lost_ms = np.full(count, NEVER, dtype=np.int64)
         self.silent_ms = np.full(count, NEVER, dtype=np.int64)
+        self.excused_ms = np.full(count, NEVER, dtype=np.int64)
         self.is_excused = np.zeros(count, dtype=np.bool_)
         self.is_reverting = np.zeros(count, dtype=np.bool_)
         self.is_removed = np.zeros(count, dtype=np.bool_)

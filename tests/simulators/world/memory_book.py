@@ -601,6 +601,8 @@ class MemoryBook:
             draw = uniform(self._seed, Purpose.RETRY_AFTER, rows, columns.tries[rows])
             columns.retry_ms[rows] = at_ms + (draw * most * 1000).astype(np.int64)
             columns.tries[rows] += 1
+            # What it told may come before it is known to be back.
+            self._wait_for_return(rows[columns.is_excused[rows]])
         self._retries.add(rows)
         self._outside.withdraw(rows, at_ms)
 
@@ -624,12 +626,17 @@ class MemoryBook:
         columns = self.columns
         with columns.changing(rows):
             columns.is_excused[rows] = True
+            columns.excused_ms[rows] = at_ms
             is_queued = columns.state[rows] == QUEUED
             self._set_deadlines(rows[~is_queued])
-            waiting = rows[is_queued]
-            columns.deadline_ms[waiting] = at_ms + self._execution_ms
-            columns.deadline_code[waiting] = _OFFLINE
-            self._deadlines.add(waiting)
+            self._wait_for_return(rows[is_queued])
+
+    def _wait_for_return(self, rows: Ints) -> None:
+        """Set until when rows that are QUEUED and excused wait for their devices."""
+        columns = self.columns
+        columns.deadline_ms[rows] = columns.excused_ms[rows] + self._execution_ms
+        columns.deadline_code[rows] = _OFFLINE
+        self._deadlines.add(rows)
 
     def _readmit(self, rows: Ints, at_ms: int) -> None:
         columns = self.columns
