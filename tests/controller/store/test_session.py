@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -122,7 +123,7 @@ def test_threads_of_one_controller_have_one_place_in_the_queue(postgres: Databas
         with other.transaction() as session:
             append(session, f"writer-{writer}")
 
-    with ThreadPoolExecutor(4) as pool:
+    with closing(other), ThreadPoolExecutor(4) as pool:
         with postgres.transaction() as session:
             done = pool.map(write, range(4))
             wait_for("a writer to queue", lambda: waiting_for_turn(session) > 0)
@@ -130,7 +131,6 @@ def test_threads_of_one_controller_have_one_place_in_the_queue(postgres: Databas
                 assert waiting_for_turn(session) == 1
                 time.sleep(0.01)
         list(done)
-    other.close()
     with postgres.reading() as session:
         assert count(session) == 4
 
@@ -145,7 +145,10 @@ def test_the_pause_is_that_of_the_transaction(postgres: Database, *, alone: bool
 
 
 def waiting_for_turn(session: Session) -> int:
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
     found: int = session.connection().execute(text(waiting)).scalar_one()
     return found
 
@@ -182,6 +185,5 @@ def test_two_that_start_at_once_migrate_once(cluster: Cluster) -> None:
     url = cluster.url(cluster.create())
     with ThreadPoolExecutor(2) as pool:
         for database in pool.map(open_database, [url, url]):
-            with database.reading() as session:
+            with closing(database), database.reading() as session:
                 assert count(session) == 0
-            database.close()
