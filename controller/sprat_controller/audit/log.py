@@ -47,9 +47,10 @@ def append(
         actor: Who: `token:<name>`, `device:<id>`, `schedule`, `planner`, `controller`.
         subject: To which thing, for example `device/gw-1` or `rollout/<id>`.
         outcome: success, failure or denied.
-        detail: Integers, strings, booleans and lists or mappings of them.
+        detail: Integers, strings, booleans and lists or mappings of them; see `about`.
     """
     connection = session.connection()
+    device_id, rollout_id = about(subject, detail or {})
     previous = connection.execute(_LAST).first()
     seq = previous.seq + 1 if previous else 1
     body = canonical.encode(
@@ -74,9 +75,28 @@ def append(
             "actor": actor,
             "tag": tag.value,
             "subject": subject,
+            "device_id": device_id,
+            "rollout_id": rollout_id,
         },
     )
     return seq
+
+
+def about(subject: str, detail: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """Return the device and the rollout that a record is about. Pure.
+
+    They are the subject (`device/<id>`, `rollout/<id>`), or else stand in the detail under
+    `device` and `rollout`.
+    """
+    return _named("device", subject, detail), _named("rollout", subject, detail)
+
+
+def _named(kind: str, subject: str, detail: Mapping[str, object]) -> str | None:
+    name = subject.removeprefix(f"{kind}/")
+    if name != subject:
+        return name
+    said = detail.get(kind)
+    return said if isinstance(said, str) and said else None
 
 
 def chain(previous: str, body: bytes) -> str:

@@ -214,6 +214,8 @@ def _note_late(hearing: Hearing, run: Run, report: link_pb2.Report) -> None:
     """Write down a report of what had ended already, or of a device's way back."""
     said, reason = report.execution, inbound.reason_of(report.execution)
     detail: dict[str, object] = {
+        "rollout": run.rollout_id,
+        "device": run.device_id,
         "seq": report.seq,
         "is": run.state.value,
         "reported": said.state,

@@ -570,6 +570,10 @@ class AuditRecord(SQLModel, table=True):
     """One line of the controller's own audit log; triggers refuse UPDATE and DELETE."""
 
     __tablename__: ClassVar[str] = "audit_record"
+    __table_args__ = (
+        _partial("ix_audit_record_device", ("device_id", "seq"), "device_id IS NOT NULL"),
+        _partial("ix_audit_record_rollout", ("rollout_id", "seq"), "rollout_id IS NOT NULL"),
+    )
     seq: int = Field(primary_key=True, sa_type=Int64)
     # Canonical JSON, and SHA-256(previous record's hash || body) in hex.
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
@@ -579,6 +583,9 @@ class AuditRecord(SQLModel, table=True):
     actor: str = Field(index=True)
     tag: str = Field(index=True)
     subject: str = Field(index=True)
+    # Which device and which rollout it is about; None: no one in particular.
+    device_id: str | None = None
+    rollout_id: str | None = None
 
 
 class DeviceAuditRecord(SQLModel, table=True):

@@ -16,8 +16,9 @@ from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout.records import strategy_of
 from sprat_controller.store import migrations, tables
 from sprat_controller.store.session import Database, sqlite_url
+from sprat_proto import canonical
 from sqlalchemy import exc, text
-from sqlmodel import SQLModel, select
+from sqlmodel import SQLModel, col, select
 
 if TYPE_CHECKING:
     from simulators.postgres import Cluster
@@ -81,21 +82,29 @@ INSERT INTO execution (
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def before_strategies(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Generator[tuple[Database, str]]:
-    """A database as it was before rollouts had strategies, and how it spells false."""
+def unmade(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Database]:
+    """A database without a table."""
     if request.param == "sqlite":
-        made, false = Database(sqlite_url(tmp_path / "one.db")), "0"
+        made = Database(sqlite_url(tmp_path / "one.db"))
     else:
         cluster: Cluster = request.getfixturevalue("cluster")
-        made, false = Database(cluster.url(cluster.create())), "false"
-    with made.engine.execution_options(sprat_begin="IMMEDIATE").begin() as connection:
+        made = Database(cluster.url(cluster.create()))
+    yield made
+    made.close()
+
+
+def upgrade_to(revision: str, database: Database) -> None:
+    with database.engine.execution_options(sprat_begin="IMMEDIATE").begin() as connection:
         config = migrations._config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "0010")
-    yield made, false
-    made.close()
+        command.upgrade(config, revision)
+
+
+@pytest.fixture
+def before_strategies(unmade: Database) -> tuple[Database, str]:
+    """A database as it was before rollouts had strategies, and how it spells false."""
+    upgrade_to("0010", unmade)
+    return unmade, "0" if unmade.engine.dialect.name == "sqlite" else "false"
 
 
 def test_rollouts_of_before_go_on_as_one_group_at_their_pace(
@@ -127,6 +136,34 @@ def test_rollouts_of_before_go_on_as_one_group_at_their_pace(
         assert (rollout.revision, rollout.priority) == (1, 0)
         strategy = strategy_of(rollout)
         assert (strategy.pace.max_in_progress, strategy.deadlines.execution_s) == (3, 60)
+
+
+OLD_RECORDS: list[tuple[str, dict[str, str], tuple[str | None, str | None]]] = [
+    ("device/gw-1", {}, ("gw-1", None)),
+    ("rollout/r-1", {}, (None, "r-1")),
+    ("execution/e-1", {"device": "gw-2", "rollout": "r-2"}, ("gw-2", "r-2")),
+    ("token/t", {"device": ""}, (None, None)),
+]
+
+
+def test_records_of_before_are_found_by_device_and_rollout(unmade: Database) -> None:
+    upgrade_to("0015", unmade)
+    insert = (
+        "INSERT INTO audit_record (seq, body, hash, at, actor, tag, subject)"
+        " VALUES (:seq, :body, 'h', '2026-11-20 12:00:00', 'a', 'a:b:c', :subject)"
+    )
+    with unmade.transaction() as session:
+        for seq, (subject, detail, _) in enumerate(OLD_RECORDS, 1):
+            body = canonical.encode({"seq": seq, "subject": subject, "detail": dict(detail)})
+            params = {"seq": seq, "body": body, "subject": subject}
+            session.connection().execute(text(insert), params)
+    migrations.upgrade(unmade)
+    with unmade.transaction() as session:
+        rows = session.exec(select(tables.AuditRecord).order_by(col(tables.AuditRecord.seq)))
+        found = [(row.device_id, row.rollout_id) for row in rows]
+        assert found == [expected for _, _, expected in OLD_RECORDS]
+    with pytest.raises(exc.IntegrityError), unmade.transaction() as session:
+        session.connection().exec_driver_sql("UPDATE audit_record SET hash = 'x'")
 
 
 LOGS = ["audit_record", "device_audit_record"]
