@@ -1,0 +1,47 @@
+"""Both kinds of audit log: the controller's own, and what devices sent of theirs."""
+
+# SQLModel declares __tablename__ as a computed attribute; naming it is its documented use.
+# pyright: reportIncompatibleVariableOverride=false
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+from sqlalchemy import Column, LargeBinary
+from sqlmodel import Field, SQLModel
+
+from sprat_controller.store.tables.columns import Int64, moment, partial
+
+
+class AuditRecord(SQLModel, table=True):
+    """One line of the controller's own audit log; triggers refuse UPDATE and DELETE."""
+
+    __tablename__: ClassVar[str] = "audit_record"
+    __table_args__ = (
+        partial("ix_audit_record_device", ("device_id", "seq"), "device_id IS NOT NULL"),
+        partial("ix_audit_record_rollout", ("rollout_id", "seq"), "rollout_id IS NOT NULL"),
+    )
+    seq: int = Field(primary_key=True, sa_type=Int64)
+    # Canonical JSON, and SHA-256(previous record's hash || body) in hex.
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    hash: str
+    # Copies out of the body for filters.
+    at: datetime = Field(sa_column=moment(index=True))
+    actor: str = Field(index=True)
+    tag: str = Field(index=True)
+    subject: str = Field(index=True)
+    # Which device and which rollout it is about; None: no one in particular.
+    device_id: str | None = None
+    rollout_id: str | None = None
+
+
+class DeviceAuditRecord(SQLModel, table=True):
+    """One record of a device's own audit log, as it arrived; triggers refuse UPDATE and DELETE."""
+
+    __tablename__: ClassVar[str] = "device_audit_record"
+    device_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=Int64)
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    hash: str
+    received_at: datetime = Field(sa_column=moment())
