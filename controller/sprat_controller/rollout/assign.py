@@ -35,9 +35,17 @@ from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
-from sprat_controller.rollout import approvals, attempts, fit_policy, frozen_strategy, serving
+from sprat_controller.rollout import (
+    approvals,
+    attempts,
+    fit_policy,
+    frozen_strategy,
+    precedence,
+    serving,
+)
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Reason
+from sprat_controller.rollout.precedence import Ends
 from sprat_controller.rollout.records import UNFINISHED, By, Run, find_runs, move_execution
 from sprat_controller.rollout.released import planned_target
 from sprat_controller.rollout.timing import windows_of
@@ -173,10 +181,12 @@ def supersede(session: Session, rollout: Rollout, runs: Sequence[Run], now: date
     for execution_id, device_id, state, created_at, other_id, priority in others.all():
         run = mine[device_id]
         is_newer = (created_at, execution_id) > (run.created_at, run.id)
-        if (priority, is_newer) < (rollout.priority, True):
-            if state in UNFINISHED:
-                _supersede(session, execution_id, rollout.id, by)
-        elif is_newer and state != ExecutionState.QUEUED and device_id not in outdone:
+        ends = precedence.settle(
+            rollout.priority, priority, ExecutionState(state), is_newer=is_newer
+        )
+        if ends is Ends.OTHER:
+            _supersede(session, execution_id, rollout.id, by)
+        elif ends is Ends.MINE and device_id not in outdone:
             outdone.add(device_id)
             _supersede(session, run.id, other_id, by)
     return [run for run in runs if run.device_id not in outdone]
