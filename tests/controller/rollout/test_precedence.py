@@ -30,7 +30,13 @@ def test_higher_priority_takes_from_a_newer_one_too() -> None:
     assert settle(1, 0, ExecutionState.QUEUED, is_newer=True) is Ends.OTHER
 
 
-@given(PRIORITIES, PRIORITIES, STATES, STATES, one_is_newer=st.booleans())
+@given(
+    one=PRIORITIES,
+    other=PRIORITIES,
+    of_one=STATES,
+    of_other=STATES,
+    one_is_newer=st.booleans(),
+)
 def test_never_do_two_end_each_other(
     one: int, other: int, of_one: ExecutionState, of_other: ExecutionState, *, one_is_newer: bool
 ) -> None:
@@ -39,7 +45,7 @@ def test_never_do_two_end_each_other(
     assert (first, second) != (Ends.OTHER, Ends.OTHER)
 
 
-@given(PRIORITIES, PRIORITIES, is_newer=st.booleans())
+@given(one=PRIORITIES, other=PRIORITIES, is_newer=st.booleans())
 def test_what_may_start_leaves_nobody_else_at_work(one: int, other: int, *, is_newer: bool) -> None:
     """Beside one that is at work another only waits, ends, or ends it: never both go on."""
     state = ExecutionState.IN_PROGRESS
