@@ -4,7 +4,8 @@
   for one takes nothing of it: while a device waits it counts from the next opening, and after that
   anew from each step. Steps are few and each has an end, so the whole has one too.
 - Each step has a deadline of its own, but for those in which a device rightly does nothing: waiting
-  for a window, and soaking. While it downloads, each word of progress puts it off.
+  for a window, and soaking. While it downloads, each word of progress puts it off; a download that
+  its window cut off has its time anew from the next opening.
 - The way back of a device has the deadline of the whole only: it is done when the device is there.
 - A device that is away is told of no step: only the whole counts, and in a CONTINUOUS rollout not
   even that, for it is waited for.
@@ -77,6 +78,8 @@ def due(strategy: Strategy, standing: Standing) -> Deadline:
         return whole
     is_fetching = standing.step is Step.DOWNLOADING
     since = standing.told_at if is_fetching else standing.step_since
+    if is_fetching and (window := timing.windows_of(strategy).download) is not None:
+        since = _fetching_from(window, since, limit)
     of_step = Deadline(since + timedelta(seconds=limit), ReasonCode.NO_PROGRESS)
     return min(of_step, whole, key=lambda deadline: deadline.at)
 
@@ -121,6 +124,15 @@ def _whole(strategy: Strategy, standing: Standing) -> datetime:
         if standing.step is Step.WAITING_WINDOW:
             since = max(_open_from(one, since) for one in asked)
     return since + _execution(strategy)
+
+
+def _fetching_from(spec: WindowSpec, told_at: datetime, limit: int) -> datetime:
+    """Return from when a download that was last told of must go on, while its window lets it."""
+    window = windows.parse(spec)
+    closes = windows.closes_at(window, told_at)
+    if closes is not None and told_at + timedelta(seconds=limit) <= closes:
+        return told_at
+    return windows.next_open(window, closes or told_at) or told_at
 
 
 def _open_from(spec: WindowSpec, at: datetime) -> datetime:

@@ -102,6 +102,29 @@ def test_waiting_for_a_window_takes_nothing_of_the_time(
     assert due(strategy, one) == Deadline(expected + timedelta(hours=2), OVER)
 
 
+@pytest.mark.parametrize(
+    ("window", "told_s", "expected"),
+    [
+        # Open long enough: as without a window.
+        (WindowSpec("0 12 * * *", 3_600), 60, after(1_860)),
+        # It closes at one, before half an hour has passed: these begin at twelve tomorrow.
+        (WindowSpec("0 12 * * *", 3_600), 3_300, after(86_400 + 1_800)),
+        # The device told that it waits, when it closed.
+        (WindowSpec("0 12 * * *", 3_600), 3_600, after(86_400 + 1_800)),
+        (NIGHT, 60, at(22) + timedelta(minutes=30)),
+    ],
+)
+def test_a_download_that_its_window_cut_off_is_not_stuck(
+    window: WindowSpec, told_s: int, expected: datetime
+) -> None:
+    limits = structs.replace(PLAIN.deadlines, execution_s=7 * 86_400)
+    strategy = structs.replace(PLAIN, download_window=window, deadlines=limits)
+    told = replace(standing(Step.DOWNLOADING), told_at=after(told_s))
+    assert due(strategy, told) == Deadline(expected, STALE)
+    hurried = structs.replace(strategy, override="a leak")
+    assert due(hurried, told) == Deadline(after(told_s + 1_800), STALE)
+
+
 def test_a_device_that_is_away_has_until_the_end_of_the_whole() -> None:
     assert excused_until(PLAIN, after(4_000), standing(Step.PROBING, 60)) == after(7_200)
     assert excused_until(PLAIN, after(4_000), None) == after(11_200)
