@@ -20,8 +20,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sql
 from figure import Figure
-from sprat_controller.rollout import frozen_strategy, why_facts
+from sprat_controller.rollout import frozen_strategy
 from sprat_controller.rollout.strategy import LADDER, DisruptionBudget, Gate, Group, Pace, Strategy
+from sprat_controller.rollout.why import from_rows
 from sprat_controller.store import migrations, tables
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import Device, DeviceLabel, Execution, Rollout, RolloutGroup
@@ -78,7 +79,7 @@ def _asked(database: Database, number: int, codes: Counter[str]) -> float:
     for _ in range(TRIES):
         begin = time.perf_counter()
         with database.reading() as session:
-            (found,) = why_facts.answers(session, f"dev-{number:06}", _NOW)
+            (found,) = from_rows.answers(session, f"dev-{number:06}", _NOW)
         took.append(time.perf_counter() - begin)
         said.add(found.code.value)
     codes.update(said)

@@ -7,7 +7,7 @@ import pytest
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
 from sprat_controller.cli.exits import Exit
-from sprat_controller.rollout import why
+from sprat_controller.rollout.why import reasons
 from sprat_proto.states import ReasonCode
 
 HELD: dict[str, str | None] = {
@@ -63,7 +63,7 @@ def test_what_is_true_of_all_aliases_is_shown_whichever_is_asked_for(
 
 @pytest.mark.parametrize("code", ReasonCode)
 def test_what_a_person_is_told_to_type_is_a_verb(sprat: Sprat, code: ReasonCode) -> None:
-    told = why.advice(code, device="gw-1", rollout_id="r-1")
+    told = reasons.advice(code, device="gw-1", rollout_id="r-1")
     assert told
     for command in re.findall(r"`sprat ([^`]+)`", told):
         words = command.split()

@@ -16,7 +16,8 @@ from sprat_controller.api.parts import AllParts, DatabasePart, Now
 from sprat_controller.api.routes.paging import AfterName, Limit
 from sprat_controller.fleet import certificates, inventory
 from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
-from sprat_controller.rollout import assign, why_facts
+from sprat_controller.rollout import assign
+from sprat_controller.rollout.why import from_rows
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_FLEET))]
@@ -56,7 +57,7 @@ def show_device(device_id: str, _: Reader, database: DatabasePart) -> schema.Dev
 def why(device_id: str, _: Reader, database: DatabasePart, now: Now) -> rollout_schema.WhyPage:
     """Why it stands where it stands under each alias, and what is next: always an answer."""
     with database.reading() as session:
-        found = why_facts.answers(session, device_id, now)
+        found = from_rows.answers(session, device_id, now)
     return rollout_schema.WhyPage(items=[rollout_schema.Why.model_validate(one) for one in found])
 
 

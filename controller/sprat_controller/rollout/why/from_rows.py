@@ -1,4 +1,4 @@
-"""What `why` knows of a device, read by indexes: it costs the same in a large fleet.
+"""What the rules know of a device, read by indexes: it costs the same in a large fleet.
 
 What is counted over many rows (the queue before it, a disruption budget) is read only where it can
 be what holds the device.
@@ -17,7 +17,7 @@ from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutSt
 from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError
-from sprat_controller.rollout import frozen_strategy, gates, targets, unavailable, why
+from sprat_controller.rollout import frozen_strategy, gates, targets, unavailable
 from sprat_controller.rollout.budget import Load
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED
@@ -29,7 +29,15 @@ from sprat_controller.rollout.strategy import (
     Membership,
     Strategy,
 )
-from sprat_controller.rollout.why import AliasAt, DeviceAt, GroupAt, RolloutAt, RunAt, Wanted
+from sprat_controller.rollout.why import rules
+from sprat_controller.rollout.why.known import (
+    AliasAt,
+    DeviceAt,
+    GroupAt,
+    RolloutAt,
+    RunAt,
+    Wanted,
+)
 from sprat_controller.store.tables import Device, DeviceLabel, Execution, Rollout, RolloutGroup
 
 _RECENT: Final = 20  # runs of an alias that are looked at: the newest that was not superseded
@@ -169,7 +177,7 @@ _NOT_STARTED: Final = frozenset(
 Row: TypeAlias = sql.RowMapping
 
 
-def answers(session: Session, device_id: str, now: datetime) -> tuple[why.Answer, ...]:
+def answers(session: Session, device_id: str, now: datetime) -> tuple[rules.Answer, ...]:
     """Return why the device stands where it stands, under each of its aliases.
 
     Raises:
@@ -192,7 +200,7 @@ def answers(session: Session, device_id: str, now: datetime) -> tuple[why.Answer
         )
         for alias in sorted({*runs, *running, *joins})
     ]
-    return why.answers(device, aliases, now)
+    return rules.answers(device, aliases, now)
 
 
 def answering(runs: Sequence[Row]) -> Row:

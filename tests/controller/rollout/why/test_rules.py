@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_controller.rollout import why
 from sprat_controller.rollout.budget import Load
 from sprat_controller.rollout.facts import Verdict
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.strategy import DisruptionBudget, Pace, Strategy, WindowSpec
-from sprat_controller.rollout.why import (
+from sprat_controller.rollout.why import rules
+from sprat_controller.rollout.why.known import (
     AliasAt,
-    Answer,
     DeviceAt,
     GroupAt,
     RolloutAt,
     RunAt,
     Wanted,
 )
+from sprat_controller.rollout.why.rules import Answer
 from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -147,7 +147,7 @@ aliases = st.builds(
 def test_every_combination_of_facts_has_one_answer_that_says_what_is_next(
     device: DeviceAt, known: list[AliasAt]
 ) -> None:
-    found = why.answers(device, known, NOW)
+    found = rules.answers(device, known, NOW)
     assert [one.alias for one in found] == ([one.alias for one in known] or [""])
     for one in found:
         assert one.code in {*ReasonCode}
@@ -163,7 +163,7 @@ def test_every_combination_of_facts_has_one_answer_that_says_what_is_next(
 def test_what_is_in_sync_never_waits_and_what_waits_is_not_over(
     device: DeviceAt, known: AliasAt
 ) -> None:
-    (answer,) = why.answers(device, [known], NOW)
+    (answer,) = rules.answers(device, [known], NOW)
     run = known.wanted.run if known.wanted else None
     if answer.code is ReasonCode.NOT_TARGETED and run is not None:
         assert run.reason is not None
@@ -193,7 +193,7 @@ def asked(
     runs: str = "",
     device: DeviceAt = DEVICE,
 ) -> Answer:
-    (answer,) = why.answers(device, [AliasAt("assistant", running, runs, wants)], NOW)
+    (answer,) = rules.answers(device, [AliasAt("assistant", running, runs, wants)], NOW)
     return answer
 
 

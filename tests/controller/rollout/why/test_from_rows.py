@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from simulators.controlled import BIG, TINY, SimDevice, World
 from sprat_controller.errors import NotFoundError
-from sprat_controller.rollout import frozen_strategy, why_facts
+from sprat_controller.rollout import frozen_strategy
 from sprat_controller.rollout.facts import Verdict
 from sprat_controller.rollout.gates import ClassJudgement, Finding, Health, Judgement, Metric
 from sprat_controller.rollout.strategy import (
@@ -23,7 +23,8 @@ from sprat_controller.rollout.strategy import (
     Retries,
     Strategy,
 )
-from sprat_controller.rollout.why import Answer
+from sprat_controller.rollout.why import from_rows
+from sprat_controller.rollout.why.rules import Answer
 from sprat_controller.store.tables import Device, Execution, Rollout, RolloutGroup
 from sprat_proto.states import ExecutionState, GroupState, ReasonCode
 from sqlalchemy import event
@@ -34,7 +35,7 @@ TWO = (Group(name="canary", devices=1), Group(name="rest"))
 
 def why(world: World, device_id: str) -> tuple[Answer, ...]:
     with world.database.reading() as session:
-        return why_facts.answers(session, device_id, world.now)
+        return from_rows.answers(session, device_id, world.now)
 
 
 def only(world: World, device_id: str) -> Answer:
