@@ -16,23 +16,34 @@ from sprat_proto import canonical
 
 MAX_CSR_BYTES: Final = 16_384
 MAX_KEY_BYTES: Final = 4_096
-_ENROLMENT: Final = b"sprat-enrol-v1\0"
+_ENROLMENT: Final = b"sprat-enrol-v2\0"
 _RENEWAL: Final = b"sprat-renew-v1\0"
 
 
-def enrolment_statement(*, secret_sha256: str, csr_pem: str, identity_key_pem: str) -> bytes:
+def enrolment_statement(
+    *,
+    secret_sha256: str,
+    csr_pem: str,
+    identity_key_pem: str,
+    audit_key_pem: str,
+    audit_seed: bytes,
+) -> bytes:
     """Return what is signed to redeem a claim.
 
     Args:
         secret_sha256: Of the claim's secret, hex.
         csr_pem: The request for the TLS key, as it is sent.
         identity_key_pem: The identity key's public half, as it is sent.
+        audit_key_pem: The same of the key that signs the audit log's checkpoints.
+        audit_seed: What the seals of its records begin with, see `audit_seal`.
     """
     return _ENROLMENT + canonical.encode(
         {
             "token_sha256": secret_sha256,
             "csr_sha256": canonical.sha256_hex(csr_pem.encode()),
             "identity_key_sha256": canonical.sha256_hex(identity_key_pem.encode()),
+            "audit_key_sha256": canonical.sha256_hex(audit_key_pem.encode()),
+            "audit_seed_sha256": canonical.sha256_hex(audit_seed),
         }
     )
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_proto.identity import enrolment_statement, renewal_statement, serial_text
@@ -7,20 +9,37 @@ from sprat_proto.identity import enrolment_statement, renewal_statement, serial_
 words = st.text(max_size=30)
 
 
-@given(st.tuples(words, words, words), st.tuples(words, words, words))
-def test_two_statements_are_equal_only_if_all_of_it_is(
-    one: tuple[str, str, str], other: tuple[str, str, str]
-) -> None:
-    signed = [
-        enrolment_statement(secret_sha256=token, csr_pem=csr, identity_key_pem=key)
-        for token, csr, key in (one, other)
-    ]
-    assert (signed[0] == signed[1]) == (one == other)
+parts = st.tuples(words, words, words, words, st.binary(max_size=4))
+Parts: TypeAlias = tuple[str, str, str, str, bytes]
+
+
+def enrolment(token: str, csr: str, key: str, audit: str, seed: bytes) -> bytes:
+    return enrolment_statement(
+        secret_sha256=token,
+        csr_pem=csr,
+        identity_key_pem=key,
+        audit_key_pem=audit,
+        audit_seed=seed,
+    )
+
+
+@given(parts, parts, st.integers(0, 4))
+def test_two_statements_are_equal_only_if_all_of_it_is(one: Parts, other: Parts, at: int) -> None:
+    assert (enrolment(*one) == enrolment(*other)) == (one == other)
+    # And a change in one place only is one.
+    mixed = [
+        (other[0], *one[1:]),
+        (one[0], other[1], *one[2:]),
+        (*one[:2], other[2], *one[3:]),
+        (*one[:3], other[3], one[4]),
+        (*one[:4], other[4]),
+    ][at]
+    assert (enrolment(*one) == enrolment(*mixed)) == (one == mixed)
 
 
 @given(words, words, words, words)
 def test_a_statement_of_one_kind_is_never_one_of_the_other(a: str, b: str, c: str, d: str) -> None:
-    enrolled = enrolment_statement(secret_sha256=a, csr_pem=b, identity_key_pem=c)
+    enrolled = enrolment(a, b, c, d, b"")
     assert enrolled != renewal_statement(device_id=a, serial=d, csr_pem=b)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,6 +32,7 @@ from sprat_controller.signer.port import (
 )
 from sprat_proto import claim
 from sprat_proto.assignment import Assignment
+from sprat_proto.audit_seal import KEY_BYTES
 from sprat_proto.identity import enrolment_statement, renewal_statement, serial_text
 
 AnyKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -62,6 +64,8 @@ class DeviceKeys:
     identity: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
     tls: AnyKey = field(default_factory=new_key)
     hardware_id: str = "cpu-x86_64"
+    audit: ed25519.Ed25519PrivateKey = field(default_factory=ed25519.Ed25519PrivateKey.generate)
+    audit_seed: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES))
 
     def enrolment(self, token: str, csr: str | None = None) -> enrolment.Request:
         """Return a request to enrol; `csr` stands in for the one of the TLS key."""
@@ -71,8 +75,18 @@ class DeviceKeys:
             secret_sha256=claim.parse(token).secret_sha256,
             csr_pem=csr_pem,
             identity_key_pem=identity,
+            audit_key_pem=public_pem(self.audit),
+            audit_seed=self.audit_seed,
         )
-        return enrolment.Request(token, csr_pem, identity, self.sign(statement), self.hardware_id)
+        return enrolment.Request(
+            token=token,
+            csr_pem=csr_pem,
+            identity_key_pem=identity,
+            audit_key_pem=public_pem(self.audit),
+            audit_seed=self.audit_seed,
+            signature=self.sign(statement),
+            hardware_id=self.hardware_id,
+        )
 
     def renewal(self, device_id: str, serial: str, csr: str) -> renewal.Request:
         statement = renewal_statement(device_id=device_id, serial=serial, csr_pem=csr)
@@ -89,6 +103,8 @@ def enrolment_json(token: str, keys: DeviceKeys | None = None) -> dict[str, str]
         "token": request.token,
         "csr": request.csr_pem,
         "identity_key": request.identity_key_pem,
+        "audit_key": request.audit_key_pem,
+        "audit_seed": base64.b64encode(request.audit_seed).decode(),
         "signature": base64.b64encode(request.signature).decode(),
         "hardware_id": request.hardware_id,
     }

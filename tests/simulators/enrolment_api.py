@@ -103,7 +103,13 @@ class EnrolmentApi:
 
     def _enrolled(self, body: dict[str, Any], signature: bytes) -> dict[str, Any]:
         request = enrolment.Request(
-            body["token"], body["csr"], body["identity_key"], signature, body["hardware_id"]
+            token=body["token"],
+            csr_pem=body["csr"],
+            identity_key_pem=body["identity_key"],
+            audit_key_pem=body["audit_key"],
+            audit_seed=base64.b64decode(body["audit_seed"]),
+            signature=signature,
+            hardware_id=body["hardware_id"],
         )
         given = self.desk.send(request)
         return self._certified(given) | {

@@ -17,12 +17,13 @@ from typing import Final
 import httpx
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from sprat_proto import claim, topics
 from sprat_proto.identity import enrolment_statement
 from sprat_proto.trust import MAX_ROOT_BYTES
 
-from sprat_agent.identity import exchange, files, identity_key, keys
+from sprat_agent.identity import audit_keys, exchange, files, identity_key, keys
 from sprat_agent.identity.exchange import ExchangeError, RefusedError
 from sprat_agent.identity.identity import (
     CA_FILE,
@@ -66,6 +67,16 @@ class Choices:
     identity_key: str = identity_key.FILE
     image_root: bytes | None = None
     director_root: bytes | None = None
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What a device is known by, for its whole life but for the TLS key."""
+
+    identity: IdentityKey
+    tls: keys.PrivateKey
+    audit: Ed25519PrivateKey
+    audit_seed: bytes
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -116,7 +127,8 @@ def enrol(controller_url: str, token: str, state_dir: Path, choices: Choices) ->
         files.make_private_folder(folder)
         identity = identity_key.open_or_create(choices.identity_key, folder)
         tls = keys.open_or_create(folder / PENDING_KEY_FILE)
-        asked = _question(claimed, identity, tls, choices.hardware_id)
+        own = _Keys(identity, tls, *audit_keys.open_or_create(folder))
+        asked = _question(claimed, own, choices.hardware_id)
         reply = _redeem(url, ca_pem, asked)
         _check_certificate(reply, tls, ca_pem)
         return _keep(folder, url, reply, tls, choices)
@@ -171,18 +183,23 @@ def _fetch_ca(url: str, fingerprint: str) -> str:
     return found[fingerprint].public_bytes(Encoding.PEM).decode()
 
 
-def _question(
-    claimed: claim.Claim, identity: IdentityKey, tls: keys.PrivateKey, hardware_id: str
-) -> dict[str, str]:
-    csr_pem, public_pem = keys.csr_pem(tls), identity.public_pem
+def _question(claimed: claim.Claim, own: _Keys, hardware_id: str) -> dict[str, str]:
+    csr_pem, public_pem = keys.csr_pem(own.tls), own.identity.public_pem
+    audit_pem = audit_keys.public_pem(own.audit)
     statement = enrolment_statement(
-        secret_sha256=claimed.secret_sha256, csr_pem=csr_pem, identity_key_pem=public_pem
+        secret_sha256=claimed.secret_sha256,
+        csr_pem=csr_pem,
+        identity_key_pem=public_pem,
+        audit_key_pem=audit_pem,
+        audit_seed=own.audit_seed,
     )
     return {
         "token": str(claimed),
         "csr": csr_pem,
         "identity_key": public_pem,
-        "signature": base64.b64encode(identity.sign(statement)).decode(),
+        "audit_key": audit_pem,
+        "audit_seed": base64.b64encode(own.audit_seed).decode(),
+        "signature": base64.b64encode(own.identity.sign(statement)).decode(),
         "hardware_id": hardware_id,
     }
 

@@ -3,6 +3,8 @@
 identity-key.pem    the identity key, mode 0600, for the device's life (unless it is in a token)
 tls.pem             the TLS key and its certificate with the chain: one file, replaced as one
 pending-key.pem     the next TLS key, while its certificate is asked for
+audit-key.pem       the key that signs the audit log's checkpoints, mode 0600
+audit-seed          what the seals of audit records begin with; gone once the journal has begun
 ca.pem              whom the device trusts to be its controller
 image-root.json     where its trust in the image repository begins (TUF root)
 director-root.json  where its trust in the director begins
@@ -22,6 +24,8 @@ IDENTITY_FILE: Final = "identity.json"
 IDENTITY_KEY_FILE: Final = "identity-key.pem"
 TLS_FILE: Final = "tls.pem"
 PENDING_KEY_FILE: Final = "pending-key.pem"
+AUDIT_KEY_FILE: Final = "audit-key.pem"
+AUDIT_SEED_FILE: Final = "audit-seed"
 CA_FILE: Final = "ca.pem"
 IMAGE_ROOT_FILE: Final = "image-root.json"
 DIRECTOR_ROOT_FILE: Final = "director-root.json"

@@ -55,7 +55,7 @@ class Health(Answered):
     status: str
 
 
-Signature = Annotated[
+Base64 = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9+/=]{1,256}$"), Field(description="base64")
 ]
 
@@ -66,7 +66,9 @@ class EnrolRequest(Accepted):
     token: Short
     csr: Pem = Field(description="PKCS#10 in PEM for the TLS key, signed by it")
     identity_key: Pem = Field(description="The public half in PEM: P-256, P-384 or Ed25519")
-    signature: Signature = Field(description="The identity key's, see `sprat_proto.identity`")
+    audit_key: Pem = Field(description="The public half in PEM: Ed25519; signs checkpoints")
+    audit_seed: Base64 = Field(description="32 bytes in base64: see `sprat_proto.audit_seal`")
+    signature: Base64 = Field(description="The identity key's, see `sprat_proto.identity`")
     hardware_id: Short = Field(description="What the device is, such as cpu-aarch64")
 
 
@@ -89,7 +91,7 @@ class RenewRequest(Accepted):
     device_id: Short
     serial: Short = Field(description="Of the certificate it has, lower-case hex")
     csr: Pem
-    signature: Signature
+    signature: Base64
 
 
 class RenewAnswer(Answered):

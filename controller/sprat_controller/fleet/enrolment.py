@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sprat_proto import claim, topics
+from sprat_proto.audit_seal import KEY_BYTES
 from sprat_proto.identity import enrolment_statement
 from sprat_proto.states import DeviceState
 from sprat_proto.trust import HARDWARE_IDS
@@ -28,7 +29,13 @@ from sprat_controller.errors import ConflictError, DeniedError, NotFoundError, R
 from sprat_controller.fleet import certificates
 from sprat_controller.fleet.ca import CONTROLLER_NAME
 from sprat_controller.fleet.certificates import Given
-from sprat_controller.fleet.keys import Csr, IdentityKey, read_csr, read_identity_key
+from sprat_controller.fleet.keys import (
+    Csr,
+    IdentityKey,
+    read_audit_key,
+    read_csr,
+    read_identity_key,
+)
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import (
@@ -78,6 +85,8 @@ class Request:
     token: str
     csr_pem: str
     identity_key_pem: str
+    audit_key_pem: str
+    audit_seed: bytes
     signature: bytes  # of the identity key, over `enrolment_statement`
     hardware_id: str
 
@@ -89,6 +98,8 @@ class _Checked:
     claimed: claim.Claim
     csr: Csr
     identity: IdentityKey
+    audit_key_pem: str
+    audit_seed: bytes
     hardware_id: str
 
 
@@ -280,12 +291,20 @@ def _checked(request: Request) -> _Checked:
     except claim.ClaimError as error:
         raise RequestError("bad_enrolment_token", str(error)) from error
     csr, identity = read_csr(request.csr_pem), read_identity_key(request.identity_key_pem)
+    read_audit_key(request.audit_key_pem)
+    if len(request.audit_seed) != KEY_BYTES:
+        raise RequestError(
+            "bad_audit_key",
+            f"expected an audit seed of {KEY_BYTES} bytes, found {len(request.audit_seed)}",
+        )
     if csr.key_sha256 == identity.sha256:
         raise RequestError("weak_key", "expected two keys, found one for identity and for TLS")
     statement = enrolment_statement(
         secret_sha256=claimed.secret_sha256,
         csr_pem=request.csr_pem,
         identity_key_pem=request.identity_key_pem,
+        audit_key_pem=request.audit_key_pem,
+        audit_seed=request.audit_seed,
     )
     if not identity.has_signed(statement, request.signature):
         raise RequestError(
@@ -293,7 +312,9 @@ def _checked(request: Request) -> _Checked:
             "expected the identity key's signature over the token, the CSR and itself, found"
             " another",
         )
-    return _Checked(claimed, csr, identity, request.hardware_id)
+    return _Checked(
+        claimed, csr, identity, request.audit_key_pem, request.audit_seed, request.hardware_id
+    )
 
 
 def _find(session: Session, checked: _Checked) -> _Found:
@@ -322,7 +343,7 @@ def _redeem(
     if token is None or (device is not None and device.revoked_at is not None):
         raise _refused()
     if found.redemption is not None:
-        return _again(token, found.redemption, checked)
+        return _again(token, found.redemption, device, checked)
     if token.used >= token.count:
         raise _taken(token)
     if token.revoked_at is not None or token.expires_at <= now:
@@ -354,8 +375,16 @@ def _redeem(
     return Given(device_id, token.group, made.chain_pem)
 
 
-def _again(token: EnrolmentToken, redemption: EnrolmentRedemption, checked: _Checked) -> Given:
+def _again(
+    token: EnrolmentToken,
+    redemption: EnrolmentRedemption,
+    device: Device | None,
+    checked: _Checked,
+) -> Given:
     """Return what was given already, to the same keys only."""
+    sealed = (checked.audit_key_pem, checked.audit_seed)
+    if device is None or sealed != (device.audit_key, device.audit_seed):
+        raise _taken(token)
     if redemption.tls_key_sha256 != checked.csr.key_sha256:
         raise _taken(token)
     return Given(redemption.device_id, token.group, redemption.chain_pem)
@@ -406,6 +435,8 @@ def _register(
         state=DeviceState.REGISTERED.value,
         group=token.group,
         identity_key=checked.identity.pem,
+        audit_key=checked.audit_key_pem,
+        audit_seed=checked.audit_seed,
         hardware_id=checked.hardware_id,
         grace_days=token.grace_days,
         key_sha256=checked.csr.key_sha256,

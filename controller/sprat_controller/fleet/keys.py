@@ -101,6 +101,24 @@ def read_identity_key(pem: str) -> IdentityKey:
     return IdentityKey(pem, _sha256(taken), taken)
 
 
+def read_audit_key(pem: str) -> None:
+    """Check the public half of the key that signs a device's audit checkpoints.
+
+    Raises:
+        RequestError: `bad_audit_key`: not an Ed25519 key in PEM form.
+    """
+    try:
+        key: object = load_pem_public_key(pem.encode()[:MAX_KEY_BYTES])
+    except Exception as error:
+        # As for a CSR.
+        raise RequestError(
+            "bad_audit_key", f"expected a public key in PEM form: {error}"
+        ) from error
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        found = type(key).__name__.removesuffix("PublicKey")
+        raise RequestError("bad_audit_key", f"expected an Ed25519 key for audit, found {found}")
+
+
 def _taken(key: object, what: str) -> _Key:
     """Return the key if it is of a kind that is taken."""
     if isinstance(key, ed25519.Ed25519PublicKey):

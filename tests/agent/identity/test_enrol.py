@@ -79,7 +79,8 @@ def test_both_keys_are_for_their_owner_only_and_one_is_certified(
 def test_no_key_ever_leaves_the_device(api: EnrolmentApi, state: Path) -> None:
     enrolled(api, state)
     (asked,) = api.asked
-    assert set(asked) == {"token", "csr", "identity_key", "signature", "hardware_id"}
+    told = {"token", "csr", "identity_key", "audit_key", "audit_seed", "signature", "hardware_id"}
+    assert set(asked) == told
     assert not any("PRIVATE" in value for value in asked.values())
 
 
@@ -127,7 +128,7 @@ def test_t24_a_request_or_a_reply_that_is_lost_is_answered_by_enrolling_again(
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("step", range(7))
+@pytest.mark.parametrize("step", range(9))
 def test_t24_a_power_cut_at_any_step_is_answered_by_enrolling_again_with_the_same_keys(
     api: EnrolmentApi, state: Path, monkeypatch: pytest.MonkeyPatch, step: int, *, before: bool
 ) -> None:
@@ -155,7 +156,7 @@ def test_t24_a_power_cut_at_any_step_is_answered_by_enrolling_again_with_the_sam
     assert api.desk.devices() == [DEVICE]
 
 
-def test_the_steps_of_enrolment_are_seven(
+def test_the_steps_of_enrolment_are_nine(
     api: EnrolmentApi, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many as the test above cuts."""
@@ -170,6 +171,8 @@ def test_the_steps_of_enrolment_are_seven(
     assert names == [
         "identity-key.pem",
         "pending-key.pem",
+        "audit-key.pem",
+        "audit-seed",
         "ca.pem",
         "image-root.json",
         "director-root.json",

@@ -134,7 +134,8 @@ async def test_a_batch_is_made_and_renewed_and_a_copy_waits_for_a_person(
 
 async def test_t26_who_guesses_is_slowed_down(world: HttpWorld) -> None:
     stranger = world.client(None)
-    body = {"token": "x", "csr": "x", "identity_key": "x", "signature": "eA==", "hardware_id": "x"}
+    keys = {"csr": "x", "identity_key": "x", "audit_key": "x", "audit_seed": "eA=="}
+    body = {"token": "x", **keys, "signature": "eA==", "hardware_id": "x"}
     answers = [
         (await stranger.send("POST", "/enrol", json=body)).status_code
         for _ in range(PER_SOURCE.burst + 1)

@@ -217,6 +217,8 @@ def test_a_claim_without_the_identity_keys_signature_is_refused(desk: Desk) -> N
     for changed in (
         dataclasses.replace(good, csr_pem=csr_of(new_key())),
         dataclasses.replace(good, identity_key_pem=public_pem(new_key())),
+        dataclasses.replace(good, audit_key_pem=DeviceKeys().enrolment(token).audit_key_pem),
+        dataclasses.replace(good, audit_seed=bytes(32)),
         dataclasses.replace(good, token=desk.token("gw-2")),
         dataclasses.replace(good, signature=b""),
     ):
@@ -225,6 +227,30 @@ def test_a_claim_without_the_identity_keys_signature_is_refused(desk: Desk) -> N
         assert caught.value.code == "bad_signature"
     assert desk.devices() == []
     assert desk.send(good).device_id == "gw-1"
+
+
+def test_what_seals_the_audit_log_must_be_a_key_and_a_whole_seed(desk: Desk) -> None:
+    keys, token = DeviceKeys(), desk.token()
+    good = keys.enrolment(token)
+    for changed in (
+        dataclasses.replace(good, audit_key_pem=public_pem(new_key())),
+        dataclasses.replace(good, audit_key_pem="x"),
+        dataclasses.replace(good, audit_seed=bytes(31)),
+        dataclasses.replace(good, audit_seed=b""),
+    ):
+        with pytest.raises(RequestError) as caught:
+            desk.send(changed)
+        assert caught.value.code == "bad_audit_key"
+    assert desk.send(good).device_id == "gw-1"
+
+
+def test_who_asks_again_with_another_seed_is_somebody_else(desk: Desk) -> None:
+    keys, token = DeviceKeys(), desk.token()
+    desk.enrol(token, keys)
+    keys.audit_seed = bytes(32)
+    with pytest.raises(ConflictError) as caught:
+        desk.enrol(token, keys)
+    assert caught.value.code == "token_used"
 
 
 def test_one_key_cannot_be_both_keys(desk: Desk) -> None:

@@ -58,7 +58,9 @@ def enrol(
             token=body.token,
             csr_pem=body.csr,
             identity_key_pem=body.identity_key,
-            signature=_signature(body.signature),
+            audit_key_pem=body.audit_key,
+            audit_seed=_bytes("bad_audit_key", body.audit_seed),
+            signature=_bytes("bad_signature", body.signature),
             hardware_id=body.hardware_id,
         ),
         parts.clock(),
@@ -88,7 +90,9 @@ def renew(body: schema.RenewRequest, request: Request, parts: AllParts) -> schem
         parts.database,
         parts.signer,
         parts.denials,
-        renewal.Request(body.device_id, body.serial, body.csr, _signature(body.signature)),
+        renewal.Request(
+            body.device_id, body.serial, body.csr, _bytes("bad_signature", body.signature)
+        ),
         parts.clock(),
     )
     return schema.RenewAnswer(
@@ -100,11 +104,11 @@ def _source(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def _signature(text: str) -> bytes:
+def _bytes(code: str, text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise RequestError("bad_signature", f"expected base64: {error}") from error
+        raise RequestError(code, f"expected base64: {error}") from error
 
 
 def _host_name(header: str) -> str:

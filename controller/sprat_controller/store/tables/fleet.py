@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, String, text
 from sqlmodel import Field, SQLModel
 
 from sprat_controller.store.tables.columns import Int64, Json, moment, partial
@@ -26,6 +26,9 @@ class Device(SQLModel, table=True):
     # What vouches for each new TLS key, PEM; and the hardware that the device said it is.
     identity_key: str = ""
     hardware_id: str = ""
+    # What seals its audit log: the key of its checkpoints, PEM, and what its seals begin with.
+    audit_key: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
+    audit_seed: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     grace_days: int = 0
     # The newest certificate: SHA-256 of its public key, serial (hex), end, and its chain in PEM.
     key_sha256: str
