@@ -21,6 +21,7 @@ AREAS = {
     "world": "world",
     "why": "why",
     "groups": "groups",
+    "access": "access",
 }
 
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeAlias
 
 from sprat_controller.fleet.filters.fields import ABILITIES, FIELDS, Facts, Field, Kind, named
 from sprat_controller.fleet.filters.tokens import FilterError, Sort, Token, pieces, scan
@@ -85,29 +85,73 @@ def parse(text: str) -> Tree:
     return EVERY_DEVICE if reader.next.sort is Sort.END else reader.whole()
 
 
-def matches(tree: Tree, facts: Facts) -> bool:  # noqa: PLR0911 - a row for each kind of node
-    """Tell whether a device is meant."""
+Predicate: TypeAlias = Callable[[Facts], bool]
+
+
+def matches(tree: Tree, facts: Facts) -> bool:
+    """Tell whether a device is meant; whoever asks of many devices asks `predicate` once."""
+    return predicate(tree)(facts)
+
+
+def predicate(tree: Tree) -> Predicate:  # noqa: PLR0911 - a row for each kind of node
+    """Return what tells whether a device is meant: the tree is gone through once, not each time."""
     match tree:
         case And(terms):
-            return all(matches(term, facts) for term in terms)
+            return _all([predicate(term) for term in terms])
         case Or(terms):
-            return any(matches(term, facts) for term in terms)
+            return _any([predicate(term) for term in terms])
         case Not(term):
-            return not matches(term, facts)
+            inner = predicate(term)
+            return lambda facts: not inner(facts)
         case Matches(field, patterns):
-            return any(_is_like(patterns, text) for text in _texts(field, facts))
+            return _text_test(field, patterns)
         case Compared(field, op, number):
-            known = _number(field, facts)
-            return known is not None and _COMPARED[op](known, number)
+            compare = _COMPARED[op]
+            return lambda facts: (
+                (known := _number(field, facts)) is not None and compare(known, number)
+            )
         case Exists(field) if field.is_number:
-            return _number(field, facts) is not None
+            return lambda facts: _number(field, facts) is not None
         case Exists(field):
-            return bool(_texts(field, facts))
+            return lambda facts: bool(_texts(field, facts))
         case Has(pattern):
-            names = (name for field in ABILITIES for name in _texts(FIELDS[field], facts))
-            return any(_is_like((pattern,), name) for name in names)
+            fields = [FIELDS[name] for name in ABILITIES]
+            return lambda facts: any(
+                _is_like((pattern,), name) for field in fields for name in _texts(field, facts)
+            )
         case Is(field):
-            return getattr(facts, field.name) is True
+            return lambda facts: getattr(facts, field.name) is True
+
+
+def _all(terms: list[Predicate]) -> Predicate:
+    def tell(facts: Facts) -> bool:
+        for term in terms:  # noqa: SIM110 - `all` costs as much again as what it calls
+            if not term(facts):
+                return False
+        return True
+
+    return tell
+
+
+def _any(terms: list[Predicate]) -> Predicate:
+    def tell(facts: Facts) -> bool:
+        for term in terms:  # noqa: SIM110 - as above
+            if term(facts):
+                return True
+        return False
+
+    return tell
+
+
+def _text_test(field: Field, patterns: tuple[Pattern, ...]) -> Predicate:
+    """Return the test of a text; most are of one text and say it whole."""
+    name, whole = field.name, {one.pieces[0] for one in patterns if len(one.pieces) == 1} - {""}
+    are_whole = all(len(one.pieces) == 1 for one in patterns)
+    if are_whole and field.kind is Kind.LABEL:
+        return lambda facts: facts.labels.get(name) in whole
+    if are_whole and field.kind is Kind.TEXT:
+        return lambda facts: getattr(facts, name) in whole
+    return lambda facts: any(_is_like(patterns, text) for text in _texts(field, facts))
 
 
 _COMPARED: Final[dict[Op, Callable[[int, int], bool]]] = {

@@ -256,12 +256,12 @@ def _asked(group: Group, devices: int, left: int) -> int:
 def _suits(group: Group) -> Callable[[Member], bool]:
     if not group.filter:
         return lambda _: True
-    tree = target_filter.parse(group.filter)
+    tell = target_filter.predicate(target_filter.parse(group.filter))
 
     def suits(member: Member) -> bool:
         if member.facts is None:
             raise ValueError(f"group {group.name!r} has a filter, and {member.device_id} no facts")
-        return target_filter.matches(tree, member.facts)
+        return tell(member.facts)
 
     return suits
 
