@@ -233,13 +233,14 @@ def _core(
     for held in (leases, recurrences):
         held.forget_own()
     blobs, new_id = BlobStore(folder.blobs), ids.time_ordered(clock)
-    around = Around(database, signer, hub.push, leases, new_id)
+    policy = approver_policy.published(blobs)
+    around = Around(database, signer, hub.push, leases, new_id, policy)
     runner = Runner(leases, lambda lease: SqlBook(around, lease))
 
     def wake() -> None:
         clockwork.wake()
 
-    rollouts = RolloutService(database, clock, new_id, wake, approver_policy.published(blobs))
+    rollouts = RolloutService(database, clock, new_id, wake, policy)
     occurrences = OccurrenceRunner(database, rollouts, recurrences)
 
     timestamp = TimestampJob(database, signer)

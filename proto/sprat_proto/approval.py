@@ -69,6 +69,9 @@ class RolloutSpec(Struct, frozen=True, forbid_unknown_fields=True):
     policy: FitPolicy | UnsetType = UNSET
     # When devices may bring it in; unset: at any time. It never says `is_way_back`.
     windows: Windows | UnsetType = UNSET
+    # Of the canonical document of how it proceeds: groups, gates, abort criteria and all the rest.
+    # Unset: it asks nothing beside what stands here. Devices obey what stands here.
+    strategy_sha256: Sha256 | UnsetType = UNSET
 
 
 class Approver(Struct, frozen=True, forbid_unknown_fields=True):

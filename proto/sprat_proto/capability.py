@@ -14,11 +14,12 @@ number is never reused and a line never edited.
    of golden prompts and answers by schema; reports carry what the probe measured; an assigned
    model and a rollout's specification may have windows.
 6 (2026-11-26): heartbeats tell metrics of each model, and the newest report that was written.
+7 (2026-11-26): a rollout's specification may bind the rollout's whole strategy by its digest.
 """
 
 from typing import Final
 
-CAPABILITY: Final = 6
+CAPABILITY: Final = 7
 # Agents below this refuse a plan in which `assignment.ServingTerms` say anything.
 SERVING_TERMS: Final = 3
 # And below this one in which `policy.FitPolicy` says anything.
@@ -27,3 +28,6 @@ FIT_POLICY: Final = 4
 PROBES: Final = 5
 # And below this one refuse a plan in which `assignment.Windows` say anything.
 WINDOWS: Final = 5
+# And where approvals are enforced by the device, below this one refuse a plan whose approval has
+# `approval.RolloutSpec.strategy_sha256`.
+SIGNED_STRATEGY: Final = 7

@@ -137,8 +137,19 @@ def test_windows_are_approved_with_it() -> None:
     accepted(agreed, changes=within(msgspec.structs.replace(night, is_way_back=True)))
 
 
+def test_a_strategy_that_is_bound_changes_nothing_for_a_device_but_what_was_signed() -> None:
+    bound = signed("ann", "bob", strategy_sha256="5" * 64)
+    accepted(bound)
+    forged = json.loads(bound)
+    forged["payload"] = json.loads(signed("ann", "bob", strategy_sha256="6" * 64))["payload"]
+    assert "does not cover" in refused(json.dumps(forged))
+    for digest in ("", "5" * 63, "G" * 64):
+        assert "no specification" in refused(signed("ann", "bob", strategy_sha256=digest))
+
+
 def test_a_specification_without_terms_is_spelled_as_before_there_were_any() -> None:
     assert b"windows" not in approval.encode(SPEC)
+    assert b"strategy" not in approval.encode(SPEC)
     assert b"serving" not in approval.encode(SPEC)
     assert b"policy" not in approval.encode(SPEC)
     accepted(signed("ann", "bob", serving=ServingTerms()))
@@ -321,6 +332,7 @@ def test_whatever_comes_instead_of_an_envelope_is_refused(text: str) -> None:
 def test_an_approval_by_two_fits_into_a_kilobyte() -> None:
     both = signed("ann", "bob", digests=[DIGEST], requester_key_id=KEYS["req"].key_id)
     assert len(both) <= 1000
+    assert len(signed("ann", "bob", digests=[DIGEST], strategy_sha256="5" * 64)) <= 1100
 
 
 def test_a_policy_survives_its_canonical_form() -> None:

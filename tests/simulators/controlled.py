@@ -122,7 +122,9 @@ class World:
         """Return the runner of a controller of this name, which was just started."""
         leases = Leases(self.database, tables.of(Rollout), owner, self.clock)
         leases.forget_own()
-        around = Around(self.database, self.signer, self._push, leases, self.new_id)
+        around = Around(
+            self.database, self.signer, self._push, leases, self.new_id, lambda _: self.policy
+        )
         return Runner(leases, lambda lease: SqlBook(around, lease))
 
     def close(self) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from sprat_controller.rollout import signed_strategy, timing
+from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 from sprat_proto import approval, bundle, canonical, manifest, signing
 from sprat_proto.approval import RolloutSpec
-from sprat_proto.assignment import AssignedModel, Policy
+from sprat_proto.assignment import AssignedModel, Policy, spelled_windows
 from sprat_proto.bundle import OfflineStatement
 
 from simulators.controlled import a_manifest
@@ -51,9 +53,19 @@ STATEMENT = OfflineStatement(
 DRAFT = signing.unsigned(bundle.encode_statement(STATEMENT), bundle.STATEMENT_TYPE)
 
 
-def freeze(api: OperatorApi, rollout_id: str, **changes: Any) -> bytes:
+def freeze(
+    api: OperatorApi, rollout_id: str, strategy: Strategy = ALL_AT_ONCE, **changes: Any
+) -> bytes:
     """Have the rollout wait for the approval of a specification, and return its bytes."""
-    spec = msgspec.structs.replace(SPEC, rollout_id=rollout_id, **changes)
+    spec = msgspec.structs.replace(
+        SPEC,
+        rollout_id=rollout_id,
+        max_in_progress=strategy.pace.max_in_progress,
+        windows=spelled_windows(timing.windows_of(strategy)),
+        strategy_sha256=signed_strategy.digest_of(strategy),
+        **changes,
+    )
+    api.strategies[rollout_id] = signed_strategy.document(strategy).decode()
     api.blobs[canonical.sha256_hex(MANIFEST)] = MANIFEST
     for release in api.models.get("talk", []):
         release["variants"] = [{"variant": "q4_0", "digest": SPEC.digests[0]}]

@@ -73,6 +73,7 @@ class OperatorApi:
         self.on_metadata: Callable[[str, dict[str, bytes]], None] | None = None
         self.plans: dict[str, Json] = {}  # saved ones, by id
         self.specs: dict[str, str] = {}  # frozen specifications, by rollout
+        self.strategies: dict[str, str] = {}  # and the documents that they bind
         self.bundle: list[tuple[str, bytes]] = []  # the small members of any bundle
         self.sizes: dict[str, int] = {}  # of blobs that have another than they should
         self.audit: list[Json] = []
@@ -403,6 +404,7 @@ class OperatorApi:
     def approval(self, _request: httpx.Request, _body: Json, one: str) -> httpx.Response:
         found = self._find(self.lists["rollouts"], one, "rollout")
         shown = {"rollout_id": one, "state": found["state"], "spec": self.specs.get(one)}
+        shown |= {"strategy": self.strategies.get(one)}
         return httpx.Response(200, json={**shown, "approved_by": [], "missing": ["1 signature"]})
 
     def approve(self, _request: httpx.Request, body: Json, one: str) -> httpx.Response:

@@ -74,7 +74,9 @@ def theft(tmp_path_factory: pytest.TempPathFactory) -> Generator[Theft]:
         agents[GUARDED].start()
         fleet.wait_online([DEVICE, GUARDED])
         assert fleet.roll_out(RUNS, [DEVICE]) == {DEVICE: "SUCCEEDED"}
-        rollout = fleet.start_rollout(RUNS, [GUARDED])
+        # Alice signs, and the device verifies, a specification that binds the whole strategy.
+        careful = ("--retries", "2", "--abort", "failed>20%:pause")
+        rollout = fleet.start_rollout(RUNS, [GUARDED], *careful)
         fleet.approve(rollout, folder / "alice.pem")
         executions = fleet.wait_finished(rollout)
         assert executions[GUARDED]["state"] == "SUCCEEDED"

@@ -241,6 +241,10 @@ class Approval(Answered):
     rollout_id: str
     state: RolloutState
     spec: str | None = Field(description="Canonical JSON, as it is signed")
+    strategy: str = Field(
+        description="How it proceeds, as canonical JSON whose SHA-256 is `strategy_sha256` of the"
+        " specification; there is none where that says all in the clear"
+    )
     approved_by: list[str]
     missing: list[str]
 

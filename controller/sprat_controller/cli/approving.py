@@ -21,21 +21,28 @@ from sprat_controller.cli import policy
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import size
+from sprat_controller.rollout import signed_strategy, strategy_words
+from sprat_controller.rollout.signed_strategy import NotSignedError
+from sprat_controller.rollout.strategy import Strategy
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A specification, and the very bytes of it."""
+    """A specification, the very bytes of it, and the strategy that it binds."""
 
     data: bytes
     spec: RolloutSpec
+    strategy: Strategy
 
 
 def frozen(answer: Json, rollout_id: str) -> Frozen:
     """Return what is to be approved.
 
+    The digest of the strategy is reckoned here, from the document that is then shown.
+
     Raises:
-        CliError: The rollout was not submitted, or the answer is of another one.
+        CliError: The rollout was not submitted, the answer is of another one, or the strategy is
+            not the one that the specification binds.
     """
     text = answer.get("spec")
     if not isinstance(text, str):
@@ -53,15 +60,27 @@ def frozen(answer: Json, rollout_id: str) -> Frozen:
             " nothing was signed",
             Exit.REFUSED,
         )
-    return Frozen(text.encode(), spec)
+    shown = answer.get("strategy")
+    if not isinstance(shown, str):
+        raise CliError(
+            f"expected how the rollout {rollout_id} proceeds from the controller, found nothing of"
+            " it: nothing was signed; update the controller",
+            Exit.REFUSED,
+        )
+    try:
+        strategy = signed_strategy.read(spec, shown)
+    except NotSignedError as error:
+        raise CliError(f"nothing was signed: {error}", Exit.REFUSED) from error
+    return Frozen(text.encode(), spec, strategy)
 
 
-def in_words(api: Api, spec: RolloutSpec) -> Iterator[str]:
-    """Yield what the specification says, line by line.
+def in_words(api: Api, found: Frozen) -> Iterator[str]:
+    """Yield what is to be approved, line by line: the specification, and the strategy it binds.
 
     Raises:
         CliError: The controller cannot show what a digest stands for.
     """
+    spec = found.spec
     yield f"rollout   {spec.rollout_id}, asked for by {spec.requested_by}"
     yield f"alias     {spec.alias}"
     for digest in spec.digests:
@@ -75,6 +94,7 @@ def in_words(api: Api, spec: RolloutSpec) -> Iterator[str]:
     yield f"policy    {policy.in_words(asked)}"
     yield f"when      {when(windows_of(spec.windows))}"
     yield f"at once   {spec.max_in_progress or 'all'} devices"
+    yield f"proceeds  {strategy_words.in_words(found.strategy)}"
     yield f"runs      {f'until {_moment(spec.run_until)}' if spec.run_until else 'for ever'}"
     yield f"good      until {_moment(spec.not_after)}"
 

@@ -240,10 +240,8 @@ def approve(
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
     signing_key = load_key(key, passphrase(session, passphrase_file)) if key else None
     found = approving.frozen(session.api.get(f"{path}/approval"), rollout_id)
-    for line in approving.in_words(session.api, found.spec):
+    for line in approving.in_words(session.api, found):
         say(text(line))
-    said = strategies.in_words(session.api.get(path).get("strategy"))
-    say(text(f"proceeds  {said} (as the controller says; not signed)"))
     session.confirm("Approve exactly this?", yes=yes)
     body = {**approving.body(found, signing_key), **_expecting(revision)}
     _show_approval(session, session.api.post(f"{path}/approve", body))

@@ -23,7 +23,7 @@ from sqlmodel import Session, col, select
 from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
-from sprat_controller.rollout import fit_policy, four_eyes, serving, timing
+from sprat_controller.rollout import fit_policy, four_eyes, serving, signed_strategy, timing
 from sprat_controller.rollout.four_eyes import Given
 from sprat_controller.rollout.phases import ROLLOUT, RolloutEvent, apply
 from sprat_controller.rollout.records import By, move_rollout, strategy_of
@@ -55,8 +55,9 @@ def is_approved(session: Session, rollout: Rollout, policy: ApproverPolicy) -> b
     asked = four_eyes.rules(policy, _groups(session, rollout))
     if not asked:
         return True
-    has_spec = rollout.spec is not None
-    return has_spec and not four_eyes.missing(policy, asked, _given(session, rollout))
+    return _binds_strategy(rollout) and not four_eyes.missing(
+        policy, asked, _given(session, rollout)
+    )
 
 
 def submit(session: Session, rollout: Rollout, policy: ApproverPolicy, by: By) -> None:
@@ -84,7 +85,8 @@ def approve(
     """Keep an approval of a rollout that is held, and let it go on if that is enough.
 
     Raises:
-        ConflictError: It does not wait for approvals, or is no longer what was approved.
+        ConflictError: It does not wait for approvals, is no longer what was approved, or its
+            specification does not bind its strategy.
         DeniedError: It is the approver's own: asked for or changed last by them.
         RefusedError: The signature is not one of a listed approver over this specification.
     """
@@ -95,6 +97,7 @@ def approve(
             f"rollout {rollout.id} was changed since you looked at it: look again",
             {"expected": canonical.sha256_hex(spec), "found": given.spec_sha256},
         )
+    _check_strategy(rollout, spec)
     authors = {rollout.created_by, rollout.edited_by}
     if by.actor in authors:
         raise _own(rollout, by.actor)
@@ -137,11 +140,30 @@ def view(session: Session, rollout: Rollout, policy: ApproverPolicy) -> Approval
         rollout_id=rollout.id,
         state=RolloutState(rollout.state),
         spec=rollout.spec.decode() if rollout.spec else None,
+        strategy=signed_strategy.document(strategy_of(rollout)).decode(),
         approved_by=tuple(
             f"{row.actor} (key of {row.approver})" if row.approver else row.actor for row in rows
         ),
         missing=four_eyes.missing(policy, asked, _given(session, rollout)),
     )
+
+
+def _binds_strategy(rollout: Rollout) -> bool:
+    """Tell whether the rollout was frozen as it proceeds now."""
+    if rollout.spec is None:
+        return False
+    spec = approval.decode(rollout.spec)
+    return signed_strategy.why_not(spec, strategy_of(rollout)) is None
+
+
+def _check_strategy(rollout: Rollout, spec: bytes) -> None:
+    fault = signed_strategy.why_not(approval.decode(spec), strategy_of(rollout))
+    if fault is not None:
+        raise ConflictError(
+            "strategy_not_bound",
+            f"rollout {rollout.id} was frozen with another strategy than it has: {fault}; edit it,"
+            " which freezes it anew",
+        )
 
 
 def _spec(session: Session, rollout: Rollout, policy: ApproverPolicy, now: datetime) -> RolloutSpec:
@@ -158,6 +180,7 @@ def _spec(session: Session, rollout: Rollout, policy: ApproverPolicy, now: datet
     requester = four_eyes.person(rollout.created_by)
     keys = [one.key.key_id for one in policy.approvers if one.name == requester]
     ends = max(now, rollout.start_at or now) + APPROVAL_LIFE
+    strategy = strategy_of(rollout)
     return RolloutSpec(
         schema=approval.SCHEMA,
         rollout_id=rollout.id,
@@ -165,14 +188,15 @@ def _spec(session: Session, rollout: Rollout, policy: ApproverPolicy, now: datet
         digests=digests,
         groups=groups,
         context=rollout.context,
-        max_in_progress=rollout.max_in_progress,
+        max_in_progress=strategy.pace.max_in_progress,
         run_until=int(rollout.run_until.timestamp()) if rollout.run_until else 0,
         requested_by=requester,
         requester_key_id=keys[0] if keys else "",
         not_after=int(ends.timestamp()),
         serving=spelled(serving.from_json(rollout.serving)),
         policy=spelled_policy(fit_policy.from_json(rollout.policy)),
-        windows=spelled_windows(timing.windows_of(strategy_of(rollout))),
+        windows=spelled_windows(timing.windows_of(strategy)),
+        strategy_sha256=signed_strategy.digest_of(strategy),
     )
 
 

@@ -33,6 +33,11 @@ def rules(policy: ApproverPolicy, groups: Collection[str]) -> tuple[GroupPolicy,
     return tuple(rule for rule in found if rule is not None)
 
 
+def enforcing(policy: ApproverPolicy) -> frozenset[str]:
+    """Return the groups whose devices check approvals themselves."""
+    return frozenset(one.group for one in policy.groups if one.approval == "device-enforced")
+
+
 def person(actor: str) -> str:
     """Return the name behind an actor of the audit log."""
     return actor.removeprefix(_HOLDER_OF)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sprat_proto import fit
 from sprat_proto.assignment import AS_DEVICE_DECIDES, AT_ANY_TIME, ServingTerms, Windows
-from sprat_proto.capability import CAPABILITY, FIT_POLICY, SERVING_TERMS, WINDOWS
+from sprat_proto.capability import CAPABILITY, FIT_POLICY, SERVING_TERMS, SIGNED_STRATEGY, WINDOWS
 from sprat_proto.policy import FitPolicy
 from sprat_proto.rates import Rates
 from sprat_proto.states import ReasonCode
@@ -65,8 +65,25 @@ class DeviceFacts:
     running_name: str | None = None  # model@release+variant
     reserved_bytes: int = 0  # memory that the device's other aliases are bound to
     capability: int = CAPABILITY  # of its agent
+    enforces_approval: bool = False  # its group's devices check approvals themselves
     # By digest, the medians of what devices of its hardware class measured.
     observed: Mapping[str, Rates] = field(default_factory=dict[str, Rates])
+
+
+@dataclass(frozen=True)
+class Proceeding:
+    """What of a rollout's strategy a device has to understand.
+
+    Attributes:
+        windows: When it may bring the variant in.
+        is_bound: Whoever approves it signs the strategy's digest.
+    """
+
+    windows: Windows = AT_ANY_TIME
+    is_bound: bool = False
+
+
+AS_EVER: Final = Proceeding()
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,7 @@ def plan(
     terms: ServingTerms = AS_DEVICE_DECIDES,
     policy: FitPolicy | None = None,
     *,
-    windows: Windows = AT_ANY_TIME,
+    proceeding: Proceeding = AS_EVER,
 ) -> list[Planned]:
     """Return one line for each device, in the same order.
 
@@ -101,10 +118,10 @@ def plan(
         context: Tokens of context to keep memory for.
         terms: How the chosen variant is to be served.
         policy: What fit is to keep to; None: the release's own.
-        windows: When devices may bring it in.
+        proceeding: What of the strategy devices have to understand.
     """
     return [
-        plan_device(device, candidates, context, terms, policy, windows=windows)
+        plan_device(device, candidates, context, terms, policy, proceeding=proceeding)
         for device in devices
     ]
 
@@ -116,7 +133,7 @@ def plan_device(
     terms: ServingTerms = AS_DEVICE_DECIDES,
     policy: FitPolicy | None = None,
     *,
-    windows: Windows = AT_ANY_TIME,
+    proceeding: Proceeding = AS_EVER,
 ) -> Planned:
     """Choose for one device."""
     if device.profile is None:
@@ -127,7 +144,7 @@ def plan_device(
         return _line(device, Action.REJECTED, None, reason, ())
     wanted = Bound("", context, is_open=False, terms=terms, policy=policy)
     proof = max((one.needs for one in candidates), default=0)
-    too_old = _too_old(device, wanted, windows, proof)
+    too_old = _too_old(device, wanted, proceeding, proof)
     if too_old is not None:
         return _line(device, Action.REJECTED, None, too_old, ())
     choice = _choose(device, device.profile, candidates, wanted)
@@ -185,20 +202,25 @@ def _already_runs(device: DeviceFacts, settled: Bound) -> bool:
     return device.running_digest == settled.digest and device.desired == settled
 
 
-def _too_old(device: DeviceFacts, wanted: Bound, windows: Windows, proof: int) -> Reason | None:
+def _too_old(
+    device: DeviceFacts, wanted: Bound, proceeding: Proceeding, proof: int
+) -> Reason | None:
     """Return why the device's agent would not understand what it would be told.
 
     Args:
         device: Whose agent.
         wanted: What it would be told.
-        windows: When to bring it in.
+        proceeding: How the rollout proceeds.
         proof: The capability that the release's manifests need.
     """
     needs, what = 0, ""
     if proof > device.capability:
         needs = proof
         what = "what the release holds it to: update it, or publish the release without --probes"
-    elif windows != AT_ANY_TIME:
+    elif proceeding.is_bound and device.enforces_approval:
+        needs = SIGNED_STRATEGY
+        what = "an approval of a strategy, which it would check: update it, or roll out all at once"
+    elif proceeding.windows != AT_ANY_TIME:
         needs, what = WINDOWS, "windows or a deadline: update it, or roll out without them"
     elif wanted.policy is not None:
         needs, what = FIT_POLICY, "a policy of fit: update it, or leave it to the release"

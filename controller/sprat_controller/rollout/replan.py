@@ -18,13 +18,12 @@ from sqlmodel import Session, col
 
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError
-from sprat_controller.rollout import fit_policy, serving, targets
+from sprat_controller.rollout import fit_policy, serving, signed_strategy, targets
 from sprat_controller.rollout.assign import ACTOR
 from sprat_controller.rollout.phases import ExecutionEvent
 from sprat_controller.rollout.plan import Planned, Reason, plan_device, verdict_json
 from sprat_controller.rollout.records import By, Run, move_execution, strategy_of
 from sprat_controller.rollout.requests import PlanRequest, Target
-from sprat_controller.rollout.timing import windows_of
 from sprat_controller.store.tables import Execution, Rollout
 
 Json = Mapping[str, Any]
@@ -123,14 +122,15 @@ def _decide(
     )
     try:
         variants = targets.candidates(session, request.model, request.release)
-        (device,) = targets.devices(session, request)
+        (device,) = targets.devices(session, request, ())
     except (ConflictError, NotFoundError) as error:
         # Its publisher retired the release, say: what the device refused is refused all the same.
         return None, error.message
     left = _in_question(variants, rollout, known)
-    windows = windows_of(strategy_of(rollout))
+    # That its agent understands an approval was seen when it was planned.
+    proceeding = signed_strategy.proceeding(strategy_of(rollout))
     line = plan_device(
-        device, left, request.context, request.terms, request.policy, windows=windows
+        device, left, request.context, request.terms, request.policy, proceeding=proceeding
     )
     return line, line.reason.message if left and line.reason else ""
 

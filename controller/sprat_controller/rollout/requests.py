@@ -102,6 +102,7 @@ class ApprovalView:
         rollout_id: Which.
         state: Where it is.
         spec: The frozen specification, canonical JSON; None before it was submitted.
+        strategy: The canonical document whose digest it binds.
         approved_by: Who approved that.
         missing: What it still takes, in words.
     """
@@ -109,6 +110,7 @@ class ApprovalView:
     rollout_id: str
     state: RolloutState
     spec: str | None
+    strategy: str
     approved_by: tuple[str, ...]
     missing: tuple[str, ...]
 

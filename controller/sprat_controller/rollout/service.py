@@ -21,6 +21,7 @@ from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.rollout import (
     approvals,
     fit_policy,
+    four_eyes,
     frozen_strategy,
     plan_store,
     revisions,
@@ -98,7 +99,7 @@ class RolloutService:
         """
         check_plan(request)
         with self._database.reading() as session:
-            return tuple(snapshot.plan(session, request, strategy))
+            return tuple(self._plan(session, request, strategy))
 
     def save_plan(
         self, request: PlanRequest, strategy: Strategy, actor: str
@@ -117,7 +118,7 @@ class RolloutService:
         now = self._clock()
         check_rollout(RolloutRequest(request, strategy=strategy), now)
         with self._database.transaction() as session:
-            lines = tuple(snapshot.plan(session, request, strategy))
+            lines = tuple(self._plan(session, request, strategy))
             rests_on = saved_plans.rests_on(lines)
             kept = Kept(self._new_id(), request, strategy, rests_on, now, actor)
             plan_store.keep(session, kept)
@@ -180,7 +181,7 @@ class RolloutService:
             ConflictError: It would be something else by now than was planned.
         """
         strategy = _strategy(request)
-        lines = snapshot.plan(session, request.plan, strategy)
+        lines = self._plan(session, request.plan, strategy)
         if planned is not None:
             saved_plans.check_fresh(planned.id, planned.lines, saved_plans.rests_on(lines))
         if not lines:
@@ -437,6 +438,12 @@ class RolloutService:
             if session.get(Rollout, rollout_id) is None:
                 raise _unknown(rollout_id)
             return views.executions(session, rollout_id)
+
+    def _plan(
+        self, session: Session, request: PlanRequest, strategy: Strategy
+    ) -> Sequence[Planned]:
+        enforcing = four_eyes.enforcing(self._policy(session))
+        return snapshot.plan(session, request, strategy, enforcing)
 
     def _move(
         self, rollout_id: str, event: RolloutEvent, by: By, expected_revision: int | None

@@ -12,15 +12,14 @@ from sprat_proto import approval
 from sprat_proto.states import ExecutionState
 from sqlmodel import Session, insert
 
-from sprat_controller.rollout import fit_policy, serving, targets
+from sprat_controller.rollout import fit_policy, serving, signed_strategy, targets
 from sprat_controller.rollout.grouping import Member, Placed
 from sprat_controller.rollout.phases import EXECUTION, ExecutionEvent, apply
 from sprat_controller.rollout.plan import Action, Planned, verdict_json
 from sprat_controller.rollout.plan import plan as make_plan
 from sprat_controller.rollout.records import strategy_of
 from sprat_controller.rollout.requests import PlanRequest, Target, target_from
-from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
-from sprat_controller.rollout.timing import windows_of
+from sprat_controller.rollout.strategy import Strategy
 from sprat_controller.store.tables import Execution, Rollout
 
 NewId = Callable[[], str]
@@ -45,7 +44,8 @@ class Snapshot:
 def plan(
     session: Session,
     request: PlanRequest,
-    strategy: Strategy = ALL_AT_ONCE,
+    strategy: Strategy,
+    enforcing: Collection[str],
     *,
     only: Collection[str] | None = None,
 ) -> Sequence[Planned]:
@@ -54,7 +54,8 @@ def plan(
     Args:
         session: Of the database.
         request: What and to whom.
-        strategy: Its windows count: not every agent knows them.
+        strategy: Not every agent knows all of it.
+        enforcing: Groups whose devices check approvals themselves.
         only: Digests of the variants that come into question; None: all of the release.
 
     Raises:
@@ -63,10 +64,14 @@ def plan(
     """
     variants = targets.candidates(session, request.model, request.release)
     variants = [one for one in variants if only is None or one.digest in only]
-    devices = targets.devices(session, request)
-    windows = windows_of(strategy)
+    devices = targets.devices(session, request, enforcing)
     return make_plan(
-        devices, variants, request.context, request.terms, request.policy, windows=windows
+        devices,
+        variants,
+        request.context,
+        request.terms,
+        request.policy,
+        proceeding=signed_strategy.proceeding(strategy),
     )
 
 
@@ -87,12 +92,26 @@ def keep(
 
 
 def join(
-    session: Session, rollout: Rollout, placed: Sequence[Placed], now: datetime, new_id: NewId
+    session: Session,
+    rollout: Rollout,
+    placed: Sequence[Placed],
+    now: datetime,
+    new_id: NewId,
+    *,
+    enforcing: Collection[str],
 ) -> tuple[str, ...]:
     """Keep executions for devices that come to a rollout that is under way.
 
     Devices that have one already, or are not in the target any more, are left out. Where approvers
     signed a specification, only what they signed is chosen.
+
+    Args:
+        session: A transaction.
+        rollout: It is held.
+        placed: Who comes, and where to.
+        now: The caller's clock.
+        new_id: Makes ids of executions.
+        enforcing: As for `plan`.
 
     Returns:
         The devices that are in now.
@@ -116,7 +135,7 @@ def join(
         fit_policy.from_json(rollout.policy),
     )
     signed = None if rollout.spec is None else frozenset(approval.decode(rollout.spec).digests)
-    lines = plan(session, request, strategy, only=signed)
+    lines = plan(session, request, strategy, enforcing, only=signed)
     members = targets.grouped(session, request.target, strategy)
     rows = Snapshot(lines, members, [wanted[device] for device in ids])
     keep(session, rollout, rows, now, new_id)

@@ -29,6 +29,7 @@ from sprat_controller.rollout import (
     budget,
     deadlines,
     facts,
+    four_eyes,
     gate_facts,
     gates,
     outcomes,
@@ -37,6 +38,7 @@ from sprat_controller.rollout import (
     targets,
     unavailable,
 )
+from sprat_controller.rollout.approver_policy import PolicySource
 from sprat_controller.rollout.deadlines import Standing
 from sprat_controller.rollout.grouping import Placed
 from sprat_controller.rollout.phases import (
@@ -92,6 +94,7 @@ class Around:
     push: Push
     leases: Leases
     new_id: NewId
+    policy: PolicySource
 
 
 @dataclass(frozen=True)
@@ -504,7 +507,10 @@ class _Page:
             return
         if strategy_of(rollout).membership is not Membership.CONTINUOUS:
             return
-        joined = snapshot.join(self.session, rollout, placed, self.now, self.around.new_id)
+        enforcing = four_eyes.enforcing(self.around.policy(self.session))
+        joined = snapshot.join(
+            self.session, rollout, placed, self.now, self.around.new_id, enforcing=enforcing
+        )
         if joined:
             log.append(
                 self.session,

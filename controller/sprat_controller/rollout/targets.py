@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -87,8 +87,15 @@ def candidates(session: Session, model: str, release: str) -> list[fit.Candidate
     )
 
 
-def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
+def devices(
+    session: Session, request: PlanRequest, enforcing: Collection[str]
+) -> list[DeviceFacts]:
     """Return what the plan must know of each device that is in, in order of name.
+
+    Args:
+        session: Of the database.
+        request: What and to whom.
+        enforcing: Groups whose devices check approvals themselves.
 
     Raises:
         NotFoundError: A device that is named does not exist (any more).
@@ -105,6 +112,7 @@ def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
             col(Device.hardware_class),
             col(Device.running),
             col(Device.capability),
+            col(Device.group),
         )
         .where(who)
         .order_by(col(Device.id))
@@ -115,8 +123,9 @@ def devices(session: Session, request: PlanRequest) -> list[DeviceFacts]:
             desired.get(device_id, _Desired()),
             needs,
             observed.get(hardware_class or "", {}),
+            enforces_approval=group in enforcing,
         )
-        for device_id, profile, hardware_class, running, capability in rows
+        for device_id, profile, hardware_class, running, capability, group in rows
     ]
 
 
@@ -183,6 +192,8 @@ def _facts(
     desired: _Desired,
     needs: Mapping[_Held, int],
     observed: Mapping[str, Rates],
+    *,
+    enforces_approval: bool,
 ) -> DeviceFacts:
     device_id, profile, hardware_class, running, capability = row
     return DeviceFacts(
@@ -194,6 +205,7 @@ def _facts(
         running_name=_name(running) if running else None,
         reserved_bytes=sum(needs[other] for other in desired.others),
         capability=capability,
+        enforces_approval=enforces_approval,
         observed=observed,
     )
 

@@ -9,6 +9,7 @@ import pytest
 from simulators.api_fleet import enrol, publish
 from simulators.http_world import Client, HttpWorld, error_of
 from sprat_controller.access.policy import Role
+from sprat_controller.rollout import approver_policy
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.sql_book import Around, SqlBook
 from sprat_controller.schedule.leases import Leases
@@ -47,7 +48,8 @@ def run(world: HttpWorld) -> None:
     parts = world.parts
     leases = Leases(parts.database, tables.of(Rollout), "controller", parts.clock)
     leases.forget_own()
-    around = Around(parts.database, parts.signer, push, leases, parts.ids.new_id)
+    new_id = parts.ids.new_id
+    around = Around(parts.database, parts.signer, push, leases, new_id, approver_policy.nobody)
     Runner(leases, lambda lease: SqlBook(around, lease)).run_due(world.now)
 
 

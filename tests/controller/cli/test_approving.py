@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from simulators import frozen
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
 from sprat_controller.cli.approving import served, when
+from sprat_controller.rollout import signed_strategy
+from sprat_controller.rollout.strategy import AbortCriterion, Group, Pace, Strategy
 from sprat_proto import approval
 from sprat_proto.approval import Approver, ApproverPolicy
 from sprat_proto.assignment import ServingTerms, Windows
@@ -16,6 +19,10 @@ from sprat_proto.policy import Aim, FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
 from sprat_proto.windows import WindowSpec
 
+CAREFUL = Strategy(
+    groups=(Group(devices=1, soak_s=3600), Group(percent=2.5), Group()),
+    abort=(AbortCriterion(percent=5),),
+)
 KEY = SigningKey(generate_private_pem())
 DIGEST = frozen.SPEC.digests[0]
 
@@ -51,9 +58,9 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
         "policy    the release's own",
         "when      at any time",
         "at once   all devices",
+        "proceeds  all at once",
         "runs      for ever",
         "good      until 2026-11-18 11:06+00:00",
-        "proceeds  all at once (as the controller says; not signed)",
     ]
     sent = sprat.api.bodies[-1]
     policy = ApproverPolicy(1, [Approver("bob", signer.public_pem)], [])
@@ -76,6 +83,66 @@ def test_a_policy_is_shown_from_the_bytes_that_are_signed(
     assert said.status == 0
     shown = "policy    smallest, a quality loss of at most 2 %"
     assert shown in said.errors.splitlines()
+
+
+def test_the_strategy_that_is_shown_is_the_one_that_is_signed(
+    sprat: Sprat, api: OperatorApi, key: tuple[Path, SigningKey]
+) -> None:
+    api.lists["rollouts"].append({"id": "r-1", "state": "WAITING_FOR_APPROVAL"})
+    frozen.freeze(api, "r-1", CAREFUL)
+    said = sprat("rollout", "approve", "r-1", "--key", str(key[0]), "--yes")
+    assert said.status == 0
+    (shown,) = (one for one in said.errors.splitlines() if one.startswith("proceeds"))
+    assert (
+        "1 device, 2.5 %, the rest; group 1: soaks 1 h; PAUSE from 5 % and 1 ended badly" in shown
+    )
+    assert '"percent":2.5' in api.strategies["r-1"]
+    policy = ApproverPolicy(1, [Approver("bob", key[1].public_pem)], [])
+    spec, _ = approval.signed_by(policy, api.bodies[-1]["envelope"])
+    document = api.strategies["r-1"].encode()
+    assert spec.strategy_sha256 == hashlib.sha256(document).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        "",
+        "{}",
+        '{"groups":1}',
+        signed_strategy.document(Strategy()).decode(),
+        signed_strategy.document(CAREFUL).decode() + " ",
+        signed_strategy.document(CAREFUL).decode().replace('"percent":5}', '"percent":6}'),
+        signed_strategy.document(CAREFUL).decode().replace('"soak_s":3600', '"soak_s":0'),
+        signed_strategy.document(CAREFUL).decode().replace('"SNAPSHOT"', '"CONTINUOUS"'),
+    ],
+)
+def test_another_strategy_than_the_bound_one_is_not_signed(
+    sprat: Sprat, api: OperatorApi, key: tuple[Path, SigningKey], other: str | None
+) -> None:
+    api.lists["rollouts"].append({"id": "r-1", "state": "WAITING_FOR_APPROVAL"})
+    frozen.freeze(api, "r-1", CAREFUL)
+    assert other != api.strategies["r-1"]
+    if other is None:
+        del api.strategies["r-1"]
+    else:
+        api.strategies["r-1"] = other
+    said = sprat("rollout", "approve", "r-1", "--key", str(key[0]), "--yes")
+    said.assert_one_sentence(6)
+    assert "nothing was signed" in said.errors
+    assert api.bodies == []
+
+
+def test_a_strategy_beside_a_specification_that_binds_none_is_not_signed(
+    sprat: Sprat, api: OperatorApi
+) -> None:
+    """A controller in the wrong hands leaves the digest out and shows what it likes."""
+    api.lists["rollouts"].append({"id": "r-1", "state": "WAITING_FOR_APPROVAL"})
+    frozen.freeze(api, "r-1")
+    api.strategies["r-1"] = signed_strategy.document(CAREFUL).decode()
+    said = sprat("rollout", "approve", "r-1", "--yes")
+    said.assert_one_sentence(6)
+    assert "in the specification, found none" in said.errors
 
 
 def test_when_devices_may_act_is_said_in_words() -> None:
@@ -149,7 +216,7 @@ def test_a_rollout_that_waits_for_nothing_is_not_approved(sprat: Sprat, api: Ope
 
 @pytest.mark.usefixtures("waiting")
 def test_a_removal_and_an_end_are_said_in_words(sprat: Sprat, api: OperatorApi) -> None:
-    frozen.freeze(api, "r-1", digests=[], run_until=1_795_000_000, max_in_progress=5)
+    frozen.freeze(api, "r-1", Strategy(pace=Pace(5)), digests=[], run_until=1_795_000_000)
     said = sprat("rollout", "approve", "r-1", "--yes")
     assert "brings    nothing: the alias is removed" in said.errors
     assert "runs      until 2026-11-18" in said.errors

@@ -11,13 +11,28 @@ from simulators.controlled import BIG, SimDevice, World
 from simulators.plain_signer import read_plan
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
-from sprat_controller.rollout import approvals
-from sprat_controller.rollout.requests import ApprovalView, GivenApproval, RolloutEdit, RolloutView
-from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy, WindowSpec
-from sprat_controller.store.tables import Device
+from sprat_controller.rollout import approvals, frozen_strategy, signed_strategy
+from sprat_controller.rollout.requests import (
+    ApprovalView,
+    ExecutionView,
+    GivenApproval,
+    RolloutEdit,
+    RolloutView,
+)
+from sprat_controller.rollout.strategy import (
+    ALL_AT_ONCE,
+    AbortCriterion,
+    Group,
+    Membership,
+    Retries,
+    Strategy,
+    WindowSpec,
+)
+from sprat_controller.store.tables import Device, Rollout
 from sprat_proto import approval, canonical
 from sprat_proto.approval import Approver, ApproverPolicy, Change, GroupPolicy, why_not_approved
 from sprat_proto.assignment import Assignment, ServingTerms, Windows
+from sprat_proto.capability import SIGNED_STRATEGY
 from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
 from sprat_proto.states import ExecutionState, RolloutState
@@ -327,6 +342,105 @@ def test_a_way_back_is_approved_with_what_it_goes_back_to(world: World) -> None:
     assert model.times.activate is not None
     assert model.times.download is None
     assert refusal_of(world, model.times) is None
+
+
+CAREFUL = Strategy(
+    groups=(Group(devices=1, soak_s=600), Group()),
+    abort=(AbortCriterion(percent=5),),
+    activate_window=NIGHT,
+)
+
+
+def test_the_whole_strategy_is_bound_and_satisfies_a_device(world: World) -> None:
+    fleet(world, threshold=1)
+    view = world.create(strategy=CAREFUL)
+    found = world.service.approval(view.id)
+    spec = approval.decode((found.spec or "").encode())
+    assert spec.strategy_sha256 == canonical.sha256_hex(found.strategy.encode())
+    assert signed_strategy.read(spec, found.strategy) == CAREFUL
+    approve(world, view.id, "bob")
+    world.run_due()
+    devices = {name for name, _ in world.pushed}
+    assert len(devices) == 1
+    (model,) = plan_of(world, devices.pop()).models
+    (envelope,) = plan_of(world, world.pushed[-1][0]).approvals
+    change = Change(model.alias, model.digest, 256, windows=model.times)
+    now = int(world.now.timestamp())
+    assert why_not_approved(world.policy, "lyon", [change], [envelope], now) is None
+    assert approval.signed_by(world.policy, envelope) == (spec, ("bob",))
+
+
+def test_a_strategy_that_was_tampered_with_is_not_approved(world: World) -> None:
+    """Whoever can write the rows, but has no approver's key, gets no other strategy approved."""
+    fleet(world, threshold=1)
+    view = world.create(strategy=CAREFUL)
+    given = sign(world, view.id, "bob")
+    tamper(world, view.id, Strategy(activate_window=NIGHT))
+    with pytest.raises(ConflictError, match="expected the strategy's digest none") as refused:
+        world.service.approve(view.id, given, "token:bob")
+    assert refused.value.code == "strategy_not_bound"
+    assert world.service.approval(view.id).approved_by == ()
+    # An edit freezes it as it is, which is what the next approver then sees.
+    world.service.edit(view.id, RolloutEdit(name="x"), "token:ann")
+    assert approve(world, view.id, "bob").state is RolloutState.STARTING
+
+
+def test_what_was_approved_with_another_strategy_is_not_started_by_it(world: World) -> None:
+    fleet(world, "controller", 1)
+    later = world.now + timedelta(hours=1)
+    view = world.create(start=False, start_at=later, strategy=CAREFUL)
+    assert approve(world, view.id, "bob", keyless=True).state is RolloutState.SCHEDULED
+    tamper(world, view.id, ALL_AT_ONCE)
+    assert world.service.start(view.id, "token:ann").state is WAITING
+    assert world.service.approval(view.id).approved_by == ()
+
+
+def tamper(world: World, rollout_id: str, strategy: Strategy) -> None:
+    with world.database.transaction() as session:
+        row = session.get(Rollout, rollout_id)
+        assert row is not None
+        row.strategy = frozen_strategy.to_json(strategy)
+        session.add(row)
+
+
+def test_an_agent_that_cannot_read_such_an_approval_gets_nothing_that_needs_one(
+    world: World,
+) -> None:
+    """By its group: `a` checks approvals itself, `b` does not."""
+    fleet(world, threshold=1)
+    with world.database.transaction() as session:
+        for name in ("a", "b"):
+            device = session.get(Device, name)
+            assert device is not None
+            device.capability = SIGNED_STRATEGY - 1
+    clear = {one.device_id: one.state for one in executions(world, ALL_AT_ONCE)}
+    assert clear == {"a": ExecutionState.QUEUED, "b": ExecutionState.QUEUED}
+    old, other = executions(world, Strategy(retries=Retries()))
+    assert (old.state, (old.reason or {})["code"]) == (ExecutionState.REJECTED, "AGENT_TOO_OLD")
+    assert other.state is ExecutionState.QUEUED
+
+
+def test_who_joins_later_must_be_able_to_read_the_approval_too(world: World) -> None:
+    fleet(world, threshold=1)
+    view = world.create(strategy=Strategy(membership=Membership.CONTINUOUS))
+    approve(world, view.id, "bob")
+    world.run_due()
+    for name, group in (("c", "lyon"), ("d", "default")):
+        world.join(name)
+        with world.database.transaction() as session:
+            device = session.get(Device, name)
+            assert device is not None
+            device.group, device.capability = group, SIGNED_STRATEGY - 1
+    world.wait(minutes=10)
+    world.run_due()
+    found = {one.device_id: one for one in world.service.executions(view.id)}
+    assert found["d"].state is ExecutionState.IN_PROGRESS
+    assert (found["c"].reason or {})["code"] == "AGENT_TOO_OLD"
+
+
+def executions(world: World, strategy: Strategy) -> list[ExecutionView]:
+    view = world.create(start=False, strategy=strategy)
+    return sorted(world.service.executions(view.id), key=lambda one: one.device_id)
 
 
 def spelled(windows: Windows | UnsetType) -> bytes:

@@ -6,7 +6,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.controlled import BIG, SMALL, TINY, WEIGHTS, a_manifest
-from sprat_controller.rollout.plan import Action, Bound, DeviceFacts, plan_device, verdict_json
+from sprat_controller.rollout.plan import (
+    Action,
+    Bound,
+    DeviceFacts,
+    Proceeding,
+    plan_device,
+    verdict_json,
+)
 from sprat_proto import fit
 from sprat_proto.assignment import ServingTerms, Windows
 from sprat_proto.fit import MIB
@@ -170,14 +177,32 @@ def test_an_agent_that_cannot_read_a_release_is_rejected_with_a_reason() -> None
 def test_an_agent_that_does_not_understand_windows_is_rejected_with_a_reason() -> None:
     old = device(capability=4)
     assert plan_device(old, CANDIDATES, 256).action is Action.INSTALL
-    line = plan_device(old, CANDIDATES, 256, windows=Windows(deadline=9))
+    line = plan_device(old, CANDIDATES, 256, proceeding=Proceeding(Windows(deadline=9)))
     assert line.action is Action.REJECTED
     assert line.reason is not None
     assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 4")
     assert line.reason.expected == "capability 5 or higher"
     assert "windows or a deadline" in line.reason.message
     new = device(capability=5)
-    assert plan_device(new, CANDIDATES, 256, windows=Windows(deadline=9)).action is Action.INSTALL
+    told = Proceeding(Windows(deadline=9))
+    assert plan_device(new, CANDIDATES, 256, proceeding=told).action is Action.INSTALL
+
+
+def test_an_agent_that_cannot_read_an_approval_of_a_strategy_is_rejected_with_a_reason() -> None:
+    bound = Proceeding(is_bound=True)
+    old = device(capability=6)
+    # Only where its group has it check approvals itself does it read them.
+    assert plan_device(old, CANDIDATES, 256, proceeding=bound).action is Action.INSTALL
+    checks = replace(old, enforces_approval=True)
+    assert plan_device(checks, CANDIDATES, 256).action is Action.INSTALL
+    line = plan_device(checks, CANDIDATES, 256, proceeding=bound)
+    assert line.action is Action.REJECTED
+    assert line.reason is not None
+    assert (line.reason.code, line.reason.found) == ("AGENT_TOO_OLD", "capability 6")
+    assert line.reason.expected == "capability 7 or higher"
+    assert "an approval of a strategy" in line.reason.message
+    new = replace(checks, capability=7)
+    assert plan_device(new, CANDIDATES, 256, proceeding=bound).action is Action.INSTALL
 
 
 def test_of_variants_that_are_all_refused_the_smallest_says_why() -> None:
