@@ -15,7 +15,7 @@ from sprat_controller.cli import approving, planned, words
 from sprat_controller.cli import policy as policies
 from sprat_controller.cli import strategy as strategies
 from sprat_controller.cli.client import Api, Json
-from sprat_controller.cli.exits import CliError, Exit
+from sprat_controller.cli.exits import CliError, Exit, NotFoundError
 from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import Format, console, say, table, text
 from sprat_controller.cli.policy import policy_options
@@ -23,6 +23,7 @@ from sprat_controller.cli.strategy import strategy_options
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
 from sprat_controller.publisher.signing import load_key
+from sprat_controller.rollout.requests import DEFAULT_CONTEXT
 from sprat_controller.rollout.strategy import Strategy
 
 rollout = typer.Typer(help="Bring a release to many devices.", rich_markup_mode=None)
@@ -79,7 +80,7 @@ def plan(
     where: Where = None,
     device: Device = None,
     matching: Filter = None,
-    context: Context = 2048,
+    context: Context = DEFAULT_CONTEXT,
     slots: Slots = 0,
     kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
     pinned: Pinned = False,
@@ -134,9 +135,13 @@ def apply(
 @strategy_options
 def start(
     session: Session,
-    release: Release,
+    what: Annotated[
+        str, typer.Argument(metavar="MODEL@RELEASE|ID", help="Create one, or start what there is.")
+    ],
     *,
-    alias: Alias,
+    alias: Annotated[
+        str | None, typer.Option(help="The name that applications ask for; not beside an ID.")
+    ] = None,
     where: Where = None,
     device: Device = None,
     matching: Filter = None,
@@ -148,7 +153,7 @@ def start(
         int | None,
         typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take: a day."),
     ] = None,
-    context: Context = 2048,
+    context: Context = DEFAULT_CONTEXT,
     slots: Slots = 0,
     kv_type: KvType = AS_DEVICE_DECIDES.kv_type,
     pinned: Pinned = False,
@@ -157,8 +162,34 @@ def start(
     name: Name = None,
     yes: Yes = False,
     watch: Watch = False,
+    revision: Revision = None,
 ) -> None:
-    """Create a rollout and start it, now or at a time, once those who must have approved it."""
+    """Create a rollout and start it, now or at a time, once approved; or start one by its ID."""
+    if "@" not in what:
+        beside = {
+            "--alias": alias,
+            "--where": where,
+            "--device": device,
+            "--filter": matching,
+            "--at": at,
+            "--max-in-progress": max_in_progress,
+            "--timeout": timeout,
+            "--context": context != DEFAULT_CONTEXT,
+            "--slots": slots,
+            "--pinned": pinned,
+            "--kv-type": kv_type != AS_DEVICE_DECIDES.kv_type,
+            "--name": name,
+            "a policy": policy,
+            "a strategy": strategy,
+        }
+        said = [option for option, value in beside.items() if value]
+        _start_created(session, what, said, revision, yes=yes, watch=watch)
+        return
+    if alias is None:
+        raise words.wrong(f"expected --alias NAME beside {what}, found none")
+    if revision is not None:
+        raise words.wrong(f"expected --revision beside the ID of a rollout, found {what}")
+    release = what
     wanted = _wanted(release, alias, where, device, matching)
     wanted |= served(context, slots, kv_type, pinned=pinned) | policies.body(policy)
     beside = {"max_in_progress": max_in_progress, "execution_timeout_s": timeout, "name": name}
@@ -351,11 +382,39 @@ def _begin(session: Session, path: str, body: Json, at: str | None, *, watch: bo
     made = session.api.post(path, body)
     if at is None:
         made = _started(session.api, made)
+    _show_or_watch(session, made, watch=watch)
+
+
+def _show_or_watch(session: Session, made: Json, *, watch: bool) -> None:
     if watch:
         say(f"rollout {made['id']}")
         watch_rollout(session, str(made["id"]), timeout_s=None)
     else:
         show_rollout(session, made)
+
+
+def _start_created(
+    session: Session,
+    what: str,
+    beside: list[str],
+    revision: int | None,
+    *,
+    yes: bool,
+    watch: bool,
+) -> None:
+    """Start a rollout that was created or scheduled, whatever time it was scheduled for."""
+    if beside:
+        raise words.wrong(
+            "expected MODEL@RELEASE to create a rollout, or the ID of one alone to start it, found"
+            f" {what!r} with {beside[0]}"
+        )
+    rollout_id = words.identifier(what, "a rollout")
+    session.confirm(f"Start the rollout {rollout_id} now?", yes=yes)
+    try:
+        made = session.api.post(f"rollouts/{rollout_id}/start", _expecting(revision))
+    except NotFoundError as error:
+        raise NotFoundError(f"{error.message}; to create one, say MODEL@RELEASE") from error
+    _show_or_watch(session, made, watch=watch)
 
 
 def _started(api: Api, made: Json) -> Json:

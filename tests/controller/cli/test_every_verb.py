@@ -259,6 +259,12 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     ],
     "rollout start": [
         ([], 64),
+        (["nothing", "--yes"], 1),
+        (["../r", "--yes"], 64),
+        (["r-1"], 64),  # nobody to ask
+        (["r-1", "--alias", "a", "--yes"], 64),
+        (["talk@1.0.0", "--yes"], 64),
+        (["talk@1.0.0", "--alias", "a", "--yes", "--revision", "1"], 64),
         (["talk@1.0.0", "--alias", "a", "--yes", "--groups", "some"], 64),
         (["talk@1.0.0", "--alias", "a", "--yes", "--strategy", "{text}"], 64),
         (["talk@1.0.0", "--alias", "a", "--yes", "--strategy", "/no/such.yaml"], 1),

@@ -154,6 +154,54 @@ def test_starting_creates_and_starts(sprat: Sprat, api: OperatorApi) -> None:
     ]
 
 
+def test_what_was_created_is_started_by_its_id(sprat: Sprat, api: OperatorApi) -> None:
+    api.lists["rollouts"].append({"id": "r-1", "state": "SCHEDULED"})
+    said = sprat("rollout", "start", "r-1", "--yes", "--revision", "3", "-o", "json")
+    assert (said.json["id"], said.json["state"]) == ("r-1", "RUNNING")
+    assert [path for method, path in api.calls if method == "POST"] == [
+        "/api/v1/rollouts/r-1/start"
+    ]
+    assert api.bodies == [{"expected_revision": 3}]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--alias", "a"),
+        ("--device", "gw-1"),
+        ("--at", "2026-12-01 03:00"),
+        ("--context", "64"),
+        ("--slots", "1"),
+        ("--pinned",),
+        ("--kv-type", "q8_0"),
+        ("--name", "x"),
+        ("--groups", "ladder"),
+        ("--aim", "smallest"),
+    ],
+)
+def test_an_id_takes_nothing_of_what_creates_a_rollout(
+    sprat: Sprat, api: OperatorApi, option: tuple[str, ...]
+) -> None:
+    api.lists["rollouts"].append({"id": "r-1", "state": "READY"})
+    said = sprat("rollout", "start", "r-1", *option, "--yes")
+    said.assert_one_sentence(64)
+    assert "or the ID of one alone to start it, found 'r-1' with" in said.errors
+    assert api.calls == []
+
+
+def test_neither_an_id_nor_a_release_says_what_is_missing(sprat: Sprat) -> None:
+    said = sprat("rollout", "start", "talk", "--yes")
+    said.assert_one_sentence(1)
+    assert "to create one, say MODEL@RELEASE" in said.errors
+    said = sprat("rollout", "start", "talk@1.0.0", "--yes")
+    said.assert_one_sentence(64)
+    assert "expected --alias NAME beside talk@1.0.0, found none" in said.errors
+    sprat(*START, "--revision", "1").assert_one_sentence(64)
+    said = sprat("rollout", "start", "r-1")
+    said.assert_one_sentence(64)
+    assert "Start the rollout r-1 now?" in said.errors
+
+
 def test_a_rollout_with_a_time_is_left_to_the_schedule(sprat: Sprat, api: OperatorApi) -> None:
     said = sprat(*START, "--at", "2026-12-01T03:00:00Z", "-o", "json")
     assert said.json["state"] == "SCHEDULED"
