@@ -53,8 +53,8 @@ from sprat_controller.link.managed import managed_broker
 from sprat_controller.link.mqtt import MqttCarrier
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout import approver_policy
-from sprat_controller.rollout.occurrences import OccurrenceRunner
-from sprat_controller.rollout.recurrences import Recurrences
+from sprat_controller.rollout.recurring.occurrences import OccurrenceRunner
+from sprat_controller.rollout.recurring.recurrences import Recurrences
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.rollout.sql_book import Around, SqlBook

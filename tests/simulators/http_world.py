@@ -23,7 +23,7 @@ from sprat_controller.fleet.ca import Root
 from sprat_controller.fleet.rate import Gate, Gates
 from sprat_controller.ids import new_secret
 from sprat_controller.registry.blobs import BlobStore
-from sprat_controller.rollout.recurrences import Recurrences
+from sprat_controller.rollout.recurring.recurrences import Recurrences
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url

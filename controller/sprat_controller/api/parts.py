@@ -20,7 +20,7 @@ from sprat_controller.bundle.export import Exporter
 from sprat_controller.clock import Clock
 from sprat_controller.fleet.rate import Gates
 from sprat_controller.registry.blobs import BlobStore
-from sprat_controller.rollout.recurrences import Recurrences
+from sprat_controller.rollout.recurring.recurrences import Recurrences
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database

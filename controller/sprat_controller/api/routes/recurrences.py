@@ -16,7 +16,7 @@ from sprat_controller.api.parts import RecurrencesPart
 from sprat_controller.api.routes.paging import Limit
 from sprat_controller.fleet import inventory
 from sprat_controller.rollout import fit_policy, serving, strategy_said
-from sprat_controller.rollout.recurrences import RecurrenceRequest, RecurrenceView
+from sprat_controller.rollout.recurring.recurrences import RecurrenceRequest, RecurrenceView
 from sprat_controller.rollout.requests import Target
 
 router = APIRouter(prefix="/recurring-rollouts", tags=["recurring rollouts"])

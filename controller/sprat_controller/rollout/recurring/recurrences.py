@@ -21,7 +21,8 @@ from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.registry import channels
-from sprat_controller.rollout import fit_policy, frozen_strategy, recurring, serving
+from sprat_controller.rollout import fit_policy, frozen_strategy, serving
+from sprat_controller.rollout.recurring import rules
 from sprat_controller.rollout.requests import (
     DEFAULT_CONTEXT,
     PlanRequest,
@@ -210,7 +211,7 @@ class Recurrences:
             row = _found(session, recurrence_id)
             if row.paused_at is not None:
                 row.paused_at = None
-                row.due_at = recurring.next_due(recurring.read(row.cron, row.zone), now)
+                row.due_at = rules.next_due(rules.read(row.cron, row.zone), now)
                 session.add(row)
                 _record(session, Tag.RECURRENCE_RESUMED, row, actor, now)
             return _view(session, row)
@@ -275,7 +276,7 @@ def _check(request: RecurrenceRequest, now: datetime) -> datetime:
             " rollout",
         )
     try:
-        due_at = recurring.next_due(recurring.read(request.cron, request.zone), now)
+        due_at = rules.next_due(rules.read(request.cron, request.zone), now)
     except WindowError as error:
         raise RequestError("invalid_recurrence", str(error)) from error
     if due_at is None:

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_controller.rollout import recurring
 from sprat_controller.rollout.phases import ROLLOUT, RolloutEvent
-from sprat_controller.rollout.recurring import Last, Offer, SkipCode
+from sprat_controller.rollout.recurring import rules
+from sprat_controller.rollout.recurring.rules import Last, Offer, SkipCode
 from sprat_proto.states import ExecutionState, RolloutState
 from sprat_proto.windows import WindowError
 
@@ -31,16 +31,16 @@ def local(zone: str, *moment: int, fold: int = 0) -> datetime:
 
 
 def due(cron: str, zone: str, after: datetime, count: int) -> list[datetime]:
-    rule, found = recurring.read(cron, zone), list[datetime]()
+    rule, found = rules.read(cron, zone), list[datetime]()
     for _ in range(count):
-        moment = recurring.next_due(rule, found[-1] if found else after)
+        moment = rules.next_due(rule, found[-1] if found else after)
         assert moment is not None
         found.append(moment)
     return found
 
 
 def code(newest: Offer | None, last: Last | None) -> str | None:
-    reason = recurring.why_not(newest, last)
+    reason = rules.why_not(newest, last)
     return None if reason is None else reason.code
 
 
@@ -76,7 +76,7 @@ def test_there_is_one_moment_a_day_at_most_and_always_another(
     days = [one.astimezone(ZoneInfo(zone)).date() for one in found]
     assert days == sorted(set(days))
     for moment in found:
-        again = recurring.next_due(recurring.read(cron, zone), moment - timedelta(seconds=1))
+        again = rules.next_due(rules.read(cron, zone), moment - timedelta(seconds=1))
         assert again == moment
 
 
@@ -85,12 +85,12 @@ def test_there_is_one_moment_a_day_at_most_and_always_another(
 )
 def test_what_is_no_rule_is_refused(cron: str, zone: str) -> None:
     with pytest.raises(WindowError, match="expected"):
-        recurring.read(cron, zone)
+        rules.read(cron, zone)
 
 
 def test_a_rule_that_never_comes_has_no_next_moment() -> None:
-    rule = recurring.read("0 2 30 2 *", BERLIN)
-    assert recurring.next_due(rule, datetime(2026, 1, 1, tzinfo=UTC)) is None
+    rule = rules.read("0 2 30 2 *", BERLIN)
+    assert rules.next_due(rule, datetime(2026, 1, 1, tzinfo=UTC)) is None
 
 
 @given(st.sampled_from(RolloutState), st.sampled_from([ONE, TWO]), st.sampled_from([ONE, TWO]))
@@ -98,7 +98,7 @@ def test_nothing_begins_while_the_last_one_is_not_over(
     state: RolloutState, brought: Offer, newest: Offer
 ) -> None:
     found = code(newest, Last("r-1", state, brought))
-    running = not recurring.is_over(state)
+    running = not rules.is_over(state)
     assert (found == SkipCode.STILL_RUNNING) == running
     if not running and newest.counter > brought.counter:
         assert found is None
@@ -107,7 +107,7 @@ def test_nothing_begins_while_the_last_one_is_not_over(
 
 
 def test_over_is_what_does_not_go_on_by_itself() -> None:
-    over = {state for state in RolloutState if recurring.is_over(state)}
+    over = {state for state in RolloutState if rules.is_over(state)}
     going_on = {RolloutEvent.START, RolloutEvent.PAUSE, RolloutEvent.RESUME, RolloutEvent.STOP}
     for state in RolloutState:
         ends = not going_on & set(ROLLOUT.get(state, {}))
@@ -129,15 +129,15 @@ def test_what_was_ended_is_not_brought_again_and_what_was_finished_may_be() -> N
 
 
 def test_who_waits_for_an_approval_is_told_so() -> None:
-    reason = recurring.why_not(TWO, Last("r-1", RolloutState.WAITING_FOR_APPROVAL, ONE))
+    reason = rules.why_not(TWO, Last("r-1", RolloutState.WAITING_FOR_APPROVAL, ONE))
     assert reason is not None
     assert reason.message == "the last rollout, r-1 of 1.0.0, waits for approval"
 
 
 def test_a_rollout_that_would_change_nothing_is_needless() -> None:
     settled = {ExecutionState.SUCCEEDED: 3, ExecutionState.REJECTED: 1}
-    reason = recurring.why_needless(ONE, settled)
+    reason = rules.why_needless(ONE, settled)
     assert reason is not None
     assert reason.code == SkipCode.ROLLED_OUT_ALREADY
     assert reason.message == "1.0.0 would change nothing: 3 devices run it, 1 cannot"
-    assert recurring.why_needless(ONE, {**settled, ExecutionState.QUEUED: 1}) is None
+    assert rules.why_needless(ONE, {**settled, ExecutionState.QUEUED: 1}) is None

@@ -16,8 +16,8 @@ from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.registry import channels
 from sprat_controller.registry.channels import By
-from sprat_controller.rollout.occurrences import OccurrenceRunner
-from sprat_controller.rollout.recurrences import (
+from sprat_controller.rollout.recurring.occurrences import OccurrenceRunner
+from sprat_controller.rollout.recurring.recurrences import (
     OccurrenceView,
     RecurrenceRequest,
     Recurrences,

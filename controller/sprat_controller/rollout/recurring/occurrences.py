@@ -22,10 +22,10 @@ from sprat_controller.audit import log
 from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import RequestError
 from sprat_controller.registry import channels
-from sprat_controller.rollout import recurring
 from sprat_controller.rollout.plan import Reason
-from sprat_controller.rollout.recurrences import rollout_of
-from sprat_controller.rollout.recurring import Last, Offer
+from sprat_controller.rollout.recurring import rules
+from sprat_controller.rollout.recurring.recurrences import rollout_of
+from sprat_controller.rollout.recurring.rules import Last, Offer
 from sprat_controller.rollout.requests import check_rollout
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.schedule.leases import Lease, Leases
@@ -91,21 +91,21 @@ class OccurrenceRunner:
                 # It was decided already if a clock was put back and the recurrence then resumed.
                 if session.get(Occurrence, (row.id, due_at)) is None:
                     _keep(session, row, decide(session, row), now)
-                rule = recurring.read(row.cron, row.zone)
-                row.due_at = recurring.next_due(rule, now)
+                rule = rules.read(row.cron, row.zone)
+                row.due_at = rules.next_due(rule, now)
                 session.add(row)
                 session.flush()
             self._leases.give_back(session, lease)
 
     def _decide(self, session: Session, row: Recurrence, now: datetime) -> _Outcome:
         offer = _newest(session, row)
-        reason = recurring.why_not(offer, _last(session, row))
+        reason = rules.why_not(offer, _last(session, row))
         if offer is None or reason is not None:
             return _Outcome(offer and offer.release, reason=reason)
         request = rollout_of(row, offer.release, row.due_at or now)
         check_rollout(request, now)
         made = self._rollouts.create_in(session, request, row.created_by)
-        needless = recurring.why_needless(offer, made.counts)
+        needless = rules.why_needless(offer, made.counts)
         if needless is not None:
             raise _NeedlessError(needless)
         return _Outcome(offer.release, rollout_id=made.id)
