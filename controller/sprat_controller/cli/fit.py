@@ -19,7 +19,7 @@ from sprat_controller.cli.output import Row, named, say, size
 from sprat_controller.cli.policy import policy_options
 from sprat_controller.cli.rollout import Context, KvType, Slots, served
 from sprat_controller.cli.verbs import Session, verb
-from sprat_controller.rollout import matrix_picture
+from sprat_controller.rollout.compatibility.picture import draw
 
 _MAX_PROFILE: Final = 256 << 10  # bytes
 COLUMNS: Final = (
@@ -84,7 +84,7 @@ def matrix(
     body |= served(context, slots, kv_type, pinned=False) | policies.body(policy)
     found = session.api.post("fit/matrix", body)
     if picture is not None:
-        write_new(picture, matrix_picture.draw(found).encode(), "picture")
+        write_new(picture, draw(found).encode(), "picture")
         say(f"the matrix is drawn in {picture}")
     columns, rows = _matrix_rows(found)
     session.output.rows(columns, rows, found)

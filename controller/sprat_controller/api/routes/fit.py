@@ -15,8 +15,9 @@ from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart
 from sprat_controller.errors import RequestError
-from sprat_controller.rollout import compatibility, fit_policy, known_hardware, requests, serving
-from sprat_controller.rollout.compatibility import HardwareClass, ReleaseVariants
+from sprat_controller.rollout import fit_policy, requests, serving
+from sprat_controller.rollout.compatibility import from_rows, judging
+from sprat_controller.rollout.compatibility.judging import HardwareClass, ReleaseVariants
 
 router = APIRouter(prefix="/fit", tags=["fit"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
@@ -28,10 +29,10 @@ def judge(body: schema.FitBody, _: Reader, database: DatabasePart) -> Response:
     terms = _terms(body)
     with database.reading() as session:
         judged, hardware = _hardware(session, body)
-        release = known_hardware.release(session, body.model, body.release)
-        (cell,) = compatibility.matrix([hardware], [release], terms)
-    answer = compatibility.cell_json(cell)
-    return fast({**answer, "judged": judged, "hardware": compatibility.class_json(hardware)})
+        release = from_rows.release(session, body.model, body.release)
+        (cell,) = judging.matrix([hardware], [release], terms)
+    answer = judging.cell_json(cell)
+    return fast({**answer, "judged": judged, "hardware": judging.class_json(hardware)})
 
 
 @router.post(
@@ -41,15 +42,15 @@ def matrix(body: schema.MatrixBody, _: Reader, database: DatabasePart) -> Respon
     """Tell the same of every hardware class in the fleet and many models at once."""
     terms = _terms(body)
     with database.reading() as session:
-        classes = known_hardware.classes(session)
+        classes = from_rows.classes(session)
         releases = [_release(session, name) for name in dict.fromkeys(body.models)]
-        releases = releases or known_hardware.newest(session)
-        cells = compatibility.matrix(classes, releases, terms)
+        releases = releases or from_rows.newest(session)
+        cells = judging.matrix(classes, releases, terms)
     return fast(
         {
-            "classes": [compatibility.class_json(one) for one in classes],
-            "releases": [compatibility.release_json(one) for one in releases],
-            "cells": [compatibility.cell_json(cell) for cell in cells],
+            "classes": [judging.class_json(one) for one in classes],
+            "releases": [judging.release_json(one) for one in releases],
+            "cells": [judging.cell_json(cell) for cell in cells],
         }
     )
 
@@ -70,13 +71,13 @@ def _hardware(session: Session, body: schema.FitBody) -> tuple[str, HardwareClas
             f" {len(given)} of them",
         )
     if body.device is not None:
-        return "device", known_hardware.device(session, body.device)
+        return "device", from_rows.device(session, body.device)
     if body.hardware_class is not None:
-        (found,) = known_hardware.classes(session, body.hardware_class)
+        (found,) = from_rows.classes(session, body.hardware_class)
         return "class", found
-    return "profile", known_hardware.declared(body.profile or {})
+    return "profile", from_rows.declared(body.profile or {})
 
 
 def _release(session: Session, name: str) -> ReleaseVariants:
     model, _, version = name.partition("@")
-    return known_hardware.release(session, model, version or None)
+    return from_rows.release(session, model, version or None)

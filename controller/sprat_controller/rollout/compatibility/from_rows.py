@@ -1,4 +1,4 @@
-"""Hardware classes and releases out of the database, for `compatibility`."""
+"""Hardware classes and releases out of the database, for the matrix."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.fleet import inventory, observed_rates
-from sprat_controller.rollout import compatibility, hardware, targets
-from sprat_controller.rollout.compatibility import HardwareClass, ReleaseVariants
+from sprat_controller.rollout import hardware, targets
+from sprat_controller.rollout.compatibility import judging
+from sprat_controller.rollout.compatibility.judging import HardwareClass, ReleaseVariants
 from sprat_controller.store import queries
 from sprat_controller.store.tables import Device
 
@@ -99,5 +100,5 @@ def newest(session: Session) -> list[ReleaseVariants]:
 
 def _class(name: str, profiles: dict[str, fit.Profile]) -> HardwareClass:
     return HardwareClass(
-        name, len(profiles), next(iter(profiles)), compatibility.least(profiles.values())
+        name, len(profiles), next(iter(profiles)), judging.least(profiles.values())
     )

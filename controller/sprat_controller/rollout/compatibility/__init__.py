@@ -1,0 +1,1 @@
+"""Which model runs on which hardware class, in which variant, and why in no other."""
