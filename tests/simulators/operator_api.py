@@ -358,6 +358,16 @@ class OperatorApi:
             raise RefusalError(404, "plan_not_found", f"there is no plan {one!r}: plan again")
         return self.create_rollout(request, {**self.plans[one], **body})
 
+    def list_plans(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+        items = [{"id": one, **body, "made_at": CREATED} for one, body in self.plans.items()]
+        return httpx.Response(200, json={"items": items, "next": None})
+
+    def show_plan(self, request: httpx.Request, _body: Json, one: str) -> httpx.Response:
+        if one not in self.plans:
+            raise RefusalError(404, "plan_not_found", f"there is no plan {one!r}: plan again")
+        devices = self.plan(request, self.plans[one]).json()["devices"]
+        return httpx.Response(200, json={"id": one, **self.plans[one], "devices": devices})
+
     def create_rollout(self, _request: httpx.Request, body: Json) -> httpx.Response:
         self._release_exists(body)
         self._target(body)
@@ -482,6 +492,8 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("POST", "fit", OperatorApi.fit),
     ("POST", "fit/matrix", OperatorApi.matrix),
     ("POST", "rollouts/plans", OperatorApi.save_plan),
+    ("GET", "rollouts/plans", OperatorApi.list_plans),
+    ("GET", f"rollouts/plans/{NAME}", OperatorApi.show_plan),
     ("POST", f"rollouts/plans/{NAME}/apply", OperatorApi.apply_plan),
     ("POST", "rollouts", OperatorApi.create_rollout),
     ("GET", LISTS, OperatorApi.list_of),

@@ -143,6 +143,46 @@ class SavedPlan(Plan):
     expires_at: AwareDatetime
 
 
+class KeptPlan(Answered):
+    """A plan that was saved: what, to whom, how it is to proceed, and how long it is kept."""
+
+    id: str
+    model: str
+    release: str
+    alias: str
+    target: Json
+    context: int
+    strategy: Json = Field(description="How it is to proceed; what is left out is as by default")
+    made_at: AwareDatetime
+    made_by: str
+    expires_at: AwareDatetime
+
+
+class KeptLine(Answered):
+    """What a saved plan says of one device; it is stale once any of this is different."""
+
+    device_id: str
+    hardware_class: str | None
+    current: str | None = Field(description="model@release+variant that it ran")
+    action: Action
+    variant: str | None
+    digest: str | None
+    code: str | None = Field(description="Why it gets nothing")
+
+
+class KeptPlanWithLines(KeptPlan):
+    """A saved plan with all that it rests on."""
+
+    devices: list[KeptLine]
+
+
+class KeptPlanPage(Answered):
+    """The newest saved plans, newest first."""
+
+    items: list[KeptPlan]
+    next: None = None
+
+
 class PlannedBody(Accepted):
     """What a rollout by a saved plan says beside it."""
 

@@ -15,6 +15,9 @@ COLUMNS: Final = (
     *("fetch", "expected s", "ends s"),
 )
 
+KEPT: Final = ("id", "model", "release", "alias", "made_at", "made_by", "expires_at")
+KEPT_LINES: Final = ("device_id", "action", "variant", "code", "current", "hardware_class")
+
 
 def question(found: Json, release: str) -> str:
     """Return what to ask before a rollout starts."""

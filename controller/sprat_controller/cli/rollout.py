@@ -109,6 +109,25 @@ def plan(
         say(f"saved until {found['expires_at']}: sprat rollout apply {found['id']}")
 
 
+@verb(rollout, "plans", example="sprat rollout plans 0190c5ad")
+def plans(
+    session: Session,
+    plan_id: Annotated[
+        str | None, typer.Argument(metavar="PLAN", help="Only this one, device by device.")
+    ] = None,
+) -> None:
+    """List the plans that were saved; or show what one of them says of each device."""
+    if plan_id is None:
+        items = list(session.api.pages("rollouts/plans"))
+        rows = [[one.get(column) for column in planned.KEPT] for one in items]
+        session.output.rows(planned.KEPT, rows, {"items": items})
+        return
+    found = session.api.get(f"rollouts/plans/{words.identifier(plan_id, 'a plan')}")
+    devices: list[Json] = found.get("devices") or []
+    rows = [[one.get(column) for column in planned.KEPT_LINES] for one in devices]
+    session.output.rows(planned.KEPT_LINES, rows, found)
+
+
 @verb(rollout, "apply", example="sprat rollout apply 0190c5ad --at '2026-12-01 03:00'")
 def apply(
     session: Session,

@@ -72,6 +72,42 @@ def keep(session: Session, kept: Kept) -> None:
     session.add(row)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A plan that is kept, without what it says of each device."""
+
+    id: str
+    plan: PlanRequest
+    strategy: Strategy
+    made_at: datetime
+    made_by: str
+
+    @property
+    def expires_at(self) -> datetime:
+        """From when it is gone."""
+        return self.made_at + MAX_AGE
+
+
+def newest(session: Session, now: datetime, limit: int) -> tuple[Listed, ...]:
+    """Return the newest plans that are kept, newest first."""
+    rows = session.connection().execute(
+        sqlalchemy.select(
+            col(SavedPlan.id),
+            col(SavedPlan.asked),
+            col(SavedPlan.strategy),
+            col(SavedPlan.made_at),
+            col(SavedPlan.made_by),
+        )
+        .where(col(SavedPlan.made_at) > now - MAX_AGE)
+        .order_by(col(SavedPlan.made_at).desc(), col(SavedPlan.id).desc())
+        .limit(limit)
+    )
+    return tuple(
+        Listed(plan_id, _plan(asked), frozen_strategy.from_json(strategy), made_at, made_by)
+        for plan_id, asked, strategy, made_at, made_by in rows
+    )
+
+
 def find(session: Session, plan_id: str, now: datetime) -> Kept:
     """Return a plan that was kept.
 

@@ -42,7 +42,7 @@ from sprat_controller.rollout.phases import (
     apply,
 )
 from sprat_controller.rollout.plan import Action, Planned
-from sprat_controller.rollout.plan_store import Kept
+from sprat_controller.rollout.plan_store import Kept, Listed
 from sprat_controller.rollout.records import By, hold, move_rollout, strategy_of
 from sprat_controller.rollout.requests import (
     ApprovalView,
@@ -140,6 +140,11 @@ class RolloutService:
         """
         with self._database.reading() as session:
             return plan_store.find(session, plan_id, self._clock())
+
+    def saved_plans(self, limit: int = 1000) -> tuple[Listed, ...]:
+        """Return the newest plans that are kept, newest first."""
+        with self._database.reading() as session:
+            return plan_store.newest(session, self._clock(), limit)
 
     def create(
         self, request: RolloutRequest, actor: str, *, planned: Kept | None = None

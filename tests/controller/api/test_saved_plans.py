@@ -53,6 +53,32 @@ async def test_a_plan_is_carried_out_as_it_was_shown(fleet: HttpWorld) -> None:
     assert [one["devices"] for one in shown["groups"]] == [1, 1]
 
 
+async def test_saved_plans_are_listed_and_shown_while_they_are_kept(
+    fleet: HttpWorld, admin: Client
+) -> None:
+    first = await saved(admin)
+    fleet.later(days=1)
+    second = await saved(fleet.client(Role.OPERATOR))
+    viewer = fleet.client(Role.VIEWER)
+    items = (await viewer.get("rollouts/plans")).json()["items"]
+    assert [one["id"] for one in items] == [second, first]
+    assert items[1]["made_by"] == "token:admin"
+    assert items[0]["strategy"] == {"groups": [{"devices": 1}, {}]}
+    assert [one["id"] for one in (await viewer.get("rollouts/plans?limit=1")).json()["items"]] == [
+        second
+    ]
+    shown = (await viewer.get(f"rollouts/plans/{first}")).json()
+    assert {name: shown[name] for name in items[1]} == items[1]
+    assert [(one["device_id"], one["action"]) for one in shown["devices"]] == [
+        ("gw-1", "INSTALL"),
+        ("gw-2", "INSTALL"),
+    ]
+    assert shown["devices"][0]["code"] is None
+    fleet.later(days=6)
+    assert [one["id"] for one in (await viewer.get("rollouts/plans")).json()["items"]] == [second]
+    assert error_of(await viewer.get(f"rollouts/plans/{first}")) == (404, "plan_not_found")
+
+
 async def test_a_stale_plan_is_refused_with_what_changed(fleet: HttpWorld, admin: Client) -> None:
     plan = await saved(admin)
     await enrol(fleet, "gw-3", site="lyon")

@@ -257,6 +257,7 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["p-1"], 64),
         (["p-1", "--yes", "--at", "tomorrow"], 64),
     ],
+    "rollout plans": [(["nothing"], 1), (["../p"], 64), (["a", "b"], 64)],
     "rollout start": [
         ([], 64),
         (["nothing", "--yes"], 1),
@@ -389,6 +390,7 @@ GOOD: dict[str, list[str]] = {
     "fit": ["talk", "--device", "gw-1"],
     "matrix": [],
     "rollout plan": ["talk@1.0.0", "--alias", "a"],
+    "rollout plans": ["p-1"],
     "rollout start": ["talk@1.0.0", "--alias", "a", "--yes"],
     "rollout watch": ["r-1"],
     "rollout show": ["r-1"],

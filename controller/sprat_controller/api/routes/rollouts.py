@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 
@@ -20,6 +20,7 @@ from sprat_controller.api.strategy_schema import body_of
 from sprat_controller.fleet import inventory
 from sprat_controller.rollout import fetching, fit_policy, serving, strategy_said
 from sprat_controller.rollout.plan import Planned, verdict_json
+from sprat_controller.rollout.plan_store import Kept, Listed
 from sprat_controller.rollout.requests import (
     ApprovalView,
     GivenApproval,
@@ -28,6 +29,7 @@ from sprat_controller.rollout.requests import (
     RolloutRequest,
     RolloutView,
     Target,
+    target_json,
 )
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 from sprat_controller.store.session import Database
@@ -70,6 +72,34 @@ def save_plan(
         "devices": _lines(database, lines, wanted, strategy, body.bandwidth),
     }
     return fast(answer, status.HTTP_201_CREATED)
+
+
+@router.get("/plans")
+def list_plans(_: Reader, rollouts: RolloutsPart, limit: Limit = 1000) -> schema.KeptPlanPage:
+    """The newest plans that were saved and may still be carried out, newest first."""
+    items = [schema.KeptPlan(**_kept(one)) for one in rollouts.saved_plans(limit)]
+    return schema.KeptPlanPage(items=items)
+
+
+@router.get(
+    "/plans/{plan_id}", response_model=schema.KeptPlanWithLines, responses=error_answers(404)
+)
+def show_plan(plan_id: str, _: Reader, rollouts: RolloutsPart) -> Response:
+    """A saved plan, and what it says of each device."""
+    kept = rollouts.saved_plan(plan_id)
+    devices = [
+        {
+            "device_id": line.device,
+            "hardware_class": line.hardware or None,
+            "current": line.runs or None,
+            "action": line.action,
+            "variant": line.variant or None,
+            "digest": line.digest or None,
+            "code": line.code or None,
+        }
+        for line in kept.lines
+    ]
+    return fast({**_kept(kept), "devices": devices})
 
 
 @router.post(
@@ -304,6 +334,21 @@ def _line(line: Planned, cost: fetching.Cost) -> dict[str, object]:
 
 def _strategy(body: StrategyBody | None) -> Strategy:
     return ALL_AT_ONCE if body is None else strategy_said.asked(body_of(body))
+
+
+def _kept(plan: Kept | Listed) -> dict[str, Any]:
+    return {
+        "id": plan.id,
+        "model": plan.plan.model,
+        "release": plan.plan.release,
+        "alias": plan.plan.alias,
+        "target": target_json(plan.plan.target),
+        "context": plan.plan.context,
+        "strategy": strategy_said.said(plan.strategy),
+        "made_at": plan.made_at,
+        "made_by": plan.made_by,
+        "expires_at": plan.expires_at,
+    }
 
 
 def _answer(view: RolloutView) -> schema.Rollout:
