@@ -30,8 +30,6 @@ from sprat_controller.rollout import (
     deadlines,
     facts,
     four_eyes,
-    gate_facts,
-    gates,
     outcomes,
     snapshot,
     sql_facts,
@@ -40,6 +38,8 @@ from sprat_controller.rollout import (
 )
 from sprat_controller.rollout.approver_policy import PolicySource
 from sprat_controller.rollout.deadlines import Standing
+from sprat_controller.rollout.gates import from_rows as gate_rows
+from sprat_controller.rollout.gates import judgement
 from sprat_controller.rollout.grouping import Placed
 from sprat_controller.rollout.phases import (
     GROUP,
@@ -334,7 +334,7 @@ class _Page:
         before: Mapping[str, Any] = rollout.abort or {}
         kept = {name: before[name] for name in _KEPT if name in before}
         abort = {**kept, "gate": "FAIL", "group": group, "at": self.now.isoformat()}
-        judged = gates.from_json(self._group(group).verdict or {"verdict": facts.Verdict.FAIL})
+        judged = judgement.from_json(self._group(group).verdict or {"verdict": facts.Verdict.FAIL})
         by = By(Tag.ROLLOUT_ABORTED, PLANNER, self.now)
         said = {"gate": "FAIL", "group": str(group), "found": judged.said()}
         move_rollout(self.session, rollout, RolloutEvent.PAUSE, by, said=said, abort=abort)
@@ -562,4 +562,4 @@ def _judge_gates(session: Session, rollout: Rollout) -> None:
         for row in sql_facts.groups(session, rollout.id)
         if row.state in under_way and (gate := asked[row.number].gate) is not None
     }
-    gate_facts.rejudge(session, rollout.id, gated)
+    gate_rows.rejudge(session, rollout.id, gated)

@@ -17,8 +17,9 @@ from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutSt
 from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError
-from sprat_controller.rollout import frozen_strategy, gates, targets, unavailable
+from sprat_controller.rollout import frozen_strategy, targets, unavailable
 from sprat_controller.rollout.budget import Load
+from sprat_controller.rollout.gates import judgement as judgements
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED
 from sprat_controller.rollout.requests import target_from
@@ -336,7 +337,7 @@ def _is_through(group: Row) -> bool:
 
 def _group(row: Row, strategy: Strategy) -> GroupAt:
     asked = _asked(strategy, row["number"])
-    judgement = None if row["verdict"] is None else gates.from_json(row["verdict"])
+    judgement = None if row["verdict"] is None else judgements.from_json(row["verdict"])
     return GroupAt(
         number=row["number"],
         state=GroupState(row["state"]),

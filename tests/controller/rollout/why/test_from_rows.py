@@ -12,7 +12,13 @@ from simulators.controlled import BIG, TINY, SimDevice, World
 from sprat_controller.errors import NotFoundError
 from sprat_controller.rollout import frozen_strategy
 from sprat_controller.rollout.facts import Verdict
-from sprat_controller.rollout.gates import ClassJudgement, Finding, Health, Judgement, Metric
+from sprat_controller.rollout.gates.judgement import (
+    ClassJudgement,
+    Finding,
+    Health,
+    Judgement,
+    Metric,
+)
 from sprat_controller.rollout.strategy import (
     AbortCriterion,
     DisruptionBudget,

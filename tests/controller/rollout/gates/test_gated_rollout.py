@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 from simulators.controlled import ALIAS, BIG, SimDevice, World, a_profile
 from sprat_controller.audit.tags import Tag
-from sprat_controller.rollout import gates
-from sprat_controller.rollout.gates import Health, Judgement
+from sprat_controller.rollout.gates import judgement
+from sprat_controller.rollout.gates.judgement import Health, Judgement
 from sprat_controller.rollout.strategy import Gate, Group, Strategy
 from sprat_controller.store.tables import Execution, RolloutGroup
 from sprat_proto.capability import CAPABILITY
@@ -101,7 +101,7 @@ def groups(world: World, rollout_id: str) -> list[tuple[GroupState, Judgement | 
         of = select(RolloutGroup).where(col(RolloutGroup.rollout_id) == rollout_id)
         rows = session.exec(of.order_by(col(RolloutGroup.number))).all()
         return [
-            (GroupState(one.state), gates.from_json(one.verdict) if one.verdict else None)
+            (GroupState(one.state), judgement.from_json(one.verdict) if one.verdict else None)
             for one in rows
         ]
 

@@ -11,18 +11,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_controller.rollout import gates
 from sprat_controller.rollout.facts import Verdict
-from sprat_controller.rollout.gates import (
-    NOTHING,
-    ClassFacts,
-    Finding,
-    Health,
-    Measures,
-    Metric,
-    Sample,
-    judge,
-)
+from sprat_controller.rollout.gates import judgement
+from sprat_controller.rollout.gates.judgement import Finding, Health, Metric
+from sprat_controller.rollout.gates.measures import NOTHING, ClassFacts, Measures, Sample
+from sprat_controller.rollout.gates.rules import judge
 from sprat_controller.rollout.strategy import Gate
 
 GATE: Final = Gate(min_devices=3)
@@ -262,7 +255,7 @@ def test_a_judgement_survives_json() -> None:
     slow = but(decode_milli_tps=16_000)
     found = judge(GATE, {"pi5": facts(slow, slow, slow), "": ClassFacts(3)})
     stored = json.loads(json.dumps(found.as_json()))
-    assert gates.from_json(stored) == found
+    assert judgement.from_json(stored) == found
     assert stored["verdict"] == "FAIL"
     assert found.said().startswith(
         "pi5: failed (expected a decode rate of at least 90 % of the baseline, found 80 %"

@@ -18,8 +18,9 @@ from sqlalchemy import RowMapping
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col, func
 
-from sprat_controller.rollout import gates
-from sprat_controller.rollout.gates import ClassFacts, Judgement, Measures, Sample
+from sprat_controller.rollout.gates import rules
+from sprat_controller.rollout.gates.judgement import Judgement
+from sprat_controller.rollout.gates.measures import NOTHING, ClassFacts, Measures, Sample
 from sprat_controller.rollout.strategy import Gate
 from sprat_controller.store.tables import (
     DesiredModel,
@@ -64,7 +65,7 @@ def judge(session: Session, rollout_id: str, number: int, gate: Gate) -> Judgeme
         number: `rollout_group.number`.
         gate: What is asked.
     """
-    return gates.judge(gate, of_group(session, rollout_id, number))
+    return rules.judge(gate, of_group(session, rollout_id, number))
 
 
 def rejudge(session: Session, rollout_id: str, gated: Mapping[int, Gate]) -> dict[int, Judgement]:
@@ -192,7 +193,7 @@ def _told(session: Session, group: _Group) -> dict[str, list[Sample]]:
     before = _before(session, group, [row["device_id"] for row in rows])
     samples: defaultdict[str, list[Sample]] = defaultdict(list)
     for row in rows:
-        own = before.get(row["device_id"], gates.NOTHING)
+        own = before.get(row["device_id"], NOTHING)
         samples[row["of_class"]].append(Sample(_measures(row), own))
     return samples
 

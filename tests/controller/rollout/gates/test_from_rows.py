@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import pytest
 from simulators.controlled import ALIAS, BIG, SimDevice, World, a_profile
-from sprat_controller.rollout import gate_facts, gates
 from sprat_controller.rollout.facts import Verdict
-from sprat_controller.rollout.gates import ClassFacts, Health, Judgement, Measures
+from sprat_controller.rollout.gates import from_rows, judgement
+from sprat_controller.rollout.gates.judgement import Health, Judgement
+from sprat_controller.rollout.gates.measures import ClassFacts, Measures
 from sprat_controller.rollout.requests import Target
 from sprat_controller.rollout.strategy import Gate
 from sprat_controller.store.tables import RolloutGroup
@@ -60,12 +61,12 @@ def bring(world: World, release: str, devices: list[SimDevice], **labels: str) -
 
 def facts(world: World, rollout_id: str) -> dict[str, ClassFacts]:
     with world.database.reading() as session:
-        return gate_facts.of_group(session, rollout_id, 0)
+        return from_rows.of_group(session, rollout_id, 0)
 
 
 def judged(world: World, rollout_id: str, gate: Gate) -> Judgement:
     with world.database.reading() as session:
-        return gate_facts.judge(session, rollout_id, 0, gate)
+        return from_rows.judge(session, rollout_id, 0, gate)
 
 
 def test_a_device_is_set_against_itself_and_its_class(two: World) -> None:
@@ -117,7 +118,7 @@ def test_who_got_nothing_or_is_not_judged_is_in_no_class(two: World) -> None:
     fails.sync(ExecutionState.FAILED)
     goes_on.heartbeat()
     with two.database.reading() as session:
-        found = gate_facts.of_group(session, view.id, 0)
+        found = from_rows.of_group(session, view.id, 0)
     # One succeeded, one is under way, and one waits for its turn.
     assert [one.devices for one in found.values()] == [3]
 
@@ -148,11 +149,11 @@ def test_what_a_gate_says_is_kept_with_its_group(two: World) -> None:
     rollout = bring(two, "2.0.0", [device])
     tell(device)
     with two.database.transaction() as session:
-        found = gate_facts.rejudge(session, rollout, {0: CRASHES_ONLY})[0]
+        found = from_rows.rejudge(session, rollout, {0: CRASHES_ONLY})[0]
     with two.database.reading() as session:
         of_rollout = select(RolloutGroup).where(col(RolloutGroup.rollout_id) == rollout)
         (group,) = session.exec(of_rollout).all()
-        assert gates.from_json(group.verdict or {}) == found
+        assert judgement.from_json(group.verdict or {}) == found
     assert found.verdict is Verdict.PASS
 
 

@@ -1,0 +1,1 @@
+"""Gates: whether what a group brought is as good as what its devices ran before."""
