@@ -40,12 +40,17 @@ def with_found(message: str, value: object) -> tuple[str, str]:
     path, said = read(message)
     if not said.startswith("expected") or ", found " in said:
         return path, said
-    found = repr(_at(value, path))
-    shown = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
-    return path, f"{said}, found {shown}"
+    return path, f"{said}, found {shown(at(value, path))}"
 
 
-def _at(value: object, path: str) -> object:
+def shown(value: object) -> str:
+    """Return what was found, not too long for a sentence."""
+    found = repr(value)
+    return found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
+
+
+def at(value: object, path: str) -> object:
+    """Return what stands at a path without keys of dictionaries, as `$.golden[0].prompt`."""
     here: Any = value
     for step in _STEP.finditer(path.removeprefix("$")):
         here = here[step[1]] if step[1] is not None else here[int(step[2])]

@@ -32,7 +32,8 @@ def read_limited(path: Path, what: str, limit: int = LIMIT) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise CliError(f"the {what} file {path} cannot be read: {error.strerror}") from error
+        named = what.removesuffix(" file")
+        raise CliError(f"the {named} file {path} cannot be read: {error.strerror}") from error
     if len(data) > limit:
         raise CliError(f"expected a {what} in {path}, found more than {limit} bytes")
     return data

@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Any, Final, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 import yaml
@@ -22,7 +23,21 @@ MAX_DEPTH: Final = 8
 _untyped: Any = yaml  # it declares half of its functions only
 
 _T = TypeVar("_T")
-_Lines: TypeAlias = dict[str, int]  # by msgspec's path, as `$.golden[0].prompt`
+_TAG: Final = "tag:yaml.org,2002:"
+_ANY_KEY: Final = "[...]"  # how msgspec says that it is below some key of a dictionary
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What stands somewhere in the text, and what is to stand there."""
+
+    line: int
+    found: str
+    is_word: bool  # neither a list nor keys with values
+    kind: Any
+
+
+_Places: TypeAlias = dict[str, _Place]  # by msgspec's path, as `$.golden[0].prompt`
 
 
 class StrictYamlError(ValueError):
@@ -41,7 +56,7 @@ for _tag, _form, _first in (
     ("float", r"-?(?:0|[1-9][0-9]*)\.[0-9]+", list("-0123456789")),
 ):
     _Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType] - typed in part
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"{_form}\Z"), _first
+        f"{_TAG}{_tag}", re.compile(rf"{_form}\Z"), _first
     )
 
 
@@ -66,18 +81,23 @@ def decode(data: bytes, kind: type[_T], what: str) -> _T:
         ) from error
     try:
         _check_form(text, what)
-        value, lines = _value(text, kind, what)
+        value, places = _value(text, kind, what)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise StrictYamlError(f"{what}{line}: {error.problem or 'it is no YAML'}") from error
+        problem = error.problem or "it is no YAML"
+        if "'\\t'" in problem:
+            problem = "expected spaces before and between words, found a tab"
+        raise StrictYamlError(f"{what}{line}: {problem}") from error
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise StrictYamlError(f"{what}: it is no YAML: {problem}") from error
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise StrictYamlError(f"{what}{_explained(str(error), lines)}") from error
+        message = str(error)
+        said = _explained(message, _named(message, value, kind), places)
+        raise StrictYamlError(f"{what}{said}") from error
 
 
 def _check_form(text: str, what: str) -> None:
@@ -98,28 +118,30 @@ def _check_form(text: str, what: str) -> None:
             raise StrictYamlError(f"{what}, line {line}: expected one document, found another")
 
 
-def _value(text: str, kind: type[object], what: str) -> tuple[object, _Lines]:
+def _value(text: str, kind: type[object], what: str) -> tuple[object, _Places]:
     loader: Any = _Loader(text)
     try:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
-            raise StrictYamlError(f"{what}: expected keys with values, found none")
-        lines: _Lines = {}
-        _look_through(node, "$", msgspec.inspect.type_info(kind), lines, what)
+            raise StrictYamlError(f"{what}: expected keys with values, found {_shown(node)}")
+        places: _Places = {}
+        _look_through(node, "$", msgspec.inspect.type_info(kind), places, what)
         value: Any = loader.construct_document(node)
     finally:
         loader.dispose()
-    return value, lines
+    return value, places
 
 
-def _look_through(node: yaml.Node, path: str, kind: Any, lines: _Lines, what: str) -> None:
-    """Note the line of each value, and refuse keys that are unknown or there twice."""
-    lines[path] = node.start_mark.line + 1
+def _look_through(node: yaml.Node, path: str, kind: Any, places: _Places, what: str) -> None:
+    """Note where each value is, and refuse keys that are unknown or there twice."""
+    places[path] = _Place(
+        node.start_mark.line + 1, _shown(node), isinstance(node, yaml.ScalarNode), kind
+    )
     if isinstance(node, yaml.ScalarNode):
-        _check_text(str(node.value), f"{what}, line {lines[path]}")
+        _check_text(str(node.value), f"{what}, line {places[path].line}")
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
-            _look_through(item, f"{path}[{number}]", _item_of(kind), lines, what)
+            _look_through(item, f"{path}[{number}]", _item_of(kind), places, what)
     if not isinstance(node, yaml.MappingNode):
         return
     fields, seen = _fields_of(kind), set[str]()
@@ -134,7 +156,7 @@ def _look_through(node: yaml.Node, path: str, kind: Any, lines: _Lines, what: st
             raise StrictYamlError(f"{what}, line {line}: {_unknown(name, path, list(fields))}")
         seen.add(name)
         below = fields[name] if fields is not None else _item_of(kind)
-        _look_through(item, f"{path}.{name}", below, lines, what)
+        _look_through(item, f"{path}.{name}", below, places, what)
 
 
 def _check_text(text: str, where: str) -> None:
@@ -181,9 +203,73 @@ def _item_of(kind: Any) -> Any:
     return msgspec.inspect.AnyType()
 
 
-def _explained(message: str, lines: _Lines) -> str:
+def _shown(node: yaml.Node | None) -> str:
+    """Return what stands in the text, as the end of a sentence."""
+    match node:
+        case None:
+            return "none"
+        case yaml.ScalarNode():
+            plain = node.tag != f"{_TAG}str"
+            return str(node.value) if plain else complaints.shown(node.value)
+        case yaml.SequenceNode():
+            return "a list"
+        case _:
+            return "keys with values"
+
+
+def _named(message: str, value: object, kind: type[object]) -> str:
+    """Return where a complaint is, with the keys of which msgspec only says that there are some.
+
+    It is found by leaving all other keys out. The value is spent by it.
+    """
+    path, here = "", value
+    *above, below = complaints.read(message)[0].split(_ANY_KEY)
+    for part in above:
+        entries = cast("dict[str, object]", complaints.at(here, part))
+        name = next((one for one in [*entries] if _is_of(one, entries, message, value, kind)), "")
+        path += f"{part}.{name}"
+        here = entries.get(name)
+    return path + below
+
+
+def _is_of(
+    name: str, entries: dict[str, object], message: str, value: object, kind: type[object]
+) -> bool:
+    """Tell whether a value that has only this one of the entries is refused with that message.
+
+    Only then the other entries are left out.
+    """
+    kept = dict(entries)
+    entries.clear()
+    entries[name] = kept[name]
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        if str(error) == message:
+            return True
+    entries.clear()
+    entries.update(kept)
+    return False
+
+
+def _explained(message: str, path: str, places: _Places) -> str:
     """Return msgspec's complaint as the end of a sentence, with its line."""
-    path, said = complaints.read(message)
+    _, said = complaints.read(message)
     key = f"{path[2:]}: " if len(path) > 1 else ""
-    line = f", line {lines[path]}" if path in lines else ""
-    return f"{line}: {key}{said}"
+    place = places.get(path)
+    if place is None:
+        return f": {key}{said}"
+    if said.startswith("invalid enum value"):
+        said = f"expected {' or '.join(_choices(place.kind))}"
+    if place.is_word and said.startswith("expected") and ", found " not in said:
+        said = f"{said}, found {place.found}"
+    return f", line {place.line}: {key}{said}"
+
+
+def _choices(kind: Any) -> Iterator[str]:
+    """Yield the values that a type lists."""
+    for one in _kinds(kind):
+        if isinstance(one, msgspec.inspect.LiteralType):
+            yield from map(str, one.values)
+        if isinstance(one, msgspec.inspect.EnumType):
+            yield from (str(each.value) for each in one.cls)

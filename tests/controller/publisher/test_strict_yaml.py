@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,11 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct, to_builtins
 from sprat_controller.publisher.pipeline import Pipeline
 from sprat_controller.publisher.strict_yaml import MAX_BYTES, StrictYamlError, decode
+
+
+class Tide(StrEnum):
+    HIGH = "HIGH"
+    LOW = "LOW"
 
 
 class Bait(Struct, forbid_unknown_fields=True):
@@ -24,6 +30,10 @@ class Catch(Struct, forbid_unknown_fields=True):
     places: dict[str, str] = {}
     is_fresh: bool | None = None
     length: float | None = None
+    schema: Literal[1] = 1
+    boats: dict[str, Bait] = {}
+    nets: dict[str, dict[str, str]] = {}
+    tide: Tide = Tide.LOW
 
 
 def refused(text: str | bytes) -> str:
@@ -55,6 +65,10 @@ def test_plain_data_is_read() -> None:
         "places": {"north": "a b\n"},
         "is_fresh": None,
         "length": None,
+        "schema": 1,
+        "boats": {},
+        "nets": {},
+        "tide": "LOW",
     }
 
 
@@ -74,10 +88,14 @@ def test_values_are_those_of_the_core_schema() -> None:
     ("text", "why"),
     [
         ("", ": expected keys with values, found none"),
-        ("- a", ": expected keys with values, found none"),
-        ("just a text", ": expected keys with values, found none"),
+        ("# nothing yet", ": expected keys with values, found none"),
+        ("- a", ": expected keys with values, found a list"),
+        ("just a text", ": expected keys with values, found 'just a text'"),
         ("fsh: sprat", ", line 1: there is no key 'fsh': did you mean 'fish'?"),
-        ("\nzzz: 1", ", line 2: there is no key 'zzz': expected one of fish, baits, places,"),
+        (
+            "\nzzz: 1",
+            ", line 2: there is no key 'zzz': expected one of fish, baits, places,",
+        ),
         ("baits:\n- kind: a\n  knid: b", ", line 3: there is no key 'knid' in baits[0]: did you"),
         ("fish: a\nfish: b", ", line 2: expected each key once, found 'fish'"),
         ("places: {a: b, a: c}", ", line 1: expected each key once, found 'a'"),
@@ -97,7 +115,20 @@ def test_values_are_those_of_the_core_schema() -> None:
         ("fish: " + "[" * 60_000, ", line 1: expected at most 8 levels"),
         ("fish: [", ", line 1: "),
         ("fish: a: b", ", line 1: mapping values are not allowed here"),
-        ("\tfish: a", ", line 1: "),
+        ("\tfish: a", ", line 1: expected spaces before and between words, found a tab"),
+        ("places:\n\tnorth: a", ", line 2: expected spaces before and between words, found"),
+        ("schema: 2", ", line 1: schema: expected 1, found 2"),
+        ("places: {n.e: a, s: [b]}", ", line 1: places.s: expected text, found a list"),
+        (
+            "places: {n: a}\nboats:\n  a: {kind: b}\n  b.c: {kind: 3}",
+            ", line 4: boats.b.c.kind: ",
+        ),
+        (
+            "boats: {a: {kind: b, weight: 0}}",
+            ", line 1: boats.a.weight: expected a whole number >= 1, found 0",
+        ),
+        ("nets: {a: {b: c, d: 1}}", ", line 1: nets.a.d: expected text, found a whole number"),
+        ("tide: HIGHEST", ", line 1: tide: expected HIGH or LOW, found 'HIGHEST'"),
         ('fish: "\\ud800"', ", line 1: expected text, found the character '\\ud800'"),
         ('fish: "a\\0"', ", line 1: expected text, found the character '\\x00'"),
         ("fish: \x07", ": it is no YAML: unacceptable character"),
