@@ -168,7 +168,7 @@ def _check_text(text: str, where: str) -> None:
 
 def _unknown(name: str, path: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, 1)
-    where = f" in {path[2:]}" if len(path) > 1 else ""
+    where = f" in {_readable(path[2:])}" if len(path) > 1 else ""
     if close:
         return f"there is no key {name[:64]!r}{where}: did you mean {close[0]!r}?"
     return f"there is no key {name[:64]!r}{where}: expected one of {', '.join(known)}"
@@ -255,7 +255,7 @@ def _is_of(
 def _explained(message: str, path: str, places: _Places) -> str:
     """Return msgspec's complaint as the end of a sentence, with its line."""
     _, said = complaints.read(message)
-    key = f"{path[2:]}: " if len(path) > 1 else ""
+    key = f"{_readable(path[2:])}: " if len(path) > 1 else ""
     place = places.get(path)
     if place is None:
         return f": {key}{said}"
@@ -273,3 +273,8 @@ def _choices(kind: Any) -> Iterator[str]:
             yield from map(str, one.values)
         if isinstance(one, msgspec.inspect.EnumType):
             yield from (str(each.value) for each in one.cls)
+
+
+def _readable(path: str) -> str:
+    """Return a path whose keys cannot break the sentence that it stands in."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in path)

@@ -127,6 +127,10 @@ def test_values_are_those_of_the_core_schema() -> None:
             "boats: {a: {kind: b, weight: 0}}",
             ", line 1: boats.a.weight: expected a whole number >= 1, found 0",
         ),
+        (
+            'boats: {"a\\n\\u2028": {knid: 1}}',
+            ", line 1: there is no key 'knid' in boats.a\\n\\u2028",
+        ),
         ("nets: {a: {b: c, d: 1}}", ", line 1: nets.a.d: expected text, found a whole number"),
         ("tide: HIGHEST", ", line 1: tide: expected HIGH or LOW, found 'HIGHEST'"),
         ('fish: "\\ud800"', ", line 1: expected text, found the character '\\ud800'"),
