@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from sprat_proto.assignment import AssignedModel
+from sprat_proto.audit_events import Tag
 from sprat_proto.fit import Profile
 from sprat_proto.trust import hardware_id
 from sprat_proto.v1.link_pb2 import Welcome
@@ -64,10 +65,6 @@ if TYPE_CHECKING:  # imported while models load, see `_make_api`
     from sprat_agent.measuring.watch import Measuring
 
 _LOG = logging.getLogger(__name__)
-
-STARTED = "agent:process:started"
-STOPPED = "agent:process:stopped"
-REFUSED = "agent:model:refused"
 
 
 @dataclass(frozen=True)
@@ -368,7 +365,7 @@ class Agent:
             except ExecutionError as error:
                 _LOG.error("%s does not answer: %s", wanted.alias, error.message)
                 self._note(
-                    REFUSED,
+                    Tag.MODEL_REFUSED,
                     f"{wanted.model}@{wanted.release}+{wanted.variant}",
                     {
                         "alias": wanted.alias,
@@ -390,7 +387,7 @@ class Agent:
         """Serve until cancelled."""
         api: LocalApi | None = None
         try:
-            self._events.note(STARTED, self._subject, {"version": __version__})
+            self._events.note(Tag.AGENT_STARTED, self._subject, {"version": __version__})
             self._service_manager.starting("loading models")
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._load_committed(), name="load")
@@ -434,7 +431,7 @@ class Agent:
         await self._workers.close()
         try:
             self._events.flush()
-            self._journal.append(STOPPED, self._subject, {})
+            self._journal.append(Tag.AGENT_STOPPED, self._subject, {})
         except StateError as error:
             _LOG.warning("the last audit records are lost: %s", error)
         self._state.close()

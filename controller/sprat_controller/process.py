@@ -23,6 +23,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from sprat_proto.audit_events import Tag
 
 from sprat_controller import __version__, ids
 from sprat_controller.access.blob_credentials import BlobCredentials
@@ -30,7 +31,6 @@ from sprat_controller.api.app import make_app
 from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit import log
 from sprat_controller.audit.denials import Denials
-from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.config import (
     DataFolder,

@@ -27,7 +27,6 @@ from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.sync import dialogue, flows
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
-from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import system_clock
 from sprat_controller.fleet.ca import KeyPair, key_sha256_of_certificate
 from sprat_controller.link.acknowledge import Acknowledger
@@ -43,6 +42,7 @@ from sprat_controller.store.tables import (
     Execution,
     Rollout,
 )
+from sprat_proto.audit_events import Tag
 from sqlmodel import col, select
 
 DEVICE = "pond-1"

@@ -14,8 +14,8 @@ from simulators.signed import Release
 from sprat_agent.runtime.quarantine import MAX_CRASHES
 from sprat_agent.sync.retreat import Retreat
 from sprat_agent.sync.voice import Speaker, Trust
-from sprat_controller.audit.tags import Tag
 from sprat_controller.store.tables import ObservedMetric
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState
 from sprat_proto.v1 import link_pb2
 from sqlmodel import select

@@ -24,7 +24,6 @@ from typing import Any
 
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
-from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet.ca import KeyPair
 from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
@@ -53,6 +52,7 @@ from sprat_controller.store.tables import (
 )
 from sprat_proto import approval, assignment, manifest, trust
 from sprat_proto.assignment import AS_DEVICE_DECIDES
+from sprat_proto.audit_events import Tag
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.fit import MIB
 from sprat_proto.states import ExecutionState

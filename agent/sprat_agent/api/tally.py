@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Final
 
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ReasonCode, Step
 
 from sprat_agent.api.recorder import Histogram
-from sprat_agent.runtime import events
 from sprat_agent.sync.plan import Execution, Reason
 
 # From a small board's page cache to a large model on an SD card, in seconds.
@@ -46,11 +46,11 @@ class Tally:
         """Count an event of `runtime.events`; others are nothing to this."""
         alias, took_ms = details.get("alias"), details.get("ms")
         match tag:
-            case events.LOADED if isinstance(alias, str) and isinstance(took_ms, int):
+            case Tag.MODEL_LOADED if isinstance(alias, str) and isinstance(took_ms, int):
                 self.loads[alias].observe(took_ms / 1000)
-            case events.REFUSED if details.get("code") in _UNPROVED:
+            case Tag.MODEL_REFUSED if details.get("code") in _UNPROVED:
                 self.verify_failures[LOAD] += 1
-            case events.CRASHED if isinstance(alias, str):
+            case Tag.MODEL_CRASHED if isinstance(alias, str):
                 self.crashes[alias] += 1
             case _:
                 pass

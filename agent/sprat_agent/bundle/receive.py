@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sprat_proto.assignment import AssignedModel
+from sprat_proto.audit_events import Tag
 
 from sprat_agent.audit.journal import Journal
 from sprat_agent.bundle.archive import Archive
@@ -28,8 +29,6 @@ from sprat_agent.state import State
 from sprat_agent.sync.intake import Intake
 from sprat_agent.sync.ledger import Ledger
 from sprat_agent.sync.outbox import Outbox
-
-IMPORTED = "agent:bundle:imported"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ async def receive(file: Path, device: Device) -> Loaded:
             journal = Journal(state, device.clock)
             loaded = await load(archive, _receiver(archive, state, journal, device))
             journal.append(
-                IMPORTED,
+                Tag.BUNDLE_IMPORTED,
                 f"assignment/{loaded.version}",
                 {"models": [one.name for one in loaded.models]},
             )

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import TypeAlias
+
+from sprat_proto.audit_events import Tag
 
 from sprat_agent.runtime.answer import Answer, Vectors
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.sync.ports import ExecutionError
 
 OnEvent: TypeAlias = Callable[[str, str, Mapping[str, object]], None]
-
-# `source:subject:action`, as all audit tags: a format, never renamed.
-LOADED: Final = "agent:model:loaded"
-REFUSED: Final = "agent:model:refused"
-UNLOADED: Final = "agent:model:unloaded"
-CRASHED: Final = "agent:model:crashed"
-QUARANTINED: Final = "agent:model:quarantined"
-ANSWERED: Final = "application:inference:answered"
 
 
 class ModelEvents:
@@ -28,28 +22,32 @@ class ModelEvents:
 
     def loaded(self, hosted: HostedModel) -> None:
         """A worker holds the verified model."""
-        self._say(LOADED, hosted, {"ms": round(hosted.load_ms), "context": hosted.context})
+        self._say(
+            Tag.MODEL_LOADED, hosted, {"ms": round(hosted.load_ms), "context": hosted.context}
+        )
 
     def refused(self, hosted: HostedModel, error: ExecutionError) -> None:
         """The model was not loaded."""
         reason = {"code": error.code.value, "reason": error.message}
-        self._say(REFUSED, hosted, {**reason, "expected": error.expected, "found": error.found})
+        self._say(
+            Tag.MODEL_REFUSED, hosted, {**reason, "expected": error.expected, "found": error.found}
+        )
 
     def unloaded(self, hosted: HostedModel) -> None:
         """The model's worker was ended by us."""
-        self._say(UNLOADED, hosted, {})
+        self._say(Tag.MODEL_UNLOADED, hosted, {})
 
     def crashed(self, hosted: HostedModel, reason: str) -> None:
         """The model's worker died."""
-        self._say(CRASHED, hosted, {"reason": reason})
+        self._say(Tag.MODEL_CRASHED, hosted, {"reason": reason})
 
     def quarantined(self, hosted: HostedModel, crashes: int) -> None:
         """The model crashed too often: it is not started here any more."""
-        self._say(QUARANTINED, hosted, {"crashes": crashes})
+        self._say(Tag.MODEL_QUARANTINED, hosted, {"crashes": crashes})
 
     def answered(self, answer: Answer | Vectors) -> None:
         """An application has its whole answer."""
-        self._on_event(ANSWERED, answer.loadable.name, answer.audit_details())
+        self._on_event(Tag.INFERENCE_ANSWERED, answer.loadable.name, answer.audit_details())
 
     def _say(self, tag: str, hosted: HostedModel, details: Mapping[str, object]) -> None:
         one = hosted.loadable

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from sprat_proto.assignment import AssignedModel
+from sprat_proto.audit_events import Tag
 
 from sprat_agent.audit.journal import Journal
 from sprat_agent.errors import StateError
@@ -21,8 +22,6 @@ from sprat_agent.sync.ports import Workers
 
 _LOG = logging.getLogger(__name__)
 
-STALE: Final = "agent:assignment:stale"
-ENDED: Final = "agent:model:ended"
 _LOOK_S: Final = 30.0
 
 
@@ -54,7 +53,7 @@ class Ageing:
             return False
         if wanted not in self._ended:
             self._journal.append(
-                ENDED,
+                Tag.MODEL_ENDED,
                 wanted.name,
                 {"alias": wanted.alias, "digest": wanted.digest, "run_until": wanted.run_until},
             )
@@ -75,7 +74,9 @@ class Ageing:
         expires = self._ledger.expires()
         if self.is_stale() and expires != self._stale_since:
             version = self._ledger.assignment_version()
-            self._journal.append(STALE, f"assignment/{version}", {"expired": str(expires)})
+            self._journal.append(
+                Tag.ASSIGNMENT_STALE, f"assignment/{version}", {"expired": str(expires)}
+            )
             self._stale_since = expires
         for committed in self._ledger.committed().values():
             if committed.wanted not in self._ended and self.has_ended(committed.wanted):

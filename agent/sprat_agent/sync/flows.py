@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sprat_proto.acknowledgement import AckRefusedError
+from sprat_proto.audit_events import Tag
 from sprat_proto.v1 import link_pb2
 from sprat_proto.v1.link_pb2 import AuditAck, AuditBatch, Report
 
@@ -20,7 +21,6 @@ from sprat_agent.sync.outbox import Outbox
 
 _LOG = logging.getLogger(__name__)
 
-DIVERGED: Final = "agent:audit:diverged"
 WINDOW: Final = 32  # reports under way at once
 MAX_BATCH_RECORDS: Final = 100
 MAX_BATCH_BYTES: Final = 200_000
@@ -168,7 +168,7 @@ class AuditFlow:
             theirs.hex(),
         )
         self._journal.append(
-            DIVERGED,
+            Tag.AUDIT_DIVERGED,
             f"device/{self._device_id}",
             {"seq": up_to, "expected": expected, "found": theirs.hex()},
         )

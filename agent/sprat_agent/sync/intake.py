@@ -15,6 +15,7 @@ from typing import Final
 
 from sprat_proto import approval, canonical
 from sprat_proto.assignment import SCHEMA, Assignment
+from sprat_proto.audit_events import Tag
 from sprat_proto.bundle import OfflineRole, OfflineStatement
 from sprat_proto.v1 import link_pb2
 
@@ -32,7 +33,6 @@ from sprat_agent.sync.ledger import Ledger
 
 _LOG = logging.getLogger(__name__)
 
-REFUSED: Final = "agent:assignment:refused"
 
 _BASE_S: Final = 1.0
 _CEILING_S: Final = 300.0
@@ -254,7 +254,7 @@ class Intake:
     def _refuse(self, sha256: str, error: PlanRefusedError) -> None:
         _LOG.warning("an assignment is refused: %s", error)
         self._journal.append(
-            REFUSED,
+            Tag.ASSIGNMENT_REFUSED,
             f"device/{self._device_id}",
             {
                 "code": error.code,

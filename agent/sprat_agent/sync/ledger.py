@@ -15,6 +15,7 @@ import msgspec
 from sprat_proto import assignment as assignments
 from sprat_proto import canonical
 from sprat_proto.assignment import AssignedModel, Assignment
+from sprat_proto.audit_events import Tag
 from sprat_proto.manifest import Manifest
 from sprat_proto.probes import ProbeResult
 from sprat_proto.states import ExecutionState
@@ -29,14 +30,6 @@ from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.phases import Event
 from sprat_agent.sync.plan import Committed, Execution, Held, Reason
 from sprat_agent.sync.proving import Proving
-
-ENTERED = "agent:execution:entered"
-RESUMED = "agent:execution:resumed"
-WAITS = "agent:execution:waits"
-PROBED = "agent:execution:probed"
-ACCEPTED = "agent:assignment:accepted"
-FORGOTTEN = "agent:alias:forgotten"
-RETURNED = "agent:alias:returned"
 
 
 class Ledger:
@@ -126,7 +119,7 @@ class Ledger:
             encoded = assignments.encode(assignment)
             self._journal.write(
                 connection,
-                ACCEPTED,
+                Tag.ASSIGNMENT_ACCEPTED,
                 f"assignment/{assignment.version}",
                 {"sha256": canonical.sha256_hex(encoded), "models": len(assignment.models)},
             )
@@ -170,7 +163,9 @@ class Ledger:
     def resumed(self, execution: Execution) -> None:
         """Record that the agent was restarted in this phase and goes on with it."""
         self._journal.append(
-            RESUMED, f"execution/{execution.execution_id}", {"phase": str(execution.phase)}
+            Tag.EXECUTION_RESUMED,
+            f"execution/{execution.execution_id}",
+            {"phase": str(execution.phase)},
         )
 
     def waits(self, execution: Execution, reason: Reason) -> None:
@@ -190,7 +185,7 @@ class Ledger:
             self._outbox.write(connection, to_ms(now), report)
             self._journal.write(
                 connection,
-                WAITS,
+                Tag.EXECUTION_WAITS,
                 f"execution/{execution.execution_id}",
                 {"phase": str(execution.phase), "reason": why},
                 at=now,
@@ -236,7 +231,7 @@ class Ledger:
             )
             self._journal.write(
                 connection,
-                PROBED,
+                Tag.EXECUTION_PROBED,
                 f"execution/{execution.execution_id}",
                 {"phase": str(execution.phase), "digest": execution.wanted.digest}
                 | {"probe": msgspec.to_builtins(result)},
@@ -252,7 +247,7 @@ class Ledger:
             )
             self._journal.write(
                 connection,
-                RETURNED,
+                Tag.ALIAS_RETURNED,
                 f"alias/{alias}",
                 {
                     "from": committed.wanted.digest,
@@ -269,7 +264,7 @@ class Ledger:
             connection.execute("DELETE FROM committed WHERE alias = ?", (alias,))
             self._journal.write(
                 connection,
-                FORGOTTEN,
+                Tag.ALIAS_FORGOTTEN,
                 f"alias/{alias}",
                 {"model": was.model, "release": was.release, "digest": was.digest},
             )
@@ -326,7 +321,7 @@ class Ledger:
         self._outbox.write(connection, to_ms(now), report)
         self._journal.write(
             connection,
-            ENTERED,
+            Tag.EXECUTION_ENTERED,
             f"execution/{execution.execution_id}",
             {"phase": str(execution.phase), "alias": wanted.alias, "digest": wanted.digest}
             | dict(detail)

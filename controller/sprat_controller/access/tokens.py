@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
+from sprat_proto.audit_events import Tag
 from sqlmodel import Session, col, select
 
 from sprat_controller.access.policy import Actor, Role
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import OperatorToken

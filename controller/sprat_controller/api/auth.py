@@ -8,11 +8,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sprat_proto.audit_events import Tag
 
 from sprat_controller.access import tokens
 from sprat_controller.access.policy import Actor, Permission, allowed, roles_with
 from sprat_controller.api.parts import AllParts, Parts
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import DeniedError
 from sprat_controller.store.tables import Device
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from sprat_proto.audit_events import Tag
+
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.store.session import Database
 
 PER_MINUTE: Final = 120

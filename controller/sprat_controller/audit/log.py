@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sprat_proto import canonical
+from sprat_proto.audit_events import Tag
 from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
-from sprat_controller.audit.tags import Tag
 from sprat_controller.store.tables import AuditRecord
 
 GENESIS = "0" * 64

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sprat_proto import claim, topics
+from sprat_proto.audit_events import Tag
 from sprat_proto.audit_seal import KEY_BYTES
 from sprat_proto.identity import enrolment_statement
 from sprat_proto.states import DeviceState
@@ -24,7 +25,6 @@ from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
 from sprat_controller.audit.denials import Denials
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, NotFoundError, RequestError
 from sprat_controller.fleet import certificates
 from sprat_controller.fleet.ca import CONTROLLER_NAME

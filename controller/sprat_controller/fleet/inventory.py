@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sql
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import DeviceState
 from sqlmodel import Session, col
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.fleet import observed_metrics, observed_rates, target_filter
 from sprat_controller.fleet.filters import queries

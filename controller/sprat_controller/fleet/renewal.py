@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias, assert_never
 
 import sqlalchemy as sql
+from sprat_proto.audit_events import Tag
 from sprat_proto.identity import renewal_statement
 from sqlmodel import Session, col
 
 from sprat_controller.audit import log
 from sprat_controller.audit.denials import Denials
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import DeniedError, RequestError
 from sprat_controller.fleet import certificates
 from sprat_controller.fleet.certificates import Given

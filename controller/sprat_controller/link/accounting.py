@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, ReasonCode
 from sqlmodel import col
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import observed_metrics
 from sprat_controller.link import fallbacks, known
 from sprat_controller.link.fallbacks import Account, Ended, Fallback

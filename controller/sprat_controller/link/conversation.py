@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.v1 import link_pb2
 from sqlmodel import col, func, update
 
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.audit.denials import Denials
-from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock, to_ms
 from sprat_controller.fleet import admission
 from sprat_controller.fleet.admission import Verdict

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, assert_never
 
+from sprat_proto.audit_events import Tag
 from sprat_proto.fit import MIB
 from sprat_proto.v1 import link_pb2
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import observed_metrics, observed_rates
 from sprat_controller.link import accounting, inbound, known, returns
 from sprat_controller.link.known import Hearing, Known, Reply

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, ModelState, ReasonCode, Step
 from sprat_proto.v1 import link_pb2
 from sqlmodel import Session, col
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import observed_metrics
 from sprat_controller.link import accounting, inbound, known, returns
 from sprat_controller.link.fallbacks import Ended

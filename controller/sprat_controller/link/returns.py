@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, ReasonCode
 from sqlmodel import col
 
-from sprat_controller.audit.tags import Tag
 from sprat_controller.link.inbound import RunningJson
 from sprat_controller.link.known import Hearing, Reply
 from sprat_controller.rollout.phases import ExecutionEvent

@@ -14,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from sprat_proto.audit_events import Tag
+
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import StartupError
 from sprat_controller.link.revocation_list import (

@@ -14,12 +14,12 @@ from typing import Any, Final, cast
 
 import msgspec
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.v1 import link_pb2
 from sqlmodel import col, insert
 
 from sprat_controller.audit import log
 from sprat_controller.audit.log import GENESIS
-from sprat_controller.audit.tags import Tag
 from sprat_controller.link import known
 from sprat_controller.link.known import Hearing, Reply
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord

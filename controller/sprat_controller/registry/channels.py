@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.manifest import is_model_name
 from sqlmodel import Session, col, select
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.store import queries
 from sprat_controller.store.tables import ChannelRelease, Release

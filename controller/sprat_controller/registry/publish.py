@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 # The names below are the library's documented API; it re-exports them without saying so.
 # pyright: reportPrivateImportUsage=false
 from sprat_proto import canonical
+from sprat_proto.audit_events import Tag
 from sprat_proto.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
@@ -28,7 +29,6 @@ from sqlmodel import Session, col, func, select
 from tuf.api.metadata import TargetFile, Targets
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RefusedError, RequestError
 from sprat_controller.registry import evaluations, model_files
 from sprat_controller.registry.blobs import BlobStore

@@ -15,13 +15,13 @@ import sqlalchemy
 from sprat_proto import approval, canonical, signing
 from sprat_proto.approval import Approver, ApproverPolicy, RolloutSpec
 from sprat_proto.assignment import spelled, spelled_policy, spelled_windows
+from sprat_proto.audit_events import Tag
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.signing import SignatureRefusedError
 from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import Session, col, select
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
 from sprat_controller.rollout import fit_policy, four_eyes, serving, signed_strategy, timing
 from sprat_controller.rollout.four_eyes import Given

@@ -27,6 +27,7 @@ from sprat_proto.assignment import (
     spelled_policy,
     spelled_windows,
 )
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import DeviceState, ExecutionState, ReasonCode
 from sprat_proto.trust import DIRECTOR
 from sprat_proto.v1 import link_pb2
@@ -34,7 +35,6 @@ from sqlalchemy import BindParameter, bindparam
 from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout import (
     approvals,
     attempts,

@@ -14,11 +14,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, GroupState, RolloutState, Step
 from sqlmodel import Session, col, select
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout import attempts, frozen_strategy
 from sprat_controller.rollout.deadlines import Standing
 from sprat_controller.rollout.phases import (

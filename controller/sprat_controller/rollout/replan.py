@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto import approval, fit
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, ReasonCode
 from sqlmodel import Session, col
 
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.rollout import fit_policy, serving, signed_strategy, targets
 from sprat_controller.rollout.assign import ACTOR

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import GroupState, RolloutState
 from sqlmodel import Session
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.rollout import (

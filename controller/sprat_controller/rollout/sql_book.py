@@ -18,12 +18,12 @@ from typing import Any, Final, TypeAlias, assert_never
 
 import msgspec
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
 from sprat_proto.v1 import link_pb2
 from sqlmodel import Session, col
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout import (
     assign,
     budget,

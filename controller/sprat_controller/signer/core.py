@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
 from sprat_proto.assignment import Assignment
+from sprat_proto.audit_events import Tag
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
 from sprat_controller.clock import Clock
@@ -90,7 +91,7 @@ class SignerCore:
             ids = (self._director.public_key.keyid, self._image.public_key.keyid)
             if records.begin_with(*ids):
                 detail = {"director": ids[0], "image": ids[1]}
-                records.note("keys:replaced", "signer", "success", clock(), detail)
+                records.note(Tag.SIGNER_KEYS_REPLACED, "signer", "success", clock(), detail)
 
     def issue_plan(self, assignment: Assignment, targets: Sequence[PlannedTarget]) -> IssuedPlan:
         """Return new director metadata for the assignment's device; see `Signer`."""
@@ -112,9 +113,9 @@ class SignerCore:
                 if problem is None:
                     records.keep_plan(device_id, version, assignment.version)
                     detail = {"version": version, "assignment": assignment.version}
-                    records.note("plan:issued", subject, "success", now, detail)
+                    records.note(Tag.SIGNER_PLAN_ISSUED, subject, "success", now, detail)
                     return issued
-        raise self._refused("plan:refused", subject, problem, now)
+        raise self._refused(Tag.SIGNER_PLAN_REFUSED, subject, problem, now)
 
     def sign_timestamp(self, roles: Mapping[str, int]) -> SignedTimestamp:
         """Return image metadata that names these versions; see `Signer`."""
@@ -129,14 +130,14 @@ class SignerCore:
                 records.keep_roles(roles)
                 records.keep_online(snapshot, timestamp)
                 detail = {"snapshot": snapshot, "timestamp": timestamp}
-                records.note("timestamp:signed", "image", "success", now, detail)
+                records.note(Tag.SIGNER_TIMESTAMP_SIGNED, "image", "success", now, detail)
                 return SignedTimestamp(
                     snapshot_version=snapshot,
                     snapshot=self._snapshot(roles, snapshot, now),
                     timestamp_version=timestamp,
                     timestamp=self._timestamp(snapshot, timestamp, now),
                 )
-        raise self._refused("timestamp:refused", "image", problem, now)
+        raise self._refused(Tag.SIGNER_TIMESTAMP_REFUSED, "image", problem, now)
 
     def issue_certificate(self, request: CertificateRequest) -> IssuedCertificate:
         """Return a new certificate; see `Signer`."""
@@ -166,9 +167,9 @@ class SignerCore:
                     alternatives=request.alternatives,
                 )
                 detail = {"serial": issued.serial}
-                records.note("certificate:issued", subject, "success", now, detail)
+                records.note(Tag.SIGNER_CERTIFICATE_ISSUED, subject, "success", now, detail)
                 return issued
-        raise self._refused("certificate:refused", subject, problem, now)
+        raise self._refused(Tag.SIGNER_CERTIFICATE_REFUSED, subject, problem, now)
 
     def revoke(self, device_id: str, serials: Sequence[str]) -> None:
         """Never sign for the device again; see `Signer`."""
@@ -178,7 +179,9 @@ class SignerCore:
             if not records.revoke(device_id, serials, now):
                 return
             detail = {"serials": list(serials)}
-            records.note("device:revoked", f"device/{device_id[:80]}", "success", now, detail)
+            records.note(
+                Tag.SIGNER_DEVICE_REVOKED, f"device/{device_id[:80]}", "success", now, detail
+            )
 
     def revocation_list(self) -> bytes:
         """Return the list of revoked certificates; see `Signer`."""
@@ -187,7 +190,7 @@ class SignerCore:
             # What has ended by itself need not be listed; servers' certificates live longest.
             revoked = records.revoked_since(now - SERVER_LIFE - CRL_LIFE)
             detail = {"revoked": len(revoked)}
-            records.note("revocations:signed", "authority", "success", now, detail)
+            records.note(Tag.SIGNER_REVOCATIONS_SIGNED, "authority", "success", now, detail)
         issuers = [self._issuer]
         if self._former is not None and self._former.ends_at > now:
             issuers.append(self._former)
@@ -215,12 +218,12 @@ class SignerCore:
         return f"more {verb}s were asked for than this signer gives: again in {wait_s:.0f} s"
 
     def _refused(
-        self, action: str, subject: str, problem: str | None, now: datetime
+        self, tag: Tag, subject: str, problem: str | None, now: datetime
     ) -> SignerRefusedError:
         """Write a refusal down and return it."""
         said = problem or "no reason"
         with self._lock, self._records.transaction() as records:
-            records.note(action, subject, "denied", now, {"reason": said})
+            records.note(tag, subject, "denied", now, {"reason": said})
         return SignerRefusedError("signer_refused", said)
 
 

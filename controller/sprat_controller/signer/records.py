@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sprat_proto import canonical
+from sprat_proto.audit_events import Tag
 
 from sprat_controller.signer.port import Revoked
 
@@ -180,7 +181,7 @@ class Records:
     # The signer's own audit
 
     def note(
-        self, action: str, subject: str, outcome: str, at: datetime, detail: Mapping[str, object]
+        self, tag: Tag, subject: str, outcome: str, at: datetime, detail: Mapping[str, object]
     ) -> None:
         """Append one record."""
         row = self._one("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
@@ -191,7 +192,7 @@ class Records:
                 "seq": seq,
                 "ts": at.isoformat(timespec="milliseconds"),
                 "actor": "signer",
-                "tag": f"signer:{action}",
+                "tag": tag.value,
                 "subject": subject,
                 "outcome": outcome,
                 "detail": dict(detail),

@@ -18,6 +18,7 @@ import sqlalchemy
 # pyright: reportPrivateImportUsage=false
 from sprat_proto.approval import PolicyError, decode_policy
 from sprat_proto.assignment import SCHEMA, Assignment, Policy
+from sprat_proto.audit_events import Tag
 from sprat_proto.trust import (
     DIRECTOR,
     IMAGE,
@@ -31,7 +32,6 @@ from sqlmodel import Session, col, func, select
 from tuf.api.metadata import Timestamp
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import NotFoundError, RefusedError, UnavailableError
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.signer.port import Signer, SignerError

@@ -10,13 +10,14 @@ import logging
 from datetime import datetime, timedelta
 from typing import Final
 
+from sprat_proto.audit_events import Tag
+
 # The names below are the library's documented API; it re-exports them without saying so.
 # pyright: reportPrivateImportUsage=false
 from sprat_proto.trust import IMAGE
 from tuf.api.metadata import Timestamp
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import RefusedError
 from sprat_controller.signer.port import Signer, SignerError
 from sprat_controller.store.session import Database

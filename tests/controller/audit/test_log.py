@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord
+from sprat_proto.audit_events import Tag
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sprat_controller.audit import log
 from sprat_controller.audit.log import GENESIS, chain
-from sprat_controller.audit.tags import Tag
 from sprat_controller.audit.verify import Link, verify, verify_controller, verify_device
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
 from sprat_proto import canonical
+from sprat_proto.audit_events import Tag
 from sqlmodel import Session, select
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from simulators.controlled import ALIAS, SimDevice, World
-from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import observed_metrics
 from sprat_controller.fleet.observed_metrics import MOST_OF_DEVICE, Told
 from sprat_controller.link.told_metrics import MOST, metrics_of
 from sprat_controller.link.told_rates import MOST_MILLI_TPS
 from sprat_controller.store.tables import ObservedMetric
+from sprat_proto.audit_events import Tag
 from sprat_proto.v1 import link_pb2
 from sqlmodel import select
 

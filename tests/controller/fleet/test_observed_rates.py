@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.controlled import ALIAS, SimDevice, World
-from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import inventory, observed_rates
 from sprat_controller.fleet.observed_rates import MOST_OF_DEVICE, Told, medians
 from sprat_controller.link.told_rates import MOST_MILLI_TPS
 from sprat_controller.rollout.requests import PlanRequest
 from sprat_controller.store.tables import DesiredModel, ObservedRate
+from sprat_proto.audit_events import Tag
 from sprat_proto.policy import FitPolicy
 from sprat_proto.rates import Basis
 from sprat_proto.v1 import link_pb2

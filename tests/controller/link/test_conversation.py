@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.controlled import BIG, START, SimDevice, World, a_profile
-from sprat_controller.audit.tags import Tag
 from sprat_controller.fleet import inventory
 from sprat_controller.link.conversation import reconnect_spread_s
 from sprat_controller.link.known import Known, judge
@@ -18,6 +17,7 @@ from sprat_controller.store.tables import (
     AssignmentRow,
     Device,
 )
+from sprat_proto.audit_events import Tag
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.fit import MIB
 from sprat_proto.states import DeviceState, ExecutionState

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.controlled import ALIAS, OPERATOR, SimDevice, World
-from sprat_controller.audit.tags import Tag
 from sprat_controller.link.fallbacks import Account, Ended, Fallback, explain, settle
 from sprat_controller.store.tables import ObservedMetric
 from sprat_proto.assignment import AssignedModel
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import DeviceState, ExecutionState
 from sqlmodel import select
 

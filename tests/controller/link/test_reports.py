@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 from simulators.controlled import ALIAS, World
-from sprat_controller.audit.tags import Tag
 from sprat_controller.link import inbound
 from sprat_controller.store.tables import (
     DesiredModel,
 )
+from sprat_proto.audit_events import Tag
 from sprat_proto.probes import MAX_SAID, ProbeResult
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
 from sprat_proto.v1 import link_pb2

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from simulators.pki import DAY, NOW, Pki
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import StartupError
 from sprat_controller.link import revocations
 from sprat_controller.link.revocation_list import Health, health, read
@@ -16,6 +15,7 @@ from sprat_controller.link.revocations import RevocationJob
 from sprat_controller.signer.port import SignerUnavailableError
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord
+from sprat_proto.audit_events import Tag
 from sqlmodel import col, select
 
 

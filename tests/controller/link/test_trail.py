@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from simulators.controlled import PKI, World
 from simulators.pki import NOW
 from sprat_controller.audit.log import GENESIS, chain
-from sprat_controller.audit.tags import Tag
 from sprat_controller.store.tables import (
     DeviceAuditRecord,
 )
 from sprat_proto import acknowledgement
 from sprat_proto.acknowledgement import AckRefusedError
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState
 from sprat_proto.v1 import link_pb2
 from sqlmodel import col, select

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 from simulators.controlled import MODEL, START, World
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.registry import channels
 from sprat_controller.registry.channels import By, Channel
 from sprat_controller.store.tables import Release
+from sprat_proto.audit_events import Tag
 
 ANN = By("token:ann", START)
 

@@ -9,7 +9,6 @@ import pytest
 from msgspec import UnsetType
 from simulators.controlled import BIG, SimDevice, World
 from simulators.plain_signer import read_plan
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
 from sprat_controller.rollout import approvals, frozen_strategy, signed_strategy
 from sprat_controller.rollout.requests import (
@@ -32,6 +31,7 @@ from sprat_controller.store.tables import Device, Rollout
 from sprat_proto import approval, canonical
 from sprat_proto.approval import Approver, ApproverPolicy, Change, GroupPolicy, why_not_approved
 from sprat_proto.assignment import Assignment, ServingTerms, Windows
+from sprat_proto.audit_events import Tag
 from sprat_proto.capability import SIGNED_STRATEGY
 from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem

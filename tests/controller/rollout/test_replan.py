@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from simulators import controlled
 from simulators.controlled import ALIAS, SMALL, TOO_LARGE, KilledError, SimDevice, World
 from simulators.plain_signer import read_plan
-from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout import attempts, replan
 from sprat_controller.rollout.plan import DeviceFacts, Reason, plan_device
 from sprat_controller.rollout.strategy import Strategy, WindowSpec
 from sprat_controller.store.tables import Release, Rollout
 from sprat_proto import approval, fit
+from sprat_proto.audit_events import Tag
 from sprat_proto.capability import WINDOWS
 from sprat_proto.states import DeviceState, ExecutionState, ReasonCode, RolloutState
 from sprat_proto.v1 import link_pb2

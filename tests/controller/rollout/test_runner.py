@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 import pytest
 from simulators.controlled import ALIAS, BIG, SMALL, KilledError, World
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError
 from sprat_controller.rollout import planner
 from sprat_controller.rollout.book import Book
@@ -16,6 +15,7 @@ from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.sql_book import SqlBook
 from sprat_controller.schedule.leases import LENGTH, LeaseLostError
 from sprat_controller.store.tables import AuditRecord, DesiredModel, Rollout
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
 from sqlmodel import select
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as replace_struct
 from simulators.controlled import BIG, MODEL, SMALL, TINY, WEIGHTS, World, a_manifest
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.fleet import inventory
 from sprat_controller.rollout.plan import Action
@@ -16,6 +15,7 @@ from sprat_controller.rollout.strategy import Deadlines, Group, Pace, Strategy, 
 from sprat_controller.store.tables import AuditRecord, Rollout
 from sprat_proto import fit
 from sprat_proto.assignment import ServingTerms
+from sprat_proto.audit_events import Tag
 from sprat_proto.policy import Aim, FitPolicy
 from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import col, select

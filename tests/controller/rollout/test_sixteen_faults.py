@@ -30,7 +30,6 @@ from sprat_agent.sync import phases
 from sprat_agent.sync.phases import Event
 from sprat_agent.sync.ports import RetryLaterError
 from sprat_controller.access.policy import GRANTS, Permission, Role
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import ConflictError
 from sprat_controller.link.conversation import reconnect_spread_s
 from sprat_controller.rollout.phases import RolloutEvent
@@ -44,6 +43,7 @@ from sprat_controller.rollout.strategy import (
     Retries,
     Strategy,
 )
+from sprat_proto.audit_events import Tag
 from sprat_proto.manifest import Activation
 from sprat_proto.states import DeviceState, ExecutionState, GroupState, ReasonCode, RolloutState
 

@@ -12,11 +12,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout.records import strategy_of
 from sprat_controller.store import migrations, tables
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_proto import canonical
+from sprat_proto.audit_events import Tag
 from sqlalchemy import exc, text
 from sqlmodel import SQLModel, col, select
 

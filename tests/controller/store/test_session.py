@@ -10,11 +10,11 @@ import pytest
 from processes import wait_for
 from simulators.postgres import Cluster
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import StartupError
 from sprat_controller.store.opening import open_database
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord, Blob
+from sprat_proto.audit_events import Tag
 from sqlalchemy import exc, func, text
 from sqlmodel import Session, select
 

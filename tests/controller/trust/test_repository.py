@@ -10,7 +10,6 @@ import pytest
 # pyright: reportPrivateImportUsage=false
 from securesystemslib.signer import CryptoSigner, Signer
 from simulators.image_keys import NOW, ImageKeys, ImageSigner, root_file, targets_file
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import NotFoundError, UnavailableError
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.signer.port import SignedTimestamp
@@ -22,6 +21,7 @@ from sprat_controller.trust.dry_run import dry_run
 from sprat_controller.trust.folder import Metadata
 from sprat_controller.trust.repository import MetadataRefusedError, Upload
 from sprat_controller.trust.words import MetadataError, read
+from sprat_proto.audit_events import Tag
 from sprat_proto.trust import DIRECTOR, IMAGE, POLICY_PATH, manifest_path
 from sqlmodel import col, select
 from tuf.api.metadata import Root, TargetFile, Targets

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response, status
+from sprat_proto.audit_events import Tag
 from sprat_proto.trust import MAX_TARGETS_BYTES, Repository
 
 from sprat_controller.access.policy import Actor, Permission
@@ -13,7 +14,6 @@ from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import BlobsPart, DatabasePart, Now, SignerPart
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import RefusedError
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.store.session import Database

@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import RolloutState
 from sqlmodel import Session, col
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import RequestError
 from sprat_controller.registry import channels
 from sprat_controller.rollout.plan import Reason

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
+from sprat_proto.audit_events import Tag
 from sprat_proto.policy import FitPolicy
 from sprat_proto.windows import WindowError
 from sqlmodel import Session, col, func, select
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tags import Tag
 from sprat_controller.clock import Clock
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.registry import channels

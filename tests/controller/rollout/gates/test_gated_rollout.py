@@ -8,11 +8,11 @@ from typing import Final
 
 import pytest
 from simulators.controlled import ALIAS, BIG, SimDevice, World, a_profile
-from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout.gates import judgement
 from sprat_controller.rollout.gates.judgement import Health, Judgement
 from sprat_controller.rollout.strategy import Gate, Group, Strategy
 from sprat_controller.store.tables import Execution, RolloutGroup
+from sprat_proto.audit_events import Tag
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.states import GroupState, RolloutState
 from sprat_proto.v1 import link_pb2

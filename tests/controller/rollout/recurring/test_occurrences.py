@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from simulators.controlled import MODEL, KilledError, SimDevice, World
-from sprat_controller.audit.tags import Tag
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.registry import channels
 from sprat_controller.registry.channels import By
@@ -31,6 +30,7 @@ from sprat_controller.store import tables
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Occurrence, Recurrence, Rollout
 from sprat_proto.approval import SCHEMA, ApproverPolicy, GroupPolicy
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import RolloutState
 from sqlmodel import col, func, select
 
