@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 
 from sprat_controller.rollout.budget import PACE_WINDOW, Load, allowed
 from sprat_controller.rollout.strategy import Strategy
-from sprat_controller.store.tables import MAY_BE_DOWN, Device, DeviceLabel, Execution
+from sprat_controller.store.tables import MAY_BE_DOWN, OFFLINE, Device, DeviceLabel, Execution
 
 _TABLES: Final = Device.metadata.tables
 _LATER: Final = _TABLES["execution"].alias("later")
@@ -27,6 +27,23 @@ _STAYS: Final = col(Device.revoked_at).is_(None)
 # Not bound as values: only so both databases know the index that holds just these.
 _MAY_BE_DOWN: Final = sql.text(f"({MAY_BE_DOWN})")
 _UNDER_WAY: Final = col(Execution.state) == ExecutionState.IN_PROGRESS.value
+_BUSY: Final = sql.select(col(Execution.device_id)).where(_UNDER_WAY).distinct().subquery("busy")
+_OF_DEVICE: Final = col(Execution.device_id) == col(Device.id)
+# When the last execution of a device that may have left it down was heard of. One value, so that it
+# is looked up device by device (see `_value_of`).
+_LEFT_AT: Final = (
+    sql.select(sql.func.max(col(Execution.updated_at)))
+    .where(_OF_DEVICE, _MAY_BE_DOWN, ~_UNDER_WAY)
+    .correlate(_TABLES["device"])
+    .scalar_subquery()
+)
+_IS_BUSY: Final = (
+    sql.select(sql.func.count())
+    .select_from(Execution)
+    .where(_OF_DEVICE, _MAY_BE_DOWN, _UNDER_WAY)
+    .correlate(_TABLES["device"])
+    .scalar_subquery()
+)
 _SMALL: Final = 1_000  # devices of one value that are looked up one by one
 
 
@@ -152,7 +169,7 @@ def _fleet_at(session: Session, label: str, labels: Mapping[str, str]) -> int:
         every = connection.execute(sql.select(sql.func.count()).select_from(Device)).scalar_one()
         found = every - connection.execute(labelled).scalar_one()
     removed = sql.select(sql.func.count()).where(
-        col(Device.revoked_at).is_not(None), _has(label, value)
+        col(Device.revoked_at).is_not(None), _value_of(col(Device.id), label) == value
     )
     return found - connection.execute(removed).scalar_one()
 
@@ -165,23 +182,54 @@ def _down_at(session: Session, label: str, labels: Mapping[str, str], at_most: i
     )
     counted = of_value.with_only_columns(sql.literal(1).label("one")).limit(_SMALL)
     few = sql.select(sql.func.count()).select_from(counted.subquery())
-    connection = session.connection()
-    if value and connection.execute(few).scalar_one() < _SMALL:
-        found = _down(col(Execution.device_id).in_(of_value))
-    else:
-        found = _down().where(_has(label, value))
-    down_there = sql.select(sql.func.count()).select_from(found.limit(at_most).subquery())
-    return connection.execute(down_there).scalar_one()
+    if value and session.connection().execute(few).scalar_one() < _SMALL:
+        ids = session.connection().execute(of_value).scalars().all()
+        return min(len(among(session, ids)), at_most)
+    busy = _counted(session, _busy().where(_value_of(_BUSY.c.device_id, label) == value), at_most)
+    left = _left_behind().where(_value_of(col(Device.id), label) == value)
+    return busy + (_counted(session, left, at_most - busy) if busy < at_most else 0)
 
 
-def _has(label: str, value: str) -> sql.ColumnElement[bool]:
-    """Return the condition that a device has this value of a label; '' is to have none."""
-    of_key = sql.select(sql.literal(1)).where(
-        col(DeviceLabel.device_id) == col(Device.id), col(DeviceLabel.key) == label
+def _counted(session: Session, which: sql.Select[Any], at_most: int) -> int:
+    counted = sql.select(sql.func.count()).select_from(which.limit(at_most).subquery())
+    return session.connection().execute(counted).scalar_one()
+
+
+def _busy() -> sql.Select[Any]:
+    """Return the query for the devices with something under way: `_BUSY`, and 1 for each."""
+    gone = sql.select(col(Device.id)).where(col(Device.revoked_at).is_not(None))
+    return sql.select(sql.literal(1).label("one")).where(_BUSY.c.device_id.not_in(gone))
+
+
+def _left_behind() -> sql.Select[Any]:
+    """Return the query for the other devices that are down: 1 for each.
+
+    It goes through those that are offline, not through all that ever failed, which only grows.
+    """
+    succeeded_later = sql.exists(
+        sql.select(sql.literal(1))
+        .select_from(_LATER)
+        .where(
+            _LATER.c.device_id == col(Device.id),
+            _LATER.c.state == ExecutionState.SUCCEEDED.value,
+            _LATER.c.finished_at > _LEFT_AT,
+        )
     )
-    if not value:
-        return sql.not_(sql.exists(of_key))
-    return sql.exists(of_key.where(col(DeviceLabel.value) == value))
+    return sql.select(sql.literal(1).label("one")).where(
+        sql.text(f"({OFFLINE})"), _LEFT_AT.is_not(None), _IS_BUSY == 0, sql.not_(succeeded_later)
+    )
+
+
+def _value_of(device_id: sql.ColumnElement[str], label: str) -> sql.ColumnElement[str]:
+    """Return a device's value of a label, '' for none, looked up device by device.
+
+    A subquery for one value is never made into a join, which a database without statistics of a
+    label that the whole fleet has would begin at the wrong end.
+    """
+    of_device = sql.select(col(DeviceLabel.value)).where(
+        col(DeviceLabel.device_id) == device_id, col(DeviceLabel.key) == label
+    )
+    return sql.func.coalesce(of_device.scalar_subquery(), "")
 
 
 def _by_value(session: Session, label: str, which: sql.ColumnElement[bool]) -> dict[str, int]:

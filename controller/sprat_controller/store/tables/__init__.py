@@ -12,6 +12,7 @@ from sprat_controller.store.tables.audit import AuditRecord, DeviceAuditRecord
 from sprat_controller.store.tables.columns import UtcDateTime, of
 from sprat_controller.store.tables.enrolment import EnrolmentRedemption, EnrolmentToken
 from sprat_controller.store.tables.fleet import (
+    OFFLINE,
     AssignmentRow,
     DesiredModel,
     Device,
@@ -33,6 +34,7 @@ from sprat_controller.store.tables.trust import Publisher, TrustMetadata
 
 __all__ = [
     "MAY_BE_DOWN",
+    "OFFLINE",
     "AssignmentRow",
     "AuditRecord",
     "Blob",

@@ -6,19 +6,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, String, text
 from sqlmodel import Field, SQLModel
 
 from sprat_controller.store.tables.columns import Int64, Json, moment, partial
 
+# Of a device: it is in the fleet, and not connected. Asked in these very words, it is a look-up by
+# `ix_device_offline`.
+OFFLINE: Final = "NOT online AND revoked_at IS NULL"
+
 
 class Device(SQLModel, table=True):
     """A device as the controller knows it."""
 
     __tablename__: ClassVar[str] = "device"
-    __table_args__ = (partial("ix_device_revoked", ("id",), "revoked_at IS NOT NULL"),)
+    __table_args__ = (
+        partial("ix_device_revoked", ("id",), "revoked_at IS NOT NULL"),
+        partial("ix_device_offline", ("id",), OFFLINE),
+    )
     id: str = Field(primary_key=True)
     state: str = Field(index=True)
     # Pinned at enrolment, on both sides.
