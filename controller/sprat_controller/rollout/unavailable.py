@@ -198,7 +198,8 @@ def _counted(session: Session, which: sql.Select[Any], at_most: int) -> int:
 def _busy() -> sql.Select[Any]:
     """Return the query for the devices with something under way: `_BUSY`, and 1 for each."""
     gone = sql.select(col(Device.id)).where(col(Device.revoked_at).is_not(None))
-    return sql.select(sql.literal(1).label("one")).where(_BUSY.c.device_id.not_in(gone))
+    one = sql.select(sql.literal(1).label("one")).select_from(_BUSY)
+    return one.where(_BUSY.c.device_id.not_in(gone))
 
 
 def _left_behind() -> sql.Select[Any]:
@@ -215,12 +216,13 @@ def _left_behind() -> sql.Select[Any]:
             _LATER.c.finished_at > _LEFT_AT,
         )
     )
-    return sql.select(sql.literal(1).label("one")).where(
+    one = sql.select(sql.literal(1).label("one")).select_from(_TABLES["device"])
+    return one.where(
         sql.text(f"({OFFLINE})"), _LEFT_AT.is_not(None), _IS_BUSY == 0, sql.not_(succeeded_later)
     )
 
 
-def _value_of(device_id: sql.ColumnElement[str], label: str) -> sql.ColumnElement[str]:
+def _value_of(device_id: sql.SQLColumnExpression[str], label: str) -> sql.ColumnElement[str]:
     """Return a device's value of a label, '' for none, looked up device by device.
 
     A subquery for one value is never made into a join, which a database without statistics of a

@@ -133,6 +133,8 @@ def _configure_postgresql(connection: Any, _record: object) -> None:
             f"lock_timeout={BUSY_TIMEOUT_MS}",
             f"idle_in_transaction_session_timeout={PAUSE_MS}",
             "timezone='UTC'",
+            # It compiles what it believes to be long, which takes longer than our longest query.
+            "jit=off",
         ):
             cursor.execute(f"SET {setting}")
     connection.commit()

@@ -158,7 +158,12 @@ def test_a_load_has_what_the_limits_ask_and_no_more(any_database: Database) -> N
         )
 
 
-def test_what_holds_one_device_is_what_is_counted_for_all(any_database: Database) -> None:
+@pytest.mark.parametrize("small", [1_000, 0], ids=["few", "many"])
+def test_what_holds_one_device_is_what_is_counted_for_all(
+    any_database: Database, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    # A value of few devices is counted in another way than one that most of the fleet has.
+    monkeypatch.setattr(unavailable, "_SMALL", small)
     percent = DisruptionBudget(max_unavailable_percent=50)
     strategy = Strategy(budgets=(percent, DisruptionBudget(label="line", max_unavailable=9)))
     with any_database.transaction() as session:
@@ -169,18 +174,29 @@ def test_what_holds_one_device_is_what_is_counted_for_all(any_database: Database
             run(session, name, "IN_PROGRESS")
         run(session, "d1", "FAILED")
         run(session, "d2", "FAILED")  # online: nothing is down there
+        # Offline, they failed: one succeeded since, one before, one is under way again as well.
+        for number in (7, 8, 9):
+            enrol(session, f"d{number}", "rome", online=False)
+            run(session, f"d{number}", "FAILED", rollout="r2")
+        run(session, "d7", "SUCCEEDED", ended=NOW)
+        run(session, "d8", "SUCCEEDED", ended=NOW - 2 * HOUR)
+        run(session, "d9", "IN_PROGRESS")
+        run(session, "d9", "TIMED_OUT", rollout="r3")
         whole = unavailable.load(session, "r1", strategy, NOW)
-        assert whole.down == {"site": {"lyon": 2, "": 1}, "line": {"": 3}}
+        assert whole.down == {"site": {"lyon": 2, "rome": 2, "": 1}, "line": {"": 5}}
         for site in ("lyon", "rome", "oslo", ""):
             labels = {"site": site} if site else {}
             found = unavailable.load_at(session, "r1", strategy, labels, NOW)
             assert found.fleet == {"site": {site: whole.fleet["site"].get(site, 0)}}
             assert found.down == {
                 "site": {site: whole.down["site"].get(site, 0)},
-                "line": {"": 3},
+                "line": {"": 5},
             }
         less = Strategy(budgets=(DisruptionBudget(max_unavailable=1),))
         cut = unavailable.load_at(session, "r1", less, {"site": "lyon"}, NOW)
         assert cut == Load(down={"site": {"lyon": 1}})
+        more = Strategy(budgets=(DisruptionBudget(label="line", max_unavailable=4),))
+        cut = unavailable.load_at(session, "r1", more, {}, NOW)
+        assert cut == Load(down={"line": {"": 4}})
         skipped = Strategy(budgets=less.budgets, override="now")
         assert unavailable.load_at(session, "r1", skipped, {}, NOW) == Load()
