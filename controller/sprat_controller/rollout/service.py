@@ -6,42 +6,34 @@ variant chosen for it then. Nothing here gives devices work; `runner` does, woke
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from sprat_proto.audit_events import Tag
-from sprat_proto.states import GroupState, RolloutState
 from sqlmodel import Session
 
 from sprat_controller.audit import log
 from sprat_controller.clock import Clock
-from sprat_controller.errors import NotFoundError, RequestError
+from sprat_controller.errors import NotFoundError
 from sprat_controller.rollout import (
     approvals,
-    fit_policy,
-    four_eyes,
+    creating,
     frozen_strategy,
     plan_store,
     revisions,
     saved_plans,
-    serving,
-    snapshot,
     sql_facts,
-    targets,
     verbs,
     views,
 )
 from sprat_controller.rollout.approver_policy import PolicySource
-from sprat_controller.rollout.grouping import Member, Placed, split
 from sprat_controller.rollout.phases import (
     ROLLOUT,
     RolloutEvent,
     allowing,
-    apply,
 )
-from sprat_controller.rollout.plan import Action, Planned
+from sprat_controller.rollout.plan import Planned
 from sprat_controller.rollout.plan_store import Kept, Listed
 from sprat_controller.rollout.records import By, hold, move_rollout, strategy_of
 from sprat_controller.rollout.requests import (
@@ -52,16 +44,13 @@ from sprat_controller.rollout.requests import (
     RolloutEdit,
     RolloutRequest,
     RolloutView,
-    Target,
     check_edit,
     check_plan,
     check_rollout,
-    target_json,
 )
-from sprat_controller.rollout.snapshot import Snapshot
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 from sprat_controller.store.session import Database
-from sprat_controller.store.tables import Rollout, RolloutGroup
+from sprat_controller.store.tables import Rollout
 
 
 class RolloutService:
@@ -99,7 +88,7 @@ class RolloutService:
         """
         check_plan(request)
         with self._database.reading() as session:
-            return tuple(self._plan(session, request, strategy))
+            return tuple(creating.plan(session, request, strategy, self._policy))
 
     def save_plan(
         self, request: PlanRequest, strategy: Strategy, actor: str
@@ -118,7 +107,7 @@ class RolloutService:
         now = self._clock()
         check_rollout(RolloutRequest(request, strategy=strategy), now)
         with self._database.transaction() as session:
-            lines = tuple(self._plan(session, request, strategy))
+            lines = tuple(creating.plan(session, request, strategy, self._policy))
             rests_on = saved_plans.rests_on(lines)
             kept = Kept(self._new_id(), request, strategy, rests_on, now, actor)
             plan_store.keep(session, kept)
@@ -185,23 +174,15 @@ class RolloutService:
             NotFoundError: No such model, release or device.
             ConflictError: It would be something else by now than was planned.
         """
-        strategy = _strategy(request)
-        lines = self._plan(session, request.plan, strategy)
-        if planned is not None:
-            saved_plans.check_fresh(planned.id, planned.lines, saved_plans.rests_on(lines))
-        if not lines:
-            raise RequestError(
-                "no_devices", f"expected at least one device {_described(request.plan.target)}"
-            )
-        members = targets.grouped(session, request.plan.target, strategy)
-        placed = _placed(members, strategy, f"{request.plan.model}@{request.plan.release}")
-        rollout = self._keep(session, request, strategy, actor)
-        _keep_groups(session, rollout, strategy, placed)
-        rows = Snapshot(lines, members, placed)
-        snapshot.keep(session, rollout, rows, rollout.created_at, self._new_id)
-        _record_creation(session, rollout, lines)
-        if request.start_at is not None:
-            self._schedule(session, rollout)
+        rollout = creating.create(
+            session,
+            request,
+            actor,
+            planned,
+            policy=self._policy,
+            new_id=self._new_id,
+            now=self._clock(),
+        )
         return views.of(session, rollout)
 
     # `expected_revision` of the following: what was looked at; None: whatever it is by now.
@@ -444,12 +425,6 @@ class RolloutService:
                 raise _unknown(rollout_id)
             return views.executions(session, rollout_id)
 
-    def _plan(
-        self, session: Session, request: PlanRequest, strategy: Strategy
-    ) -> Sequence[Planned]:
-        enforcing = four_eyes.enforcing(self._policy(session))
-        return snapshot.plan(session, request, strategy, enforcing)
-
     def _move(
         self, rollout_id: str, event: RolloutEvent, by: By, expected_revision: int | None
     ) -> RolloutView:
@@ -476,121 +451,6 @@ class RolloutService:
             view = views.of(session, rollout)
         self._wake()
         return view
-
-    def _keep(
-        self, session: Session, request: RolloutRequest, strategy: Strategy, actor: str
-    ) -> Rollout:
-        what = request.plan
-        rollout_id = self._new_id()
-        subject = f"rollout {rollout_id}"
-        state = apply(
-            ROLLOUT, RolloutState.CREATING, RolloutEvent.PLANNED, subject, "rollout_state"
-        )
-        rollout = Rollout(
-            id=rollout_id,
-            name=request.name or f"{what.model}@{what.release}",
-            model=what.model,
-            release=what.release,
-            alias=what.alias,
-            target=target_json(what.target),
-            context=what.context,
-            serving=serving.to_json(what.terms),
-            policy=fit_policy.to_json(what.policy),
-            state=state.value,
-            due_at=request.start_at,
-            start_at=request.start_at,
-            max_in_progress=strategy.pace.max_in_progress,
-            execution_timeout_s=strategy.deadlines.execution_s,
-            strategy=frozen_strategy.to_json(strategy),
-            priority=strategy.priority,
-            created_at=self._clock(),
-            created_by=actor,
-        )
-        session.add(rollout)
-        session.flush()
-        return rollout
-
-    def _schedule(self, session: Session, rollout: Rollout) -> None:
-        """Have a rollout that was made wait for its time, after its approval if it needs one."""
-        policy = self._policy(session)
-        if not approvals.is_approved(session, rollout, policy):
-            by = By(Tag.ROLLOUT_SUBMITTED, rollout.created_by, rollout.created_at)
-            approvals.submit(session, rollout, policy, by)
-            return
-        subject = f"rollout {rollout.id}"
-        state, event = RolloutState(rollout.state), RolloutEvent.SCHEDULE
-        rollout.state = apply(ROLLOUT, state, event, subject, "rollout_state").value
-        session.add(rollout)
-
-
-def _strategy(request: RolloutRequest) -> Strategy:
-    """Return the strategy with the pace and deadline that are asked beside it."""
-    return frozen_strategy.paced(
-        request.strategy,
-        max_in_progress=request.max_in_progress or None,
-        execution_s=request.execution_timeout_s,
-    )
-
-
-def _placed(members: Sequence[Member], strategy: Strategy, salt: str) -> Sequence[Placed]:
-    """Return where each device stands; where all are one group, in order of name."""
-    if len(strategy.groups) > 1:
-        return split(members, strategy, salt)
-    return [Placed(member.device_id, 0, position) for position, member in enumerate(members)]
-
-
-def _keep_groups(
-    session: Session, rollout: Rollout, strategy: Strategy, placed: Sequence[Placed]
-) -> None:
-    held = Counter(place.group for place in placed)
-    for number, group in enumerate(strategy.groups):
-        row = RolloutGroup(
-            rollout_id=rollout.id,
-            number=number,
-            name=group.name or str(number),
-            state=GroupState.SCHEDULED.value,
-            devices=held[number],
-        )
-        session.add(row)
-
-
-def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned]) -> None:
-    actions = [line.action for line in lines]
-    log.append(
-        session,
-        Tag.ROLLOUT_CREATED,
-        at=rollout.created_at,
-        actor=rollout.created_by,
-        subject=f"rollout/{rollout.id}",
-        detail={
-            "name": rollout.name,
-            "release": f"{rollout.model}@{rollout.release}",
-            "alias": rollout.alias,
-            "target": rollout.target,
-            "context": rollout.context,
-            "serving": rollout.serving or {},
-            **({} if rollout.policy is None else {"policy": rollout.policy}),
-            "start_at": rollout.start_at.isoformat() if rollout.start_at else "",
-            "strategy": rollout.strategy or {},
-            "devices": {action.value: actions.count(action) for action in Action},
-        },
-    )
-    override = strategy_of(rollout).override
-    if override:
-        log.append(
-            session,
-            Tag.ROLLOUT_OVERRIDDEN,
-            at=rollout.created_at,
-            actor=rollout.created_by,
-            subject=f"rollout/{rollout.id}",
-            detail={"reason": override, "skips": ["windows", "budgets", "pace"]},
-        )
-
-
-def _described(target: Target) -> str:
-    labels = [f"{key}={value}" for key, value in sorted(target.labels.items())]
-    wanted = [*labels, target.filter] if target.filter else labels
-    return f"with {', '.join(wanted)}" if wanted else "in the fleet"
 
 
 def _unknown(rollout_id: str) -> NotFoundError:
