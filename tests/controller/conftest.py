@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from simulators.both_books import SmallTrial, SqlTrial, Trial
 from simulators.controlled import World
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
@@ -49,6 +50,17 @@ def world(request: pytest.FixtureRequest) -> Generator[World]:
     made.publish("1.0.0")
     yield made
     made.close()
+
+
+@pytest.fixture(params=["reference", SQLITE, POSTGRESQL])
+def trial(request: pytest.FixtureRequest) -> Generator[Trial]:
+    """Nobody yet, with the reference book, then that of the database on SQLite and PostgreSQL."""
+    if request.param == "reference":
+        yield SmallTrial()
+        return
+    world = World(request.getfixturevalue("unprotected") if request.param == POSTGRESQL else None)
+    yield SqlTrial(world)
+    world.close()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from sprat_controller.audit.denials import Denials
 from sprat_controller.fleet.ca import KeyPair
 from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
+from sprat_controller.rollout.book import Book
+from sprat_controller.rollout.records import wake
 from sprat_controller.rollout.requests import (
     ExecutionView,
     PlanRequest,
@@ -120,12 +122,32 @@ class World:
 
     def a_runner(self, owner: str) -> Runner:
         """Return the runner of a controller of this name, which was just started."""
-        leases = Leases(self.database, tables.of(Rollout), owner, self.clock)
-        leases.forget_own()
-        around = Around(
+        leases = self._leases(owner)
+        around = self._around(leases)
+        return Runner(leases, lambda lease: SqlBook(around, lease))
+
+    @contextmanager
+    def book(self, rollout_id: str) -> Generator[Book]:
+        """Yield the book of one rollout, due or not; afterwards it is due."""
+        leases = self._leases("controller")
+        with self.database.transaction() as session:
+            wake(session, rollout_id, self.now)
+        lease = leases.claim(
+            self.now, [one.id for one in self.service.list() if one.id != rollout_id]
+        )
+        assert lease is not None
+        yield SqlBook(self._around(leases), lease)
+        self._leases("controller")
+
+    def _around(self, leases: Leases) -> Around:
+        return Around(
             self.database, self.signer, self._push, leases, self.new_id, lambda _: self.policy
         )
-        return Runner(leases, lambda lease: SqlBook(around, lease))
+
+    def _leases(self, owner: str) -> Leases:
+        leases = Leases(self.database, tables.of(Rollout), owner, self.clock)
+        leases.forget_own()
+        return leases
 
     def close(self) -> None:
         self.database.close()

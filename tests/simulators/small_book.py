@@ -448,13 +448,14 @@ class SmallBook:
             case decided.RunRollout():
                 self._turn(RolloutState.STARTING, RolloutEvent.STARTED)
             case decided.FinishRollout():
-                self._turn(RolloutState.RUNNING, RolloutEvent.FINISH)
+                self._turn_at_end(RolloutState.RUNNING, RolloutEvent.FINISH)
             case decided.StopRollout():
-                self._turn(RolloutState.STOPPING, RolloutEvent.STOPPED)
+                self._turn_at_end(RolloutState.STOPPING, RolloutEvent.STOPPED)
             case decided.EndRollback(number) if number is not None:
-                self._turn_group(number, GroupEvent.ROLLED_BACK)
+                if not self.tally(number).unfinished:
+                    self._turn_group(number, GroupEvent.ROLLED_BACK)
             case decided.EndRollback():
-                self._turn(RolloutState.ROLLING_BACK, RolloutEvent.ROLLED_BACK)
+                self._turn_at_end(RolloutState.ROLLING_BACK, RolloutEvent.ROLLED_BACK)
             case decided.StartGroup(number):
                 self._turn_group(number, GroupEvent.START)
             case decided.SoakGroup(number, until):
@@ -547,21 +548,22 @@ class SmallBook:
             self._end(run, ExecutionEvent.TIME_OUT, ReasonCode.OFFLINE)
         elif run.standing is not None:
             code = deadlines.due(self.strategy, run.standing).code
-            if not self._retry(run, code):
+            if not self._retry(run, ExecutionEvent.TIME_OUT, code):
                 self._end(run, ExecutionEvent.TIME_OUT, code)
 
-    def _retry(self, run: Run, code: ReasonCode | None) -> bool:
+    def _retry(self, run: Run, event: ExecutionEvent, code: ReasonCode | None) -> bool:
         """Have an execution wait to be tried again; tell whether that is to be."""
         self.draws += 1
         draw = int.from_bytes(sha256(f"{self.id} {self.draws}".encode()).digest()[:4]) / 2**32
-        again = retries.retry_at(self.strategy.retries, code, run.tries, self.fleet.now, draw)
+        asked, now = self.strategy.retries, self.fleet.now
         if run.is_reverting:
             return False
+        again = None
+        if retries.goes_on(self.state, self.groups[run.group].state):
+            again = retries.retry_at(asked, event, code, run.tries, now, draw=draw)
         if again is None:
-            row, now = self._row(run), self.fleet.now
-            row.penalty_until = (
-                retries.penalty_until(self.strategy.retries, code, now) or row.penalty_until
-            )
+            row = self._row(run)
+            row.penalty_until = retries.penalty_until(asked, event, code, now) or row.penalty_until
             return False
         self.move(run, ExecutionEvent.RETRY, code)
         self.fleet.withdraw(run)
@@ -581,8 +583,8 @@ class SmallBook:
         run.is_reverting = True
         run.attempt += 1
         self._begin(run, now)
-        bound = self._row(run).bound
-        is_theirs = bound is None or bound[0] != run.id
+        is_theirs = not self._is_kept(run)
+        self._end_ways_back(run)
         if proved is None or is_theirs:
             # Where a newer rollout is at work the device is not told: it only must not return to
             # this. And where nothing was before there is nothing to prove: the alias is given up.
@@ -593,6 +595,21 @@ class SmallBook:
         run.step, run.step_since, run.told_at = Step.ROLLING_BACK, now, now
         run.back_to = proved[0].release
         self.fleet.bind(run.device, run.id, Wanted(run.name, proved[0].release))
+
+    def _is_kept(self, run: Run) -> bool:
+        """Tell whether its device is bound to what it brought, or is on its way back to that."""
+        bound = self._row(run).bound
+        if bound is None or bound[0] == run.id:
+            return bound is not None
+        _, other = self.fleet.find(bound[0])
+        return other.is_reverting and other.back_to == self.release
+
+    def _end_ways_back(self, run: Run) -> None:
+        """End the ways back of other rollouts to what this one takes back: it has its own."""
+        for book, other in self.fleet.of_device(run.device):
+            is_way_back = other.state is ExecutionState.IN_PROGRESS and other.is_reverting
+            if book is not self and is_way_back and other.back_to == self.release:
+                book.move(other, ExecutionEvent.CANCEL, ReasonCode.SUPERSEDED)
 
     def _abort(self, abort: decided.Abort) -> None:
         if self.state is not RolloutState.RUNNING:
@@ -632,8 +649,7 @@ class SmallBook:
             event, code = _of_the_way_back(event, code)
             self.move(run, event, code)
             return
-        may_pass = event in (ExecutionEvent.FAIL, ExecutionEvent.ROLL_BACK)
-        if may_pass and self._retry(run, code):
+        if self._retry(run, event, code):
             return
         self.move(run, event, code)
         if event is not ExecutionEvent.SUCCEED:
@@ -688,6 +704,10 @@ class SmallBook:
             return False
         self.state = apply(ROLLOUT, self.state, event, self.id, "rollout_state")
         return True
+
+    def _turn_at_end(self, before: RolloutState, event: RolloutEvent) -> None:
+        if all(run.state.is_final for run in self.runs.values()):
+            self._turn(before, event)
 
     def _turn_group(self, number: int, event: GroupEvent) -> bool:
         group = self.groups[number]

@@ -30,6 +30,7 @@ class Task:
 
     wanted: Wanted
     phase: Phase = ExecutionState.QUEUED
+    code: ReasonCode | None = None  # why it failed, as it is told until its end
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,9 @@ class SmallDevice:
     def _turn(self, task: Task, event: Event, code: ReasonCode | None) -> None:
         was = task.phase
         task.phase = phases.after(was, event)
+        task.code = code or task.code
         if was is Step.COMMITTING and event is Event.DONE:
             self.before, self.active = self.active, task.wanted.release
         state, step = phases.state_of(task.phase)
         self.said += 1
-        self.outbox.append(Report(self.said, task.wanted.name, state, step, code, self.active))
+        self.outbox.append(Report(self.said, task.wanted.name, state, step, task.code, self.active))

@@ -28,7 +28,7 @@ def test_a_rough_world_comes_to_its_end_and_loses_nobody() -> None:
     assert report.state == "FINISHED"
     assert sum(report.states.values()) == FLEET
     assert set(report.states) == {"SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "ROLLED_BACK"}
-    assert report.states["SUCCEEDED"] > 0.9 * FLEET
+    assert report.states["SUCCEEDED"] > 0.87 * FLEET
     assert sum(one.ended for group in report.groups for one in group.points[-1:]) == FLEET
     # Everyone who is away for longer than an execution may take, and nobody else.
     assert 0.03 * FLEET < report.reasons["OFFLINE"] < 0.05 * FLEET

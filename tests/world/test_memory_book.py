@@ -88,7 +88,14 @@ STRATEGIES = st.builds(
     override=st.sampled_from(["", "", "", "a leak"]),
 )
 STEPS = (Step.DOWNLOADING, Step.INSTALLING, Step.PROBING, Step.SOAKING, Step.COMMITTING)
-DONE = ("succeed", "succeed", "succeed", "crash", "corrupt", "reject", "fall back")
+# How one that is under way ends badly: before the model is loaded, or after that.
+BADLY = {
+    "corrupt": (ExecutionState.FAILED, ReasonCode.DIGEST_MISMATCH),
+    "cut off": (ExecutionState.FAILED, ReasonCode.DOWNLOAD_FAILED),
+    "crash": (ExecutionState.ROLLED_BACK, ReasonCode.WORKER_CRASHED),
+    "no room": (ExecutionState.ROLLED_BACK, ReasonCode.INSUFFICIENT_MEMORY),
+}
+DONE = ("succeed", "succeed", "succeed", *BADLY, "reject", "fall back")
 OF_ROWS = (Assign, TimeOut, Remove, Excuse, Readmit, Cancel, Revert)
 PEOPLE = ("PAUSE", "RESUME", "RESUME", "STOP", "ROLL_BACK")
 THINGS = st.one_of(
@@ -180,10 +187,13 @@ class Both:
         now, rows = ms(self.fleet.now), np.array([row])
         numbers = self.fast.columns.number[rows]
         run = self.runs[row]
-        if how in ("crash", "corrupt") or (run.is_reverting and how != "succeed"):
-            code = ReasonCode.DIGEST_MISMATCH if how == "corrupt" else ReasonCode.WORKER_CRASHED
-            self.tell(row, ExecutionState.FAILED, code, None)
-            self.inbound.failed(rows, numbers, code, now)
+        if how in BADLY or (run.is_reverting and how != "succeed"):
+            state, code = BADLY.get(how, BADLY["corrupt"])
+            state = ExecutionState.FAILED if run.is_reverting else state
+            self.tell(row, state, code, None)
+            is_failed = state is ExecutionState.FAILED
+            ended = self.inbound.failed if is_failed else self.inbound.rolled_back
+            ended(rows, numbers, code, now)
         elif how == "reject":
             self.tell(row, ExecutionState.REJECTED, ReasonCode.NO_VARIANT_FITS, None)
             self.inbound.rejected(rows, numbers, ReasonCode.NO_VARIANT_FITS, now)

@@ -40,6 +40,7 @@ _EVENTS: Final[Mapping[str, ExecutionEvent]] = {
     ExecutionState.CANCELED: ExecutionEvent.CANCEL,
 }
 _GOES_ON: Final = frozenset({ExecutionEvent.PROGRESS, ExecutionEvent.SUCCEED})
+_ENDS_BADLY: Final = frozenset({ExecutionEvent.FAIL, ExecutionEvent.ROLL_BACK})
 _MAX_ID: Final = 128
 
 
@@ -103,7 +104,7 @@ def _move(hearing: Hearing, run: Run, report: link_pb2.Report, reply: Reply) -> 
     changes = _probed(hearing, run, rollout.alias, report, reply)
     if event is ExecutionEvent.REJECT:
         state = replan.rejected(hearing.session, rollout, run, reason, by)
-    elif event is ExecutionEvent.FAIL:
+    elif event in _ENDS_BADLY:
         state = outcomes.fail(
             hearing.session, rollout, run, event, by, reason=reason, changes=changes
         )
@@ -159,9 +160,11 @@ def _move_back(
     wanted = row.scalar() or ""
     is_back = event is ExecutionEvent.SUCCEED and said.running_digest == wanted
     reason = inbound.reason_of(said) or _other_digest(wanted, said)
-    outcome = (
-        (ExecutionEvent.ROLL_BACK, returns.TAKEN_BACK) if is_back else (ExecutionEvent.FAIL, reason)
-    )
+    outcome = (ExecutionEvent.FAIL, reason)
+    if is_back:
+        outcome = (ExecutionEvent.ROLL_BACK, returns.TAKEN_BACK)
+    elif event is ExecutionEvent.CANCEL:
+        outcome = (event, inbound.reason_of(said))
     by = By(Tag.EXECUTION_CHANGED, hearing.by_device, hearing.now)
     if move_execution(hearing.session, run, outcome[0], by, reason=outcome[1]) is None:
         return {}

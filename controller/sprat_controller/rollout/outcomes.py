@@ -18,8 +18,6 @@ from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import By, Run, move_execution, strategy_of
 from sprat_controller.store.tables import Device, Rollout, RolloutGroup
 
-# Rollouts in which something may be tried again: they do not end.
-_GOES_ON: Final = (RolloutState.RUNNING, RolloutState.PAUSED)
 _DRAW_BYTES: Final = 8
 _CODES: Final = {code.value: code for code in ReasonCode}
 
@@ -63,7 +61,7 @@ def fail(
         session: A transaction in which the rollout is held.
         rollout: The run's.
         run: What failed, IN_PROGRESS.
-        event: How it ends if nothing is tried again: FAIL or TIME_OUT.
+        event: How it ends if nothing is tried again: FAIL, TIME_OUT or ROLL_BACK.
         by: Who says so, and when.
         reason: Why.
         changes: Other columns to set.
@@ -74,7 +72,7 @@ def fail(
     asked, code = strategy_of(rollout).retries, _code(reason)
     again_at = None
     if not run.is_reverting and _goes_on(session, rollout, run):
-        again_at = retries.retry_at(asked, code, run.tries, by.now, _draw(run))
+        again_at = retries.retry_at(asked, event, code, run.tries, by.now, draw=_draw(run))
     if again_at is not None:
         once_more = {
             **(changes or {}),
@@ -89,7 +87,7 @@ def fail(
             session, run, ExecutionEvent.RETRY, by, reason=reason, changes=once_more, said=said
         )
     state = move_execution(session, run, event, by, reason=reason, changes=changes)
-    until = retries.penalty_until(asked, code, by.now)
+    until = retries.penalty_until(asked, event, code, by.now)
     if state is not None and until is not None and not run.is_reverting:
         of_device = sqlalchemy.update(Device).where(col(Device.id) == run.device_id)
         session.connection().execute(of_device.values(penalty_until=until))
@@ -122,7 +120,7 @@ def _goes_on(session: Session, rollout: Rollout, run: Run) -> bool:
             col(RolloutGroup.number) == run.group_number,
         )
     )
-    return rollout.state in _GOES_ON and group.scalar() != GroupState.ERROR
+    return retries.goes_on(RolloutState(rollout.state), GroupState(group.scalar_one()))
 
 
 def _code(reason: Reason | None) -> ReasonCode | None:

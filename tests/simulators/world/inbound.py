@@ -37,12 +37,12 @@ class Inbound:
         self._book.wake()
 
     def failed(self, rows: Ints, numbers: Ints, code: ReasonCode, at_ms: int) -> None:
-        """Devices could not do it, and run what they ran before."""
-        rows = self._current(rows, numbers)
-        is_tried_again = self._book.may_retry(rows, code)
-        self._book.retry(rows[is_tried_again], code, at_ms)
-        self._book.end(rows[~is_tried_again], ExecutionEvent.FAIL, code, at_ms)
-        self._book.wake()
+        """Devices could not do it before the model was loaded; they run what they ran before."""
+        self._end_badly(rows, numbers, ExecutionEvent.FAIL, code, at_ms)
+
+    def rolled_back(self, rows: Ints, numbers: Ints, code: ReasonCode, at_ms: int) -> None:
+        """Devices found the loaded model wanting, and went back to what they ran before."""
+        self._end_badly(rows, numbers, ExecutionEvent.ROLL_BACK, code, at_ms)
 
     def rejected(self, rows: Ints, numbers: Ints, code: ReasonCode, at_ms: int) -> None:
         """Devices refuse it by their own facts, and no other variant fits."""
@@ -55,6 +55,15 @@ class Inbound:
         columns = self._book.columns
         is_current = (columns.state[rows] == SUCCEEDED) & (columns.number[rows] == numbers)
         self._book.end(rows[is_current], ExecutionEvent.ROLL_BACK, ReasonCode.REVERTED, at_ms)
+        self._book.wake()
+
+    def _end_badly(
+        self, rows: Ints, numbers: Ints, event: ExecutionEvent, code: ReasonCode, at_ms: int
+    ) -> None:
+        rows = self._current(rows, numbers)
+        is_tried_again = self._book.may_retry(rows, event, code)
+        self._book.retry(rows[is_tried_again], code, at_ms)
+        self._book.end(rows[~is_tried_again], event, code, at_ms)
         self._book.wake()
 
     def _current(self, rows: Ints, numbers: Ints) -> Ints:

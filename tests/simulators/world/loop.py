@@ -39,10 +39,6 @@ _YEAR_MS: Final = 366 * 86_400_000
 _BEGINS, _FETCHES, _FETCHED, _TOLD, _SHOWN, _LOST, _BACK, _WENT_BACK = range(8)
 _INSTALLING: Final = step_number(Step.INSTALLING)
 _DOWNLOADING: Final = step_number(Step.DOWNLOADING)
-_CODES: Final[Mapping[Fate, ReasonCode]] = {
-    Fate.CRASHES: ReasonCode.WORKER_CRASHED,
-    Fate.DOES_NOT_VERIFY: ReasonCode.DIGEST_MISMATCH,
-}
 
 
 @dataclass(frozen=True)
@@ -188,9 +184,12 @@ class World:
         """Return the end of the next tick in which anything happens, or something is due.
 
         Nothing does any more in a rollout that waits for a person alone, however often the
-        controller looks at it.
+        controller looks at it and its devices come and go: nobody is at work in it.
         """
         tick_ms, due = self.plan.tick_ms, self.book.due_at
+        is_held = self.book.state is RolloutState.PAUSED and self.book.is_at_rest
+        if is_held and not self.columns.in_progress() and self._person_ms is None:
+            return None
         if self.book.state is RolloutState.PAUSED and self.book.wakes_at(self.now_ms) is None:
             due = None
         due_ms = None if due is None else -(-ms(due) // tick_ms) * tick_ms
@@ -241,9 +240,11 @@ class World:
         fate = self._fate[rows]
         good = (fate == Fate.SUCCEEDS) | (fate == Fate.FALLS_BACK)
         self._inbound.succeeded(rows[good], numbers[good], self.now_ms)
-        for one, code in _CODES.items():
-            bad = fate == one
-            self._inbound.failed(rows[bad], numbers[bad], code, self.now_ms)
+        corrupt, crashed = fate == Fate.DOES_NOT_VERIFY, fate == Fate.CRASHES
+        code = ReasonCode.DIGEST_MISMATCH
+        self._inbound.failed(rows[corrupt], numbers[corrupt], code, self.now_ms)
+        code = ReasonCode.WORKER_CRASHED
+        self._inbound.rolled_back(rows[crashed], numbers[crashed], code, self.now_ms)
         refused = fate == Fate.REJECTS
         why = ReasonCode.INSUFFICIENT_MEMORY
         self._inbound.rejected(rows[refused], numbers[refused], why, self.now_ms)

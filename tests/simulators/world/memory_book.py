@@ -26,7 +26,7 @@ from sprat_controller.rollout.phases import (
     RolloutEvent,
     apply,
 )
-from sprat_controller.rollout.retries import RETRYABLE, longest_delay_s
+from sprat_controller.rollout.retries import goes_on, longest_delay_s, may_pass
 from sprat_controller.rollout.strategy import AbortAction, Extent, Strategy
 from sprat_proto.states import GroupState, ReasonCode, RolloutState, Step
 
@@ -577,17 +577,20 @@ class MemoryBook:
         """End what is overdue, each by its deadline's code; no progress may be tried again."""
         columns = self.columns
         codes = columns.deadline_code[rows]
-        again = (codes == _NO_PROGRESS) & self.may_retry(rows, ReasonCode.NO_PROGRESS)
+        may_again = self.may_retry(rows, ExecutionEvent.TIME_OUT, ReasonCode.NO_PROGRESS)
+        again = (codes == _NO_PROGRESS) & may_again
         self.retry(rows[again], ReasonCode.NO_PROGRESS, at_ms)
         for code in (ReasonCode.NO_PROGRESS, ReasonCode.DEADLINE_PASSED, ReasonCode.OFFLINE):
             which = (codes == code_number(code)) & ~again
             self.end(rows[which], ExecutionEvent.TIME_OUT, code, at_ms)
 
-    def may_retry(self, rows: Ints, code: ReasonCode) -> Bools:
-        """Return which may be tried again after this, by `rollout.retries`."""
+    def may_retry(self, rows: Ints, event: ExecutionEvent, code: ReasonCode) -> Bools:
+        """Return which may be tried again that would end so, by `rollout.retries`."""
         columns = self.columns
+        open_groups = np.array([goes_on(self.state, one.state) for one in self.groups])
         has_more = columns.tries[rows] < self.strategy.retries.attempts
-        return has_more & ~columns.is_reverting[rows] & (code in RETRYABLE)
+        may = has_more & ~columns.is_reverting[rows] & open_groups[columns.group[rows]]
+        return may & may_pass(event, code)
 
     def retry(self, rows: Ints, code: ReasonCode, at_ms: int) -> None:
         """Let rows be tried again, each after a delay of its own."""

@@ -26,15 +26,18 @@ _GROUPS: Final = (
     Group(name="rest", success_percent=85),
 )
 # Of tries that failed: devices that refuse say so at once, long before the first success.
-_PAUSES: Final = AbortCriterion(failure=FailureType.FAILED, percent=20, min_count=20)
+_PAUSES: Final = tuple(
+    AbortCriterion(failure=one, percent=20, min_count=20)
+    for one in (FailureType.FAILED, FailureType.ROLLED_BACK)
+)
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {
     "all-at-once": ALL_AT_ONCE,
-    "ladder": Strategy(groups=_GROUPS, abort=(_PAUSES,), retries=Retries()),
+    "ladder": Strategy(groups=_GROUPS, abort=_PAUSES, retries=Retries()),
     # No site may have more than so many devices down at once, and no more than so many start.
     "careful": Strategy(
         groups=_GROUPS,
-        abort=(_PAUSES,),
+        abort=_PAUSES,
         retries=Retries(),
         pace=Pace(max_in_progress=200_000, starts_per_minute=60_000),
         budgets=(DisruptionBudget(label="site", max_unavailable_percent=20),),
