@@ -14,7 +14,15 @@ from hashlib import sha256
 from typing import Protocol
 
 from sprat_controller.errors import ConflictError
-from sprat_controller.rollout import attempts, budget, deadlines, grouping, planner, retries
+from sprat_controller.rollout import (
+    attempts,
+    budget,
+    deadlines,
+    grouping,
+    planner,
+    precedence,
+    retries,
+)
 from sprat_controller.rollout import facts as decided
 from sprat_controller.rollout.facts import CHUNK, Facts, GroupFacts, Tally, Verdict
 from sprat_controller.rollout.phases import (
@@ -26,6 +34,7 @@ from sprat_controller.rollout.phases import (
     RolloutEvent,
     apply,
 )
+from sprat_controller.rollout.precedence import Ends
 from sprat_controller.rollout.strategy import AbortAction, Extent, Membership, Strategy
 from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
 
@@ -355,9 +364,9 @@ class SmallBook:
 
     def _is_held(self, run: Run) -> bool:
         """Tell whether a rollout of higher priority is under way on the device."""
+        mine = self.strategy.priority
         return any(
-            other.state is ExecutionState.IN_PROGRESS
-            and book.strategy.priority > self.strategy.priority
+            precedence.is_held(mine, book.strategy.priority, other.state)
             for book, other in self.fleet.of_device(run.device)
         )
 
@@ -512,32 +521,37 @@ class SmallBook:
         )
         if not budget.admit(self.strategy, self._load(now), [one]).starts:
             return
-        if self._is_outdone(run):
+        disputed = self._disputed(run)
+        if any(ends is Ends.MINE for ends, _, _ in disputed):
             self._end(run, ExecutionEvent.CANCEL, ReasonCode.SUPERSEDED)
             return
         was_down = one.is_down
         self.move(run, ExecutionEvent.ASSIGN)
         self._begin(run, now)
-        for book, other in self.fleet.of_device(run.device):
-            if book is not self and other.state is ExecutionState.IN_PROGRESS:
+        for ends, book, other in disputed:
+            if ends is Ends.OTHER:
                 book.move(other, ExecutionEvent.CANCEL, ReasonCode.SUPERSEDED)
         self.fleet.bind(run.device, run.id, Wanted(run.name, self.release))
         self._note("assign", run.group, run.id)
         self.fleet.on_assign(self, run, was_down=was_down)
 
-    def _is_outdone(self, run: Run) -> bool:
-        """Tell whether a newer rollout of no lower priority is, or was, at work on the device."""
+    def _disputed(self, run: Run) -> list[tuple[Ends, SmallBook, Run]]:
+        """Return what of other rollouts is, or was, at work on the device, and what then ends."""
         bound = self._row(run).bound
+        found: list[tuple[Ends, SmallBook, Run]] = []
         for book, other in self.fleet.of_device(run.device):
-            is_newer = self.fleet.books.index(book) > self.fleet.books.index(self)
-            is_there = other.state is ExecutionState.IN_PROGRESS or (
-                other.state is ExecutionState.SUCCEEDED
-                and bound is not None
-                and bound[0] == other.id
+            is_proved = other.state is ExecutionState.SUCCEEDED
+            is_there = is_proved and bound is not None and bound[0] == other.id
+            if book is self or not (is_there or not other.state.is_final):
+                continue
+            ends = precedence.settle(
+                self.strategy.priority,
+                book.strategy.priority,
+                other.state,
+                is_newer=self.fleet.books.index(book) > self.fleet.books.index(self),
             )
-            if is_newer and is_there and book.strategy.priority >= self.strategy.priority:
-                return True
-        return False
+            found.append((ends, book, other))
+        return found
 
     def _begin(self, run: Run, now: datetime) -> None:
         run.started_at, run.retry_at = now, None

@@ -9,7 +9,7 @@ one is sent again at the device's next heartbeat.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -156,7 +156,8 @@ def supersede(session: Session, rollout: Rollout, runs: Sequence[Run], now: date
     """Settle who has the alias of each device; return the runs that may take it.
 
     Of two rollouts the one of higher priority goes first, of equals the newer: what the other has
-    not finished ends as SUPERSEDED. A run ends so itself where such a one has the alias already.
+    under way ends as SUPERSEDED, and what it has not begun too if it is the older. A run ends so
+    itself where such a one has the alias already.
     """
     mine = {run.device_id: run for run in runs}
     others = session.connection().execute(
@@ -195,6 +196,41 @@ def supersede(session: Session, rollout: Rollout, runs: Sequence[Run], now: date
 def _supersede(session: Session, execution_id: str, winner: str, by: By) -> None:
     reason = Reason(ReasonCode.SUPERSEDED, f"a newer rollout, {winner}, took its place")
     for run in find_runs(session, [execution_id]):
+        move_execution(session, run, ExecutionEvent.CANCEL, by, reason=reason)
+
+
+def bound_to(session: Session, rollout: Rollout, device_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of the devices whose alias is bound to what the rollout brought.
+
+    A device on its way back to that is one of them.
+    """
+    bound = sqlalchemy.select(col(DesiredModel.device_id)).where(
+        col(DesiredModel.device_id).in_(device_ids),
+        col(DesiredModel.alias) == rollout.alias,
+        col(DesiredModel.rollout_id) == rollout.id,
+    )
+    return frozenset(session.connection().execute(bound).scalars())
+
+
+def end_ways_back(
+    session: Session, rollout: Rollout, device_ids: Collection[str], now: datetime
+) -> None:
+    """End the ways back of other rollouts to what this one takes back: it has its own."""
+    others = session.connection().execute(
+        sqlalchemy.select(col(Execution.id))
+        .join(Rollout, col(Rollout.id) == col(Execution.rollout_id))
+        .where(
+            col(Execution.device_id).in_(device_ids),
+            col(Execution.rollout_id) != rollout.id,
+            col(Execution.state) == ExecutionState.IN_PROGRESS.value,
+            col(Execution.is_reverting),
+            col(Rollout.alias) == rollout.alias,
+        )
+    )
+    by = By(Tag.EXECUTION_DECIDED, ACTOR, now)
+    said = f"rollout {rollout.id}, which it was going back to, is rolled back too"
+    reason = Reason(ReasonCode.SUPERSEDED, said)
+    for run in find_runs(session, others.scalars().all()):
         move_execution(session, run, ExecutionEvent.CANCEL, by, reason=reason)
 
 

@@ -1,7 +1,8 @@
 """Which of two rollouts has the same alias of a device. Pure.
 
 The one of higher priority goes first; of equals the newer takes what the other has not finished. A
-newer one that only waits for its turn takes nothing yet.
+newer one that only waits for its turn takes nothing yet, and nothing is taken from it: its turn
+comes after.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 from enum import Enum
 
 from sprat_proto.states import ExecutionState
-
-_UNFINISHED = (ExecutionState.QUEUED, ExecutionState.IN_PROGRESS)
 
 
 class Ends(Enum):
@@ -31,7 +30,8 @@ def settle(priority: int, other_priority: int, state: ExecutionState, *, is_newe
         is_newer: The other execution is the newer.
     """
     if (other_priority, is_newer) < (priority, True):
-        return Ends.OTHER if state in _UNFINISHED else Ends.NEITHER
+        is_late = state is ExecutionState.QUEUED and not is_newer
+        return Ends.OTHER if is_late or state is ExecutionState.IN_PROGRESS else Ends.NEITHER
     is_there = is_newer and state is not ExecutionState.QUEUED
     return Ends.MINE if is_there else Ends.NEITHER
 

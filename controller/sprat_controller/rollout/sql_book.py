@@ -155,6 +155,10 @@ _STOPPED: Final = Reason(ReasonCode.STOPPED_BY_OPERATOR, "the rollout was stoppe
 _DENIED: Final = Reason(ReasonCode.NOT_APPROVED, "the approval of the rollout was denied")
 _ABORTED: Final = Reason(ReasonCode.ABORTED, "an abort criterion of the rollout was met")
 _TAKEN_BACK: Final = Reason(ReasonCode.ROLLED_BACK_BY_ROLLOUT, "the rollout was rolled back")
+_REPLACED: Final = Reason(
+    ReasonCode.ROLLED_BACK_BY_ROLLOUT,
+    "the rollout was rolled back; a newer one had taken its place on the device, and keeps it",
+)
 _OVER: Final = Reason(ReasonCode.DEADLINE_PASSED, "the rollout ended before its turn came")
 
 # What an abort keeps of the one before: what counted till a person resumed, what is going back.
@@ -456,7 +460,11 @@ class _Page:
         return self._ended(runs, self._mover(ExecutionEvent.CANCEL, reason))
 
     def _revert(self, executions: Sequence[str]) -> Messages:
-        """Have devices go back from what had succeeded to what they proved before it."""
+        """Have devices go back from what had succeeded to what they proved before it.
+
+        Where a newer rollout is at work, or was, the device is told nothing: what that one brought
+        stays, and if it goes back it goes past what is taken back here.
+        """
         rows = sql_facts.groups(self.session, self.rollout.id)
         which = sql_facts.to_revert(self.rollout, rows)
         if which is None:
@@ -470,7 +478,14 @@ class _Page:
             "finished_at": None,
         }
         runs = self._those(executions, which)
-        return self._ended(runs, self._mover(ExecutionEvent.REVERT, _TAKEN_BACK, changes))
+        kept = assign.bound_to(self.session, self.rollout, [run.device_id for run in runs])
+        mine = [run for run in runs if run.device_id in kept]
+        replaced = self._mover(ExecutionEvent.ROLL_BACK, _REPLACED, {"is_reverting": True})
+        for run in runs:
+            if run.device_id not in kept:
+                replaced(run)
+        assign.end_ways_back(self.session, self.rollout, kept, self.now)
+        return self._ended(mine, self._mover(ExecutionEvent.REVERT, _TAKEN_BACK, changes))
 
     def _ended(self, runs: Sequence[Run], end: Callable[[Run], ExecutionState | None]) -> Messages:
         """Have each end; a device that was under way returns to what it ran before."""

@@ -22,7 +22,6 @@ from sprat_controller.rollout.records import UNFINISHED, strategy_of
 from sprat_controller.rollout.requests import Target, target_from
 from sprat_controller.rollout.strategy import Membership, Strategy
 from sprat_controller.store.tables import (
-    DesiredModel,
     Device,
     DeviceLabel,
     Execution,
@@ -349,24 +348,11 @@ def _to_end(scope: _Scope, rows: Sequence[RolloutGroup]) -> tuple[str, ...]:
 
 
 def to_revert(rollout: Rollout, rows: Sequence[RolloutGroup]) -> Any:
-    """Return which executions are to be taken back: they succeeded and still stand; None: none.
-
-    What a newer rollout put in their place since is not touched.
-    """
-    stands = sql.exists(
-        sql.select(sql.literal(1))
-        .select_from(_TABLES["desired_model"])
-        .where(
-            col(DesiredModel.device_id) == col(Execution.device_id),
-            col(DesiredModel.alias) == rollout.alias,
-            col(DesiredModel.rollout_id) == rollout.id,
-        )
-    )
+    """Return which executions are to be taken back: they succeeded; None: none are."""
     proved = sql.and_(
         col(Execution.rollout_id) == rollout.id,
         col(Execution.state) == ExecutionState.SUCCEEDED.value,
         col(Execution.started_at).is_not(None),
-        stands,
     )
     if rollout.state == RolloutState.ROLLING_BACK:
         return proved

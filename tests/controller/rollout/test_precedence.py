@@ -27,7 +27,9 @@ def test_an_older_one_takes_nothing_from_a_newer_that_is_at_work_or_done() -> No
 
 def test_higher_priority_takes_from_a_newer_one_too() -> None:
     assert settle(1, 0, ExecutionState.IN_PROGRESS, is_newer=True) is Ends.OTHER
-    assert settle(1, 0, ExecutionState.QUEUED, is_newer=True) is Ends.OTHER
+    # What has not begun has nothing to be taken: it waits, and its turn comes after.
+    assert settle(1, 0, ExecutionState.QUEUED, is_newer=True) is Ends.NEITHER
+    assert settle(1, 0, ExecutionState.QUEUED, is_newer=False) is Ends.OTHER
 
 
 @given(

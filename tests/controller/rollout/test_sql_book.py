@@ -242,7 +242,9 @@ def test_a_rollback_returns_devices_to_what_they_ran_and_moves_no_model(world: W
     assert all(set(device.runs.values()) == {1} for device in devices.values())
 
 
-def test_a_rollback_leaves_alone_what_a_newer_rollout_put_in_its_place(world: World) -> None:
+def test_what_a_newer_rollout_replaced_is_taken_back_without_a_word_to_the_device(
+    world: World,
+) -> None:
     device = world.join("a")
     first = world.create()
     world.run_due()
@@ -250,13 +252,19 @@ def test_a_rollback_leaves_alone_what_a_newer_rollout_put_in_its_place(world: Wo
     second = upgraded(world, Strategy())
     device.sync()
     world.run_due()
+    before, told = world.device("a"), len(world.pushed)
     world.service.roll_back(first.id, OPERATOR)
     world.run_due()
     assert world.state(first.id) == RolloutState.ROLLED_BACK
-    assert only(world, first).state is SUCCEEDED
+    assert only(world, first).state is ExecutionState.ROLLED_BACK
+    reason = only(world, first).reason
+    assert reason is not None
+    assert "a newer one had taken its place on the device" in reason["message"]
+    assert (world.device("a"), len(world.pushed)) == (before, told)
     device.sync()
     assert device.committed[ALIAS].release == "2.0.0"
-    # What came after a failed attempt of a third is still the second's, and goes back by it.
+    # What came after a failed attempt of a third is still the second's, and goes back by it: past
+    # the first.
     world.publish("3.0.0", counter=3)
     world.wait(seconds=1)
     third = world.create("3.0.0")
@@ -270,7 +278,7 @@ def test_a_rollback_leaves_alone_what_a_newer_rollout_put_in_its_place(world: Wo
     device.sync()
     world.run_due()
     assert world.state(second.id) == RolloutState.ROLLED_BACK
-    assert device.committed[ALIAS].release == "1.0.0"
+    assert device.committed == {}
 
 
 @pytest.mark.parametrize("statement", range(0, 120, 3))
