@@ -63,6 +63,7 @@ _criteria = st.builds(
     failure=st.sampled_from(FailureType),
     percent=st.sampled_from((0, 20, 50)),
     min_count=st.integers(1, 3),
+    min_ended=st.integers(1, 3),
     extent=st.sampled_from(Extent),
     action=st.sampled_from(AbortAction),
     acts_on=st.sampled_from(Extent),

@@ -75,6 +75,7 @@ STRATEGIES = st.builds(
             failure=st.sampled_from(FailureType),
             percent=st.sampled_from([1, 60]),
             min_count=st.integers(1, 3),
+            min_ended=st.sampled_from([1, 1, 4]),
             extent=st.sampled_from(Extent),
             action=st.sampled_from(AbortAction),
             acts_on=st.sampled_from(Extent),

@@ -58,8 +58,16 @@ class AbortCriterion(Accepted):
 
     failure: FailureType = FailureType.ALL
     percent: Percent = 20
-    min_count: int = Field(default=1, ge=1, le=words.MAX_DEVICES)
-    extent: Extent = Field(default=Extent.GROUP, description="Within which both are counted")
+    min_count: int = Field(
+        default=1, ge=1, le=words.MAX_DEVICES, description="So many ended in this way"
+    )
+    min_ended: int = Field(
+        default=1,
+        ge=1,
+        le=words.MAX_DEVICES,
+        description="So many ended in any way; fewer once all have",
+    )
+    extent: Extent = Field(default=Extent.GROUP, description="Within which all is counted")
     action: AbortAction = AbortAction.PAUSE
     acts_on: Extent = Extent.ROLLOUT
 

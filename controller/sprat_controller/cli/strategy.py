@@ -74,9 +74,9 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "abort": Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TYPE>P%[/N][:ACTION]",
-            help="From P % and N on: failed, rejected, timed-out, rolled-back or all; pause,"
-            " cancel, rollback. Repeatable.",
+            metavar="TYPE>P%[/N[/M]][:ACTION]",
+            help="From P % and N on, once M ended: failed, rejected, timed-out, rolled-back"
+            " or all; pause, cancel, rollback. Repeatable.",
         ),
     ],
     "retries": Annotated[
@@ -110,7 +110,10 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 _TIME: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SLICE: Final = re.compile(r"([0-9]{1,8})|([0-9]{1,3}(?:\.[0-9]{1,3})?) ?%", re.ASCII)
-_ABORT: Final = re.compile(r"([a-z-]+)>=?([0-9]{1,3}) ?%(?:/([0-9]{1,8}))?(?::([a-z]+))?", re.ASCII)
+_ABORT: Final = re.compile(
+    r"([a-z-]+)>=?([0-9]{1,3}) ?%(?:/([0-9]{1,8})(?:/([0-9]{1,8}))?)?(?::([a-z]+))?",
+    re.ASCII,
+)
 _BUDGET: Final = re.compile(r"([^=]{1,64})=([0-9]{1,8})(%?)", re.ASCII)
 _TYPES: Final = {kind.value.lower().replace("_", "-"): kind for kind in FailureType}
 _ACTIONS: Final = {action.value.lower(): action for action in AbortAction}
@@ -221,11 +224,14 @@ def slices(text: str) -> tuple[Group, ...]:
 
 
 def criterion(text: str) -> AbortCriterion:
-    """Read `failed>20%:rollback` or `all>5%/3:pause`: met from so much and so many on."""
+    """Read `failed>20%:rollback` or `all>5%/3:pause`: met from so much and so many on.
+
+    `all>5%/3/20`: once 20 ended.
+    """
     found = _ABORT.fullmatch(text)
-    if found is None or found[1] not in _TYPES or (found[4] or "pause") not in _ACTIONS:
+    if found is None or found[1] not in _TYPES or (found[5] or "pause") not in _ACTIONS:
         raise words.wrong(
-            f"expected an abort criterion TYPE>PERCENT%[/COUNT][:ACTION] with a type"
+            f"expected an abort criterion TYPE>PERCENT%[/COUNT[/ENDED]][:ACTION] with a type"
             f" {', '.join(sorted(_TYPES))} and an action {', '.join(sorted(_ACTIONS))}, such as"
             f" 'failed>20%:rollback', found {text!r}"
         )
@@ -233,8 +239,9 @@ def criterion(text: str) -> AbortCriterion:
         failure=_TYPES[found[1]],
         percent=int(found[2]),
         min_count=int(found[3] or 1),
+        min_ended=int(found[4] or 1),
         extent=Extent.GROUP,
-        action=_ACTIONS[found[4] or "pause"],
+        action=_ACTIONS[found[5] or "pause"],
         acts_on=Extent.ROLLOUT,
     )
 
@@ -297,7 +304,7 @@ def _terms(group: Group, said: Mapping[str, Any], soak_s: int) -> Group:
         name=group.name,
         devices=group.devices,
         percent=group.percent,
-        success_percent=100 if said["success"] is None else said["success"],
+        success_percent=group.success_percent if said["success"] is None else said["success"],
         soak_s=soak_s,
         gate=Gate() if said["gate"] else None,
         waits_for_promotion=said["ask"],

@@ -166,9 +166,15 @@ def _met(facts: Facts, criterion: AbortCriterion) -> list[Abort]:
         failures = sum(_since(group, criterion.failure) for group in groups)
         judged = sum(max(0, group.tally.judged - group.since.judged) for group in groups)
         is_share = failures * _ALL >= criterion.percent * judged
-        if failures >= criterion.min_count and is_share:
+        is_judged = judged >= criterion.min_ended or not any(_goes_on(one.tally) for one in groups)
+        if failures >= criterion.min_count and is_share and is_judged:
             found.append(Abort(number, criterion, failures, judged))
     return found
+
+
+def _goes_on(tally: Tally) -> int:
+    """Return how many of those that count have not ended."""
+    return tally.queued + tally.in_progress + tally.reverting
 
 
 def _since(group: GroupFacts, failure: FailureType) -> int:

@@ -106,12 +106,22 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class AbortCriterion(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Ends or holds what goes wrong: at least so many, and at least this share of what ended."""
+    """Ends or holds what goes wrong: at least so many, and at least this share of what ended.
+
+    What ended is what did so well or badly since a person last resumed the rollout: it succeeded
+    (and what was taken back since did), or ended in one of the ways of `FailureType`. What is still
+    under way is not in it, nor what counts for nothing: canceled, removed, away for too long, or
+    refused by the plan already.
+    """
 
     failure: FailureType = FailureType.ALL
     percent: _Percent = 20
+    # So many ended in this way.
     min_count: Annotated[int, Meta(ge=1, le=MAX_DEVICES)] = 1
-    # Both are counted within one group, or over the whole rollout.
+    # So many ended in any way; fewer once all have. Devices that refuse or fail at once end long
+    # before those that succeed: of the first few that end the share says little.
+    min_ended: Annotated[int, Meta(ge=1, le=MAX_DEVICES)] = 1
+    # All are counted within one group, or over the whole rollout.
     extent: Extent = Extent.GROUP
     action: AbortAction = AbortAction.PAUSE
     # What CANCEL and ROLLBACK act on.
@@ -190,15 +200,23 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 # One group, all at once: what a rollout is that asks for nothing.
 ALL_AT_ONCE: Final = Strategy()
-# The canary ladder: one device, then 1 %, 10 %, half, all.
+# The canary ladder: one device, then 1 %, 10 %, half, all. The canary must succeed. In each fleet a
+# few devices fail for reasons of their own: after it the next group starts once enough succeeded,
+# and what fails too often holds the rollout while the group still runs. A device that had the
+# model loaded and went back says more against the release than one that could not fetch it.
 LADDER: Final = Strategy(
     groups=(
         Group(name="canary", devices=1),
-        Group(name="1 %", percent=1),
-        Group(name="10 %", percent=9),
-        Group(name="half", percent=40),
-        Group(name="rest"),
+        Group(name="1 %", percent=1, success_percent=90),
+        Group(name="10 %", percent=9, success_percent=95),
+        Group(name="half", percent=40, success_percent=95),
+        Group(name="rest", success_percent=95),
     ),
-    abort=(AbortCriterion(percent=20, min_count=1, action=AbortAction.PAUSE),),
+    abort=(
+        AbortCriterion(FailureType.ROLLED_BACK, percent=10, min_count=2, min_ended=10),
+        AbortCriterion(FailureType.FAILED, percent=20, min_count=3, min_ended=10),
+        AbortCriterion(FailureType.TIMED_OUT, percent=20, min_count=3, min_ended=10),
+        AbortCriterion(FailureType.REJECTED, percent=20, min_count=3, min_ended=10),
+    ),
     retries=Retries(),
 )

@@ -112,6 +112,8 @@ def _budget(budget: DisruptionBudget) -> str:
 def _criterion(one: AbortCriterion) -> str:
     what = "ended badly" if one.failure.value == "ALL" else one.failure.value
     share = f"{one.percent} % and {one.min_count} {what} in a {one.extent.value.lower()}"
+    if one.min_ended > 1:
+        share += f" of which {one.min_ended} ended"
     acts = "" if one.acts_on is Extent.ROLLOUT else " of the group"
     return f"{one.action.value}{acts} from {share}"
 

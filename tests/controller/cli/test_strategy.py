@@ -12,6 +12,7 @@ from sprat_controller.rollout import strategy_said
 from sprat_controller.rollout.strategy import (
     LADDER,
     AbortAction,
+    AbortCriterion,
     FailureType,
     Gate,
     Group,
@@ -83,6 +84,9 @@ def test_each_option_is_its_word_of_the_strategy() -> None:
     assert read.pace.starts_per_minute == 10
     limits = [(one.label, one.max_unavailable, one.max_unavailable_percent) for one in read.budgets]
     assert limits == [("site", 1, 0), ("rack", 0, 10)]
+    assert strategy.criterion("rejected>20%/3/40:cancel") == AbortCriterion(
+        FailureType.REJECTED, percent=20, min_count=3, min_ended=40, action=AbortAction.CANCEL
+    )
     assert [(one.failure, one.percent, one.min_count, one.action) for one in read.abort] == [
         (FailureType.FAILED, 20, 1, AbortAction.ROLLBACK),
         (FailureType.ALL, 5, 3, AbortAction.PAUSE),

@@ -433,10 +433,72 @@ def test_a_group_in_error_is_judged_no_more() -> None:
     assert decide(given, NOW) == [miss(0, 3, 3)]
 
 
+def laddered(*, canary: Tally, second: Tally) -> list[Decision]:
+    """Return what is decided on a ladder whose canary is through and whose second group runs."""
+    state = FINISHED if canary.succeeded else RUNNING
+    after = SCHEDULED if state is RUNNING else RUNNING
+    rest = [(SCHEDULED, Tally(queued=9))] * 3
+    return decide(facts(LADDER, (state, canary), (after, second), *rest), NOW)
+
+
 def test_the_canary_of_the_ladder_that_fails_pauses_the_rollout() -> None:
-    groups = [(RUNNING, Tally(failed=1)), *[(SCHEDULED, Tally(queued=9))] * 4]
-    given = facts(LADDER, *groups, queue=QUEUE)
-    assert decide(given, NOW) == [Abort(0, LADDER.abort[0], 1, 1)]
+    assert laddered(canary=Tally(failed=1), second=Tally(queued=9)) == [miss(0, 1, 1)]
+
+
+GOOD = Tally(succeeded=1)
+PAUSED_BY_LADDER = {one.failure: one for one in LADDER.abort}
+
+
+def test_one_failure_in_a_large_group_of_the_ladder_holds_nothing_up() -> None:
+    assert laddered(canary=GOOD, second=Tally(queued=80, succeeded=19, rolled_back=1)) == []
+    found = laddered(canary=GOOD, second=Tally(in_progress=5, succeeded=90, failed=5))
+    assert found == [FinishGroup(1), StartGroup(2)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "few", "many"),
+    [
+        (FailureType.ROLLED_BACK, Tally(succeeded=19, rolled_back=2), 3),
+        (FailureType.FAILED, Tally(succeeded=9, failed=2), 3),
+        (FailureType.TIMED_OUT, Tally(succeeded=9, timed_out=2), 3),
+        (FailureType.REJECTED, Tally(succeeded=9, rejected=2), 3),
+    ],
+)
+def test_the_ladder_pauses_a_group_in_which_a_share_of_what_ended_failed(
+    failure: FailureType, few: Tally, many: int
+) -> None:
+    """Long before the group could no longer come to its share."""
+    name = failure.value.lower()
+    held = replace(few, queued=79)
+    assert laddered(canary=GOOD, second=held) == []
+    worse = replace(held, **{name: many})
+    abort = Abort(1, PAUSED_BY_LADDER[failure], many, worse.judged)
+    assert laddered(canary=GOOD, second=worse) == [abort]
+
+
+def test_devices_that_refuse_at_once_are_not_judged_before_others_ended() -> None:
+    rejected = Tally(queued=90, rejected=9)
+    assert laddered(canary=GOOD, second=rejected) == []
+    found = laddered(canary=GOOD, second=replace(rejected, succeeded=1))
+    assert found == [Abort(1, PAUSED_BY_LADDER[FailureType.REJECTED], 9, 10)]
+
+
+def test_a_group_in_which_fewer_ended_is_judged_once_all_of_it_has() -> None:
+    criterion = AbortCriterion(percent=50, min_count=2, min_ended=100)
+    strategy = Strategy(groups=(Group(success_percent=0), Group()), abort=(criterion,))
+    rest = (SCHEDULED, Tally(queued=5))
+    runs = Tally(in_progress=1, failed=2, succeeded=1)
+    assert not any(
+        isinstance(one, Abort) for one in decide(facts(strategy, (RUNNING, runs), rest), NOW)
+    )
+    # Those that are away for too long, canceled or removed are not waited for.
+    ended = replace(runs, in_progress=0, excused=1, canceled=1, removed=1)
+    assert decide(facts(strategy, (RUNNING, ended), rest), NOW) == [Abort(0, criterion, 2, 3)]
+    # Over the whole rollout the other group is still to come.
+    whole = structs.replace(criterion, extent=Extent.ROLLOUT)
+    strategy = structs.replace(strategy, abort=(whole,))
+    found = decide(facts(strategy, (RUNNING, ended), rest), NOW)
+    assert not any(isinstance(one, Abort) for one in found)
 
 
 DUE: dict[str, tuple[Facts, datetime | None]] = {

@@ -93,6 +93,7 @@ CRITERIA = st.builds(
     failure=st.sampled_from(FailureType),
     percent=st.sampled_from([1, 40, 100]),
     min_count=st.integers(1, 2),
+    min_ended=st.sampled_from([1, 1, 3]),
     extent=st.sampled_from(Extent),
     action=st.sampled_from(AbortAction),
     acts_on=st.sampled_from(Extent),
@@ -424,6 +425,8 @@ class Rollouts(RuleBasedStateMachine):
                 names = [criterion.failure.value.lower()]
             failures = sum(getattr(now, name) - getattr(since, name) for name in names)
             judged = now.judged - since.judged
+            if judged < criterion.min_ended and now.counting > now.judged:
+                continue
             if failures >= criterion.min_count and failures / judged * 100 >= criterion.percent:
                 return True
         return False

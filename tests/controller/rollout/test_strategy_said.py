@@ -145,7 +145,12 @@ def test_a_strategy_is_said_as_people_say_it() -> None:
     assert strategy_words.in_words(ALL_AT_ONCE) == "all at once"
     assert strategy_words.in_words(LADDER) == (
         "groups canary: 1 device, 1 %: 1 %, 10 %: 9 %, half: 40 %, rest: the rest;"
-        " PAUSE from 20 % and 1 ended badly in a group; retries: attempts 3"
+        " group 2: 90 % must succeed; group 3: 95 % must succeed; group 4: 95 % must succeed;"
+        " group 5: 95 % must succeed;"
+        " PAUSE from 10 % and 2 ROLLED_BACK in a group of which 10 ended;"
+        " PAUSE from 20 % and 3 FAILED in a group of which 10 ended;"
+        " PAUSE from 20 % and 3 TIMED_OUT in a group of which 10 ended;"
+        " PAUSE from 20 % and 3 REJECTED in a group of which 10 ended; retries: attempts 3"
     )
     careful = Strategy(
         groups=(Group(devices=2, soak_s=5400, gate=Gate()), Group(gate=Gate(max_crashes=None))),
