@@ -253,11 +253,15 @@ class PromotionBody(LookedAt):
 
 
 class EditBody(LookedAt):
-    """What is to be different of a rollout that has not started; what is left out stays."""
+    """What is to be different of what has not started; what is left out stays."""
 
     name: Short | None = None
     max_in_progress: int | None = Field(default=None, ge=0, le=MAX_IN_PROGRESS)
     execution_timeout_s: int | None = None
+    start_at: AwareDatetime | None = None
+    strategy: Strategy | None = Field(
+        default=None, description="Each word that it says takes the place of the former as a whole"
+    )
 
 
 class ApprovalBody(LookedAt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from sprat_controller.cli.exits import CliError, Exit, NotFoundError
 from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import Format, console, say, table, text
 from sprat_controller.cli.policy import policy_options
-from sprat_controller.cli.strategy import strategy_options
+from sprat_controller.cli.strategy import strategy_changes, strategy_options
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
 from sprat_controller.publisher.signing import load_key
@@ -250,7 +251,8 @@ def show(session: Session, rollout_id: Id) -> None:
     session.output.rows(columns, [execution_row(one) for one in executions], document)
 
 
-@verb(rollout, "edit", example="sprat rollout edit 0190c5ad --max-in-progress 50")
+@verb(rollout, "edit", example="sprat rollout edit 0190c5ad --max-in-progress 50 --retries 5")
+@strategy_changes
 def edit(
     session: Session,
     rollout_id: Id,
@@ -261,16 +263,26 @@ def edit(
     timeout: Annotated[
         int | None, typer.Option(min=1, max=366 * 86400, help="Seconds that one device may take.")
     ] = None,
+    at: At = None,
     name: Name = None,
+    changes: Callable[[Strategy], Json] | None = None,
     revision: Revision = None,
 ) -> None:
-    """Change a rollout that has not started; approvals of it are void then."""
+    """Change what of a rollout has not started; approvals of it are void then."""
     given = {"max_in_progress": max_in_progress, "execution_timeout_s": timeout, "name": name}
-    body = {key: value for key, value in given.items() if value is not None}
-    if not body:
+    body: Json = {key: value for key, value in given.items() if value is not None}
+    if at is not None:
+        body["start_at"] = words.moment(at, session.around.clock()).isoformat()
+    if not body and changes is None:
         raise words.wrong("expected something to change, such as --max-in-progress, found nothing")
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
-    show_rollout(session, session.api.patch(path, {**body, **_expecting(revision)}))
+    expected = _expecting(revision)
+    if changes is not None:
+        found = session.api.get(path)
+        body["strategy"] = changes(strategies.answered(found.get("strategy")))
+        # What is changed is what was found here.
+        expected = {"expected_revision": found["revision"], **expected}
+    show_rollout(session, session.api.patch(path, {**body, **expected}))
 
 
 @verb(rollout, "approve", example="sprat rollout approve 0190c5ad --key ann.pem")

@@ -13,14 +13,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 from sprat_proto import canonical
 
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Json
+from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.yaml_files import read_yaml
 from sprat_controller.errors import RequestError
-from sprat_controller.rollout import strategy_said, strategy_words
+from sprat_controller.rollout import frozen_strategy, strategy_said, strategy_words
 from sprat_controller.rollout.strategy import (
     LADDER,
     AbortAction,
@@ -107,6 +109,19 @@ _OPTIONS: Final[Mapping[str, Any]] = {
         typer.Option("--strategy", metavar="FILE", help="All of it as YAML, and no option above."),
     ],
 }
+# The word of a strategy that each option says something of.
+_CHANGED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("groups", "success", "soak", "gate", "ask"), "groups"),
+    "per_minute": "pace",
+    "budget": "budgets",
+    **{
+        name: name
+        for name in (
+            *("abort", "retries", "download_window", "activate_window"),
+            *("membership", "priority", "override"),
+        )
+    },
+}
 _TIME: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SLICE: Final = re.compile(r"([0-9]{1,8})|([0-9]{1,3}(?:\.[0-9]{1,3})?) ?%", re.ASCII)
@@ -124,15 +139,28 @@ def strategy_options(function: Callable[..., None]) -> Callable[..., None]:
 
     It gets a `Strategy`, or None if nothing of one was said.
     """
+    return _with_options(function, "strategy", read)
 
+
+def strategy_changes(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the same options in place of its parameter `changes`.
+
+    It gets what makes of a strategy the words that are to be different; None if nothing is said.
+    """
+    return _with_options(function, "changes", changes)
+
+
+def _with_options(
+    function: Callable[..., None], parameter: str, make: Callable[[Mapping[str, Any]], object]
+) -> Callable[..., None]:
     @functools.wraps(function)
     def called(*arguments: Any, **given: Any) -> None:
         said = {name: given.pop(name) for name in _OPTIONS}
-        function(*arguments, strategy=read(said), **given)
+        function(*arguments, **{parameter: make(said)}, **given)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     signature = inspect.signature(function, eval_str=True)
-    own = [one for one in signature.parameters.values() if one.name != "strategy"]
+    own = [one for one in signature.parameters.values() if one.name != parameter]
     options = [
         inspect.Parameter(name, keyword, annotation=kind, default=False if name == "ask" else None)
         for name, kind in _OPTIONS.items()
@@ -148,22 +176,69 @@ def read(said: Mapping[str, Any]) -> Strategy | None:
     Raises:
         CliError: One of them is not what it should be, or they contradict each other.
     """
+    told = _told(said)
+    if not told:
+        return None
+    if "strategy_file" in told:
+        return read_file(told["strategy_file"])
+    return _checked(_of_options(said))
+
+
+def changes(said: Mapping[str, Any]) -> Callable[[Strategy], Json] | None:
+    """Return what tells the words of a strategy that options change, as a request says them.
+
+    A file changes all of them. Of pace and retries only what an option says is different; what is
+    said of groups is all that is said of them. None: nothing is said.
+
+    Raises:
+        CliError: One of them is not what it should be, or they contradict each other.
+    """
+    told = _told(said)
+    if not told:
+        return None
+    if "strategy_file" in told:
+        whole = frozen_strategy.to_json(read_file(told["strategy_file"]))
+        return lambda _: whole
+    words_told = dict.fromkeys(_CHANGED[name] for name in told)
+    if "groups" in words_told and "groups" not in told:
+        (first, *_) = (name for name in told if _CHANGED[name] == "groups")
+        raise words.wrong(
+            f"expected --groups beside --{first}, since groups are changed as a whole, found none"
+        )
+    fresh = _of_options(said)
+
+    def changed(current: Strategy) -> Json:
+        new = {word: getattr(fresh, word) for word in words_told}
+        if "pace" in new:
+            per_minute = fresh.pace.starts_per_minute
+            new["pace"] = msgspec.structs.replace(current.pace, starts_per_minute=per_minute)
+        if "retries" in new:
+            attempts = fresh.retries.attempts
+            new["retries"] = msgspec.structs.replace(current.retries, attempts=attempts)
+        after = frozen_strategy.to_json(_checked(msgspec.structs.replace(current, **new)))
+        return {word: after[word] for word in words_told}
+
+    return changed
+
+
+def _told(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that say something: a file, or any others.
+
+    Raises:
+        CliError: A file and another option are given.
+    """
     # `--no-gate` and a 0 say something, too; that nobody is to be asked says nothing.
     told = {
         name: value
         for name, value in said.items()
         if value is not None and value != [] and not (name == "ask" and not value)
     }
-    if not told:
-        return None
-    if "strategy_file" in told:
-        others = [f"--{name.replace('_', '-')}" for name in told if name != "strategy_file"]
-        if others:
-            raise words.wrong(
-                f"expected --strategy or options, found both: write {others[0]} into the file"
-            )
-        return read_file(told["strategy_file"])
-    return _checked(_of_options(said))
+    others = [f"--{name.replace('_', '-')}" for name in told if name != "strategy_file"]
+    if "strategy_file" in told and others:
+        raise words.wrong(
+            f"expected --strategy or options, found both: write {others[0]} into the file"
+        )
+    return told
 
 
 def read_file(path: Path) -> Strategy:
@@ -269,6 +344,20 @@ def window(text: str) -> WindowSpec:
         )
     zone = rest[1] if len(rest) > 1 else "UTC"
     return WindowSpec(cron=cron, duration_s=duration(rest[0], "a window's length"), zone=zone)
+
+
+def answered(found: Json | None) -> Strategy:
+    """Return the strategy of an answer.
+
+    Raises:
+        CliError: A newer controller says more than is known here.
+    """
+    try:
+        return strategy_said.asked(found or {})
+    except RequestError as error:
+        raise CliError(
+            f"the controller has a strategy that is not known here: {error.message}; update sprat"
+        ) from error
 
 
 def in_words(answered: Json | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sprat_proto.approval import ApproverPolicy
@@ -84,13 +84,54 @@ def create(
     members = targets.grouped(session, request.plan.target, strategy)
     placed = _placed(members, strategy, f"{request.plan.model}@{request.plan.release}")
     rollout = _keep(session, request, strategy, actor, rollout_id=new_id(), now=now)
-    _keep_groups(session, rollout, strategy, placed)
+    keep_groups(session, rollout, strategy, Counter(place.group for place in placed))
     rows = Snapshot(lines, members, placed)
     snapshot.keep(session, rollout, rows, rollout.created_at, new_id)
     _record_creation(session, rollout, lines)
     if request.start_at is not None:
-        _schedule(session, rollout, policy(session))
+        by = By(Tag.ROLLOUT_SUBMITTED, actor, now)
+        schedule(session, rollout, policy(session), by)
     return rollout
+
+
+def keep_groups(
+    session: Session, rollout: Rollout, strategy: Strategy, held: Mapping[int, int], first: int = 0
+) -> None:
+    """Keep the rows of a strategy's groups from `first` on, each with how many devices it holds."""
+    for number, group in enumerate(strategy.groups[first:], first):
+        row = RolloutGroup(
+            rollout_id=rollout.id,
+            number=number,
+            name=group.name or str(number),
+            state=GroupState.SCHEDULED.value,
+            devices=held.get(number, 0),
+        )
+        session.add(row)
+
+
+def record_override(session: Session, rollout: Rollout, by: By) -> None:
+    """Write down that it is an emergency, if it is, and whose."""
+    override = strategy_of(rollout).override
+    if override:
+        log.append(
+            session,
+            Tag.ROLLOUT_OVERRIDDEN,
+            at=by.now,
+            actor=by.actor,
+            subject=f"rollout/{rollout.id}",
+            detail={"reason": override, "skips": ["windows", "budgets", "pace"]},
+        )
+
+
+def schedule(session: Session, rollout: Rollout, policy: ApproverPolicy, by: By) -> None:
+    """Have a READY rollout wait for its time, after its approval if it needs one."""
+    if not approvals.is_approved(session, rollout, policy):
+        approvals.submit(session, rollout, policy, by)
+        return
+    subject = f"rollout {rollout.id}"
+    state, event = RolloutState(rollout.state), RolloutEvent.SCHEDULE
+    rollout.state = apply(ROLLOUT, state, event, subject, "rollout_state").value
+    session.add(rollout)
 
 
 def _keep(
@@ -130,18 +171,6 @@ def _keep(
     return rollout
 
 
-def _schedule(session: Session, rollout: Rollout, policy: ApproverPolicy) -> None:
-    """Have a rollout that was made wait for its time, after its approval if it needs one."""
-    if not approvals.is_approved(session, rollout, policy):
-        by = By(Tag.ROLLOUT_SUBMITTED, rollout.created_by, rollout.created_at)
-        approvals.submit(session, rollout, policy, by)
-        return
-    subject = f"rollout {rollout.id}"
-    state, event = RolloutState(rollout.state), RolloutEvent.SCHEDULE
-    rollout.state = apply(ROLLOUT, state, event, subject, "rollout_state").value
-    session.add(rollout)
-
-
 def _strategy(request: RolloutRequest) -> Strategy:
     """Return the strategy with the pace and deadline that are asked beside it."""
     return frozen_strategy.paced(
@@ -156,21 +185,6 @@ def _placed(members: Sequence[Member], strategy: Strategy, salt: str) -> Sequenc
     if len(strategy.groups) > 1:
         return split(members, strategy, salt)
     return [Placed(member.device_id, 0, position) for position, member in enumerate(members)]
-
-
-def _keep_groups(
-    session: Session, rollout: Rollout, strategy: Strategy, placed: Sequence[Placed]
-) -> None:
-    held = Counter(place.group for place in placed)
-    for number, group in enumerate(strategy.groups):
-        row = RolloutGroup(
-            rollout_id=rollout.id,
-            number=number,
-            name=group.name or str(number),
-            state=GroupState.SCHEDULED.value,
-            devices=held[number],
-        )
-        session.add(row)
 
 
 def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned]) -> None:
@@ -194,16 +208,8 @@ def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned
             "devices": {action.value: actions.count(action) for action in Action},
         },
     )
-    override = strategy_of(rollout).override
-    if override:
-        log.append(
-            session,
-            Tag.ROLLOUT_OVERRIDDEN,
-            at=rollout.created_at,
-            actor=rollout.created_by,
-            subject=f"rollout/{rollout.id}",
-            detail={"reason": override, "skips": ["windows", "budgets", "pace"]},
-        )
+    by = By(Tag.ROLLOUT_OVERRIDDEN, rollout.created_by, rollout.created_at)
+    record_override(session, rollout, by)
 
 
 def _described(target: Target) -> str:

@@ -77,26 +77,49 @@ class Placed:
     position: int
 
 
-def split(devices: Sequence[Member], strategy: Strategy, salt: str) -> list[Placed]:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What of a rollout has started, and stays as it is.
+
+    Attributes:
+        groups: How many; they are the first of the strategy.
+        devices: How many are in them.
+        next_position: The first position after theirs.
+        classes: Hardware classes that had a device in them.
+    """
+
+    groups: int = 0
+    devices: int = 0
+    next_position: int = 0
+    classes: frozenset[str] = frozenset()
+
+
+NOTHING: Final = Begun()
+
+
+def split(
+    devices: Sequence[Member], strategy: Strategy, salt: str, begun: Begun = NOTHING
+) -> list[Placed]:
     """Return the place of each device, in order of position.
 
     Args:
-        devices: Each once, in any order.
+        devices: Each once, in any order; none of those that are in groups that have started.
         strategy: Its groups count; as `strategy_said.check` lets it through.
         salt: What is rolled out, such as `model@release`: another one makes another draw.
+        begun: Beside these; a percentage is of all of them together.
 
     Raises:
         ValueError: A group has a filter, and a device has no facts.
     """
     draw = _Draw(salt)
     left = _by_stratum(devices, draw)
-    seen: set[str] = set()
+    seen = {*begun.classes}
     placed: list[Placed] = []
-    last = len(strategy.groups) - 1
-    for number, group in enumerate(strategy.groups):
+    last, total = len(strategy.groups) - 1, begun.devices + len(devices)
+    for number, group in enumerate(strategy.groups[begun.groups :], begun.groups):
         pool = left if number == last else _filtered(left, group)
         held = sum(map(len, pool.values()))
-        size = held if number == last else min(held, _asked(group, len(devices), held))
+        size = held if number == last else min(held, _asked(group, total, held))
         # The whole pool needs no draw: there is nothing to choose.
         seats = (
             {stratum: len(members) for stratum, members in pool.items()}
@@ -114,7 +137,7 @@ def split(devices: Sequence[Member], strategy: Strategy, salt: str) -> list[Plac
             left = _without(left, chosen)
         left = {stratum: members for stratum, members in left.items() if members}
         chosen.sort(key=_rank)
-        first = len(placed)
+        first = begun.next_position + len(placed)
         placed += [
             Placed(member.device_id, number, position)
             for position, (_, member) in enumerate(chosen, first)

@@ -103,6 +103,7 @@ ROLLOUT: Final[Table[RolloutState, RolloutEvent]] = {
     },
     # A paused rollout whose executions are all final still waits for the person who paused it.
     RolloutState.PAUSED: {
+        RolloutEvent.EDIT: RolloutState.PAUSED,  # of what has not started
         RolloutEvent.RESUME: RolloutState.RUNNING,
         RolloutEvent.STOP: RolloutState.STOPPING,
         RolloutEvent.ROLL_BACK: RolloutState.ROLLING_BACK,

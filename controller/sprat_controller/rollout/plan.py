@@ -82,6 +82,13 @@ class Proceeding:
     windows: Windows = AT_ANY_TIME
     is_bound: bool = False
 
+    @property
+    def needs(self) -> int:
+        """Agents of this capability understand all of it."""
+        if self.is_bound:
+            return SIGNED_STRATEGY
+        return WINDOWS if self.windows != AT_ANY_TIME else 0
+
 
 AS_EVER: Final = Proceeding()
 
@@ -156,6 +163,26 @@ def plan_device(
     return _line(device, Action.INSTALL, choice.chosen, None, choice.verdicts)
 
 
+def too_old(
+    device_id: str, capability: int, proceeding: Proceeding, *, enforces: bool
+) -> Reason | None:
+    """Return why an agent would not understand how a rollout proceeds; None if it does.
+
+    Args:
+        device_id: Whose agent.
+        capability: Of the agent.
+        proceeding: How the rollout proceeds.
+        enforces: It checks approvals itself.
+    """
+    if proceeding.is_bound and enforces and capability < SIGNED_STRATEGY:
+        what = "an approval of a strategy, which it would check: update it, or roll out all at once"
+        return _cannot_be_told(device_id, capability, SIGNED_STRATEGY, what)
+    if proceeding.windows != AT_ANY_TIME and capability < WINDOWS:
+        what = "windows or a deadline: update it, or roll out without them"
+        return _cannot_be_told(device_id, capability, WINDOWS, what)
+    return None
+
+
 def verdict_json(verdict: fit.Verdict) -> dict[str, Any]:
     """Return a verdict as it is stored and answered; sizes in bytes, what is not known None."""
     return {
@@ -217,11 +244,10 @@ def _too_old(
     if proof > device.capability:
         needs = proof
         what = "what the release holds it to: update it, or publish the release without --probes"
-    elif proceeding.is_bound and device.enforces_approval:
-        needs = SIGNED_STRATEGY
-        what = "an approval of a strategy, which it would check: update it, or roll out all at once"
-    elif proceeding.windows != AT_ANY_TIME:
-        needs, what = WINDOWS, "windows or a deadline: update it, or roll out without them"
+    elif asked := too_old(
+        device.device_id, device.capability, proceeding, enforces=device.enforces_approval
+    ):
+        return asked
     elif wanted.policy is not None:
         needs, what = FIT_POLICY, "a policy of fit: update it, or leave it to the release"
     elif wanted.terms != AS_DEVICE_DECIDES:
@@ -229,11 +255,15 @@ def _too_old(
         what = "slots, KV type or pinning: update it, or leave them to the device"
     if device.capability >= needs:
         return None
+    return _cannot_be_told(device.device_id, device.capability, needs, what)
+
+
+def _cannot_be_told(device_id: str, capability: int, needs: int, what: str) -> Reason:
     return Reason(
         ReasonCode.AGENT_TOO_OLD,
-        f"the agent of device {device.device_id} cannot be told {what}",
+        f"the agent of device {device_id} cannot be told {what}",
         expected=f"capability {needs} or higher",
-        found=f"capability {device.capability}",
+        found=f"capability {capability}",
     )
 
 

@@ -74,11 +74,21 @@ class RolloutRequest:
 
 @dataclass(frozen=True)
 class RolloutEdit:
-    """What is to be different of a rollout that has not started; None: as it is."""
+    """What is to be different of a rollout, as far as it has not started; None: as it is.
+
+    Attributes:
+        name: For people.
+        max_in_progress: As in `RolloutRequest`, beside the strategy.
+        execution_timeout_s: The same.
+        start_at: Timezone-aware. A moment gone by is due at once.
+        strategy: The words of it that are to be different, each as a whole, as JSON says them.
+    """
 
     name: str | None = None
     max_in_progress: int | None = None
     execution_timeout_s: int | None = None
+    start_at: datetime | None = None
+    strategy: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -246,8 +256,7 @@ def check_rollout(request: RolloutRequest, now: datetime) -> None:
     fault = timing.fault(request.strategy, now)
     if fault is not None:
         raise RequestError("invalid_rollout", fault)
-    if request.start_at is not None and request.start_at.tzinfo is None:
-        raise _wrong("start_at", "a moment with a time zone", request.start_at.isoformat())
+    _check_moment(request.start_at)
 
 
 def check_edit(request: RolloutEdit) -> None:
@@ -256,9 +265,15 @@ def check_edit(request: RolloutEdit) -> None:
     Raises:
         RequestError: The first thing that is not as it must be.
     """
-    if request == RolloutEdit():
+    if request == RolloutEdit() or request == RolloutEdit(strategy={}):
         raise RequestError("nothing_to_change", "expected something to change, found nothing")
     _check_pace(request.max_in_progress or 0, request.execution_timeout_s)
+    _check_moment(request.start_at)
+
+
+def _check_moment(start_at: datetime | None) -> None:
+    if start_at is not None and start_at.tzinfo is None:
+        raise _wrong("start_at", "a moment with a time zone", start_at.isoformat())
 
 
 def _check_terms(terms: ServingTerms) -> None:

@@ -7,7 +7,6 @@ variant chosen for it then. Nothing here gives devices work; `runner` does, woke
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from sprat_proto.audit_events import Tag
@@ -19,7 +18,7 @@ from sprat_controller.errors import NotFoundError
 from sprat_controller.rollout import (
     approvals,
     creating,
-    frozen_strategy,
+    edits,
     plan_store,
     revisions,
     saved_plans,
@@ -35,7 +34,7 @@ from sprat_controller.rollout.phases import (
 )
 from sprat_controller.rollout.plan import Planned
 from sprat_controller.rollout.plan_store import Kept, Listed
-from sprat_controller.rollout.records import By, hold, move_rollout, strategy_of
+from sprat_controller.rollout.records import By, hold, move_rollout
 from sprat_controller.rollout.requests import (
     ApprovalView,
     ExecutionView,
@@ -219,33 +218,21 @@ class RolloutService:
         *,
         expected_revision: int | None = None,
     ) -> RolloutView:
-        """Change a rollout that has not started; what was approved of it must be approved anew.
+        """Change what of a rollout has not started; what was approved must be approved anew.
 
         Raises:
-            RequestError: Not a possible request.
+            RequestError: Not a possible request, or no possible strategy comes of it.
             NotFoundError: No such rollout.
-            ConflictError: It has started, or is over.
+            ConflictError: What is to change has started, or the rollout is under way and not
+                paused, or over; or it was changed meanwhile.
         """
         check_edit(request)
-        changes = {name: value for name, value in asdict(request).items() if value is not None}
         by = By(Tag.ROLLOUT_EDITED, actor, self._clock())
-
-        def edit(session: Session, rollout: Rollout) -> None:
-            was_frozen = rollout.spec is not None
-            said = {name: str(value) for name, value in changes.items()}
-            strategy = frozen_strategy.paced(
-                strategy_of(rollout),
-                max_in_progress=request.max_in_progress,
-                execution_s=request.execution_timeout_s,
-            )
-            frozen = frozen_strategy.to_json(strategy)
-            changed = {**changes, "edited_by": actor, "spec": None, "strategy": frozen}
-            move_rollout(session, rollout, RolloutEvent.EDIT, by, said=said, **changed)
-            if was_frozen:
-                again = By(Tag.ROLLOUT_SUBMITTED, actor, by.now)
-                approvals.submit(session, rollout, self._policy(session), again)
-
-        return self._change(rollout_id, edit, expected_revision)
+        return self._change(
+            rollout_id,
+            lambda session, rollout: edits.edit(session, rollout, request, self._policy, by),
+            expected_revision,
+        )
 
     def approve(
         self,

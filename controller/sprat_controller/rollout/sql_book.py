@@ -522,6 +522,9 @@ class _Page:
             return
         if strategy_of(rollout).membership is not Membership.CONTINUOUS:
             return
+        # A group that an edit left out since the decision: whoever was to join it is decided anew.
+        groups = len(strategy_of(rollout).groups)
+        placed = [one for one in placed if one.group < groups]
         enforcing = four_eyes.enforcing(self.around.policy(self.session))
         joined = snapshot.join(
             self.session, rollout, placed, self.now, self.around.new_id, enforcing=enforcing

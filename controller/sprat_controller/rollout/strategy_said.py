@@ -45,6 +45,15 @@ def asked(said: Mapping[str, Any]) -> Strategy:
     return strategy
 
 
+def edited(strategy: Strategy, words: Mapping[str, Any]) -> Strategy:
+    """Return a strategy of which each word that is said again is what is said now, as a whole.
+
+    Raises:
+        RequestError: The first thing that is not as it must be.
+    """
+    return asked({**said(strategy), **words})
+
+
 def said(strategy: Strategy) -> dict[str, Any]:
     """Return the strategy as JSON says it: each in one way, without what is as by default."""
     return _fields(strategy)

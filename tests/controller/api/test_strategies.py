@@ -93,3 +93,39 @@ async def test_only_who_may_override_does_and_the_reason_is_written_down(fleet: 
     (record,) = audited(fleet, "operator:rollout:overridden")
     assert (record["actor"], record["subject"]) == ("token:admin", f"rollout/{made['id']}")
     assert record["detail"]["reason"] == "the model tells secrets"
+
+
+async def test_a_strategy_is_edited_word_by_word(fleet: HttpWorld) -> None:
+    operator = fleet.client(Role.OPERATOR)
+    body = {**WHAT, "strategy": {"groups": [{"devices": 1}, {}], "retries": {"attempts": 2}}}
+    made = (await operator.post("rollouts", body)).json()
+    path = f"/api/v1/rollouts/{made['id']}"
+    wanted = {"strategy": {"groups": [{"name": "all"}], "priority": 3}, "name": "spring"}
+    answer = await operator.send("PATCH", path, json={**wanted, "expected_revision": 1})
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert shown["strategy"] == {
+        "groups": [{"name": "all"}],
+        "retries": {"attempts": 2},
+        "priority": 3,
+    }
+    assert [one["name"] for one in shown["groups"]] == ["all"]
+    assert (shown["name"], shown["revision"]) == ("spring", 2)
+    again = await operator.send("PATCH", path, json={**wanted, "expected_revision": 1})
+    assert error_of(again) == (409, "revision_changed")
+    wrong = await operator.send("PATCH", path, json={"strategy": {"groups": [{"devices": 1}]}})
+    assert error_of(wrong) == (400, "invalid_rollout")
+    nothing = await operator.send("PATCH", path, json={"strategy": {}})
+    assert error_of(nothing) == (400, "nothing_to_change")
+
+
+async def test_only_who_may_override_makes_it_an_emergency_by_an_edit(fleet: HttpWorld) -> None:
+    operator, admin = fleet.client(Role.OPERATOR), fleet.client(Role.ADMIN)
+    made = (await operator.post("rollouts", WHAT)).json()
+    path, body = f"/api/v1/rollouts/{made['id']}", {"strategy": {"override": "it leaks"}}
+    refused = await operator.send("PATCH", path, json=body)
+    assert refused.status_code == 403
+    assert "rollouts:override" in refused.json()["error"]["message"]
+    assert (await operator.get(f"rollouts/{made['id']}")).json()["strategy"] == {}
+    allowed = await admin.send("PATCH", path, json=body)
+    assert allowed.json()["strategy"] == {"override": "it leaks"}

@@ -302,6 +302,11 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["r-1", "--max-in-progress", "-1"], 64),
         (["r-1", "--timeout", "0"], 64),
         (["nothing", "--name", "x"], 1),
+        (["nothing", "--retries", "1"], 1),
+        (["r-1", "--groups", "some"], 64),
+        (["r-1", "--soak", "5m"], 64),
+        (["r-1", "--at", "tomorrow"], 64),
+        (["r-1", "--strategy", "/no/such.yaml"], 1),
     ],
     "rollout approval": [([], 64), (["nothing"], 1), (["a/b"], 64)],
     "rollout approve": [

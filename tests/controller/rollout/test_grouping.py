@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sprat_controller.errors import RequestError
 from sprat_controller.fleet.filters.fields import Facts
 from sprat_controller.rollout import grouping
-from sprat_controller.rollout.grouping import Member, Placed, even, join, ramp, split
+from sprat_controller.rollout.grouping import Begun, Member, Placed, even, join, ramp, split
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, LADDER, Gate, Group, Strategy
 
 SALT = "qwen3-0.6b@1.3.0"
@@ -129,6 +129,21 @@ def test_a_filter_lets_only_its_own_in(fleet: list[Member], strategy: Strategy) 
         assert facts is not None
         assert wanted != "cores >= 4" or facts.cores == 4
         assert wanted != "site = a" or facts.site == "a"
+
+
+@given(fleets(), groups, st.integers(0, 5))
+def test_what_is_cut_after_groups_that_have_started_has_the_sizes_of_one_cut(
+    fleet: list[Member], strategy: Strategy, begun: int
+) -> None:
+    first = min(begun, len(strategy.groups) - 1)
+    whole = split(fleet, strategy, "talk@1")
+    gone = [place for place in whole if place.group < first]
+    names = ids(gone, *range(first))
+    rest = [one for one in fleet if one.device_id not in names]
+    classes = frozenset(one.hardware_class for one in fleet if one.device_id in names)
+    after = split(rest, strategy, "talk@1", Begun(first, len(gone), len(gone), classes))
+    # Percentages are of all devices, those that have started too.
+    assert after == [place for place in whole if place.group >= first]
 
 
 def test_a_filter_that_takes_all_takes_all_that_match() -> None:

@@ -194,15 +194,26 @@ def start(
 
 @router.patch("/{rollout_id}", responses=error_answers(400, 404, 409, 422))
 def edit(
-    rollout_id: str, body: schema.EditBody, actor: Changer, rollouts: RolloutsPart
+    rollout_id: str,
+    body: schema.EditBody,
+    actor: Changer,
+    rollouts: RolloutsPart,
+    *,
+    request: Request,
+    parts: AllParts,
 ) -> schema.Rollout:
     """Change what has not started; what was approved of it must be approved anew."""
-    request = RolloutEdit(**body.model_dump(exclude={"expected_revision"}))
-    return _answer(
-        rollouts.edit(
-            rollout_id, request, actor.audit_name, expected_revision=body.expected_revision
-        )
+    if body.strategy is not None and body.strategy.override:
+        demand(request, parts, actor, Permission.OVERRIDE)
+    wanted = RolloutEdit(
+        name=body.name,
+        max_in_progress=body.max_in_progress,
+        execution_timeout_s=body.execution_timeout_s,
+        start_at=body.start_at,
+        strategy=None if body.strategy is None else body_of(body.strategy),
     )
+    expected = body.expected_revision
+    return _answer(rollouts.edit(rollout_id, wanted, actor.audit_name, expected_revision=expected))
 
 
 @router.get("/{rollout_id}/approval", responses=error_answers(404, 409))
