@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from sprat_agent.sync.phases import Event
-from sprat_controller.audit.tags import Tag
 from sprat_controller.rollout import planner
 from sprat_controller.rollout.facts import Decision
 from sprat_controller.rollout.phases import RolloutEvent
 from sprat_controller.rollout.requests import Target
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 from sprat_controller.store.tables import Device
+from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
 from sqlmodel import select
 

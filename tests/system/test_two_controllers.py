@@ -15,7 +15,7 @@ from simulators.fleet import MODEL
 from simulators.postgres import Cluster
 from simulators.replicas import Held, Replicas
 from simulators.wire_devices import WireDevice, WireFleet, enrol
-from sprat_controller.audit.log import GENESIS, chain
+from sprat_controller.audit.chain import GENESIS, chain
 
 DEVICES: Final = 24
 FAIL_OVER_S: Final = 2.0

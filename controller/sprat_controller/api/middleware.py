@@ -11,6 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sprat_controller.audit import asking
+
 # A rollout to 10,000 devices by name is 0.7 MB.
 MAX_BODY_BYTES: Final = 4 << 20
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -53,7 +55,8 @@ class Envelope:
 
         bounded = receive if self._unbounded(scope) else _Bounded(receive)
         try:
-            await self._app(scope, bounded, send_with_id)
+            with asking.begin(request_id):
+                await self._app(scope, bounded, send_with_id)
         except Exception:
             # The answer, if none had begun, is that of `errors`; Starlette raises it here as well.
             _log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])

@@ -409,7 +409,7 @@ class ReleaseDetail(Release):
 
 
 class AuditItem(Answered):
-    """One record; `hash` is SHA-256(hash of the record before || body as it was written)."""
+    """One record; `hash` is of its leaf in the log's tree, or of a device's in its chain."""
 
     seq: int
     hash: str

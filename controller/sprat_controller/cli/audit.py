@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from sprat_proto import audit_events
 
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Json
@@ -62,7 +63,11 @@ def _path(device: str | None) -> str:
 
 def _matches(item: Json, tag: str | None, actor: str | None) -> bool:
     body: Json = item.get("body") or item
-    return tag in (None, body.get("tag")) and actor in (None, body.get("actor"))
+    return tag in (None, body.get("tag")) and actor in (None, _who(body))
+
+
+def _who(body: Json) -> str | None:
+    return audit_events.actor_name(body.get("actor"))
 
 
 def _row(item: Json) -> list[Cell]:
@@ -70,7 +75,7 @@ def _row(item: Json) -> list[Cell]:
     return [
         item.get("seq", body.get("seq")),
         body.get("ts", item.get("at")),
-        body.get("actor"),
+        _who(body),
         body.get("tag"),
         body.get("subject"),
         body.get("outcome"),

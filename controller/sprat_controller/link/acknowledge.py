@@ -5,7 +5,7 @@ from __future__ import annotations
 from sprat_proto import acknowledgement
 from sprat_proto.v1.link_pb2 import ControllerMessage
 
-from sprat_controller.audit.log import GENESIS
+from sprat_controller.audit.chain import GENESIS
 from sprat_controller.fleet.ca import KeyPair
 
 

@@ -19,7 +19,7 @@ from sprat_proto.v1 import link_pb2
 from sqlmodel import col, insert
 
 from sprat_controller.audit import log
-from sprat_controller.audit.log import GENESIS
+from sprat_controller.audit.chain import GENESIS, chain
 from sprat_controller.link import known
 from sprat_controller.link.known import Hearing, Reply
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
@@ -85,7 +85,7 @@ def follow(head: Head, records: Sequence[link_pb2.AuditRecord]) -> tuple[Head, B
 
 
 def _fault(head: Head, record: link_pb2.AuditRecord) -> Broken | None:
-    expected, found = log.chain(head.hash, record.body), record.hash.hex()[:64]
+    expected, found = chain(head.hash, record.body), record.hash.hex()[:64]
     if record.hash.hex() != expected:
         return Broken(record.seq, "its hash does not follow the one before it", expected, found)
     if len(record.body) > MAX_BODY_BYTES:

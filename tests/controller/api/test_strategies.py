@@ -11,6 +11,7 @@ from simulators.api_fleet import enrol, publish
 from simulators.http_world import Client, HttpWorld, error_of
 from sprat_controller.access.policy import Role
 from sprat_controller.store.tables import AuditRecord
+from sprat_proto.audit_events import actor_name
 from sqlmodel import col, select
 
 WHAT: dict[str, Any] = {"model": "talk", "release": "1.0.0", "alias": "assistant"}
@@ -91,7 +92,10 @@ async def test_only_who_may_override_does_and_the_reason_is_written_down(fleet: 
     made = (await admin.post("rollouts", body)).json()
     assert made["strategy"] == {"override": "the model tells secrets"}
     (record,) = audited(fleet, "operator:rollout:overridden")
-    assert (record["actor"], record["subject"]) == ("token:admin", f"rollout/{made['id']}")
+    assert (actor_name(record["actor"]), record["subject"]) == (
+        "token:admin",
+        f"rollout/{made['id']}",
+    )
     assert record["detail"]["reason"] == "the model tells secrets"
 
 

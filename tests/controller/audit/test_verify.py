@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_controller.audit import log
-from sprat_controller.audit.log import GENESIS, chain
+from sprat_controller.audit.chain import GENESIS, chain
 from sprat_controller.audit.verify import Link, verify, verify_controller, verify_device
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord

@@ -17,7 +17,7 @@ def records(api: OperatorApi) -> list[dict[str, Any]]:
             "body": {
                 "seq": number,
                 "ts": f"2026-11-23T10:00:{number:02}+00:00",
-                "actor": "token:root" if number < 5 else "token:ci",
+                "actor": {"type": "token", "id": "root" if number < 5 else "ci"},
                 "tag": TAGS[number % 2],
                 "subject": "rollout/r-1",
                 "outcome": "success",

@@ -9,7 +9,7 @@ from sprat_controller.link import inbound
 from sprat_controller.store.tables import (
     DesiredModel,
 )
-from sprat_proto.audit_events import Tag
+from sprat_proto.audit_events import Tag, actor_name
 from sprat_proto.probes import MAX_SAID, ProbeResult
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
 from sprat_proto.v1 import link_pb2
@@ -154,7 +154,9 @@ def test_a_report_that_makes_no_sense_is_written_down_and_blocks_nothing(
     assert acked(device.say(report=said)) == [1]
     assert world.states(rollout)["a"] is IN_PROGRESS
     refused = world.audited(Tag.DEVICE_MESSAGE_REFUSED)
-    assert [(one["actor"], one["outcome"]) for one in refused] == [("device:a", "denied")]
+    assert [(actor_name(one["actor"]), one["outcome"]) for one in refused] == [
+        ("device:a", "denied")
+    ]
     assert "report 1" in refused[0]["detail"]["found"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators.controlled import PKI, World
 from simulators.pki import NOW
-from sprat_controller.audit.log import GENESIS, chain
+from sprat_controller.audit.chain import GENESIS, chain
 from sprat_controller.store.tables import (
     DeviceAuditRecord,
 )

@@ -6,7 +6,7 @@ from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.registry import channels
 from sprat_controller.registry.channels import By, Channel
 from sprat_controller.store.tables import Release
-from sprat_proto.audit_events import Tag
+from sprat_proto.audit_events import Tag, actor_name
 
 ANN = By("token:ann", START)
 
@@ -87,7 +87,7 @@ def test_each_change_is_written_down_once(shop: World) -> None:
     take_out(shop, "stable", "1.0.0")
     assert len(shop.audited(Tag.CHANNEL_TAKEN_OUT)) == 1
     (record,) = shop.audited(Tag.CHANNEL_PUT)
-    assert (record["actor"], record["subject"]) == ("token:ann", "channel/talk/stable")
+    assert (actor_name(record["actor"]), record["subject"]) == ("token:ann", "channel/talk/stable")
     assert record["detail"] == {"release": "1.0.0"}
 
 

@@ -31,7 +31,7 @@ from sprat_controller.store.tables import Device, Rollout
 from sprat_proto import approval, canonical
 from sprat_proto.approval import Approver, ApproverPolicy, Change, GroupPolicy, why_not_approved
 from sprat_proto.assignment import Assignment, ServingTerms, Windows
-from sprat_proto.audit_events import Tag
+from sprat_proto.audit_events import Tag, actor_name
 from sprat_proto.capability import SIGNED_STRATEGY
 from sprat_proto.policy import FitPolicy
 from sprat_proto.signing import SigningKey, generate_private_pem
@@ -474,7 +474,7 @@ def test_every_step_is_in_the_audit_log_with_what_was_approved(world: World) -> 
     view = fleet(world)
     approve(world, view.id, "bob")
     approve(world, view.id, "eve")
-    assert world.audited(Tag.ROLLOUT_SUBMITTED)[-1]["actor"] == "token:ann"
+    assert actor_name(world.audited(Tag.ROLLOUT_SUBMITTED)[-1]["actor"]) == "token:ann"
     spec = canonical.sha256_hex((world.service.approval(view.id).spec or "").encode())
     assert [one["detail"] for one in world.audited(Tag.ROLLOUT_APPROVED)] == [
         {"spec": spec, "key": KEYS[name].key_id} for name in ("bob", "eve")

@@ -15,7 +15,7 @@ from sprat_controller.rollout.plan import DeviceFacts, Reason, plan_device
 from sprat_controller.rollout.strategy import Strategy, WindowSpec
 from sprat_controller.store.tables import Release, Rollout
 from sprat_proto import approval, fit
-from sprat_proto.audit_events import Tag
+from sprat_proto.audit_events import Tag, actor_name
 from sprat_proto.capability import WINDOWS
 from sprat_proto.states import DeviceState, ExecutionState, ReasonCode, RolloutState
 from sprat_proto.v1 import link_pb2
@@ -92,7 +92,7 @@ def test_each_refusal_is_kept_with_the_numbers_of_the_device(world: World) -> No
     assert verdicts[1]["code"] is None
     assert verdicts[2]["code"] == "LOWER_QUALITY"
     (record,) = world.audited(Tag.EXECUTION_REPLANNED)
-    assert record["actor"] == "planner"
+    assert actor_name(record["actor"]) == "planner"
     detail = record["detail"]
     assert (detail["from"], detail["to"], detail["attempt"]) == (IN_PROGRESS, QUEUED, 1)
     assert (detail["refused"], detail["next"]) == (verdicts[0]["digest"], verdicts[1]["digest"])

@@ -12,11 +12,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sprat_controller.audit import log
+from sprat_controller.audit.tree import Tree
+from sprat_controller.audit.verify import verify_controller
 from sprat_controller.rollout.records import strategy_of
 from sprat_controller.store import migrations, tables
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_proto import canonical
 from sprat_proto.audit_events import Tag
+from sprat_proto.merkle import Frontier, leaf_hash
 from sqlalchemy import exc, text
 from sqlmodel import SQLModel, col, select
 
@@ -166,7 +169,55 @@ def test_records_of_before_are_found_by_device_and_rollout(unmade: Database) -> 
         session.connection().exec_driver_sql("UPDATE audit_record SET hash = 'x'")
 
 
+def test_a_log_of_before_becomes_a_tree_that_goes_on(unmade: Database) -> None:
+    upgrade_to("0018", unmade)
+    insert = (
+        "INSERT INTO audit_record (seq, body, hash, at, actor, tag, subject)"
+        " VALUES (:seq, :body, 'h', '2026-11-20 12:00:00', 'token:a', 'a:b:c', 'it')"
+    )
+    old = {"v": 1, "actor": "token:a", "tag": "a:b:c", "subject": "it", "detail": dict[str, str]()}
+    with unmade.transaction() as session:
+        for seq in range(1, 1301):
+            params = {"seq": seq, "body": canonical.encode({**old, "seq": seq})}
+            session.connection().execute(text(insert), params)
+    migrations.upgrade(unmade)
+    with unmade.transaction() as session:
+        log.append(session, Tag.CONTROLLER_STARTED, at=NOW, actor="controller", subject="it")
+    with unmade.reading() as session:
+        bodies = session.exec(select(tables.AuditRecord.body).order_by(col(tables.AuditRecord.seq)))
+        frontier = Frontier()
+        for body in bodies:
+            frontier.append(leaf_hash(body))
+        assert Tree(session).root(1301) == frontier.root()
+        assert len(session.exec(select(tables.AuditSubtree)).all()) == 5
+        assert verify_controller(session).records == 1301
+
+
 LOGS = ["audit_record", "device_audit_record"]
+TREES = {"audit_subtree": "hash", "audit_checkpoint": "note"}
+
+
+@pytest.mark.parametrize("table", TREES)
+def test_what_the_tree_and_its_signatures_are_is_never_changed(
+    any_database: Database, table: str
+) -> None:
+    with any_database.transaction() as session:
+        session.add(tables.AuditSubtree(level=1, index=0, hash=bytes(32)))
+        session.add(tables.AuditCheckpoint(size=1, note="n", made_at=NOW))
+    changes = ["UPDATE {table} SET {column} = 'x'", "DELETE FROM {table}"]
+    if any_database.engine.dialect.name == "sqlite":
+        changes.append("INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+    else:
+        changes.append("TRUNCATE {table}")
+    for change in changes:
+        statement = change.format(table=table, column=TREES[table])
+        with (
+            pytest.raises(exc.IntegrityError, match=f"{table} is append-only"),
+            any_database.transaction() as session,
+        ):
+            session.connection().exec_driver_sql(statement)
+
+
 CHANGES = ["UPDATE {table} SET hash = 'x'", "DELETE FROM {table}"]
 HIDDEN = {
     "sqlite": ["INSERT OR REPLACE INTO {table} SELECT * FROM {table}"],

@@ -8,7 +8,14 @@ the whole schema, and foreign keys may name tables of other modules.
 from __future__ import annotations
 
 from sprat_controller.store.tables.access import OperatorToken
-from sprat_controller.store.tables.audit import AuditRecord, DeviceAuditRecord
+from sprat_controller.store.tables.audit import (
+    AuditCheckpoint,
+    AuditCosignature,
+    AuditHead,
+    AuditRecord,
+    AuditSubtree,
+    DeviceAuditRecord,
+)
 from sprat_controller.store.tables.columns import UtcDateTime, of
 from sprat_controller.store.tables.enrolment import EnrolmentRedemption, EnrolmentToken
 from sprat_controller.store.tables.fleet import (
@@ -36,7 +43,11 @@ __all__ = [
     "MAY_BE_DOWN",
     "OFFLINE",
     "AssignmentRow",
+    "AuditCheckpoint",
+    "AuditCosignature",
+    "AuditHead",
     "AuditRecord",
+    "AuditSubtree",
     "Blob",
     "ChannelRelease",
     "DesiredModel",

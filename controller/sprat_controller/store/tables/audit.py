@@ -23,7 +23,7 @@ class AuditRecord(SQLModel, table=True):
         partial("ix_audit_record_rollout", ("rollout_id", "seq"), "rollout_id IS NOT NULL"),
     )
     seq: int = Field(primary_key=True, sa_type=Int64)
-    # Canonical JSON, and SHA-256(previous record's hash || body) in hex.
+    # Canonical JSON, and the hash of its leaf in the log's tree, in hex.
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     hash: str
     # Copies out of the body for filters.
@@ -34,6 +34,45 @@ class AuditRecord(SQLModel, table=True):
     # Which device and which rollout it is about; None: no one in particular.
     device_id: str | None = None
     rollout_id: str | None = None
+
+
+class AuditHead(SQLModel, table=True):
+    """The one row that says how long the controller's log is, and what appending to it needs."""
+
+    __tablename__: ClassVar[str] = "audit_head"
+    id: int = Field(primary_key=True, sa_type=Int64)  # 1
+    size: int = Field(sa_type=Int64)
+    # `merkle.Frontier` of that size, as bytes.
+    frontier: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class AuditSubtree(SQLModel, table=True):
+    """The root of a complete subtree of 256**level records; as append-only as they are."""
+
+    __tablename__: ClassVar[str] = "audit_subtree"
+    level: int = Field(primary_key=True, sa_type=Int64)  # from 1
+    index: int = Field(primary_key=True, sa_type=Int64)  # among those of its level
+    hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class AuditCheckpoint(SQLModel, table=True):
+    """What the signer signed of the controller's log; as append-only as it is."""
+
+    __tablename__: ClassVar[str] = "audit_checkpoint"
+    size: int = Field(primary_key=True, sa_type=Int64)
+    # A C2SP checkpoint with the log's own signature.
+    note: str
+    made_at: datetime = Field(sa_column=moment())
+
+
+class AuditCosignature(SQLModel, table=True):
+    """The word of a witness about a checkpoint; the newest of each for it."""
+
+    __tablename__: ClassVar[str] = "audit_cosignature"
+    size: int = Field(primary_key=True, sa_type=Int64)
+    witness: str = Field(primary_key=True)  # its vkey
+    line: str  # as it stands in a note
+    received_at: datetime = Field(sa_column=moment())
 
 
 class DeviceAuditRecord(SQLModel, table=True):

@@ -30,7 +30,7 @@ from sprat_controller.store import tables
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Occurrence, Recurrence, Rollout
 from sprat_proto.approval import SCHEMA, ApproverPolicy, GroupPolicy
-from sprat_proto.audit_events import Tag
+from sprat_proto.audit_events import Tag, actor_name
 from sprat_proto.states import RolloutState
 from sqlmodel import col, func, select
 
@@ -123,7 +123,7 @@ def test_the_newest_release_is_rolled_out_at_its_moment_and_not_before(calendar:
     assert len(calendar.rollouts()) == 1
     (due,) = calendar.world.audited(Tag.RECURRENCE_DUE)
     assert due["detail"]["rollout"] == rollout.id
-    assert due["actor"] == "schedule"
+    assert actor_name(due["actor"]) == "schedule"
 
 
 def test_each_release_comes_once_and_a_newer_one_at_the_next_moment(calendar: Calendar) -> None:

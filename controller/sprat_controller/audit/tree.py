@@ -1,0 +1,117 @@
+"""Reading the tree of the controller's audit log: subtrees, roots of before, proofs.
+
+Levels are those of the binary tree. Hashes are kept at every eighth level (`log.TILE_LEVELS`),
+level 0 beside the records; what is between is computed of at most 128 of them.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sql
+from sprat_proto import merkle
+from sprat_proto.merkle import Frontier
+from sqlmodel import Session, col
+
+from sprat_controller.audit.log import TILE_LEVELS
+from sprat_controller.errors import ConflictError, NotFoundError
+from sprat_controller.store.tables import AuditHead, AuditRecord, AuditSubtree
+
+TILE_WIDTH = 1 << TILE_LEVELS
+
+
+def size(session: Session) -> int:
+    """Return how many records the log has."""
+    return session.connection().execute(sql.select(col(AuditHead.size))).scalar() or 0
+
+
+def hashes(session: Session, level: int, start: int, count: int) -> list[bytes]:
+    """Return neighbouring hashes of a level that is kept.
+
+    Args:
+        session: A session.
+        level: 0 for records, 1 for subtrees of 256 of them, 2 for those of 65,536, …
+        start: Index of the first.
+        count: How many.
+
+    Raises:
+        ConflictError: `audit_damaged`: some of them are missing.
+    """
+    if level == 0:
+        wanted = (
+            sql.select(col(AuditRecord.hash))
+            .where(col(AuditRecord.seq) > start, col(AuditRecord.seq) <= start + count)
+            .order_by(col(AuditRecord.seq))
+        )
+        found = [bytes.fromhex(one) for one in session.connection().execute(wanted).scalars()]
+    else:
+        at = col(AuditSubtree.index)
+        wanted = (
+            sql.select(col(AuditSubtree.hash))
+            .where(col(AuditSubtree.level) == level, at >= start, at < start + count)
+            .order_by(at)
+        )
+        found = [bytes(one) for one in session.connection().execute(wanted).scalars()]
+    if len(found) != count:
+        raise ConflictError(
+            "audit_damaged",
+            f"the audit log is damaged: expected {count} hashes of level {level} from {start} on,"
+            f" found {len(found)}: run `sprat audit verify`",
+        )
+    return found
+
+
+class Tree:
+    """The tree as one session sees it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.size = size(session)
+
+    def subtree(self, level: int, index: int) -> bytes:
+        """Return the root of a complete subtree."""
+        tile, above = divmod(level, TILE_LEVELS)
+        frontier = Frontier()
+        for one in hashes(self._session, tile, index << above, 1 << above):
+            frontier.append(one)
+        return frontier.root()
+
+    def root(self, at_size: int) -> bytes:
+        """Return the root that the log had at a size.
+
+        Raises:
+            NotFoundError: It has not grown so far.
+        """
+        self._check(at_size)
+        return merkle.frontier_at(at_size, self.subtree).root()
+
+    def inclusion(self, seq: int, at_size: int) -> list[bytes]:
+        """Return the proof that a record is in the log of a size.
+
+        Raises:
+            NotFoundError: The log of that size has no such record, or it has not grown so far.
+        """
+        self._check(at_size)
+        if not 0 < seq <= at_size:
+            raise NotFoundError(
+                "record_not_found", f"expected a record of 1 to {at_size}, found {seq}"
+            )
+        return merkle.inclusion_proof(seq - 1, at_size, self.subtree)
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """Return the proof that the log of `new` records begins with that of `old`.
+
+        Raises:
+            NotFoundError: The sizes are not 0 < old <= new <= the log's.
+        """
+        self._check(new)
+        if not 0 < old <= new:
+            raise NotFoundError(
+                "checkpoint_not_found", f"expected sizes 0 < from <= to, found {old} and {new}"
+            )
+        return merkle.consistency_proof(old, new, self.subtree)
+
+    def _check(self, at_size: int) -> None:
+        if at_size > self.size:
+            raise NotFoundError(
+                "checkpoint_not_found",
+                f"the audit log has {self.size} records: it was never as long as {at_size}",
+            )
