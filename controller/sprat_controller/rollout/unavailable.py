@@ -17,7 +17,7 @@ import sqlalchemy as sql
 from sprat_proto.states import ExecutionState
 from sqlmodel import Session, col
 
-from sprat_controller.rollout.budget import PACE_WINDOW, Load, allowed
+from sprat_controller.rollout.budget import PACE_WINDOW, Candidate, Load, admit, allowed
 from sprat_controller.rollout.strategy import Strategy
 from sprat_controller.store.tables import MAY_BE_DOWN, OFFLINE, Device, DeviceLabel, Execution
 
@@ -100,8 +100,10 @@ def load_at(
     """
     if strategy.override:
         return Load()
-    budgets = strategy.budgets
-    whole = load(session, rollout_id, msgspec.structs.replace(strategy, budgets=()), now)
+    budgets, only_paced = strategy.budgets, msgspec.structs.replace(strategy, budgets=())
+    whole = load(session, rollout_id, only_paced, now)
+    if admit(only_paced, whole, (Candidate(""),)).held:
+        return whole  # the pace holds it: what is down decides nothing
     fleet_at = {
         one.label: {labels.get(one.label, ""): _fleet_at(session, one.label, labels)}
         for one in budgets

@@ -18,7 +18,6 @@ from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError
 from sprat_controller.rollout import frozen_strategy, targets, unavailable
-from sprat_controller.rollout.budget import Load
 from sprat_controller.rollout.gates import judgement as judgements
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED
@@ -165,7 +164,6 @@ _AHEAD: Final = (
 # Of these the success threshold of a group is a share, but for those that are excused.
 _COUNTING: Final = frozenset(ExecutionState) - {ExecutionState.CANCELED, ExecutionState.REMOVED}
 _ALL: Final = 100  # percent
-_GIVE_WORK: Final = frozenset({RolloutState.STARTING.value, RolloutState.RUNNING.value})
 _NOT_STARTED: Final = frozenset(
     {
         RolloutState.CREATING.value,
@@ -277,17 +275,12 @@ def _wanted(
     row = answering(runs)
     strategy = _strategy(row)
     group, before = _groups(session, row, strategy)
-    # Only of what may be given out now it matters what is before it, and what its limits count.
-    waits = row["state"] == ExecutionState.QUEUED and row["rollout_state"] in _GIVE_WORK
-    is_next = waits and before is None
-    where = {"rollout_id": row["rollout_id"], "position": row["position"]}
-    return Wanted(
+    wanted = Wanted(
         rollout=_rollout(row, strategy),
         run=RunAt(
             state=ExecutionState(row["state"]),
             step=Step(row["step"]) if row["step"] in {*Step} else None,
             digest=row["digest"],
-            ahead=session.connection().execute(_AHEAD, where).scalar_one() if is_next else 0,
             retry_at=row["retry_at"],
             deadline_at=row["deadline_at"],
             is_excused=row["excused_at"] is not None,
@@ -297,13 +290,27 @@ def _wanted(
         group=group,
         before=before,
         outranked_by=_outranked_by(row, runs),
-        load=_load(session, device, row, strategy, now) if is_next else Load(),
-        is_down=bool(is_next and unavailable.among(session, [device.id])),
+    )
+    return (
+        _counted_out(session, device, row, wanted, now)
+        if rules.is_next(device, wanted, now)
+        else wanted
     )
 
 
-def _load(session: Session, device: DeviceAt, row: Row, strategy: Strategy, now: datetime) -> Load:
-    return unavailable.load_at(session, row["rollout_id"], strategy, device.labels, now)
+def _counted_out(
+    session: Session, device: DeviceAt, row: Row, wanted: Wanted, now: datetime
+) -> Wanted:
+    """Return the same with what its limits count, and how many are before it."""
+    rollout = wanted.rollout
+    where = {"rollout_id": rollout.id, "position": row["position"]}
+    ahead = session.connection().execute(_AHEAD, where).scalar_one()
+    return replace(
+        wanted,
+        run=replace(wanted.run, ahead=ahead),
+        load=unavailable.load_at(session, rollout.id, rollout.strategy, device.labels, now),
+        is_down=bool(unavailable.among(session, [device.id])),
+    )
 
 
 def _strategy(row: Row) -> Strategy:

@@ -77,6 +77,15 @@ def answers(device: DeviceAt, aliases: Sequence[AliasAt], now: datetime) -> tupl
     return tuple(_answer(device, one, now) for one in aliases or (AliasAt(""),))
 
 
+def is_next(device: DeviceAt, wanted: Wanted, now: datetime) -> bool:
+    """Tell whether limits, or else those before it in the queue, answer for a device.
+
+    Only then it matters what they count: `Wanted.load`, `Wanted.is_down` and `RunAt.ahead`.
+    """
+    is_queued = wanted.run.state is ExecutionState.QUEUED
+    return is_queued and _of_device(device) is None and _waits(device, wanted, now) is None
+
+
 def _answer(device: DeviceAt, alias: AliasAt, now: datetime) -> Answer:
     found = _of_device(device) or _of_alias(device, alias, now)
     rollout_id = alias.wanted.rollout.id if alias.wanted else None
@@ -109,14 +118,17 @@ def _of_alias(device: DeviceAt, alias: AliasAt, now: datetime) -> _Found:
         return _taken_back(device, wanted) or _over(device, alias, wanted, now)
     if wanted.run.state is ExecutionState.IN_PROGRESS:
         return _under_way(device, wanted, now)
+    return _waits(device, wanted, now) or _limited(device, wanted) or _turn(device, wanted)
+
+
+def _waits(device: DeviceAt, wanted: Wanted, now: datetime) -> _Found | None:
+    """Return why its turn has not come; None if it has, as far as limits let it start."""
     return (
         _held(wanted, now)
         or _joins(device, wanted)
         or _own(device, wanted, now)
         or _by_group(wanted, now)
         or _away(device, wanted)
-        or _limited(device, wanted)
-        or _turn(device, wanted)
     )
 
 

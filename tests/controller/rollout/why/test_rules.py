@@ -186,6 +186,18 @@ def test_an_override_is_never_held_by_a_limit(known: Wanted) -> None:
     assert asked(known).code not in (ReasonCode.RATE_LIMIT, ReasonCode.DISRUPTION_BUDGET)
 
 
+@given(devices, aliases, loads, st.booleans(), counts)
+def test_what_limits_count_decides_only_for_whoever_is_next(
+    device: DeviceAt, alias: AliasAt, load: Load, is_down: bool, ahead: int
+) -> None:
+    if alias.wanted is None or rules.is_next(device, alias.wanted, NOW):
+        return
+    run = replace(alias.wanted.run, ahead=ahead)
+    counted = replace(alias.wanted, run=run, load=load, is_down=is_down)
+    answer = rules.answers(device, [alias], NOW)
+    assert rules.answers(device, [replace(alias, wanted=counted)], NOW) == answer
+
+
 def asked(
     wants: Wanted | None,
     *,
