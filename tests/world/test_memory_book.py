@@ -284,6 +284,16 @@ def both(strategy: Strategy, sites: list[str]) -> Both:
     return made
 
 
+def test_what_succeeded_while_its_device_was_away_is_back_when_it_is_taken_back() -> None:
+    books = both(Strategy(groups=(Group(),), deadlines=LIMITS), [""])
+    books.look()
+    books.do("away", "", 0)
+    books.ask(RolloutEvent.ROLL_BACK)
+    books.do("done", "succeed", 0)
+    books.do("hear", "", 0)
+    books.look()
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     STRATEGIES,

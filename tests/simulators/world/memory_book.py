@@ -664,6 +664,8 @@ class MemoryBook:
             self._begin(rows, at_ms)
             self.at_step(rows, _ROLLING_BACK, at_ms)
             self._await_silence(rows)
+        # What succeeded while it was excused was final when its device came back.
+        self._returned.add(rows[columns.is_excused[rows]])
         self._outside.give(rows, at_ms, is_way_back=True)
 
     def _abort(self, decision: decided.Abort, now: datetime) -> None:
