@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Protocol
 
-from sprat_controller.errors import ConflictError
 from sprat_controller.rollout import (
     attempts,
     budget,
@@ -27,20 +26,18 @@ from sprat_controller.rollout import facts as decided
 from sprat_controller.rollout.facts import CHUNK, Facts, GroupFacts, Tally, Verdict
 from sprat_controller.rollout.phases import (
     EXECUTION,
-    GROUP,
     ROLLOUT,
     ExecutionEvent,
-    GroupEvent,
     RolloutEvent,
     apply,
 )
 from sprat_controller.rollout.precedence import Ends
-from sprat_controller.rollout.strategy import AbortAction, Extent, Membership, Strategy
+from sprat_controller.rollout.strategy import Membership, Strategy
 from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
 
 from simulators.small_device import Report, SmallDevice, Wanted
+from simulators.turning import ENDING, OPEN, TURNS, Turning, TurningGroup
 
-OPEN = (GroupState.RUNNING, GroupState.SOAKING, GroupState.FINISHED)
 SITE = "site"
 _LOOKS = 1_000  # without coming to rest: a bug
 _STATES = {
@@ -93,15 +90,10 @@ class Run:
 
 
 @dataclass
-class Group:
+class Group(TurningGroup):
     """A group's row."""
 
-    state: GroupState = GroupState.SCHEDULED
-    soak_until: datetime | None = None
     verdict: Verdict | None = None
-    is_promoted: bool = False
-    since: Tally = field(default_factory=Tally)
-    goes_back: bool = False
 
 
 @dataclass
@@ -275,7 +267,7 @@ class SmallFleet:
             self.withdraw(run)
 
 
-class SmallBook:
+class SmallBook(Turning[Group]):
     """One rollout."""
 
     def __init__(
@@ -283,11 +275,9 @@ class SmallBook:
     ) -> None:
         """Plan a rollout to devices; it is READY."""
         self.fleet, self.id, self.release, self.strategy = fleet, name, release, strategy
-        self.state = RolloutState.READY
-        self.groups = [Group() for _ in strategy.groups]
+        super().__init__(name, [Group() for _ in strategy.groups])
         self.runs: dict[str, Run] = {}
         self.due_at: datetime | None = None
-        self.abort: decided.Abort | None = None
         self.draws = 0
         members = [grouping.Member(one, site=fleet.rows[one].device.site) for one in devices]
         self._add(grouping.split(members, strategy, release))
@@ -411,11 +401,7 @@ class SmallBook:
     def _is_to_end(self, run: Run, now: datetime) -> bool:
         if run.state.is_final or run.is_reverting or self._row(run).is_removed:
             return False
-        is_all = self.state in (
-            RolloutState.STOPPING,
-            RolloutState.ROLLING_BACK,
-            RolloutState.APPROVAL_DENIED,
-        )
+        is_all = self.state in ENDING
         is_over = bool(self.strategy.ends_at) and self.strategy.ends_at <= now.timestamp()
         is_late = is_over and run.state is ExecutionState.QUEUED
         return is_all or is_late or self.groups[run.group].state is GroupState.ERROR
@@ -449,41 +435,22 @@ class SmallBook:
 
     # Carrying out
 
-    def carry_out(self, decision: decided.Decision, now: datetime) -> None:  # noqa: C901, PLR0912
+    def carry_out(self, decision: decided.Decision, now: datetime) -> None:
         """Do it, as far as the rows still allow it."""
-        match decision:
-            case decided.StartRollout():
-                self._turn(RolloutState.SCHEDULED, RolloutEvent.START)
-            case decided.RunRollout():
-                self._turn(RolloutState.STARTING, RolloutEvent.STARTED)
-            case decided.FinishRollout():
-                self._turn_at_end(RolloutState.RUNNING, RolloutEvent.FINISH)
-            case decided.StopRollout():
-                self._turn_at_end(RolloutState.STOPPING, RolloutEvent.STOPPED)
-            case decided.EndRollback(number) if number is not None:
-                if not self.tally(number).unfinished:
-                    self._turn_group(number, GroupEvent.ROLLED_BACK)
-            case decided.EndRollback():
-                self._turn_at_end(RolloutState.ROLLING_BACK, RolloutEvent.ROLLED_BACK)
-            case decided.StartGroup(number):
-                self._turn_group(number, GroupEvent.START)
-            case decided.SoakGroup(number, until):
-                if self._turn_group(number, GroupEvent.SOAK):
-                    self.groups[number].soak_until = until
-            case decided.FinishGroup(number):
-                self._turn_group(number, GroupEvent.FINISH)
-            case decided.FailGate(number):
-                if self._turn(RolloutState.RUNNING, RolloutEvent.PAUSE):
-                    self._note("abort", number)
-            case decided.Abort():
-                self._abort(decision)
-            case decided.Join(placed):
-                known = {run.device for run in self.runs.values()}
-                if self.state is RolloutState.RUNNING:
-                    self._add([one for one in placed if one.device_id not in known])
-            case _:
-                for run in self._of(decision.executions):
-                    self._carry_out_one(decision, run, now)
+        if isinstance(decision, TURNS):
+            if self.turn(decision, now) and isinstance(decision, decided.FailGate):
+                self._note("abort", decision.group)
+        elif isinstance(decision, decided.Abort):
+            if self.state is RolloutState.RUNNING:
+                self._note("abort", decision.group)
+                self.abort_by(decision, now)
+        elif isinstance(decision, decided.Join):
+            known = {run.device for run in self.runs.values()}
+            if self.state is RolloutState.RUNNING:
+                self._add([one for one in decision.placed if one.device_id not in known])
+        else:
+            for run in self._of(decision.executions):
+                self._carry_out_one(decision, run, now)
 
     def rest(self, due_at: datetime | None) -> None:
         """Keep when to look again."""
@@ -625,25 +592,6 @@ class SmallBook:
             if book is not self and is_way_back and other.back_to == self.release:
                 book.move(other, ExecutionEvent.CANCEL, ReasonCode.SUPERSEDED)
 
-    def _abort(self, abort: decided.Abort) -> None:
-        if self.state is not RolloutState.RUNNING:
-            return
-        criterion, group = abort.criterion, self.groups[abort.group]
-        is_of_group = (
-            criterion.acts_on is Extent.GROUP and criterion.action is not AbortAction.PAUSE
-        )
-        self._note("abort", abort.group)
-        self.abort = abort
-        if is_of_group:
-            self._turn_group(abort.group, GroupEvent.ABORT)
-            group.goes_back = criterion.action is AbortAction.ROLLBACK
-        event = {
-            AbortAction.PAUSE: RolloutEvent.PAUSE,
-            AbortAction.CANCEL: RolloutEvent.STOP,
-            AbortAction.ROLLBACK: RolloutEvent.ROLL_BACK,
-        }[AbortAction.PAUSE if is_of_group else criterion.action]
-        self._turn(RolloutState.RUNNING, event)
-
     # What devices say
 
     def report(self, run: Run, report: Report) -> None:
@@ -673,17 +621,14 @@ class SmallBook:
 
     def person(self, event: RolloutEvent) -> bool:
         """Do what a person asks; tell whether the state allows it."""
-        try:
-            after = apply(ROLLOUT, self.state, event, self.id, "rollout_state")
-        except ConflictError:
+        if event not in ROLLOUT.get(self.state, {}):
             return False
         self._note(str(event), None)
-        if event is RolloutEvent.RESUME and self.abort is not None:
-            for number, group in enumerate(self.groups):
-                group.since = self.tally(number)
-            self.abort = None
-        self.state = after
+        self.move_by_person(event, self.fleet.now)
         return True
+
+    def turned(self, now: datetime) -> None:
+        """Nobody is told of it."""
 
     def promote(self, number: int) -> None:
         """Let the next group start whatever this one waits for."""
@@ -712,24 +657,6 @@ class SmallBook:
         run.state = apply(EXECUTION, run.state, event, run.id, "execution_state")
         run.code, run.updated_at = code, self.fleet.now
         run.finished_at = self.fleet.next_end()
-
-    def _turn(self, before: RolloutState, event: RolloutEvent) -> bool:
-        if self.state is not before:
-            return False
-        self.state = apply(ROLLOUT, self.state, event, self.id, "rollout_state")
-        return True
-
-    def _turn_at_end(self, before: RolloutState, event: RolloutEvent) -> None:
-        if all(run.state.is_final for run in self.runs.values()):
-            self._turn(before, event)
-
-    def _turn_group(self, number: int, event: GroupEvent) -> bool:
-        group = self.groups[number]
-        is_running = self.state is RolloutState.RUNNING or event is GroupEvent.ROLLED_BACK
-        if not is_running or event not in GROUP.get(group.state, {}):
-            return False
-        group.state = apply(GROUP, group.state, event, f"{self.id} {number}", "group_state")
-        return True
 
     def _add(self, placed: Iterable[grouping.Placed]) -> None:
         for place in placed:

@@ -23,8 +23,9 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from simulators.small_book import OPEN, SITE, Entry, Row, Run, SmallBook, SmallFleet, run
+from simulators.small_book import SITE, Entry, Row, Run, SmallBook, SmallFleet, run
 from simulators.small_device import SmallDevice
+from simulators.turning import OPEN
 from sprat_agent.sync.phases import Event
 from sprat_controller.rollout import planner
 from sprat_controller.rollout.budget import allowed

@@ -425,7 +425,7 @@ def test_11_two_groups_that_fail_at_once_pause_the_rollout_once() -> None:
     decided = [entry for entry in fleet.journal if entry.what == "abort"]
     assert (book.state, len(decided)) == (RolloutState.PAUSED, 1)
     assert book.abort is not None
-    book.carry_out(book.abort, fleet.now)  # another replica decided the same
+    book.carry_out(book.abort.decision, fleet.now)  # another replica decided the same
     run(book, fleet.now)
     assert [entry for entry in fleet.journal if entry.what == "abort"] == decided
     assert sum(state is S.IN_PROGRESS for state in states(book).values()) == 0

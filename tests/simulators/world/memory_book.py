@@ -19,17 +19,14 @@ from sprat_controller.rollout import facts as decided
 from sprat_controller.rollout.budget import PACE_WINDOW, Candidate, Load, exhausted
 from sprat_controller.rollout.facts import Facts, GroupFacts, Tally, Verdict
 from sprat_controller.rollout.phases import (
-    GROUP,
-    ROLLOUT,
     ExecutionEvent,
-    GroupEvent,
     RolloutEvent,
-    apply,
 )
 from sprat_controller.rollout.retries import goes_on, longest_delay_s, may_pass
-from sprat_controller.rollout.strategy import AbortAction, Extent, Strategy
+from sprat_controller.rollout.strategy import Strategy
 from sprat_proto.states import GroupState, ReasonCode, RolloutState, Step
 
+from simulators.turning import ENDING, OPEN, TURNS, Turning, TurningGroup
 from simulators.world.columns import (
     IN_PROGRESS,
     NEVER,
@@ -50,24 +47,12 @@ SITE: Final = "site"
 _LONG_S: Final = 366 * 86_400  # longer than any step may take
 _BLOCK: Final = 65_536  # rows looked at together, for the head of the queue
 _MS: Final = timedelta(milliseconds=1)
-_ENDING: Final = (
-    RolloutState.STOPPING,
-    RolloutState.ROLLING_BACK,
-    RolloutState.APPROVAL_DENIED,
-)
-# Groups whose executions may be given out.
-_OPEN: Final = (GroupState.RUNNING, GroupState.SOAKING, GroupState.FINISHED)
 _NOBODY: Final = np.zeros(0, dtype=np.int64)
 _NO_PROGRESS: Final = code_number(ReasonCode.NO_PROGRESS)
 _OFFLINE: Final = code_number(ReasonCode.OFFLINE)
 _DEADLINE_PASSED: Final = code_number(ReasonCode.DEADLINE_PASSED)
 _DOWNLOADING: Final = step_number(Step.DOWNLOADING)
 _ROLLING_BACK: Final = step_number(Step.ROLLING_BACK)
-_ABORTS: Final = {
-    AbortAction.PAUSE: RolloutEvent.PAUSE,
-    AbortAction.CANCEL: RolloutEvent.STOP,
-    AbortAction.ROLLBACK: RolloutEvent.ROLL_BACK,
-}
 _OfRows: TypeAlias = (
     decided.Assign
     | decided.TimeOut
@@ -110,31 +95,10 @@ class Outside(Protocol):
 
 
 @dataclass
-class Group:
+class Group(TurningGroup):
     """A group's row."""
 
-    state: GroupState = GroupState.SCHEDULED
-    soak_until: datetime | None = None
     verdict: Verdict | None = None
-    is_promoted: bool = False
-    since: Tally = field(default_factory=Tally)
-    goes_back: bool = False
-
-
-@dataclass
-class Abort:
-    """Why the rollout was aborted, and when."""
-
-    decision: decided.Abort
-    at: datetime
-
-    def said(self) -> str:
-        """Return it in one line."""
-        criterion = self.decision.criterion
-        return (
-            f"{self.decision.failures:,} of {self.decision.judged:,} ended as {criterion.failure}"
-            f" in group {self.decision.group}: {criterion.action} of the {criterion.acts_on}"
-        )
 
 
 @dataclass
@@ -164,7 +128,7 @@ def rows_of(executions: Sequence[str]) -> Ints:
     return np.array([int(one) for one in executions], dtype=np.int64)
 
 
-class MemoryBook:
+class MemoryBook(Turning[Group]):
     """One rollout; ids of executions are their rows.
 
     Attributes:
@@ -206,9 +170,7 @@ class MemoryBook:
                 )
         self.strategy = strategy
         self.columns = columns
-        self.state = RolloutState.READY
-        self.groups = [Group() for _ in strategy.groups]
-        self.abort: Abort | None = None
+        super().__init__("the rollout", [Group() for _ in strategy.groups])
         self.due_at: datetime | None = None
         self.is_at_rest = False
         self._outside = outside
@@ -346,7 +308,7 @@ class MemoryBook:
         open_groups = [
             number
             for number, group in enumerate(self.groups)
-            if group.state in _OPEN and self.columns.ready(number)
+            if group.state in OPEN and self.columns.ready(number)
         ]
         if not open_groups:
             return ()
@@ -409,7 +371,7 @@ class MemoryBook:
 
     def _unfinished(self, now: datetime) -> tuple[str, ...]:
         everywhere = range(len(self.groups))
-        if self.state in _ENDING:
+        if self.state in ENDING:
             return self._rows_in((QUEUED, IN_PROGRESS), everywhere)
         if self.strategy.ends_at and now.timestamp() >= self.strategy.ends_at:
             return self._rows_in((QUEUED,), everywhere)
@@ -436,37 +398,17 @@ class MemoryBook:
 
     # Carrying out
 
-    def carry_out(self, decision: decided.Decision, now: datetime) -> None:  # noqa: C901, PLR0912 - an arm for each
+    def carry_out(self, decision: decided.Decision, now: datetime) -> None:
         """Do it, as far as the rows still allow it; then tell the devices."""
-        at_ms = ms(now)
-        match decision:
-            case decided.StartRollout():
-                self._turn(RolloutState.SCHEDULED, RolloutEvent.START, at_ms)
-            case decided.RunRollout():
-                self._turn(RolloutState.STARTING, RolloutEvent.STARTED, at_ms)
-            case decided.FinishRollout():
-                self._turn(RolloutState.RUNNING, RolloutEvent.FINISH, at_ms)
-            case decided.StopRollout():
-                self._turn(RolloutState.STOPPING, RolloutEvent.STOPPED, at_ms)
-            case decided.FailGate():
-                self._turn(RolloutState.RUNNING, RolloutEvent.PAUSE, at_ms)
-            case decided.EndRollback(number) if number is not None:
-                self._turn_group(number, GroupEvent.ROLLED_BACK)
-            case decided.EndRollback():
-                self._turn(RolloutState.ROLLING_BACK, RolloutEvent.ROLLED_BACK, at_ms)
-            case decided.StartGroup(number):
-                self._turn_group(number, GroupEvent.START)
-            case decided.SoakGroup(number, until):
-                if self._turn_group(number, GroupEvent.SOAK):
-                    self.groups[number].soak_until = until
-            case decided.FinishGroup(number):
-                self._turn_group(number, GroupEvent.FINISH)
-            case decided.Abort():
-                self._abort(decision, now)
-            case decided.Join():
-                raise NotImplementedError("a world's target is a SNAPSHOT")
-            case _:
-                self._carry_out_rows(decision, at_ms)
+        if isinstance(decision, TURNS):
+            self.turn(decision, now)
+        elif isinstance(decision, decided.Abort):
+            if self.state is RolloutState.RUNNING:
+                self.abort_by(decision, now)
+        elif isinstance(decision, decided.Join):
+            raise NotImplementedError("a world's target is a SNAPSHOT")
+        else:
+            self._carry_out_rows(decision, ms(now))
 
     def rest(self, due_at: datetime | None) -> None:
         """Keep when to look again."""
@@ -530,7 +472,7 @@ class MemoryBook:
                 assert_never(decision)
 
     def _assign(self, rows: Ints, at_ms: int) -> None:
-        is_open = np.array([one.state in _OPEN for one in self.groups])
+        is_open = np.array([one.state in OPEN for one in self.groups])
         rows = rows[is_open[self.columns.group[rows]]]
         if self.state is not RolloutState.RUNNING or not len(rows):
             return
@@ -668,32 +610,13 @@ class MemoryBook:
         self._returned.add(rows[columns.is_excused[rows]])
         self._outside.give(rows, at_ms, is_way_back=True)
 
-    def _abort(self, decision: decided.Abort, now: datetime) -> None:
-        if self.state is not RolloutState.RUNNING:
-            return
-        self.abort = Abort(decision, now)
-        criterion, group = decision.criterion, self.groups[decision.group]
-        is_of_group = (
-            criterion.acts_on is Extent.GROUP and criterion.action is not AbortAction.PAUSE
-        )
-        if is_of_group:
-            self._turn_group(decision.group, GroupEvent.ABORT)
-            group.goes_back = criterion.action is AbortAction.ROLLBACK
-        action = AbortAction.PAUSE if is_of_group else criterion.action
-        self._turn(RolloutState.RUNNING, _ABORTS[action], ms(now))
+    def tally(self, number: int) -> Tally:
+        """Return how many rows of a group are where."""
+        return self.columns.tally(number)
 
-    def _turn(self, before: RolloutState, event: RolloutEvent, at_ms: int) -> None:
-        if self.state is before:
-            self.state = apply(ROLLOUT, self.state, event, "the rollout", "rollout_state")
-            self._outside.turned(self.state, at_ms)
-
-    def _turn_group(self, number: int, event: GroupEvent) -> bool:
-        group = self.groups[number]
-        is_running = self.state is RolloutState.RUNNING or event is GroupEvent.ROLLED_BACK
-        if not is_running or event not in GROUP[group.state]:
-            return False
-        group.state = GROUP[group.state][event]
-        return True
+    def turned(self, now: datetime) -> None:
+        """Have it taken down."""
+        self._outside.turned(self.state, ms(now))
 
     # What people do
 
@@ -703,13 +626,7 @@ class MemoryBook:
         Raises:
             ConflictError: Its state does not allow that.
         """
-        after = apply(ROLLOUT, self.state, event, "the rollout", "rollout_state")
-        if event is RolloutEvent.RESUME and self.abort is not None:
-            self.abort = None
-            for number, group in enumerate(self.groups):
-                group.since = self.columns.tally(number)
-        self.state = after
-        self._outside.turned(after, ms(now))
+        self.move_by_person(event, now)
         self.wake()
 
     def promote(self, number: int) -> None:
