@@ -101,7 +101,8 @@ def test_who_says_nothing_for_too_long_holds_nobody_up(postgres: Database) -> No
         went_on.set()
 
     def freeze() -> None:
-        with postgres.transaction(pause_ms=300) as session:
+        # Long enough that a busy machine does not cut it off before it is frozen.
+        with postgres.transaction(pause_ms=1_000) as session:
             append(session, "frozen")
             waiting.start()
             assert went_on.wait(10)
@@ -138,8 +139,8 @@ def test_threads_of_one_controller_have_one_place_in_the_queue(postgres: Databas
 @pytest.mark.parametrize("alone", [True, False])
 def test_the_pause_is_that_of_the_transaction(postgres: Database, *, alone: bool) -> None:
     shown = text("SHOW idle_in_transaction_session_timeout")
-    with postgres.transaction(alone=alone, pause_ms=300) as session:
-        assert session.connection().execute(shown).scalar_one() == "300ms"
+    with postgres.transaction(alone=alone, pause_ms=7_000) as session:
+        assert session.connection().execute(shown).scalar_one() == "7s"
     with postgres.transaction(alone=alone) as session:
         assert session.connection().execute(shown).scalar_one() == "15s"
 
