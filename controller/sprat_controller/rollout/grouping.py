@@ -112,12 +112,13 @@ def split(
         ValueError: A group has a filter, and a device has no facts.
     """
     draw = _Draw(salt)
-    left = _by_stratum(devices, draw)
+    ordered = draw.ordered(devices)
+    left = _by_stratum(ordered)
     seen = {*begun.classes}
     placed: list[Placed] = []
     last, total = len(strategy.groups) - 1, begun.devices + len(devices)
     for number, group in enumerate(strategy.groups[begun.groups :], begun.groups):
-        pool = left if number == last else _filtered(left, group)
+        pool = left if number == last else _filtered(left, group, ordered)
         held = sum(map(len, pool.values()))
         size = held if number == last else min(held, _asked(group, total, held))
         # The whole pool needs no draw: there is nothing to choose.
@@ -126,21 +127,20 @@ def split(
             if size == held
             else _seats(pool, size, draw.of(number), seen if number < _EARLY else None)
         )
-        chosen: list[_Ranked] = []
+        chosen: list[int] = []
         for stratum, count in seats.items():
             if count:
-                chosen += pool[stratum][:count]
+                chosen += pool[stratum][-count:]
+                del pool[stratum][-count:]
                 seen.add(stratum[0])
-        if pool is left:
-            left = {stratum: members[seats[stratum] :] for stratum, members in left.items()}
-        else:
+        if pool is not left:
             left = _without(left, chosen)
         left = {stratum: members for stratum, members in left.items() if members}
-        chosen.sort(key=_rank)
+        chosen.sort()
         first = begun.next_position + len(placed)
         placed += [
-            Placed(member.device_id, number, position)
-            for position, (_, member) in enumerate(chosen, first)
+            Placed(ordered[place].device_id, number, position)
+            for position, place in enumerate(chosen, first)
         ]
     return placed
 
@@ -184,8 +184,7 @@ def join(
     total = sum(held) + len(late)
     suits = [_suits(group) for group in strategy.groups]
     placed: list[Placed] = []
-    ranked = sorted(((draw.rank(member.device_id), member) for member in late), key=_rank)
-    for position, (_, member) in enumerate(ranked, next_position):
+    for position, member in enumerate(draw.ordered(late), next_position):
         number = next(
             (
                 one
@@ -232,8 +231,10 @@ def even(percent: float, *, canary: int = 0, like: Group | None = None) -> tuple
     return _growing(percent, 1.0, canary, like or Group())
 
 
-_Ranked = tuple[bytes, Member]
-_Pool = Mapping[_Stratum, Sequence[_Ranked]]
+# Places in the drawn order of all devices, the first ones last, where they are taken from. Numbers,
+# and no object for each device: what the garbage collector goes through again and again costs more
+# than all else.
+_Pool = dict[_Stratum, list[int]]
 
 
 class _Draw:
@@ -248,23 +249,22 @@ class _Draw:
         begun.update(word.encode())
         return begun.digest()
 
+    def ordered(self, devices: Iterable[Member]) -> list[Member]:
+        """Return the devices in the order that was drawn."""
+        return sorted(devices, key=lambda member: self.rank(member.device_id))
+
     def of(self, number: int) -> Callable[[str], bytes]:
         """Return the draw of one group: names in, ranks out."""
         return lambda word: self.rank(f"{number}\0{word}")
 
 
-def _by_stratum(devices: Sequence[Member], draw: _Draw) -> _Pool:
-    found: defaultdict[_Stratum, list[_Ranked]] = defaultdict(list)
-    for member in devices:
-        ranked = (draw.rank(member.device_id), member)
-        found[member.hardware_class, member.site].append(ranked)
-    for members in found.values():
-        members.sort(key=_rank)
+def _by_stratum(ordered: Sequence[Member]) -> _Pool:
+    found: defaultdict[_Stratum, list[int]] = defaultdict(list)
+    for place, member in enumerate(ordered):
+        found[member.hardware_class, member.site].append(place)
+    for places in found.values():
+        places.reverse()
     return found
-
-
-def _rank(ranked: _Ranked) -> bytes:
-    return ranked[0]
 
 
 def _asked(group: Group, devices: int, left: int) -> int:
@@ -289,22 +289,22 @@ def _suits(group: Group) -> Callable[[Member], bool]:
     return suits
 
 
-def _filtered(left: _Pool, group: Group) -> _Pool:
+def _filtered(left: _Pool, group: Group, ordered: Sequence[Member]) -> _Pool:
     """Return those that the group's filter lets in; `left` itself if it has none."""
     if not group.filter:
         return left
     suits = _suits(group)
     found = {
-        stratum: [ranked for ranked in members if suits(ranked[1])]
+        stratum: [place for place in members if suits(ordered[place])]
         for stratum, members in left.items()
     }
     return {stratum: members for stratum, members in found.items() if members}
 
 
-def _without(left: _Pool, chosen: Iterable[_Ranked]) -> _Pool:
-    gone = {member.device_id for _, member in chosen}
+def _without(left: _Pool, chosen: Iterable[int]) -> _Pool:
+    gone = frozenset(chosen)
     return {
-        stratum: [ranked for ranked in members if ranked[1].device_id not in gone]
+        stratum: [place for place in members if place not in gone]
         for stratum, members in left.items()
     }
 

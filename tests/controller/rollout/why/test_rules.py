@@ -186,9 +186,9 @@ def test_an_override_is_never_held_by_a_limit(known: Wanted) -> None:
     assert asked(known).code not in (ReasonCode.RATE_LIMIT, ReasonCode.DISRUPTION_BUDGET)
 
 
-@given(devices, aliases, loads, st.booleans(), counts)
+@given(device=devices, alias=aliases, load=loads, is_down=st.booleans(), ahead=counts)
 def test_what_limits_count_decides_only_for_whoever_is_next(
-    device: DeviceAt, alias: AliasAt, load: Load, is_down: bool, ahead: int
+    *, device: DeviceAt, alias: AliasAt, load: Load, is_down: bool, ahead: int
 ) -> None:
     if alias.wanted is None or rules.is_next(device, alias.wanted, NOW):
         return
