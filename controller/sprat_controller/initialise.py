@@ -27,9 +27,11 @@ from securesystemslib.signer import Signer as TufSigner
 from sprat_proto.trust import DIRECTOR, IMAGE
 
 from sprat_controller import ids
-from sprat_controller.access import tokens
+from sprat_controller.access import grants, subjects, tokens
+from sprat_controller.access.actor import MAX_LIFETIME, Actor, SubjectKind, subject_of
 from sprat_controller.access.blob_credentials import MIN_SECRET_BYTES
-from sprat_controller.access.policy import Role
+from sprat_controller.access.policy import Binding, Policy, Role
+from sprat_controller.access.scopes import EVERYTHING
 from sprat_controller.clock import Clock
 from sprat_controller.config import DataFolder, server_names, write_private
 from sprat_controller.errors import RequestError, StartupError
@@ -48,9 +50,9 @@ from sprat_controller.signer.keys import (
     public_pem,
     tuf_signer,
 )
-from sprat_controller.store import queries
 from sprat_controller.store.opening import open_database
 from sprat_controller.store.session import Database, sqlite_url
+from sprat_controller.store.tables import Subject
 from sprat_controller.trust import repository
 from sprat_controller.trust.founding import found_director, found_image
 
@@ -61,6 +63,8 @@ DIRECTOR_ROOT: Final = tuple(f"director-root-{number}" for number in (1, 2, 3))
 CA_ROOT: Final = "ca-root"
 PASSPHRASE_FILE: Final = "passphrase"  # noqa: S105 - its name, not its content
 _ACTOR: Final = "controller"
+# Who gives the first administrator what they have; it has no row, and nobody else can be it.
+_ROOT: Final = Actor(_ACTOR, Policy([Binding(_ACTOR, Role.ADMIN)]))
 _PASSPHRASE_BYTES: Final = 24
 
 
@@ -286,18 +290,23 @@ def _write_public(path: Path, data: bytes) -> None:
 
 
 def _first_token(database: Database, clock: Clock, now: datetime) -> str:
+    """Make the first administrator, a person, and a token of theirs."""
     with database.transaction() as session:
         # Of an interrupted `init`: nobody ever saw its text.
-        for row in queries.operator_tokens(session):
+        for row in tokens.every(session):
             tokens.revoke(session, row.id, actor=_ACTOR, now=now)
-        session.flush()
+        admin = subject_of(SubjectKind.USER, ADMIN)
+        new_id = ids.time_ordered(clock)
+        if session.get(Subject, admin) is None:
+            subjects.create(session, SubjectKind.USER, ADMIN, owner=None, actor=_ACTOR, now=now)
+            wanted = grants.Wanted(admin, Role.ADMIN, EVERYTHING)
+            grants.grant(session, wanted, actor=_ROOT, now=now, binding_id=new_id())
         _, text = tokens.mint(
             session,
-            name=ADMIN,
-            role=Role.ADMIN,
-            actor=_ACTOR,
+            tokens.Wanted(admin, "first", Role.ADMIN, lifetime=MAX_LIFETIME),
+            made_by=None,
             now=now,
-            new_id=ids.time_ordered(clock),
+            new_id=new_id,
             new_secret=ids.new_secret,
         )
     return text

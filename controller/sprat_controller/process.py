@@ -24,9 +24,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sprat_proto.audit_events import Tag
+from sqlmodel import Session
 
 from sprat_controller import __version__, ids
 from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.policy import Permission
+from sprat_controller.access.scopes import Scope
+from sprat_controller.access.snapshot import Policies
 from sprat_controller.api.app import make_app
 from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit import log
@@ -87,6 +91,7 @@ class Core:
     blob_credentials: BlobCredentials
     hub: Hub
     denials: Denials
+    policies: Policies
     clockwork: Clockwork
     blobs: BlobStore
     new_id: Callable[[], str]
@@ -225,7 +230,7 @@ def _core(
     root, credentials = Root.load(folder.ca), _blob_credentials(folder)
     names = server_names(folder.hosts(), options.listen, folder.machine())
     base = f"https://{bracketed(names[0])}:{api_port}"
-    hub, denials = Hub(), Denials(database)
+    hub, denials, policies = Hub(), Denials(database), Policies()
     own_name = _own_name(folder, database)
     leases = Leases(database, tables.of(tables.Rollout), own_name, clock)
     recurrences = Leases(database, tables.of(tables.Recurrence), own_name, clock)
@@ -241,7 +246,11 @@ def _core(
         clockwork.wake()
 
     rollouts = RolloutService(database, clock, new_id, wake, policy)
-    occurrences = OccurrenceRunner(database, rollouts, recurrences)
+
+    def standing(session: Session, subject: str) -> Scope | None:
+        return policies.current(session).scope(subject, Permission.ROLL_OUT)
+
+    occurrences = OccurrenceRunner(database, rollouts, recurrences, standing)
 
     timestamp = TimestampJob(database, signer)
 
@@ -278,6 +287,7 @@ def _core(
         blob_credentials=credentials,
         hub=hub,
         denials=denials,
+        policies=policies,
         clockwork=clockwork,
         blobs=blobs,
         new_id=new_id,
@@ -327,6 +337,7 @@ def _parts(core: Core, addresses: LinkAddresses) -> Parts:
         blobs=core.blobs,
         blob_credentials=core.blob_credentials,
         denials=core.denials,
+        policies=core.policies,
         rollouts=core.rollouts,
         recurrences=Recurrences(core.database, core.clock, core.new_id),
         addresses=addresses,

@@ -97,12 +97,23 @@ class Fleet:
         self.sprat("trust", "policy", "set", str(file), *offline)
 
     def approve(self, rollout_id: str, key: Path, *, name: str = "alice") -> None:
-        """Approve a rollout as somebody else than who started it."""
-        made = self.sprat("tokens", "create", name, "--role", "approver", "-o", "json")
+        """Approve a rollout as somebody else than who started it.
+
+        Whoever makes a token may have kept it, so that of the approver is made by a third one.
+        """
+        third = f"admits-{name}"
+        for user, role in ((third, "admin"), (name, "approver")):
+            self.sprat("users", "create", user, "--role", role, "-o", "json")
+        admits = self._token_of(third, "admin")
+        token = self._token_of(name, "approver", "--token", admits)
         self.sprat(
             *("rollout", "approve", rollout_id, "--key", str(key), "--yes"),
-            *("--token", made["token"], "-o", "json"),
+            *("--token", token, "-o", "json"),
         )
+
+    def _token_of(self, user: str, role: str, *options: str) -> str:
+        words = ("tokens", "create", "first", "--for", user, "--role", role, *options)
+        return str(self.sprat(*words, "-o", "json")["token"])
 
     def wait_online(self, device_ids: Sequence[str]) -> None:
         """Wait until the controller has heard from all of them and knows their hardware."""

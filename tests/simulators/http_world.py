@@ -13,9 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from sprat_controller.access import tokens
+from sprat_controller.access import grants, subjects, tokens
+from sprat_controller.access.actor import Actor, SubjectKind
 from sprat_controller.access.blob_credentials import BlobCredentials
-from sprat_controller.access.policy import Role
+from sprat_controller.access.policy import Binding, Policy, Role
+from sprat_controller.access.scopes import read
+from sprat_controller.access.snapshot import Policies
 from sprat_controller.api.app import make_app
 from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit.denials import Denials
@@ -28,11 +31,14 @@ from sprat_controller.rollout.service import RolloutService
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_proto import approval
+from sqlmodel import Session
 
 from simulators.signing_desk import Desk
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOST = "ctl.example"
+# Who gives the first subjects what they have.
+ROOT = Actor("controller", Policy([Binding("controller", Role.ADMIN)]))
 
 
 class HttpWorld:
@@ -57,6 +63,7 @@ class HttpWorld:
             blobs=BlobStore(folder / "blobs"),
             blob_credentials=BlobCredentials(b"s" * 32),
             denials=Denials(database),
+            policies=Policies(),
             rollouts=RolloutService(
                 database,
                 lambda: self.now,
@@ -69,23 +76,46 @@ class HttpWorld:
             end_session=lambda device_id, _: self.ended.append(device_id),
             wake=self._wake,
         )
-        self.tokens = {role: self._token(role) for role in Role}
+        self.named: dict[str, str] = {}  # tokens of whom a test admits, by name
+        self.tokens = {role: self.admit(role.value, role) for role in Role}
         self.app = make_app(self.parts, "0.0.0")
 
     def _wake(self) -> None:
         self.woken += 1
 
-    def _token(self, role: Role) -> str:
+    def admit(
+        self,
+        name: str,
+        role: str,
+        scope: str = "",
+        *,
+        kind: SubjectKind = SubjectKind.USER,
+        owner: str | None = None,
+    ) -> str:
+        """Make a subject with one role, and return a token of theirs that allows all of it."""
+        ids = self.parts.ids
         with self.parts.database.transaction() as session:
-            _, text = tokens.mint(
-                session,
-                name=role.value,
-                role=role,
-                actor="controller",
-                now=self.now,
-                new_id=self.parts.ids.new_id,
-                new_secret=self.parts.ids.new_secret,
+            row = subjects.create(
+                session, kind, name, owner=owner, actor=ROOT.subject, now=self.now
             )
+            wanted = grants.Wanted(row.id, role, read(scope))
+            grants.grant(session, wanted, actor=ROOT, now=self.now, binding_id=ids.new_id())
+            return self._mint(session, tokens.Wanted(row.id, "first", role))
+
+    def token_of(self, subject: str, name: str, role: str, scope: str = "") -> str:
+        """Return another token of a subject."""
+        with self.parts.database.transaction() as session:
+            return self._mint(session, tokens.Wanted(subject, name, role, read(scope)))
+
+    def _mint(self, session: Session, wanted: tokens.Wanted) -> str:
+        _, text = tokens.mint(
+            session,
+            wanted,
+            made_by=None,
+            now=self.now,
+            new_id=self.parts.ids.new_id,
+            new_secret=self.parts.ids.new_secret,
+        )
         return text
 
     def later(self, **delta: float) -> None:
@@ -96,6 +126,10 @@ class HttpWorld:
     def client(self, role: Role | None = Role.ADMIN) -> Client:
         """Return a client with a role's token, or with none."""
         return Client(self.app, self.tokens[role] if role else None)
+
+    def client_of(self, token: str) -> Client:
+        """Return a client with a token."""
+        return Client(self.app, token)
 
     def close(self) -> None:
         """Close the database."""

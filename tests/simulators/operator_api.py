@@ -57,6 +57,9 @@ class OperatorApi:
         self.bodies: list[Json] = []
         self.fitting: str | None = "q4_0"  # what fit chooses
         self.lists: dict[str, list[Json]] = {
+            "users": [],
+            "roles": [],
+            "bindings": [],
             "tokens": [],
             "enrolment-tokens": [],
             "publishers": [],
@@ -156,7 +159,10 @@ class OperatorApi:
         return httpx.Response(200, json={"items": items[start : start + size], "next": following})
 
     def whoami(self, _request: httpx.Request, _body: Json) -> httpx.Response:
-        return httpx.Response(200, json={"name": "root", "role": "admin", "permissions": []})
+        answer: Json = {"subject": "user:root", "name": "root", "permissions": []}
+        answer["roles"] = [{"role": "admin", "scope": ""}]
+        answer |= {"token": "t-1", "token_role": "admin", "token_scope": ""}
+        return httpx.Response(200, json=answer)
 
     def list_of(self, request: httpx.Request, _body: Json, kind: str) -> httpx.Response:
         return self._page(request, self.lists[kind])
@@ -169,6 +175,13 @@ class OperatorApi:
     def delete(self, _request: httpx.Request, _body: Json, kind: str, one: str) -> httpx.Response:
         self._find(self.lists[kind], one, kind)
         return httpx.Response(204)
+
+    def change(
+        self, _request: httpx.Request, body: Json, kind: str, one: str, _verb: str = ""
+    ) -> httpx.Response:
+        found = self._find(self.lists[kind], one, kind)
+        found.update(body)
+        return httpx.Response(200, json=found)
 
     def list_devices(self, request: httpx.Request, _body: Json) -> httpx.Response:
         wanted = [label.split("=") for label in request.url.params.get_list("label")]
@@ -253,7 +266,7 @@ class OperatorApi:
             if of != model:
                 continue
             ordered = sorted(releases, key=counters.__getitem__, reverse=True)
-            put = {"put_at": CREATED, "put_by": "token:root", "retired_at": None}
+            put = {"put_at": CREATED, "put_by": "user:root", "retired_at": None}
             entries = [{"release": one, "counter": counters[one], **put} for one in ordered]
             items.append({"name": channel, "newest": ordered[0], "releases": entries})
         return httpx.Response(200, json={"items": items, "next": None})
@@ -422,7 +435,7 @@ class OperatorApi:
         if canonical.sha256_hex(self.specs[one].encode()) != body["spec_sha256"]:
             raise RefusalError(409, "specification_changed", "look again")
         answer = {"rollout_id": one, "state": "STARTING", "spec": self.specs[one]}
-        return httpx.Response(200, json={**answer, "approved_by": ["token:root"], "missing": []})
+        return httpx.Response(200, json={**answer, "approved_by": ["user:root"], "missing": []})
 
     def recurrence(
         self, _request: httpx.Request, _body: Json, one: str, act: str = ""
@@ -485,7 +498,9 @@ class OperatorApi:
 
 NAME: Final = "([^/]+)"
 ACTIONS: Final = "(start|pause|resume|stop|deny|promote|retry-failed|roll-back)"
-LISTS: Final = "(tokens|enrolment-tokens|publishers|rollouts|recurring-rollouts)"
+LISTS: Final = (
+    "(users|roles|bindings|tokens|enrolment-tokens|publishers|rollouts|recurring-rollouts)"
+)
 ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", "whoami", OperatorApi.whoami),
     ("POST", "rollouts/plan", OperatorApi.plan),
@@ -499,6 +514,8 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", LISTS, OperatorApi.list_of),
     ("POST", LISTS, OperatorApi.create),
     ("DELETE", f"{LISTS}/{NAME}", OperatorApi.delete),
+    ("POST", f"(users)/{NAME}/(disable|enable)", OperatorApi.change),
+    ("PATCH", f"(roles)/{NAME}", OperatorApi.change),
     ("GET", "devices", OperatorApi.list_devices),
     ("GET", f"devices/{NAME}", OperatorApi.device),
     ("GET", f"devices/{NAME}/why", OperatorApi.why),

@@ -5,9 +5,11 @@ A token never allows more than its owner has at this moment: what it says of its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
+from typing import Final
 
 from sprat_controller.access.policy import (
     ABOUT,
@@ -19,6 +21,10 @@ from sprat_controller.access.policy import (
 from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.errors import DeniedError
 from sprat_controller.fleet.filters.fields import Facts
+
+# How long a token is good for if nothing is said, and at most.
+DEFAULT_LIFETIME: Final = timedelta(days=90)
+MAX_LIFETIME: Final = timedelta(days=366)
 
 
 class SubjectKind(StrEnum):
@@ -129,25 +135,38 @@ class Actor:
             DeniedError: `cannot_grant`; it names the first permission that is not held so.
         """
         given = asked
-        for permission in sorted(permissions):
-            if ABOUT[permission] is About.FLEET and not asked.is_everything:
-                continue  # over some devices it gives nothing
-            held = self.held(permission)
+        for permission, held in self._holding(permissions, asked):
             if held is None:
-                raise DeniedError(
-                    "cannot_grant",
-                    f"{self.subject} does not hold {permission}, and nobody can give what they do"
-                    " not hold: ask somebody who does",
-                    {"permission": permission.value},
-                )
+                raise _cannot_grant(self.subject, permission)
             given = given.narrowed(held)
         return given
 
+    def check_holds(self, permissions: Iterable[Permission], scope: Scope) -> None:
+        """Check that it could give these permissions over all of the scope, itself.
 
-def everything_of(actor: Actor, permission: Permission) -> bool:
-    """Tell whether the permission is held over the whole fleet."""
-    held = actor.held(permission)
-    return held is not None and held.is_everything
+        Raises:
+            DeniedError: `cannot_grant`; it names the first permission that is not held so.
+        """
+        for permission, held in self._holding(permissions, scope):
+            if held is None or not held.contains(scope):
+                raise _cannot_grant(self.subject, permission)
+
+    def _holding(
+        self, permissions: Iterable[Permission], over: Scope
+    ) -> Iterator[tuple[Permission, Scope | None]]:
+        """Yield which of them say something over a scope, and what is held of each."""
+        for permission in sorted(permissions):
+            if over.is_everything or ABOUT[permission] is not About.FLEET:
+                yield permission, self.held(permission)
+
+
+def _cannot_grant(subject: str, permission: Permission) -> DeniedError:
+    return DeniedError(
+        "cannot_grant",
+        f"{subject} does not hold {permission} there, and nobody gives or takes what they do not"
+        " hold: ask somebody who does",
+        {"permission": permission.value},
+    )
 
 
 def not_allowed(permission: Permission, decision: Decision) -> DeniedError:

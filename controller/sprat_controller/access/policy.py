@@ -186,6 +186,14 @@ class Policy:
         """Return what a subject was given."""
         return tuple(self._bindings.get(subject, ()))
 
+    def subjects_with(self, role: str) -> tuple[str, ...]:
+        """Return who has a role over everything."""
+        return tuple(
+            subject
+            for subject in self._bindings
+            if Binding(subject, role) in self._bindings[subject]
+        )
+
     def scope(self, subject: str, permission: Permission) -> Scope | None:
         """Return the devices that the subject has a permission over; None: it has it not.
 
@@ -260,21 +268,3 @@ def _union(rules: Iterable[_Rule]) -> Scope | None:
 def roles_with(permission: Permission) -> list[str]:
     """Return the built-in roles that have the permission, for an error that says what to ask."""
     return [role for role, granted in GRANTS.items() if permission in granted]
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who asks: the holder of an operator token."""
-
-    name: str
-    role: Role
-
-    @property
-    def audit_name(self) -> str:
-        """How the audit log calls it."""
-        return f"token:{self.name}"
-
-
-def allowed(actor: Actor, permission: Permission) -> bool:
-    """Tell whether the actor's role has the permission."""
-    return permission in GRANTS[actor.role]

@@ -26,6 +26,7 @@ from sprat_controller.api.routes import (
     rollouts,
     tokens,
     trust,
+    users,
 )
 
 PREFIX = "/api/v1"
@@ -48,6 +49,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
     app.include_router(image.router)
     for router in (
         tokens.router,
+        users.router,
         enrolment_tokens.router,
         # Before the devices, whose {device_id} would not match it anyway: the more exact first.
         audit.router,

@@ -11,7 +11,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sprat_proto.audit_events import Tag
 
 from sprat_controller.access import tokens
-from sprat_controller.access.policy import Actor, Permission, allowed, roles_with
+from sprat_controller.access.actor import Actor, not_allowed
+from sprat_controller.access.policy import Permission
 from sprat_controller.api.parts import AllParts, Parts
 from sprat_controller.errors import DeniedError
 from sprat_controller.store.tables import Device
@@ -41,19 +42,41 @@ def require(permission: Permission) -> Callable[[Request, AllParts, Credentials]
     return check
 
 
+def require_everywhere(
+    permission: Permission,
+) -> Callable[[Request, AllParts, Credentials], Actor]:
+    """Return a dependency that lets in who has `permission` over all devices there are."""
+
+    def check(request: Request, parts: AllParts, credentials: Credentials) -> Actor:
+        actor = require(permission)(request, parts, credentials)
+        scope = actor.scope(permission)
+        if not scope.is_everything:
+            refusal = DeniedError(
+                "not_allowed",
+                f"{actor.subject} has {permission} over {scope.text} only, and this is about all"
+                " devices: ask somebody who has it over everything",
+                {"permission": permission.value},
+            )
+            raise denied(request, parts, actor.audit_name, refusal, parts.clock())
+        return actor
+
+    return check
+
+
 def demand(request: Request, parts: Parts, actor: Actor, permission: Permission) -> None:
     """Let nobody go on who has not the permission: for what only some bodies of a route need."""
-    if not allowed(actor, permission):
-        now = parts.clock()
-        raise _denied(request, parts, actor.audit_name, _not_allowed(actor, permission), now)
+    decision = actor.decide(permission)
+    if not decision.allowed:
+        refusal = not_allowed(permission, decision)
+        raise denied(request, parts, actor.audit_name, refusal, parts.clock())
 
 
 def signed_in(request: Request, parts: AllParts, credentials: Credentials) -> Actor:
     """Let in who has a token, whatever its role."""
     now = parts.clock()
-    actor = tokens.recognise(parts.database, credentials.credentials, now) if credentials else None
+    actor = _known(parts, credentials.credentials, now) if credentials else None
     if actor is None:
-        raise _denied(request, parts, "anonymous", _not_authenticated(), now)
+        raise denied(request, parts, "anonymous", _not_authenticated(), now)
     return actor
 
 
@@ -67,7 +90,11 @@ def blob_reader(
         require(Permission.READ_BLOBS)(request, parts, credentials)
     elif not _is_ours(parts, device_id):
         refusal = DeniedError("device_removed", f"the device {device_id} was removed")
-        raise _denied(request, parts, f"device:{device_id}", refusal, now)
+        raise denied(request, parts, f"device:{device_id}", refusal, now)
+
+
+def _known(parts: Parts, text: str, now: datetime) -> Actor | None:
+    return tokens.recognise(parts.database, parts.policies, text, now)
 
 
 def _is_ours(parts: Parts, device_id: str) -> bool:
@@ -76,9 +103,10 @@ def _is_ours(parts: Parts, device_id: str) -> bool:
         return device is not None and device.revoked_at is None
 
 
-def _denied(
+def denied(
     request: Request, parts: Parts, actor: str, refusal: DeniedError, now: datetime
 ) -> DeniedError:
+    """Write a refusal down, and return it."""
     parts.denials.record(
         Tag.AUTH_DENIED,
         at=now,
@@ -94,14 +122,4 @@ def _not_authenticated() -> DeniedError:
         "not_authenticated",
         "expected `Authorization: Bearer` with a token that is neither revoked nor expired, found"
         " none: get one from an administrator (`sprat tokens create`)",
-    )
-
-
-def _not_allowed(actor: Actor, permission: Permission) -> DeniedError:
-    roles = " or ".join(roles_with(permission))
-    return DeniedError(
-        "not_allowed",
-        f"{actor.name} has the role {actor.role}, which does not allow {permission}: ask for a"
-        f" token with the role {roles}",
-        {"permission": permission.value, "role": actor.role.value},
     )

@@ -15,6 +15,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.snapshot import Policies
 from sprat_controller.audit.denials import Denials
 from sprat_controller.bundle.export import Exporter
 from sprat_controller.clock import Clock
@@ -84,6 +85,7 @@ class Parts:
     blobs: BlobStore
     blob_credentials: BlobCredentials
     denials: Denials
+    policies: Policies
     rollouts: RolloutService
     recurrences: Recurrences
     addresses: LinkAddresses

@@ -10,14 +10,12 @@ from typing import Annotated, Any, Final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from sprat_proto.states import DeviceState, ExecutionState
 
-from sprat_controller.access.policy import Role
 from sprat_controller.fleet.enrolment import DEFAULT_GRACE_DAYS, DEFAULT_GROUP, MAX_COUNT
 
-MAX_LIFETIME_DAYS: Final = 3650
+MAX_GRACE_DAYS: Final = 3650
 MIN_CLAIM_S: Final = 3600
 MAX_CLAIM_S: Final = 30 * 86400
 Json = dict[str, Any]
-TokenName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Short = Annotated[str, StringConstraints(max_length=200)]
 Pem = Annotated[str, StringConstraints(max_length=16_384)]
@@ -101,47 +99,6 @@ class RenewAnswer(Answered):
     ca: str
 
 
-class WhoAmI(Answered):
-    """Whose token it is."""
-
-    name: str
-    role: Role
-    permissions: list[str]
-
-
-class TokenRequest(Accepted):
-    """A token to make."""
-
-    name: TokenName
-    role: Role
-    expires_days: Annotated[int, Field(ge=1, le=MAX_LIFETIME_DAYS)] | None = None
-
-
-class Token(Answered):
-    """A token without its secret."""
-
-    id: str
-    name: str
-    role: Role
-    created_at: AwareDatetime
-    expires_at: AwareDatetime | None
-    last_used_at: AwareDatetime | None
-    revoked_at: AwareDatetime | None
-
-
-class NewToken(Token):
-    """A token with its secret, this once."""
-
-    token: str
-
-
-class TokenPage(Answered):
-    """All tokens."""
-
-    items: list[Token]
-    next: None = None
-
-
 class EnrolmentTokenRequest(Accepted):
     """A claim to make, for one device or for a batch."""
 
@@ -151,7 +108,7 @@ class EnrolmentTokenRequest(Accepted):
     group: Short = DEFAULT_GROUP
     labels: dict[str, str] = {}
     hardware_id: Short | None = None
-    grace_days: Annotated[int, Field(ge=0, le=MAX_LIFETIME_DAYS)] = DEFAULT_GRACE_DAYS
+    grace_days: Annotated[int, Field(ge=0, le=MAX_GRACE_DAYS)] = DEFAULT_GRACE_DAYS
     ttl_s: Annotated[int, Field(ge=MIN_CLAIM_S, le=MAX_CLAIM_S)] = 86400
 
 

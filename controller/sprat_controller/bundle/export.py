@@ -22,12 +22,16 @@ from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.trust import Repository
 from sqlmodel import Session, col
 
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.clock import Clock
-from sprat_controller.errors import ConflictError, NotFoundError, RequestError
+from sprat_controller.errors import ConflictError, DeniedError, RequestError
+from sprat_controller.fleet import inventory
+from sprat_controller.fleet.filters.fields import FIELDS
+from sprat_controller.fleet.filters.tree import Matches, Pattern
 from sprat_controller.rollout import assign
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
-from sprat_controller.store.tables import DesiredModel, Device, TrustMetadata, Variant
+from sprat_controller.store.tables import DesiredModel, TrustMetadata, Variant
 
 MAX_DEVICES: Final = 1000  # in one bundle
 
@@ -53,8 +57,10 @@ class Exporter:
         self._signer = signer
         self._clock = clock
 
-    def for_devices(self, device_ids: Sequence[str]) -> Contents:
+    def for_devices(self, device_ids: Sequence[str], scope: Scope = EVERYTHING) -> Contents:
         """Return what named devices need: their plans, signed anew, and all that these name.
+
+        Outside of the scope no device is there.
 
         Raises:
             RequestError: No device, or too many.
@@ -72,19 +78,28 @@ class Exporter:
         plans: list[tuple[str, bytes]] = []
         with self._database.transaction() as session:
             for name in names:
-                plans += self._plan(session, name, now)
+                plans += self._plan(session, name, now, scope)
             digests = session.connection().execute(_DESIRED, {"devices": names}).scalars().all()
             header = Header(schema=bundle.SCHEMA, made=_text(now), devices=names)
             return _contents(session, header, plans, digests)
 
-    def for_group(self, envelope: str) -> Contents:
+    def for_group(self, envelope: str, scope: Scope = EVERYTHING) -> Contents:
         """Return what a group needs to follow a statement that was signed offline.
+
+        The whole group must be in the scope.
 
         Raises:
             RequestError: It is no envelope over a statement.
             ConflictError: It names what is not published here.
+            DeniedError: `outside_scope`.
         """
         statement = _read(envelope)
+        whole = Matches(FIELDS["group"], (Pattern((statement.group,)),))
+        if not scope.contains(Scope(whole)):
+            raise DeniedError(
+                "outside_scope",
+                f"expected a group that is all within {scope.text}, found {statement.group}",
+            )
         header = Header(
             schema=bundle.SCHEMA, made=_text(self._clock()), devices=[], group=statement.group
         )
@@ -92,10 +107,12 @@ class Exporter:
         with self._database.reading() as session:
             return _contents(session, header, said, [one.digest for one in statement.models])
 
-    def _plan(self, session: Session, device_id: str, now: datetime) -> list[tuple[str, bytes]]:
-        device = session.get(Device, device_id)
-        if device is None or device.revoked_at is not None:
-            raise NotFoundError("device_not_found", f"there is no device {device_id!r}")
+    def _plan(
+        self, session: Session, device_id: str, now: datetime, scope: Scope
+    ) -> list[tuple[str, bytes]]:
+        device = inventory.find(session, device_id, scope)
+        if device.revoked_at is not None:
+            raise inventory.unknown(device_id)
         message = assign.renew(session, self._signer, device_id, now)
         if message is None:
             raise ConflictError(

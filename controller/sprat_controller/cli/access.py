@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sprat_controller.access.policy import Role
-from sprat_controller.cli import words
+from sprat_controller.access.actor import DEFAULT_LIFETIME, MAX_LIFETIME
+from sprat_controller.cli import users, words
 from sprat_controller.cli.client import Api
 from sprat_controller.cli.files import read_text
 from sprat_controller.cli.output import say
@@ -23,7 +24,7 @@ from sprat_controller.cli.settings import (
 )
 from sprat_controller.cli.verbs import Session, verb
 
-tokens = typer.Typer(help="Tokens of people and services.", rich_markup_mode=None)
+tokens = typer.Typer(help="Tokens: yours, and those of services.", rich_markup_mode=None)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     example = "sprat login https://ctl:7770 --ca ca.pem --token-file admin.token"
     verb(app, "login", example=example)(login)
     verb(app, "whoami", example="sprat whoami")(whoami)
+    users.add_to(app)
     app.add_typer(tokens, name="tokens")
 
 
@@ -52,49 +54,68 @@ def login(
     finally:
         api.close()
     save(config_path(session.around.environ), settings)
-    session.output.one(
-        {"controller": settings.url, "name": who.get("name"), "role": who.get("role")}, who
-    )
+    session.output.one({"controller": settings.url, **_shown(who)}, who)
 
 
 def whoami(session: Session) -> None:
-    """Show whose token is in use and what it may do."""
+    """Show whose token is in use, what they were given, and what the token allows of it."""
     who = session.api.get("whoami")
-    session.output.one({"name": who.get("name"), "role": who.get("role")}, who)
+    session.output.one(_shown(who), who)
 
 
-@verb(tokens, "create", example="sprat tokens create ci --role publisher --expires-days 90")
+@verb(tokens, "create", example="sprat tokens create nightly --for ci --role publisher")
 def create_token(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Whose token it is.")],
-    role: Annotated[Role, typer.Option(help="What it may do.")],
-    expires_days: Annotated[
-        int | None, typer.Option(min=1, max=3650, help="Default: never expires.")
+    name: Annotated[str, typer.Argument(help="Which of its owner's tokens it is.")],
+    *,
+    role: Annotated[str, typer.Option(help="The most that it allows, of what its owner may.")],
+    scope: Annotated[str, typer.Option(metavar="FILTER", help="Over which devices; all.")] = "",
+    owner: Annotated[
+        str | None, typer.Option("--for", metavar="USER", help="Whose it is; default: yours.")
     ] = None,
+    expires_days: Annotated[
+        int, typer.Option(min=1, max=MAX_LIFETIME.days, help="When it ends.")
+    ] = DEFAULT_LIFETIME.days,
 ) -> None:
     """Make a token; it is shown this once."""
-    body: dict[str, object] = {"name": words.name(name, "a token's name"), "role": role.value}
-    if expires_days is not None:
-        body["expires_days"] = expires_days
+    body: dict[str, object] = {
+        "name": words.name(name, "a token's name"),
+        "role": words.name(role, "a role"),
+        "scope": scope,
+        "expires_days": expires_days,
+    }
+    if owner is not None:
+        body["subject"] = users.subject(owner)
     made = session.api.post("tokens", body)
-    session.output.one({"id": made.get("id"), "token": made.get("token")}, made)
+    shown = ("id", "subject_id", "role", "scope", "expires_at", "token")
+    session.output.one({name: made.get(name) for name in shown}, made)
     say("This token is shown only once.")
 
 
 @verb(tokens, "list", example="sprat tokens list")
 def list_tokens(session: Session) -> None:
-    """List tokens, without their secrets."""
+    """List your tokens, without their secrets; for who manages tokens, those of all."""
     items = list(session.api.pages("tokens"))
-    columns = ("id", "name", "role", "created_at", "expires_at", "last_used_at", "revoked_at")
+    columns = (
+        *("id", "subject_id", "name", "role", "scope"),
+        *("created_at", "expires_at", "last_used_at", "revoked_at"),
+    )
     rows = [[item.get(column) for column in columns] for item in items]
     session.output.rows(columns, rows, {"items": items})
 
 
 @verb(tokens, "revoke", example="sprat tokens revoke 0190c5ad")
 def revoke_token(session: Session, token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """Make a token worthless at once."""
+    """Make a token worthless at once, and what its owner made with it."""
     session.api.delete(f"tokens/{words.identifier(token_id, 'a token')}")
     session.output.one({"id": token_id, "revoked": True}, {"id": token_id, "revoked": True})
+
+
+def _shown(who: Mapping[str, Any]) -> dict[str, object]:
+    """Return who somebody is, in a few words."""
+    roles = [f"{one['role']} over {one['scope'] or 'everything'}" for one in who.get("roles", ())]
+    limit = f"{who.get('token_role')} over {who.get('token_scope') or 'everything'}"
+    return {"name": who.get("subject"), "roles": ", ".join(roles), "token": limit}
 
 
 def _token(session: Session, token_file: Path | None) -> str:

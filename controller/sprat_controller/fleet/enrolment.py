@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,12 +23,14 @@ from sprat_proto.states import DeviceState
 from sprat_proto.trust import HARDWARE_IDS
 from sqlmodel import Session, col, func, select
 
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.audit import log
 from sprat_controller.audit.denials import Denials
 from sprat_controller.errors import ConflictError, DeniedError, NotFoundError, RequestError
 from sprat_controller.fleet import certificates
 from sprat_controller.fleet.ca import CONTROLLER_NAME
 from sprat_controller.fleet.certificates import Given
+from sprat_controller.fleet.filters.fields import Facts
 from sprat_controller.fleet.keys import (
     Csr,
     IdentityKey,
@@ -37,6 +39,7 @@ from sprat_controller.fleet.keys import (
     read_identity_key,
 )
 from sprat_controller.signer.port import Signer
+from sprat_controller.store import queries
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import (
     Device,
@@ -48,6 +51,7 @@ from sprat_controller.store.tables import (
 DEFAULT_GROUP: Final = "default"
 DEFAULT_GRACE_DAYS: Final = 365
 MAX_COUNT: Final = 10_000
+_LOOKED_AT: Final = 1000  # tokens in one go
 _GROUP: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 _SUBJECT_UNKNOWN: Final = "enrolment/unknown"
 _log = logging.getLogger(__name__)
@@ -125,6 +129,7 @@ def create_token(
     ca_fingerprint: str,
     new_id: Callable[[], str],
     new_secret: Callable[[], str],
+    scope: Scope = EVERYTHING,
 ) -> tuple[EnrolmentToken, claim.Claim]:
     """Add a token and return its row and, for this once, the claim.
 
@@ -136,12 +141,20 @@ def create_token(
         ca_fingerprint: By which the device knows this controller.
         new_id: Makes the id of the row.
         new_secret: Makes 256 random bits in base64url without padding, 43 characters.
+        scope: Of who makes it; each device that it names is in it.
 
     Raises:
         RequestError: `bad_device_id`, `bad_batch`, `bad_group` or `bad_hardware`.
+        DeniedError: `outside_scope`.
         ConflictError: `device_exists`: its logs belong to its first life.
     """
     _check(wanted)
+    if not _is_within(wanted.device_id, wanted.labels, wanted.group, scope):
+        raise DeniedError(
+            "outside_scope",
+            f"expected labels and a group by which all of its devices are within {scope.text},"
+            " found others",
+        )
     if wanted.device_id is not None:
         _refuse_existing(session.get(Device, wanted.device_id))
     made = claim.Claim(new_secret(), ca_fingerprint)
@@ -181,15 +194,43 @@ def name_of(row: EnrolmentToken) -> str:
     return row.device_id or f"{row.prefix}-*"
 
 
-def revoke_token(session: Session, token_id: str, *, actor: str, now: datetime) -> None:
+def tokens(session: Session, scope: Scope, *, after: str, limit: int) -> Sequence[EnrolmentToken]:
+    """Return tokens for devices within a scope in the order of their ids, from behind `after`.
+
+    Labels to come are no rows: what a token names is looked at one by one.
+    """
+    found: list[EnrolmentToken] = []
+    while len(found) < limit:
+        rows = queries.enrolment_tokens(session, after=after, limit=_LOOKED_AT)
+        found += [row for row in rows if _is_of(row, scope)]
+        if len(rows) < _LOOKED_AT:
+            break
+        after = rows[-1].id
+    return found[:limit]
+
+
+def _is_of(row: EnrolmentToken, scope: Scope) -> bool:
+    return _is_within(row.device_id, row.labels, row.group, scope)
+
+
+def _is_within(device_id: str | None, labels: Mapping[str, str], group: str, scope: Scope) -> bool:
+    """Tell whether all devices of a token are in a scope; of a batch the names are not known."""
+    if device_id is None and scope.asks_names:
+        return False
+    return scope.covers(Facts(device_id or "", labels, group=group))
+
+
+def revoke_token(
+    session: Session, token_id: str, *, actor: str, now: datetime, scope: Scope = EVERYTHING
+) -> None:
     """Make a token worthless for those that did not redeem it yet; again changes nothing.
 
     Raises:
-        NotFoundError: No such token.
+        NotFoundError: No such token, or it is for devices outside of the scope.
         ConflictError: `token_used`: the devices are to be removed instead.
     """
     row = session.get(EnrolmentToken, token_id)
-    if row is None:
+    if row is None or not _is_of(row, scope):
         raise NotFoundError(
             "enrolment_token_not_found", f"there is no enrolment token with the id {token_id!r}"
         )

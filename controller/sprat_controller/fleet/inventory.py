@@ -13,11 +13,13 @@ from sprat_proto.audit_events import Tag
 from sprat_proto.states import DeviceState
 from sqlmodel import Session, col
 
+from sprat_controller.access import within
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.audit import log
-from sprat_controller.errors import ConflictError, NotFoundError, RequestError
+from sprat_controller.errors import ConflictError, DeniedError, NotFoundError, RequestError
 from sprat_controller.fleet import observed_metrics, observed_rates, target_filter
 from sprat_controller.fleet.filters import queries
-from sprat_controller.fleet.filters.fields import LABEL_KEY
+from sprat_controller.fleet.filters.fields import LABEL_KEY, Facts
 from sprat_controller.rollout.records import UNFINISHED, wake
 from sprat_controller.store.tables import AssignmentRow, Device, DeviceLabel, Execution
 
@@ -62,6 +64,7 @@ class Wanted:
     state: DeviceState | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     filter: str = ""  # in the words of `target_filter`
+    within: Scope = EVERYTHING  # of whoever asks
 
 
 def page(session: Session, wanted: Wanted, *, after: str, limit: int) -> list[Row]:
@@ -74,7 +77,11 @@ def page(session: Session, wanted: Wanted, *, after: str, limit: int) -> list[Ro
     """
     statement = (
         sql.select(*_columns("device", _SHOWN))
-        .where(col(Device.revoked_at).is_(None), col(Device.id) > after)
+        .where(
+            col(Device.revoked_at).is_(None),
+            col(Device.id) > after,
+            within.devices(session, wanted.within),
+        )
         .order_by(col(Device.id))
         .limit(limit)
     )
@@ -93,25 +100,30 @@ def page(session: Session, wanted: Wanted, *, after: str, limit: int) -> list[Ro
     return [row | {"labels": labels.get(row["id"], {})} for row in rows]
 
 
-def find(session: Session, device_id: str) -> Device:
-    """Return a device, also one that was removed.
+def find(session: Session, device_id: str, scope: Scope = EVERYTHING) -> Device:
+    """Return a device, also one that was removed; one outside of the scope is not there.
 
     Raises:
         NotFoundError: No such device.
     """
     device = session.get(Device, device_id)
-    if device is None:
-        raise NotFoundError("device_not_found", f"there is no device named {device_id!r}")
+    if device is None or not _is_within(session, device, scope):
+        raise unknown(device_id)
     return device
 
 
-def show(session: Session, device_id: str) -> Row:
+def unknown(device_id: str) -> NotFoundError:
+    """Return the refusal of a device that is not there, or not for whom asks."""
+    return NotFoundError("device_not_found", f"there is no device named {device_id!r}")
+
+
+def show(session: Session, device_id: str, scope: Scope = EVERYTHING) -> Row:
     """Return all that is known of a device.
 
     Raises:
         NotFoundError: No such device.
     """
-    device = find(session, device_id)
+    device = find(session, device_id, scope)
     assignment = session.get(AssignmentRow, device_id)
     return {
         **{name: getattr(device, name) for name in _SHOWN},
@@ -142,16 +154,29 @@ def simulated(session: Session, rollout_id: str) -> set[str]:
 
 
 def relabel(
-    session: Session, device_id: str, labels: Mapping[str, str], *, actor: str, now: datetime
+    session: Session,
+    device_id: str,
+    labels: Mapping[str, str],
+    *,
+    actor: str,
+    now: datetime,
+    scope: Scope = EVERYTHING,
 ) -> None:
-    """Replace the labels of a device.
+    """Replace the labels of a device; it does not leave the scope by that.
 
     Raises:
-        NotFoundError: No such device.
+        NotFoundError: No such device in the scope.
         RequestError: `bad_label`.
+        DeniedError: `outside_scope`: with these labels it would not be in it any more.
     """
     check_labels(labels)
-    device = find(session, device_id)
+    device = find(session, device_id, scope)
+    if not scope.covers(Facts(device.id, dict(labels), group=device.group)):
+        raise DeniedError(
+            "outside_scope",
+            f"expected labels that leave {device.id} within {scope.text}, found others: ask"
+            " somebody who may change devices where it would be",
+        )
     before = _labels(session, [device.id]).get(device.id, {})
     if before == dict(labels):
         return
@@ -164,7 +189,14 @@ def relabel(
     log.append(session, Tag.DEVICE_LABELLED, at=now, actor=actor, subject=subject, detail=detail)
 
 
-def remove(session: Session, device_id: str, *, actor: str, now: datetime) -> None:
+def remove(
+    session: Session,
+    device_id: str,
+    *,
+    actor: str,
+    now: datetime,
+    scope: Scope = EVERYTHING,
+) -> None:
     """Revoke a device: it is never spoken to again; a second time changes nothing.
 
     Its unfinished executions are ended by the planner, which is woken for them.
@@ -172,7 +204,7 @@ def remove(session: Session, device_id: str, *, actor: str, now: datetime) -> No
     Raises:
         NotFoundError: No such device.
     """
-    device = find(session, device_id)
+    device = find(session, device_id, scope)
     if device.revoked_at is not None:
         return
     device.revoked_at, device.online, device.carrier = now, False, None
@@ -187,7 +219,13 @@ def remove(session: Session, device_id: str, *, actor: str, now: datetime) -> No
 
 
 def release(
-    session: Session, device_id: str, *, accept_older: bool, actor: str, now: datetime
+    session: Session,
+    device_id: str,
+    *,
+    accept_older: bool,
+    actor: str,
+    now: datetime,
+    scope: Scope = EVERYTHING,
 ) -> None:
     """End a device's quarantine; a second time changes nothing.
 
@@ -198,12 +236,13 @@ def release(
             a copy of it renewed, once the copy is out of the world.
         actor: Who decides.
         now: The caller's clock.
+        scope: Of who decides; outside of it no device is there.
 
     Raises:
         NotFoundError: No such device.
         ConflictError: `device_removed`.
     """
-    device = find(session, device_id)
+    device = find(session, device_id, scope)
     if device.revoked_at is not None:
         raise ConflictError("device_removed", f"{device.id} was removed: it does not come back")
     if device.quarantined_at is None and device.may_renew_from_any == accept_older:
@@ -256,6 +295,13 @@ def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
         found[key] = value
     check_labels(found)
     return found
+
+
+def _is_within(session: Session, device: Device, scope: Scope) -> bool:
+    if scope.is_everything:
+        return True
+    labels = _labels(session, [device.id]).get(device.id, {})
+    return scope.covers(Facts(device.id, labels, group=device.group))
 
 
 def _labels(session: Session, device_ids: Sequence[str]) -> dict[str, dict[str, str]]:

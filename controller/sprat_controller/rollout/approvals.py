@@ -21,6 +21,7 @@ from sprat_proto.signing import SignatureRefusedError
 from sprat_proto.states import ExecutionState, RolloutState
 from sqlmodel import Session, col, select
 
+from sprat_controller.access import persons
 from sprat_controller.audit import log
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
 from sprat_controller.rollout import fit_policy, four_eyes, serving, signed_strategy, timing
@@ -98,9 +99,11 @@ def approve(
             {"expected": canonical.sha256_hex(spec), "found": given.spec_sha256},
         )
     _check_strategy(rollout, spec)
-    authors = {rollout.created_by, rollout.edited_by}
-    if by.actor in authors:
+    authors = {author for author in (rollout.created_by, rollout.edited_by) if author}
+    since = rollout.created_at
+    if any(persons.may_be_one(session, by.actor, author, since) for author in authors):
         raise _own(rollout, by.actor)
+    _check_twice(session, rollout, by.actor)
     asked = four_eyes.rules(policy, _groups(session, rollout))
     signer = _signer(policy, given.envelope, spec) if given.envelope else None
     if signer is None and asked and all(one.approval == "device-enforced" for one in asked):
@@ -110,7 +113,7 @@ def approve(
             " check themselves, found none: approve it with --key",
         )
     if signer is not None:
-        names = {four_eyes.person(author) for author in authors if author}
+        names = {four_eyes.name_of(persons.person(session, author)) for author in authors}
         if signer.name in names or approval.is_requester(approval.decode(spec), signer):
             raise _own(rollout, f"the approver {signer.name}")
         _check_once(session, rollout, signer, by.actor)
@@ -177,7 +180,7 @@ def _spec(session: Session, rollout: Rollout, policy: ApproverPolicy, now: datet
     digests = _digests(session, rollout)
     if not digests:  # which would be an approval to remove the alias
         raise RuntimeError(f"rollout {rollout.id} brings nothing that could be approved")
-    requester = four_eyes.person(rollout.created_by)
+    requester = four_eyes.name_of(persons.person(session, rollout.created_by))
     keys = [one.key.key_id for one in policy.approvers if one.name == requester]
     ends = max(now, rollout.start_at or now) + APPROVAL_LIFE
     strategy = strategy_of(rollout)
@@ -230,6 +233,18 @@ def _signer(policy: ApproverPolicy, envelope: str, spec: bytes) -> Approver:
             "approval_refused", f"expected one signature at a time, found {len(names)}"
         )
     return next(one for one in policy.approvers if one.name == names[0])
+
+
+def _check_twice(session: Session, rollout: Rollout, actor: str) -> None:
+    """Let nobody count for two: not by another account either."""
+    for other in _given(session, rollout):
+        if other.actor != actor and persons.may_be_one(
+            session, other.actor, actor, rollout.created_at
+        ):
+            raise ConflictError(
+                "approved_already",
+                f"{other.actor} approved it already, who may be the same person as {actor}",
+            )
 
 
 def _check_once(session: Session, rollout: Rollout, signer: Approver, actor: str) -> None:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from sprat_proto.approval import ApproverPolicy, GroupPolicy
-
-_HOLDER_OF: Final = "token:"  # as `Actor.audit_name` has it
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,9 @@ def enforcing(policy: ApproverPolicy) -> frozenset[str]:
     return frozenset(one.group for one in policy.groups if one.approval == "device-enforced")
 
 
-def person(actor: str) -> str:
-    """Return the name behind an actor of the audit log."""
-    return actor.removeprefix(_HOLDER_OF)
+def name_of(actor: str) -> str:
+    """Return the name of an actor of the audit log, without what kind it is of."""
+    return actor.partition(":")[2] or actor
 
 
 def missing(

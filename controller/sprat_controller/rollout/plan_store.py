@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto import canonical
 from sqlmodel import Session, col
 
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.rollout import fit_policy, frozen_strategy, serving
-from sprat_controller.rollout.requests import PlanRequest, target_from, target_json
+from sprat_controller.rollout.requests import PlanRequest, reach, target_from, target_json
 from sprat_controller.rollout.saved_plans import Line
 from sprat_controller.rollout.strategy import Strategy
 from sprat_controller.store.tables import SavedPlan
@@ -88,8 +90,10 @@ class Listed:
         return self.made_at + MAX_AGE
 
 
-def newest(session: Session, now: datetime, limit: int) -> tuple[Listed, ...]:
-    """Return the newest plans that are kept, newest first."""
+def newest(
+    session: Session, now: datetime, limit: int, scope: Scope = EVERYTHING
+) -> tuple[Listed, ...]:
+    """Return the newest plans that are kept and reach nothing outside a scope, newest first."""
     rows = session.connection().execute(
         sqlalchemy.select(
             col(SavedPlan.id),
@@ -100,22 +104,25 @@ def newest(session: Session, now: datetime, limit: int) -> tuple[Listed, ...]:
         )
         .where(col(SavedPlan.made_at) > now - MAX_AGE)
         .order_by(col(SavedPlan.made_at).desc(), col(SavedPlan.id).desc())
-        .limit(limit)
     )
-    return tuple(
+    # What a plan reaches is in its words and no column; there are those of a week.
+    found = (
         Listed(plan_id, _plan(asked), frozen_strategy.from_json(strategy), made_at, made_by)
         for plan_id, asked, strategy, made_at, made_by in rows
+        if scope.contains(reach(target_from(asked["target"])))
     )
+    return tuple(islice(found, limit))
 
 
-def find(session: Session, plan_id: str, now: datetime) -> Kept:
-    """Return a plan that was kept.
+def find(session: Session, plan_id: str, now: datetime, scope: Scope = EVERYTHING) -> Kept:
+    """Return a plan that was kept; one that reaches outside the scope is not there.
 
     Raises:
         NotFoundError: There is none, or no more.
     """
     row = session.get(SavedPlan, plan_id)
-    if row is None or row.made_at + MAX_AGE <= now:
+    is_there = row is not None and row.made_at + MAX_AGE > now
+    if row is None or not is_there or not scope.contains(reach(target_from(row.asked["target"]))):
         raise NotFoundError(
             "plan_not_found",
             f"there is no plan {plan_id!r} (plans are kept for {MAX_AGE.days} days): plan again",

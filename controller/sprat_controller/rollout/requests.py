@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,8 +13,12 @@ from sprat_proto.manifest import is_model_name, is_release_version
 from sprat_proto.policy import FitPolicy
 from sprat_proto.states import ExecutionState, GroupState, RolloutState
 
+from sprat_controller.access import scopes
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.errors import RequestError
 from sprat_controller.fleet import target_filter
+from sprat_controller.fleet.filters.fields import FIELDS, Field, Kind
+from sprat_controller.fleet.filters.tree import Matches, Pattern, Tree, all_of
 from sprat_controller.rollout import fit_policy, strategy_said, timing
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 
@@ -29,12 +33,15 @@ DEFAULT_TIMEOUT_S: Final = 86400
 class Target:
     """Who is in: devices with all the labels that match the filter; if any are named, only those.
 
-    All empty: all devices that were not removed. The filter is in the words of `target_filter`.
+    All empty: all devices that were not removed. The filter is in the words of `target_filter`, and
+    so is the scope of whoever asked: outside of it nothing is in, whatever is asked, and what is
+    named is not there.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     devices: tuple[str, ...] = ()
     filter: str = ""
+    scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,13 +211,37 @@ class ExecutionView:
 
 def target_json(target: Target) -> dict[str, Any]:
     """Return the target as it stands in `Rollout.target`."""
-    said = {"filter": target.filter} if target.filter else {}
-    return {"labels": dict(target.labels), "devices": [*target.devices], **said}
+    said = {"filter": target.filter, "scope": target.scope}
+    asked = {name: text for name, text in said.items() if text}
+    return {"labels": dict(target.labels), "devices": [*target.devices], **asked}
 
 
 def target_from(stored: Mapping[str, Any]) -> Target:
-    """Return a target from its stored JSON; rows of old have no filter."""
-    return Target(stored["labels"], tuple(stored["devices"]), stored.get("filter", ""))
+    """Return a target from its stored JSON; rows of old have no filter and no scope."""
+    said = (stored.get(name, "") for name in ("filter", "scope"))
+    return Target(stored["labels"], tuple(stored["devices"]), *said)
+
+
+def confined(target: Target, scope: Scope) -> Target:
+    """Return the target within a scope: it can never grow beyond that, nor beyond its own."""
+    if scope.is_everything:
+        return target
+    return replace(target, scope=scopes.read(scopes.read(target.scope).narrowed(scope).text).text)
+
+
+def reach(target: Target) -> Scope:
+    """Return what the target can ever reach, to tell whether that is within somebody's scope."""
+    terms: list[Tree] = [
+        Matches(Field(key, Kind.LABEL), (Pattern((value,)),))
+        for key, value in sorted(target.labels.items())
+    ]
+    if target.devices:
+        names = tuple(Pattern((name,)) for name in target.devices)
+        terms.append(Matches(FIELDS["device"], names))
+    found = Scope(all_of(terms)) if terms else EVERYTHING
+    for text in (target.filter, target.scope):
+        found = found.narrowed(Scope(target_filter.parse(text)))
+    return found
 
 
 def check_plan(request: PlanRequest) -> None:

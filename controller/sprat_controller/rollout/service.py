@@ -7,19 +7,21 @@ variant chosen for it then. Nothing here gives devices work; `runner` does, woke
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sprat_proto.audit_events import Tag
 from sqlmodel import Session
 
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.audit import log
 from sprat_controller.clock import Clock
-from sprat_controller.errors import NotFoundError
 from sprat_controller.rollout import (
     approvals,
     creating,
     edits,
     plan_store,
+    reached,
     revisions,
     saved_plans,
     sql_facts,
@@ -46,6 +48,9 @@ from sprat_controller.rollout.requests import (
     check_edit,
     check_plan,
     check_rollout,
+    confined,
+    target_from,
+    target_json,
 )
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 from sprat_controller.store.session import Database
@@ -62,6 +67,8 @@ class RolloutService:
         new_id: Callable[[], str],
         wake: Callable[[], None],
         policy: PolicySource,
+        *,
+        scope: Scope = EVERYTHING,
     ) -> None:
         """Keep rollouts in `database`.
 
@@ -71,12 +78,23 @@ class RolloutService:
             new_id: Makes ids of rollouts and executions.
             wake: Called after each change that was committed.
             policy: Says who must approve what.
+            scope: See `within`.
         """
         self._database = database
         self._clock = clock
         self._new_id = new_id
         self._wake = wake
         self._policy = policy
+        self._scope = scope
+
+    def within(self, scope: Scope) -> RolloutService:
+        """Return the same for somebody to whom only the devices of a scope are there.
+
+        A rollout is seen that has one of them, as far as it is of them; it is changed by who sees
+        all of it; and what is planned or made is never for others.
+        """
+        around = (self._database, self._clock, self._new_id, self._wake, self._policy)
+        return RolloutService(*around, scope=scope)
 
     def plan(self, request: PlanRequest, strategy: Strategy = ALL_AT_ONCE) -> tuple[Planned, ...]:
         """Return who would get which variant and why; nothing is changed.
@@ -86,6 +104,7 @@ class RolloutService:
             NotFoundError: No such model, release or device.
         """
         check_plan(request)
+        request = self._confined(request)
         with self._database.reading() as session:
             return tuple(creating.plan(session, request, strategy, self._policy))
 
@@ -105,6 +124,7 @@ class RolloutService:
         """
         now = self._clock()
         check_rollout(RolloutRequest(request, strategy=strategy), now)
+        request = self._confined(request)
         with self._database.transaction() as session:
             lines = tuple(creating.plan(session, request, strategy, self._policy))
             rests_on = saved_plans.rests_on(lines)
@@ -127,12 +147,12 @@ class RolloutService:
             NotFoundError: There is none, or no more.
         """
         with self._database.reading() as session:
-            return plan_store.find(session, plan_id, self._clock())
+            return plan_store.find(session, plan_id, self._clock(), self._scope)
 
     def saved_plans(self, limit: int = 1000) -> tuple[Listed, ...]:
         """Return the newest plans that are kept, newest first."""
         with self._database.reading() as session:
-            return plan_store.newest(session, self._clock(), limit)
+            return plan_store.newest(session, self._clock(), limit, self._scope)
 
     def create(
         self, request: RolloutRequest, actor: str, *, planned: Kept | None = None
@@ -152,6 +172,7 @@ class RolloutService:
             ConflictError: It would be something else by now than was planned.
         """
         check_rollout(request, self._clock())
+        request = replace(request, plan=self._confined(request.plan))
         with self._database.transaction() as session:
             view = self.create_in(session, request, actor, planned)
         self._wake()
@@ -228,11 +249,13 @@ class RolloutService:
         """
         check_edit(request)
         by = By(Tag.ROLLOUT_EDITED, actor, self._clock())
-        return self._change(
-            rollout_id,
-            lambda session, rollout: edits.edit(session, rollout, request, self._policy, by),
-            expected_revision,
-        )
+
+        def edit(session: Session, rollout: Rollout) -> None:
+            # Who changes how it proceeds never has it grow to devices that are not there for them.
+            rollout.target = target_json(confined(target_from(rollout.target), self._scope))
+            edits.edit(session, rollout, request, self._policy, by)
+
+        return self._change(rollout_id, edit, expected_revision)
 
     def approve(
         self,
@@ -279,11 +302,12 @@ class RolloutService:
 
         Raises:
             NotFoundError: No such rollout.
+            DeniedError: It has devices outside of the scope.
         """
         with self._database.reading() as session:
-            rollout = session.get(Rollout, rollout_id)
-            if rollout is None:
-                raise _unknown(rollout_id)
+            rollout = reached.whole(
+                session, session.get(Rollout, rollout_id), rollout_id, self._scope
+            )
             return approvals.view(session, rollout, self._policy(session))
 
     def pause(
@@ -391,15 +415,15 @@ class RolloutService:
             NotFoundError: No such rollout.
         """
         with self._database.reading() as session:
-            rollout = session.get(Rollout, rollout_id)
-            if rollout is None:
-                raise _unknown(rollout_id)
-            return views.of(session, rollout)
+            rollout = reached.seen(
+                session, session.get(Rollout, rollout_id), rollout_id, self._scope
+            )
+            return views.of(session, rollout, self._scope)
 
     def list(self, limit: int = 1000, beginning: str = "") -> tuple[RolloutView, ...]:
         """Return the newest rollouts, newest first, of those whose names begin so."""
         with self._database.reading() as session:
-            return views.newest(session, limit, beginning)
+            return views.newest(session, limit, beginning, self._scope)
 
     def executions(self, rollout_id: str) -> tuple[ExecutionView, ...]:
         """Return the executions of a rollout, in order of position.
@@ -408,9 +432,11 @@ class RolloutService:
             NotFoundError: No such rollout.
         """
         with self._database.reading() as session:
-            if session.get(Rollout, rollout_id) is None:
-                raise _unknown(rollout_id)
-            return views.executions(session, rollout_id)
+            reached.seen(session, session.get(Rollout, rollout_id), rollout_id, self._scope)
+            return views.executions(session, rollout_id, self._scope)
+
+    def _confined(self, request: PlanRequest) -> PlanRequest:
+        return replace(request, target=confined(request.target, self._scope))
 
     def _move(
         self, rollout_id: str, event: RolloutEvent, by: By, expected_revision: int | None
@@ -429,16 +455,10 @@ class RolloutService:
     ) -> RolloutView:
         """Have one rollout changed in one transaction."""
         with self._database.transaction() as session:
-            rollout = hold(session, rollout_id)
-            if rollout is None:
-                raise _unknown(rollout_id)
+            rollout = reached.whole(session, hold(session, rollout_id), rollout_id, self._scope)
             revisions.check(session, rollout, expected_revision)
             change(session, rollout)
             session.flush()
             view = views.of(session, rollout)
         self._wake()
         return view
-
-
-def _unknown(rollout_id: str) -> NotFoundError:
-    return NotFoundError("rollout_not_found", f"there is no rollout {rollout_id!r}")

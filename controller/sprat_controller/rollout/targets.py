@@ -223,15 +223,15 @@ def _who(session: Session, target: Target) -> sqlalchemy.ColumnElement[bool]:
         conditions.append(col(Device.id).in_(labelled))
     if target.devices:
         conditions.append(col(Device.id).in_(target.devices))
-    if target.filter:
-        conditions.append(queries.where(session, target_filter.parse(target.filter)))
+    said = [target_filter.parse(text) for text in (target.filter, target.scope) if text]
+    conditions.extend(queries.where(session, tree) for tree in said)
     return sqlalchemy.and_(*conditions)
 
 
 def _check_names(session: Session, target: Target) -> None:
     if not target.devices:
         return
-    everyone = _who(session, Target(devices=target.devices))
+    everyone = _who(session, Target(devices=target.devices, scope=target.scope))
     found = session.connection().execute(sqlalchemy.select(col(Device.id)).where(everyone))
     missing = sorted(set(target.devices) - set(found.scalars()))
     if missing:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sqlalchemy
 from sprat_proto.states import ExecutionState, GroupState, RolloutState
 from sqlmodel import Session, col, func, select
 
+from sprat_controller.access import within
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.rollout import fit_policy, serving
 from sprat_controller.rollout.records import strategy_of
 from sprat_controller.rollout.requests import (
@@ -17,37 +20,68 @@ from sprat_controller.rollout.requests import (
     RolloutView,
     target_from,
 )
-from sprat_controller.store.tables import Execution, Rollout, RolloutGroup, Variant
+from sprat_controller.store.tables import Device, Execution, Rollout, RolloutGroup, Variant
 
 
-def of(session: Session, rollout: Rollout) -> RolloutView:
-    """Return one rollout with its counts."""
-    return _rollout(rollout, _groups(session, [rollout.id])[rollout.id])
+def of(session: Session, rollout: Rollout, scope: Scope = EVERYTHING) -> RolloutView:
+    """Return one rollout with its counts, as far as it is of the devices in a scope."""
+    (view,) = _views(session, [rollout], scope)
+    return view
 
 
-def newest(session: Session, limit: int, beginning: str = "") -> tuple[RolloutView, ...]:
-    """Return the newest rollouts, newest first, of those whose names begin so."""
+def newest(
+    session: Session, limit: int, beginning: str = "", scope: Scope = EVERYTHING
+) -> tuple[RolloutView, ...]:
+    """Return the newest rollouts, newest first, of those whose names begin so and that are seen."""
     named = col(Rollout.name).startswith(beginning, autoescape=True)
+    seen = within.sees(session, scope, col(Rollout.id))
     order = (col(Rollout.created_at).desc(), col(Rollout.id))
-    rollouts = session.exec(select(Rollout).where(named).order_by(*order).limit(limit)).all()
-    groups = _groups(session, [rollout.id for rollout in rollouts])
-    return tuple(_rollout(rollout, groups[rollout.id]) for rollout in rollouts)
+    rollouts = session.exec(select(Rollout).where(named, seen).order_by(*order).limit(limit)).all()
+    return _views(session, rollouts, scope)
 
 
-def executions(session: Session, rollout_id: str) -> tuple[ExecutionView, ...]:
-    """Return the executions of a rollout, in order of position."""
+def executions(
+    session: Session, rollout_id: str, scope: Scope = EVERYTHING
+) -> tuple[ExecutionView, ...]:
+    """Return the executions of a rollout that are of devices in a scope, in order of position."""
     rows = session.exec(
         select(Execution, Variant.variant)
         .outerjoin(Variant, col(Variant.digest) == col(Execution.digest))
-        .where(col(Execution.rollout_id) == rollout_id)
+        .where(col(Execution.rollout_id) == rollout_id, within.executions(session, scope))
         .order_by(col(Execution.position))
     )
     return tuple(_execution(row, variant) for row, variant in rows)
 
 
-def _groups(session: Session, rollout_ids: Sequence[str]) -> Mapping[str, tuple[GroupView, ...]]:
+def _views(session: Session, rollouts: Sequence[Rollout], scope: Scope) -> tuple[RolloutView, ...]:
+    ids = [rollout.id for rollout in rollouts]
+    groups = _groups(session, ids, scope)
+    views = (_rollout(rollout, groups[rollout.id]) for rollout in rollouts)
+    if scope.is_everything:
+        return tuple(views)
+    all_of = within.has_all(session, scope, col(Rollout.id))
+    whole = set(session.exec(select(Rollout.id).where(col(Rollout.id).in_(ids), all_of)))
+    return tuple(view if view.id in whole else _part(session, view, scope) for view in views)
+
+
+def _part(session: Session, view: RolloutView, scope: Scope) -> RolloutView:
+    """Return what is seen of a rollout that has other devices too: nothing counted or named there.
+
+    What gates and abort criteria say is of all devices together.
+    """
+    devices = within.names(session, scope).where(col(Device.id).in_(view.target.devices))
+    named = tuple(session.connection().execute(devices.order_by(col(Device.id))).scalars())
+    groups = tuple(
+        replace(group, devices=sum(group.counts.values()), verdict=None) for group in view.groups
+    )
+    return replace(view, target=replace(view.target, devices=named), groups=groups, abort=None)
+
+
+def _groups(
+    session: Session, rollout_ids: Sequence[str], scope: Scope
+) -> Mapping[str, tuple[GroupView, ...]]:
     """Return the groups of each rollout, in order."""
-    counts = _counts(session, rollout_ids)
+    counts = _counts(session, rollout_ids, scope)
     rows = session.exec(
         select(RolloutGroup)
         .where(col(RolloutGroup.rollout_id).in_(rollout_ids))
@@ -60,12 +94,12 @@ def _groups(session: Session, rollout_ids: Sequence[str]) -> Mapping[str, tuple[
 
 
 def _counts(
-    session: Session, rollout_ids: Sequence[str]
+    session: Session, rollout_ids: Sequence[str], scope: Scope
 ) -> Mapping[tuple[str, int], Mapping[ExecutionState, int]]:
     of_group = (col(Execution.rollout_id), col(Execution.group_number), col(Execution.state))
     rows = session.connection().execute(
         sqlalchemy.select(*of_group, func.count())
-        .where(col(Execution.rollout_id).in_(rollout_ids))
+        .where(col(Execution.rollout_id).in_(rollout_ids), within.executions(session, scope))
         .group_by(*of_group)
     )
     counts: defaultdict[tuple[str, int], dict[ExecutionState, int]] = defaultdict(dict)

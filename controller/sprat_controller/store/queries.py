@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
+from sprat_controller.access import within
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.errors import NotFoundError
 from sprat_controller.store.tables import (
     AuditRecord,
     DeviceAuditRecord,
     EnrolmentToken,
-    OperatorToken,
     Publisher,
     Release,
     Variant,
@@ -27,13 +28,15 @@ class AuditFilter:
     tag: str | None = None
     actor: str | None = None
     subject: str | None = None
+    within: Scope = EVERYTHING  # of whoever asks
 
 
 def audit_page(
     session: Session, wanted: AuditFilter, *, after: int, limit: int
 ) -> Sequence[AuditRecord]:
     """Return records of the controller's log from behind position `after`, oldest first."""
-    statement = select(AuditRecord).where(col(AuditRecord.seq) > after)
+    seen = within.records(session, wanted.within)
+    statement = select(AuditRecord).where(col(AuditRecord.seq) > after, seen)
     for column, value in (
         (col(AuditRecord.tag), wanted.tag),
         (col(AuditRecord.actor), wanted.actor),
@@ -55,12 +58,6 @@ def device_audit_page(
         .limit(limit)
     )
     return session.exec(statement).all()
-
-
-def operator_tokens(session: Session) -> Sequence[OperatorToken]:
-    """Return all tokens of people and services, oldest first."""
-    order = (col(OperatorToken.created_at), col(OperatorToken.id))
-    return session.exec(select(OperatorToken).order_by(*order)).all()
 
 
 def enrolment_tokens(session: Session, *, after: str, limit: int) -> Sequence[EnrolmentToken]:

@@ -13,7 +13,7 @@ def publish(world: HttpWorld, *releases: str) -> None:
                     release=release,
                     counter=counter,
                     created_at=START,
-                    pushed_by="token:ci",
+                    pushed_by="user:ci",
                 )
             )
 
@@ -33,7 +33,7 @@ async def test_channels_are_made_listed_and_emptied(world: HttpWorld, admin: Cli
     (stable,) = listed["items"]
     assert (stable["name"], stable["newest"]) == ("stable", "1.1.0")
     assert [one["counter"] for one in stable["releases"]] == [2, 1]
-    assert stable["releases"][0]["put_by"] == "token:admin"
+    assert stable["releases"][0]["put_by"] == "user:admin"
     for release in ("1.0.0", "1.1.0"):
         path = f"/api/v1/models/talk/channels/stable/releases/{release}"
         assert (await admin.send("DELETE", path)).status_code == 204

@@ -82,7 +82,7 @@ async def test_a_release_is_shown_with_its_manifests(
     assert shown == published
     models = (await admin.get("models")).json()["items"]
     assert models == [(await admin.get("models/talk")).json()]
-    assert models[0]["releases"][0]["pushed_by"] == "token:publisher"
+    assert models[0]["releases"][0]["pushed_by"] == "user:publisher"
     missing = await admin.get("models/talk/releases/9.9.9")
     assert error_of(missing) == (404, "release_not_found")
     assert "1.0.0" in missing.json()["error"]["message"]
@@ -183,7 +183,7 @@ async def test_the_log_is_read_page_by_page_and_by_what_is_asked(
     assert seen == [item["seq"] for item in everything] == list(range(1, len(seen) + 1))
     enrolled = (await admin.get("audit?tag=device:identity:enrolled")).json()["items"]
     assert [item["body"]["subject"] for item in enrolled] == ["device/a"]
-    by_admin = (await admin.get("audit?actor=token:admin")).json()["items"]
+    by_admin = (await admin.get("audit?actor=user:admin")).json()["items"]
     assert {item["body"]["tag"] for item in by_admin} == {"operator:enrolment:created"}
     of_device = (await admin.get("audit?subject=device/a")).json()["items"]
     assert of_device == enrolled

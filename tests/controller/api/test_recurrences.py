@@ -34,7 +34,7 @@ async def test_a_recurring_rollout_is_added_looked_at_paused_and_removed(
     assert made["due_at"] == "2026-12-01T01:00:00Z"
     assert made["target"]["filter"] == "site = lyon"
     assert made["strategy"]["pace"] == {"starts_per_minute": 5}
-    assert (made["created_by"], made["last"]) == ("token:admin", None)
+    assert (made["created_by"], made["last"]) == ("user:admin", None)
     path = f"recurring-rollouts/{made['id']}"
     assert (await admin.get("recurring-rollouts")).json()["items"] == [made]
     assert (await admin.get(path)).json() == made

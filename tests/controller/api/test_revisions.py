@@ -84,7 +84,7 @@ async def test_a_change_of_something_else_is_refused_with_what_changed(
         assert error_of(answer) == (409, "revision_changed")
         assert answer.json()["error"]["message"] == (
             f"expected revision {shown['revision']} of rollout {shown['id']}, found"
-            f" {shown['revision'] + 1}: token:operator had it paused (STARTING -> PAUSED) at"
+            f" {shown['revision'] + 1}: user:operator had it paused (STARTING -> PAUSED) at"
             " 2026-11-23T12:03:00.000+00:00; look again"
         )
     after = (await admin.get(path)).json()
@@ -113,7 +113,7 @@ async def test_a_person_promotes_a_group_and_takes_a_rollout_back(
     body = {"group": 0, "expected_revision": running["revision"]}
     promoted = await admin.post(f"{path}/promote", body)
     assert promoted.status_code == 200, promoted.text
-    assert promoted.json()["groups"][0]["promoted_by"] == "token:admin"
+    assert promoted.json()["groups"][0]["promoted_by"] == "user:admin"
     run(fleet)
     groups = (await admin.get(path)).json()["groups"]
     assert [one["state"] for one in groups] == ["FINISHED", "RUNNING"]

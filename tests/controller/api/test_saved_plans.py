@@ -62,7 +62,7 @@ async def test_saved_plans_are_listed_and_shown_while_they_are_kept(
     viewer = fleet.client(Role.VIEWER)
     items = (await viewer.get("rollouts/plans")).json()["items"]
     assert [one["id"] for one in items] == [second, first]
-    assert items[1]["made_by"] == "token:admin"
+    assert items[1]["made_by"] == "user:admin"
     assert items[0]["strategy"] == {"groups": [{"devices": 1}, {}]}
     assert [one["id"] for one in (await viewer.get("rollouts/plans?limit=1")).json()["items"]] == [
         second
@@ -99,7 +99,7 @@ async def test_a_stale_plan_is_refused_with_what_changed(fleet: HttpWorld, admin
 async def test_a_plan_is_kept_for_a_week(fleet: HttpWorld, admin: Client) -> None:
     plan = await saved(admin)
     fleet.later(days=6, hours=23)
-    assert fleet.parts.rollouts.saved_plan(plan).made_by == "token:admin"
+    assert fleet.parts.rollouts.saved_plan(plan).made_by == "user:admin"
     fleet.later(hours=1)
     refused = await admin.post(f"rollouts/plans/{plan}/apply", {})
     assert error_of(refused) == (404, "plan_not_found")

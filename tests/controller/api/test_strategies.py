@@ -93,7 +93,7 @@ async def test_only_who_may_override_does_and_the_reason_is_written_down(fleet: 
     assert made["strategy"] == {"override": "the model tells secrets"}
     (record,) = audited(fleet, "operator:rollout:overridden")
     assert (actor_name(record["actor"]), record["subject"]) == (
-        "token:admin",
+        "user:admin",
         f"rollout/{made['id']}",
     )
     assert record["detail"]["reason"] == "the model tells secrets"

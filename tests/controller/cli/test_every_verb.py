@@ -44,11 +44,24 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     "tokens create": [
         ([], 64),
         (["someone"], 64),
-        (["someone", "--role", "emperor"], 64),
+        (["someone", "--role", "The Emperor"], 64),
+        (["someone", "--role", "viewer", "--for", "device:gw-1"], 64),
+        (["someone", "--role", "viewer", "--expires-days", "400"], 64),
         (["Some One", "--role", "viewer"], 64),
         (["someone", "--role", "viewer", "--expires-days", "0"], 64),
         (["someone", "--role", "viewer", "--expires-days", "soon"], 64),
     ],
+    "users list": [(["extra"], 64)],
+    "users create": [([], 64), (["Some One"], 64), (["bob", "--role", "The Emperor"], 64)],
+    "users disable": [([], 64), (["nobody"], 1), (["../x"], 64), (["device:gw-1"], 64)],
+    "users enable": [([], 64), (["nobody"], 1), (["a b"], 64)],
+    "roles list": [(["extra"], 64)],
+    "roles create": [([], 64), (["night"], 64), (["No Name", "--allow", "fleet:read"], 64)],
+    "roles change": [(["night"], 64), (["../x", "--allow", "fleet:read"], 64)],
+    "roles remove": [([], 64), (["nothing"], 1), (["../x"], 64)],
+    "bindings list": [(["--of", "a b"], 64), (["extra"], 64)],
+    "bindings grant": [(["bob"], 64), (["a b", "viewer"], 64), (["bob", "The Emperor"], 64)],
+    "bindings revoke": [([], 64), (["nothing"], 1), (["../x"], 64)],
     "tokens list": [(["-o", "papyrus"], 64), (["extra"], 64)],
     "tokens revoke": [([], 64), (["nothing"], 1), (["../devices/gw-1"], 64), ([""], 64)],
     "enrolment create": [
@@ -369,6 +382,15 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
 # A call of each verb that is right, for those that need more than their name.
 GOOD: dict[str, list[str]] = {
     "login": ["https://controller.test:7770"],
+    "users create": ["bob", "--role", "operator", "--scope", "site = lyon"],
+    "users disable": ["id-1"],
+    "users enable": ["id-1"],
+    "roles create": ["night", "--allow", "fleet:read"],
+    "roles change": ["id-1", "--allow", "fleet:read"],
+    "roles remove": ["id-1"],
+    "bindings list": ["--of", "user:bob"],
+    "bindings grant": ["bob", "viewer"],
+    "bindings revoke": ["id-1"],
     "tokens create": ["ci", "--role", "viewer"],
     "tokens revoke": ["id-1"],
     "enrolment create": ["gw-2"],
@@ -423,6 +445,9 @@ GOOD: dict[str, list[str]] = {
     "bundle sign": ["{statement}", "--key", "{key}", "--yes"],
 }
 CHANGING = [
+    *("users create", "users disable", "users enable"),
+    *("roles create", "roles change", "roles remove"),
+    *("bindings grant", "bindings revoke"),
     "tokens create",
     "tokens revoke",
     "enrolment create",
@@ -464,6 +489,7 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 REMOVALS = (
+    *("roles remove", "bindings revoke"),
     *("tokens revoke", "enrolment revoke", "devices remove", "channels remove"),
     "rollout recurring remove",
 )
@@ -583,8 +609,9 @@ def released(api: OperatorApi, key: Path) -> None:
 
 def seed(api: OperatorApi) -> None:
     """Make the things that right calls speak of."""
-    for kind in ("tokens", "enrolment-tokens", "recurring-rollouts"):
+    for kind in ("users", "bindings", "tokens", "enrolment-tokens", "recurring-rollouts"):
         api.lists[kind].append({"id": "id-1"})
+    api.lists["roles"].append({"id": "id-1", "permissions": ["fleet:read"]})
     api.lists["rollouts"].append({"id": "r-1", "state": "RUNNING"})
     api.channels["talk", "beta"] = ["1.0.0"]
     frozen.freeze(api, "r-1")

@@ -22,10 +22,14 @@ def kept(sprat: Sprat) -> Path:
 
 def test_login_keeps_what_later_calls_need_for_this_user_only(stranger: Sprat) -> None:
     said = stranger("login", f"{URL}/", "--token", ADMIN, "-o", "json")
-    assert said.json["role"] == "admin"
+    assert said.json["roles"] == [{"role": "admin", "scope": ""}]
     assert json.loads(kept(stranger).read_text()) == {"url": URL, "token": ADMIN, "ca": None}
     assert kept(stranger).stat().st_mode & 0o777 == 0o600
-    assert stranger("whoami").lines == [["name", "root"], ["role", "admin"]]
+    assert stranger("whoami").lines == [
+        ["name", "user:root"],
+        ["roles", "admin over everything"],
+        ["token", "admin over everything"],
+    ]
 
 
 def test_a_token_comes_from_a_file_or_from_standard_input(stranger: Sprat, tmp_path: Path) -> None:
@@ -145,9 +149,16 @@ def test_tokens_are_made_listed_and_revoked(sprat: Sprat) -> None:
     made = sprat("tokens", "create", "ci", "--role", "publisher", "--expires-days", "90")
     assert ["token", "secret-id-1"] in made.lines
     assert "only once" in made.errors
-    assert sprat.api.bodies[-1] == {"name": "ci", "role": "publisher", "expires_days": 90}
-    listed = sprat("tokens", "list")
-    assert listed.lines[0][:3] == ["id-1", "ci", "publisher"]
+    body = {"name": "ci", "role": "publisher", "scope": "", "expires_days": 90}
+    assert sprat.api.bodies[-1] == body
+    more = sprat(
+        "tokens", "create", "night", "--role", "viewer", "--for", "ci", "--scope", "site = a"
+    )
+    assert more.status == 0
+    body = {"name": "night", "role": "viewer", "scope": "site = a", "expires_days": 90}
+    assert sprat.api.bodies[-1] == {**body, "subject": "ci"}
+    listed = sprat("tokens", "list", "-o", "json")
+    assert [one["name"] for one in listed.json["items"]] == ["ci", "night"]
     assert "secret" not in listed.output
     assert sprat("tokens", "revoke", "id-1").status == 0
     assert sprat.api.calls[-1] == ("DELETE", "/api/v1/tokens/id-1")

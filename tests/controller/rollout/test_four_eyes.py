@@ -54,6 +54,6 @@ def test_nothing_is_approved_by_fewer_people_or_keys_than_it_takes(given: list[G
     assert {KEYS["ann"].key_id, KEYS["bob"].key_id} <= {one.key_id for one in given}
 
 
-def test_the_person_behind_an_actor_is_the_holder_of_the_token() -> None:
-    assert four_eyes.person("token:ann") == "ann"
-    assert four_eyes.person("planner") == "planner"
+def test_an_actor_is_named_without_what_it_is() -> None:
+    assert four_eyes.name_of("user:ann") == "ann"
+    assert four_eyes.name_of("planner") == "planner"

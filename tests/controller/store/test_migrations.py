@@ -2,6 +2,7 @@
 # A database is brought to an older schema than the newest.
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sprat_controller.access import tokens
+from sprat_controller.access.policy import Permission
+from sprat_controller.access.snapshot import Policies
 from sprat_controller.audit import log
 from sprat_controller.audit.tree import Tree
 from sprat_controller.audit.verify import verify_controller
@@ -191,6 +195,35 @@ def test_a_log_of_before_becomes_a_tree_that_goes_on(unmade: Database) -> None:
         assert Tree(session).root(1301) == frontier.root()
         assert len(session.exec(select(tables.AuditSubtree)).all()) == 5
         assert verify_controller(session).records == 1301
+
+
+OLD_TOKEN = """
+INSERT INTO operator_token (id, name, role, secret_sha256, created_at, revoked_at)
+VALUES ('{id}', '{name}', '{role}', '{sha256}', '2026-11-20 12:00:00', {revoked_at})
+"""
+
+
+def test_a_token_of_before_goes_on_as_the_service_of_its_name(unmade: Database) -> None:
+    upgrade_to("0019", unmade)
+    secret = f"sprat_{'A' * 43}"
+    sha256 = hashlib.sha256(secret.encode()).hexdigest()
+    with unmade.transaction() as session:
+        run = session.connection().exec_driver_sql
+        revoked = {"revoked_at": "'2026-11-21 12:00:00'", "sha256": "0" * 64}
+        run(OLD_TOKEN.format(id="t1", name="ci", role="admin", **revoked))
+        known = {"revoked_at": "NULL", "sha256": sha256}
+        run(OLD_TOKEN.format(id="t2", name="ci", role="operator", **known))
+        run(OLD_ROLLOUT.format(id="r", state="READY").replace("'x'", "'token:ci'"))
+    migrations.upgrade(unmade)
+    actor = tokens.recognise(unmade, Policies(), secret, NOW)
+    assert actor is not None
+    assert (actor.subject, actor.session) == ("service:ci", "t2")
+    assert actor.decide(Permission.ROLL_OUT).allowed
+    assert not actor.decide(Permission.MANAGE_USERS).allowed
+    with unmade.reading() as session:
+        rollout = session.get(tables.Rollout, "r")
+        assert rollout is not None
+        assert rollout.created_by == actor.subject
 
 
 LOGS = ["audit_record", "device_audit_record"]

@@ -8,10 +8,11 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
 from sprat_controller.api.answers import fast
-from sprat_controller.api.auth import require
+from sprat_controller.api.auth import require, require_everywhere
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart
 from sprat_controller.api.routes.paging import AfterPosition, Limit
@@ -22,12 +23,13 @@ from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
 
 router = APIRouter(tags=["audit"])
 Auditor = Annotated[Actor, Depends(require(Permission.READ_AUDIT))]
+WholeAuditor = Annotated[Actor, Depends(require_everywhere(Permission.READ_AUDIT))]
 Filter = Annotated[str | None, Query(max_length=300)]
 
 
 @router.get("/audit", response_model=schema.AuditPage, responses=error_answers(422))
 def list_audit(
-    _: Auditor,
+    auditor: Auditor,
     database: DatabasePart,
     *,
     after: AfterPosition = 0,
@@ -36,14 +38,15 @@ def list_audit(
     actor: Filter = None,
     subject: Filter = None,
 ) -> Response:
-    """The controller's log, oldest first."""
-    wanted = queries.AuditFilter(tag, actor, subject)
+    """The controller's log, oldest first: what is about devices in one's scope."""
+    scope = auditor.scope(Permission.READ_AUDIT)
+    wanted = queries.AuditFilter(tag, actor, subject, scope)
     with database.reading() as session:
         return _page(queries.audit_page(session, wanted, after=after, limit=limit), limit)
 
 
 @router.get("/audit/verify")
-def verify_audit(_: Auditor, database: DatabasePart) -> schema.ChainAnswer:
+def verify_audit(_: WholeAuditor, database: DatabasePart) -> schema.ChainAnswer:
     """Check the controller's log from its first record to its last."""
     with database.reading() as session:
         return schema.ChainAnswer.model_validate(verify.verify_controller(session))
@@ -56,7 +59,7 @@ def verify_audit(_: Auditor, database: DatabasePart) -> schema.ChainAnswer:
 )
 def list_device_audit(
     device_id: str,
-    _: Auditor,
+    auditor: Auditor,
     database: DatabasePart,
     *,
     after: AfterPosition = 0,
@@ -64,15 +67,17 @@ def list_device_audit(
 ) -> Response:
     """A device's own log as far as it has arrived, oldest first."""
     with database.reading() as session:
-        inventory.find(session, device_id)
+        inventory.find(session, device_id, auditor.scope(Permission.READ_AUDIT))
         return _page(queries.device_audit_page(session, device_id, after=after, limit=limit), limit)
 
 
 @router.get("/devices/{device_id}/audit/verify", responses=error_answers(404))
-def verify_device_audit(device_id: str, _: Auditor, database: DatabasePart) -> schema.ChainAnswer:
+def verify_device_audit(
+    device_id: str, auditor: Auditor, database: DatabasePart
+) -> schema.ChainAnswer:
     """Check a device's log from its first record to the last that arrived."""
     with database.reading() as session:
-        inventory.find(session, device_id)
+        inventory.find(session, device_id, auditor.scope(Permission.READ_AUDIT))
         return schema.ChainAnswer.model_validate(verify.verify_device(session, device_id))
 
 

@@ -11,7 +11,8 @@ from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
 from sprat_controller.api.auth import blob_reader, require
 from sprat_controller.api.errors import error_answers

@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import ExporterPart
@@ -47,12 +48,13 @@ class Bundle(Answered):
 
 
 @router.post("", responses=error_answers(400, 404, 409))
-def collect(body: BundleBody, _: Changer, exporter: ExporterPart) -> Bundle:
+def collect(body: BundleBody, actor: Changer, exporter: ExporterPart) -> Bundle:
     """Return what a bundle is made of; plans of named devices are signed anew for it."""
+    scope = actor.scope(Permission.ROLL_OUT)
     if body.statement:
-        contents = exporter.for_group(body.statement)
+        contents = exporter.for_group(body.statement, scope)
     else:
-        contents = exporter.for_devices(body.devices)
+        contents = exporter.for_devices(body.devices, scope)
     return Bundle(
         members=[
             Member(name=name, data=base64.b64encode(data).decode()) for name, data in contents.small

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response, status
 from sprat_proto.states import DeviceState
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import rollout_schema, schema
 from sprat_controller.api.answers import fast
 from sprat_controller.api.auth import require
@@ -30,7 +31,7 @@ Filter = Annotated[
 
 @router.get("", response_model=schema.DevicePage, responses=error_answers(400, 422))
 def list_devices(
-    _: Reader,
+    actor: Reader,
     database: DatabasePart,
     *,
     limit: Limit = 100,
@@ -40,23 +41,26 @@ def list_devices(
     filter: Filter = "",  # noqa: A002 - the name of the parameter in the query
 ) -> Response:
     """Devices by name, those that were removed left out."""
-    wanted = inventory.Wanted(state, inventory.parse_labels(label), filter)
+    scope = actor.scope(Permission.READ_FLEET)
+    wanted = inventory.Wanted(state, inventory.parse_labels(label), filter, scope)
     with database.reading() as session:
         items = inventory.page(session, wanted, after=after, limit=limit)
     return fast({"items": items, "next": items[-1]["id"] if len(items) == limit else None})
 
 
 @router.get("/{device_id}", responses=error_answers(404))
-def show_device(device_id: str, _: Reader, database: DatabasePart) -> schema.DeviceDetail:
+def show_device(device_id: str, actor: Reader, database: DatabasePart) -> schema.DeviceDetail:
     """All that is known of a device, also of one that was removed."""
     with database.reading() as session:
-        return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
+        shown = inventory.show(session, device_id, actor.scope(Permission.READ_FLEET))
+        return schema.DeviceDetail.model_validate(shown)
 
 
 @router.get("/{device_id}/why", responses=error_answers(404))
-def why(device_id: str, _: Reader, database: DatabasePart, now: Now) -> rollout_schema.WhyPage:
+def why(device_id: str, actor: Reader, database: DatabasePart, now: Now) -> rollout_schema.WhyPage:
     """Why it stands where it stands under each alias, and what is next: always an answer."""
     with database.reading() as session:
+        inventory.find(session, device_id, actor.scope(Permission.READ_FLEET))
         found = from_rows.answers(session, device_id, now)
     return rollout_schema.WhyPage(items=[rollout_schema.Why.model_validate(one) for one in found])
 
@@ -67,7 +71,8 @@ def change_device(
 ) -> schema.DeviceDetail:
     """Replace a device's labels."""
     with database.transaction() as session:
-        inventory.relabel(session, device_id, body.labels, actor=actor.audit_name, now=now)
+        scope, by = actor.scope(Permission.CHANGE_FLEET), actor.audit_name
+        inventory.relabel(session, device_id, body.labels, actor=by, now=now, scope=scope)
         session.flush()
         return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
 
@@ -85,6 +90,7 @@ def release_device(
             accept_older=body.accept_older,
             actor=actor.audit_name,
             now=now,
+            scope=actor.scope(Permission.CHANGE_FLEET),
         )
         session.flush()
         # The device has an older plan, so its next heartbeat is answered with this one.
@@ -103,7 +109,8 @@ def remove_device(device_id: str, actor: Changer, parts: AllParts) -> None:
     """Revoke a device: it is never spoken to again; asked again, the signer is told again."""
     now = parts.clock()
     with parts.database.transaction() as session:
-        inventory.remove(session, device_id, actor=actor.audit_name, now=now)
+        scope, by = actor.scope(Permission.CHANGE_FLEET), actor.audit_name
+        inventory.remove(session, device_id, actor=by, now=now, scope=scope)
         serials = certificates.serials_to_revoke(session, device_id, now)
     try:
         certificates.revoke(parts.signer, device_id, serials)

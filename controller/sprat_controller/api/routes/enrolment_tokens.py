@@ -7,14 +7,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, status
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AuthorityPart, DatabasePart, IdsPart, Now
 from sprat_controller.api.routes.paging import AfterName, Limit
 from sprat_controller.fleet import enrolment, inventory
-from sprat_controller.store import queries
 
 router = APIRouter(prefix="/enrolment-tokens", tags=["enrolment"])
 Enroller = Annotated[Actor, Depends(require(Permission.ENROL))]
@@ -22,11 +22,12 @@ Enroller = Annotated[Actor, Depends(require(Permission.ENROL))]
 
 @router.get("")
 def list_enrolment_tokens(
-    _: Enroller, database: DatabasePart, limit: Limit = 100, after: AfterName = ""
+    actor: Enroller, database: DatabasePart, limit: Limit = 100, after: AfterName = ""
 ) -> schema.EnrolmentTokenPage:
     """Enrolment tokens, oldest first, without their secrets."""
     with database.reading() as session:
-        rows = queries.enrolment_tokens(session, after=after, limit=limit)
+        scope = actor.scope(Permission.ENROL)
+        rows = enrolment.tokens(session, scope, after=after, limit=limit)
     return schema.EnrolmentTokenPage(
         items=[schema.EnrolmentToken.model_validate(row) for row in rows],
         next=rows[-1].id if len(rows) == limit else None,
@@ -64,6 +65,7 @@ def create_enrolment_token(
             ca_fingerprint=authority.fingerprint,
             new_id=ids.new_id,
             new_secret=ids.new_secret,
+            scope=actor.scope(Permission.ENROL),
         )
     made = schema.EnrolmentToken.model_validate(row)
     return schema.NewEnrolmentToken(**made.model_dump(), token=str(claimed))
@@ -77,4 +79,5 @@ def revoke_enrolment_token(
 ) -> None:
     """Make an enrolment token worthless."""
     with database.transaction() as session:
-        enrolment.revoke_token(session, token_id, actor=actor.audit_name, now=now)
+        scope, by = actor.scope(Permission.ENROL), actor.audit_name
+        enrolment.revoke_token(session, token_id, actor=by, now=now, scope=scope)

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Depends, Response
 from sprat_proto import fit
 from sqlmodel import Session
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
+from sprat_controller.access.scopes import Scope
 from sprat_controller.api import fit_schema as schema
 from sprat_controller.api.answers import fast
 from sprat_controller.api.auth import require
@@ -24,11 +26,11 @@ Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
 
 
 @router.post("", response_model=schema.Fit, responses=error_answers(400, 404, 409, 413, 422))
-def judge(body: schema.FitBody, _: Reader, database: DatabasePart) -> Response:
+def judge(body: schema.FitBody, actor: Reader, database: DatabasePart) -> Response:
     """Tell which variant of a release would be chosen, and why not the others."""
     terms = _terms(body)
     with database.reading() as session:
-        judged, hardware = _hardware(session, body)
+        judged, hardware = _hardware(session, body, actor.scope(Permission.READ_ROLLOUTS))
         release = from_rows.release(session, body.model, body.release)
         (cell,) = judging.matrix([hardware], [release], terms)
     answer = judging.cell_json(cell)
@@ -38,11 +40,11 @@ def judge(body: schema.FitBody, _: Reader, database: DatabasePart) -> Response:
 @router.post(
     "/matrix", response_model=schema.Matrix, responses=error_answers(400, 404, 409, 413, 422)
 )
-def matrix(body: schema.MatrixBody, _: Reader, database: DatabasePart) -> Response:
+def matrix(body: schema.MatrixBody, actor: Reader, database: DatabasePart) -> Response:
     """Tell the same of every hardware class in the fleet and many models at once."""
     terms = _terms(body)
     with database.reading() as session:
-        classes = from_rows.classes(session)
+        classes = from_rows.classes(session, scope=actor.scope(Permission.READ_ROLLOUTS))
         releases = [_release(session, name) for name in dict.fromkeys(body.models)]
         releases = releases or from_rows.newest(session)
         cells = judging.matrix(classes, releases, terms)
@@ -62,7 +64,7 @@ def _terms(body: schema.TermsBody) -> fit.Terms:
     return fit.Terms(body.context, served.slots or 1, served.kv_type, policy)
 
 
-def _hardware(session: Session, body: schema.FitBody) -> tuple[str, HardwareClass]:
+def _hardware(session: Session, body: schema.FitBody, scope: Scope) -> tuple[str, HardwareClass]:
     given = [one for one in (body.device, body.hardware_class, body.profile) if one is not None]
     if len(given) != 1:
         raise RequestError(
@@ -71,9 +73,9 @@ def _hardware(session: Session, body: schema.FitBody) -> tuple[str, HardwareClas
             f" {len(given)} of them",
         )
     if body.device is not None:
-        return "device", from_rows.device(session, body.device)
+        return "device", from_rows.device(session, body.device, scope)
     if body.hardware_class is not None:
-        (found,) = from_rows.classes(session, body.hardware_class)
+        (found,) = from_rows.classes(session, body.hardware_class, scope)
         return "class", found
     return "profile", from_rows.declared(body.profile or {})
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Response
 from sprat_proto import manifest
 from sqlmodel import Session
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, status
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import recurrence_schema as schema
 from sprat_controller.api import strategy_schema
 from sprat_controller.api.auth import require
@@ -16,7 +17,11 @@ from sprat_controller.api.parts import RecurrencesPart
 from sprat_controller.api.routes.paging import Limit
 from sprat_controller.fleet import inventory
 from sprat_controller.rollout import fit_policy, serving, strategy_said
-from sprat_controller.rollout.recurring.recurrences import RecurrenceRequest, RecurrenceView
+from sprat_controller.rollout.recurring.recurrences import (
+    RecurrenceRequest,
+    Recurrences,
+    RecurrenceView,
+)
 from sprat_controller.rollout.requests import Target
 
 router = APIRouter(prefix="/recurring-rollouts", tags=["recurring rollouts"])
@@ -24,12 +29,23 @@ Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
 Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
 
 
+def _seen(actor: Reader, recurrences: RecurrencesPart) -> Recurrences:
+    return recurrences.within(actor.scope(Permission.READ_ROLLOUTS))
+
+
+def _changed(actor: Changer, recurrences: RecurrencesPart) -> Recurrences:
+    return recurrences.within(actor.scope(Permission.ROLL_OUT))
+
+
+# What there is of them for whoever asks: nothing here works with more than that.
+Seen = Annotated[Recurrences, Depends(_seen)]
+Changed = Annotated[Recurrences, Depends(_changed)]
+
+
 @router.post(
     "", status_code=status.HTTP_201_CREATED, responses=error_answers(400, 404, 409, 413, 422)
 )
-def add(
-    body: schema.RecurrenceBody, actor: Changer, recurrences: RecurrencesPart
-) -> schema.Recurrence:
+def add(body: schema.RecurrenceBody, actor: Changer, recurrences: Changed) -> schema.Recurrence:
     """Add one; it is due at the next moment of its rule."""
     inventory.check_labels(body.labels)
     request = RecurrenceRequest(
@@ -49,22 +65,20 @@ def add(
 
 
 @router.get("")
-def list_recurrences(_: Reader, recurrences: RecurrencesPart) -> schema.RecurrencePage:
+def list_recurrences(recurrences: Seen) -> schema.RecurrencePage:
     """All of them, oldest first."""
     return schema.RecurrencePage(items=[_answer(view) for view in recurrences.list()])
 
 
 @router.get("/{recurrence_id}", responses=error_answers(404))
-def show_recurrence(
-    recurrence_id: str, _: Reader, recurrences: RecurrencesPart
-) -> schema.Recurrence:
+def show_recurrence(recurrence_id: str, recurrences: Seen) -> schema.Recurrence:
     """When it is due next, and what came of its last moment."""
     return _answer(recurrences.get(recurrence_id))
 
 
 @router.get("/{recurrence_id}/occurrences", responses=error_answers(404))
 def list_occurrences(
-    recurrence_id: str, _: Reader, recurrences: RecurrencesPart, limit: Limit = 1000
+    recurrence_id: str, recurrences: Seen, limit: Limit = 1000
 ) -> schema.OccurrencePage:
     """What came of its newest moments, newest first."""
     views = recurrences.occurrences(recurrence_id, limit)
@@ -72,16 +86,14 @@ def list_occurrences(
 
 
 @router.post("/{recurrence_id}/pause", responses=error_answers(404))
-def pause_recurrence(
-    recurrence_id: str, actor: Changer, recurrences: RecurrencesPart
-) -> schema.Recurrence:
+def pause_recurrence(recurrence_id: str, actor: Changer, recurrences: Changed) -> schema.Recurrence:
     """Have nothing be due until it is resumed; rollouts under way go on."""
     return _answer(recurrences.pause(recurrence_id, actor.audit_name))
 
 
 @router.post("/{recurrence_id}/resume", responses=error_answers(404))
 def resume_recurrence(
-    recurrence_id: str, actor: Changer, recurrences: RecurrencesPart
+    recurrence_id: str, actor: Changer, recurrences: Changed
 ) -> schema.Recurrence:
     """Have it be due at the next moment of its rule; what it left out is not made up for."""
     return _answer(recurrences.resume(recurrence_id, actor.audit_name))
@@ -90,7 +102,7 @@ def resume_recurrence(
 @router.delete(
     "/{recurrence_id}", status_code=status.HTTP_204_NO_CONTENT, responses=error_answers(404)
 )
-def remove_recurrence(recurrence_id: str, actor: Changer, recurrences: RecurrencesPart) -> None:
+def remove_recurrence(recurrence_id: str, actor: Changer, recurrences: Changed) -> None:
     """Forget it; what it rolled out goes on."""
     recurrences.remove(recurrence_id, actor.audit_name)
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import rollout_schema as schema
 from sprat_controller.api.answers import fast
 from sprat_controller.api.auth import demand, require
@@ -31,23 +32,40 @@ from sprat_controller.rollout.requests import (
     Target,
     target_json,
 )
+from sprat_controller.rollout.service import RolloutService
 from sprat_controller.rollout.strategy import ALL_AT_ONCE, Strategy
 from sprat_controller.store.session import Database
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
 Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
+Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
 Beginning = Annotated[
     str, Query(max_length=200, description="Only those whose names begin with this")
 ]
 LookedAt = Annotated[schema.LookedAt | None, Body()]
-Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
+
+
+def _seen(actor: Reader, rollouts: RolloutsPart) -> RolloutService:
+    return rollouts.within(actor.scope(Permission.READ_ROLLOUTS))
+
+
+def _changed(actor: Changer, rollouts: RolloutsPart) -> RolloutService:
+    return rollouts.within(actor.scope(Permission.ROLL_OUT))
+
+
+def _approved(actor: Approver, rollouts: RolloutsPart) -> RolloutService:
+    return rollouts.within(actor.scope(Permission.APPROVE))
+
+
+# What there is of rollouts for whoever asks: nothing here works with more than that.
+Seen = Annotated[RolloutService, Depends(_seen)]
+Changed = Annotated[RolloutService, Depends(_changed)]
+Approved = Annotated[RolloutService, Depends(_approved)]
 
 
 @router.post("/plan", response_model=schema.Plan, responses=error_answers(400, 404, 413, 422))
-def plan(
-    body: schema.PreviewBody, _: Reader, rollouts: RolloutsPart, database: DatabasePart
-) -> Response:
+def plan(body: schema.PreviewBody, rollouts: Seen, database: DatabasePart) -> Response:
     """Tell who would get which variant and why, and what it costs; nothing is changed."""
     wanted, strategy = _plan_request(body), _strategy(body.strategy)
     lines = rollouts.plan(wanted, strategy)
@@ -61,7 +79,7 @@ def plan(
     responses=error_answers(400, 404, 413, 422),
 )
 def save_plan(
-    body: schema.PreviewBody, actor: Changer, rollouts: RolloutsPart, database: DatabasePart
+    body: schema.PreviewBody, actor: Changer, rollouts: Changed, database: DatabasePart
 ) -> Response:
     """Tell the same and keep it, to be carried out exactly so or not at all."""
     wanted, strategy = _plan_request(body), _strategy(body.strategy)
@@ -75,7 +93,7 @@ def save_plan(
 
 
 @router.get("/plans")
-def list_plans(_: Reader, rollouts: RolloutsPart, limit: Limit = 1000) -> schema.KeptPlanPage:
+def list_plans(rollouts: Seen, limit: Limit = 1000) -> schema.KeptPlanPage:
     """The newest plans that were saved and may still be carried out, newest first."""
     items = [schema.KeptPlan(**_kept(one)) for one in rollouts.saved_plans(limit)]
     return schema.KeptPlanPage(items=items)
@@ -84,7 +102,7 @@ def list_plans(_: Reader, rollouts: RolloutsPart, limit: Limit = 1000) -> schema
 @router.get(
     "/plans/{plan_id}", response_model=schema.KeptPlanWithLines, responses=error_answers(404)
 )
-def show_plan(plan_id: str, _: Reader, rollouts: RolloutsPart) -> Response:
+def show_plan(plan_id: str, rollouts: Seen) -> Response:
     """A saved plan, and what it says of each device."""
     kept = rollouts.saved_plan(plan_id)
     devices = [
@@ -111,7 +129,7 @@ def apply_plan(
     plan_id: str,
     body: schema.PlannedBody,
     actor: Changer,
-    rollouts: RolloutsPart,
+    rollouts: Changed,
     *,
     request: Request,
     parts: AllParts,
@@ -119,7 +137,7 @@ def apply_plan(
     """Create the rollout of a saved plan; refused if it would be another one by now."""
     kept = rollouts.saved_plan(plan_id)
     if kept.strategy.override:
-        demand(request, parts, actor, Permission.OVERRIDE)
+        rollouts = _overriding(request, parts, actor, rollouts)
     wanted = RolloutRequest(
         plan=kept.plan, name=body.name, start_at=body.start_at, strategy=kept.strategy
     )
@@ -134,7 +152,7 @@ def apply_plan(
 def create(
     body: schema.RolloutBody,
     actor: Changer,
-    rollouts: RolloutsPart,
+    rollouts: Changed,
     *,
     request: Request,
     parts: AllParts,
@@ -142,7 +160,7 @@ def create(
     """Create a rollout: READY; with a time to start at SCHEDULED, or first to be approved."""
     strategy = _strategy(body.strategy)
     if strategy.override:
-        demand(request, parts, actor, Permission.OVERRIDE)
+        rollouts = _overriding(request, parts, actor, rollouts)
     wanted = RolloutRequest(
         plan=_plan_request(body),
         name=body.name,
@@ -155,15 +173,13 @@ def create(
 
 
 @router.get("")
-def list_rollouts(
-    _: Reader, rollouts: RolloutsPart, limit: Limit = 1000, name: Beginning = ""
-) -> schema.RolloutPage:
+def list_rollouts(rollouts: Seen, limit: Limit = 1000, name: Beginning = "") -> schema.RolloutPage:
     """The newest rollouts, newest first."""
     return schema.RolloutPage(items=[_answer(view) for view in rollouts.list(limit, name)])
 
 
 @router.get("/{rollout_id}", responses=error_answers(404))
-def show(rollout_id: str, _: Reader, rollouts: RolloutsPart) -> schema.Rollout:
+def show(rollout_id: str, rollouts: Seen) -> schema.Rollout:
     """A rollout, and how many executions are in each state."""
     return _answer(rollouts.get(rollout_id))
 
@@ -173,9 +189,7 @@ def show(rollout_id: str, _: Reader, rollouts: RolloutsPart) -> schema.Rollout:
     response_model=schema.ExecutionPage,
     responses=error_answers(404),
 )
-def executions(
-    rollout_id: str, _: Reader, rollouts: RolloutsPart, database: DatabasePart
-) -> Response:
+def executions(rollout_id: str, rollouts: Seen, database: DatabasePart) -> Response:
     """Each device's run."""
     views = rollouts.executions(rollout_id)
     with database.reading() as session:
@@ -186,7 +200,7 @@ def executions(
 
 @router.post("/{rollout_id}/start", responses=error_answers(404, 409, 422))
 def start(
-    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+    rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
     """Start it now, whatever time it was scheduled for; or once it is approved, if it must be."""
     return _answer(rollouts.start(rollout_id, actor.audit_name, expected_revision=_expected(body)))
@@ -197,14 +211,14 @@ def edit(
     rollout_id: str,
     body: schema.EditBody,
     actor: Changer,
-    rollouts: RolloutsPart,
+    rollouts: Changed,
     *,
     request: Request,
     parts: AllParts,
 ) -> schema.Rollout:
     """Change what has not started; what was approved of it must be approved anew."""
     if body.strategy is not None and body.strategy.override:
-        demand(request, parts, actor, Permission.OVERRIDE)
+        rollouts = _overriding(request, parts, actor, rollouts)
     wanted = RolloutEdit(
         name=body.name,
         max_in_progress=body.max_in_progress,
@@ -217,14 +231,14 @@ def edit(
 
 
 @router.get("/{rollout_id}/approval", responses=error_answers(404, 409))
-def approval(rollout_id: str, _: Reader, rollouts: RolloutsPart) -> schema.Approval:
+def approval(rollout_id: str, rollouts: Seen) -> schema.Approval:
     """What is to be approved, who has, and what is missing."""
     return _approval(rollouts.approval(rollout_id))
 
 
 @router.post("/{rollout_id}/approve", responses=error_answers(404, 409, 422))
 def approve(
-    rollout_id: str, body: schema.ApprovalBody, actor: Approver, rollouts: RolloutsPart
+    rollout_id: str, body: schema.ApprovalBody, actor: Approver, rollouts: Approved
 ) -> schema.Approval:
     """Approve it; when that is enough, it starts or waits for its time."""
     given = GivenApproval(body.spec_sha256, body.envelope)
@@ -237,7 +251,7 @@ def approve(
 
 @router.post("/{rollout_id}/deny", responses=error_answers(404, 409, 422))
 def deny(
-    rollout_id: str, body: schema.DenialBody, actor: Approver, rollouts: RolloutsPart
+    rollout_id: str, body: schema.DenialBody, actor: Approver, rollouts: Approved
 ) -> schema.Rollout:
     """End what waits for approvals."""
     return _answer(
@@ -249,7 +263,7 @@ def deny(
 
 @router.post("/{rollout_id}/pause", responses=error_answers(404, 409, 422))
 def pause(
-    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+    rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
     """Give no further device work; those under way go on."""
     return _answer(rollouts.pause(rollout_id, actor.audit_name, expected_revision=_expected(body)))
@@ -257,7 +271,7 @@ def pause(
 
 @router.post("/{rollout_id}/resume", responses=error_answers(404, 409, 422))
 def resume(
-    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+    rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
     """Go on after a pause; after an abort, only what fails from now on counts for another."""
     return _answer(rollouts.resume(rollout_id, actor.audit_name, expected_revision=_expected(body)))
@@ -265,7 +279,7 @@ def resume(
 
 @router.post("/{rollout_id}/stop", responses=error_answers(404, 409, 422))
 def stop(
-    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+    rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
     """Cancel what is unfinished; devices that are done keep what they have."""
     return _answer(rollouts.stop(rollout_id, actor.audit_name, expected_revision=_expected(body)))
@@ -273,7 +287,7 @@ def stop(
 
 @router.post("/{rollout_id}/promote", responses=error_answers(404, 409, 422))
 def promote(
-    rollout_id: str, body: schema.PromotionBody, actor: Changer, rollouts: RolloutsPart
+    rollout_id: str, body: schema.PromotionBody, actor: Changer, rollouts: Changed
 ) -> schema.Rollout:
     """Let the group after this one start, whatever this one waits for."""
     expected = _expected(body)
@@ -284,7 +298,7 @@ def promote(
 
 @router.post("/{rollout_id}/retry-failed", responses=error_answers(404, 409, 422))
 def retry_failed(
-    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+    rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
     """Have all that failed, timed out or went back by itself tried again."""
     return _answer(
@@ -294,12 +308,21 @@ def retry_failed(
 
 @router.post("/{rollout_id}/roll-back", responses=error_answers(404, 409, 422))
 def roll_back(
-    rollout_id: str, actor: Changer, rollouts: RolloutsPart, body: LookedAt = None
+    rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
     """Take back all that it brought: devices return to what they ran before."""
     return _answer(
         rollouts.roll_back(rollout_id, actor.audit_name, expected_revision=_expected(body))
     )
+
+
+def _overriding(
+    request: Request, parts: AllParts, actor: Actor, rollouts: RolloutService
+) -> RolloutService:
+    """Return the rollouts that the actor may have override windows, budgets and pace."""
+    demand(request, parts, actor, Permission.OVERRIDE)
+    both = actor.scope(Permission.ROLL_OUT).narrowed(actor.scope(Permission.OVERRIDE))
+    return rollouts.within(both)
 
 
 def _expected(body: schema.LookedAt | None) -> int | None:

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Response, status
 from sprat_proto.audit_events import Tag
 from sprat_proto.trust import MAX_TARGETS_BYTES, Repository
 
-from sprat_controller.access.policy import Actor, Permission
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers

@@ -9,6 +9,8 @@ from sprat_proto import fit
 from sprat_proto.declared import profile_of
 from sqlmodel import Session, col
 
+from sprat_controller.access import within
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.fleet import inventory, observed_rates
 from sprat_controller.rollout import hardware, targets
@@ -18,15 +20,23 @@ from sprat_controller.store import queries
 from sprat_controller.store.tables import Device
 
 
-def classes(session: Session, name: str | None = None) -> list[HardwareClass]:
+def classes(
+    session: Session, name: str | None = None, scope: Scope = EVERYTHING
+) -> list[HardwareClass]:
     """Return all hardware classes, the most devices first; or the one of that name.
+
+    Of devices outside of the scope nothing is told.
 
     Raises:
         NotFoundError: No device is of the class that is named.
     """
     statement = sqlalchemy.select(
         col(Device.hardware_class), col(Device.id), col(Device.profile)
-    ).where(col(Device.revoked_at).is_(None), col(Device.hardware_class).is_not(None))
+    ).where(
+        col(Device.revoked_at).is_(None),
+        col(Device.hardware_class).is_not(None),
+        within.devices(session, scope),
+    )
     if name is not None:
         statement = statement.where(col(Device.hardware_class) == name)
     found: defaultdict[str, dict[str, fit.Profile]] = defaultdict(dict)
@@ -44,13 +54,13 @@ def classes(session: Session, name: str | None = None) -> list[HardwareClass]:
     return sorted(made, key=lambda one: (-one.devices, one.name))
 
 
-def device(session: Session, device_id: str) -> HardwareClass:
+def device(session: Session, device_id: str, scope: Scope = EVERYTHING) -> HardwareClass:
     """Return one device as if it were a class of its own, by its own profile.
 
     Raises:
         NotFoundError: There is no such device, or it has not told its hardware yet.
     """
-    row = inventory.find(session, device_id)
+    row = inventory.find(session, device_id, scope)
     if row.profile is None or row.hardware_class is None:
         raise NotFoundError(
             "no_profile", f"device {device_id} has not told its hardware yet: start its agent"

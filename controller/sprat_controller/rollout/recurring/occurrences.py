@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import sqlalchemy
 from sprat_proto.audit_events import Tag
 from sprat_proto.states import RolloutState
 from sqlmodel import Session, col
 
+from sprat_controller.access.scopes import Scope
 from sprat_controller.audit import log
 from sprat_controller.errors import RequestError
 from sprat_controller.registry import channels
@@ -26,13 +27,14 @@ from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.recurring import rules
 from sprat_controller.rollout.recurring.recurrences import rollout_of
 from sprat_controller.rollout.recurring.rules import Last, Offer
-from sprat_controller.rollout.requests import check_rollout
+from sprat_controller.rollout.requests import check_rollout, reach, target_from
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.schedule.leases import Lease, Leases
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Occurrence, Recurrence, Release, Rollout
 
 ACTOR: Final = "schedule"
+Standing: TypeAlias = Callable[[Session, str], Scope | None]
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,22 @@ class _NeedlessError(Exception):
 class OccurrenceRunner:
     """Decides what is due; any number of replicas may do it at once."""
 
-    def __init__(self, database: Database, rollouts: RolloutService, leases: Leases) -> None:
-        """Decide over `database`; `leases` claims rows of `Recurrence`."""
+    def __init__(
+        self,
+        database: Database,
+        rollouts: RolloutService,
+        leases: Leases,
+        standing: Standing | None = None,
+    ) -> None:
+        """Decide over `database`.
+
+        Args:
+            database: Where rows are.
+            rollouts: Creates rollouts.
+            leases: Claims rows of `Recurrence`.
+            standing: Says over which devices somebody may roll out by now; None: it is not asked.
+        """
+        self._standing = standing
         self._database = database
         self._rollouts = rollouts
         self._leases = leases
@@ -99,7 +115,7 @@ class OccurrenceRunner:
 
     def _decide(self, session: Session, row: Recurrence, now: datetime) -> _Outcome:
         offer = _newest(session, row)
-        reason = rules.why_not(offer, _last(session, row))
+        reason = self._why_not_theirs(session, row) or rules.why_not(offer, _last(session, row))
         if offer is None or reason is not None:
             return _Outcome(offer and offer.release, reason=reason)
         request = rollout_of(row, offer.release, row.due_at or now)
@@ -109,6 +125,15 @@ class OccurrenceRunner:
         if needless is not None:
             raise _NeedlessError(needless)
         return _Outcome(offer.release, rollout_id=made.id)
+
+    def _why_not_theirs(self, session: Session, row: Recurrence) -> Reason | None:
+        """Return why the author may not do by now what the recurrence does; None: they may."""
+        if self._standing is None:
+            return None
+        may = self._standing(session, row.created_by)
+        if may is not None and may.contains(reach(target_from(row.target))):
+            return None
+        return rules.author_may_not(row.created_by)
 
 
 def _reason_of(error: RequestError | _NeedlessError) -> Reason:

@@ -7,7 +7,7 @@ removed leaves its rollouts and its occurrences behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from sprat_proto.policy import FitPolicy
 from sprat_proto.windows import WindowError
 from sqlmodel import Session, col, func, select
 
+from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.audit import log
 from sprat_controller.clock import Clock
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
@@ -29,6 +30,8 @@ from sprat_controller.rollout.requests import (
     RolloutRequest,
     Target,
     check_rollout,
+    confined,
+    reach,
     target_from,
     target_json,
 )
@@ -108,11 +111,26 @@ class RecurrenceView:
 class Recurrences:
     """Recurring rollouts as operators see them. All methods block."""
 
-    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str]) -> None:
-        """Keep recurrences in `database`."""
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        new_id: Callable[[], str],
+        *,
+        scope: Scope = EVERYTHING,
+    ) -> None:
+        """Keep recurrences in `database`; see `within` for the scope."""
         self._database = database
         self._clock = clock
         self._new_id = new_id
+        self._scope = scope
+
+    def within(self, scope: Scope) -> Recurrences:
+        """Return the same for somebody to whom only the devices of a scope are there.
+
+        What may ever reach others is not there, and what is added never does.
+        """
+        return Recurrences(self._database, self._clock, self._new_id, scope=scope)
 
     def add(self, request: RecurrenceRequest, actor: str) -> RecurrenceView:
         """Keep a recurrence; it is due from its next moment on.
@@ -128,6 +146,7 @@ class Recurrences:
         """
         now = self._clock()
         due_at = _check(request, now)
+        request = replace(request, target=confined(request.target, self._scope))
         with self._database.transaction() as session:
             queries.releases(session, request.model)
             count = session.exec(select(func.count()).select_from(Recurrence)).one()
@@ -164,7 +183,7 @@ class Recurrences:
         with self._database.reading() as session:
             order = (col(Recurrence.created_at), col(Recurrence.id))
             rows = session.exec(select(Recurrence).order_by(*order)).all()
-            return tuple(_view(session, row) for row in rows)
+            return tuple(_view(session, row) for row in rows if _reaches(row, self._scope))
 
     def get(self, recurrence_id: str) -> RecurrenceView:
         """Return one recurrence.
@@ -173,7 +192,7 @@ class Recurrences:
             NotFoundError: No such recurrence.
         """
         with self._database.reading() as session:
-            return _view(session, _found(session, recurrence_id))
+            return _view(session, _found(session, recurrence_id, self._scope))
 
     def occurrences(self, recurrence_id: str, limit: int) -> tuple[OccurrenceView, ...]:
         """Return what came of the newest moments of a recurrence, newest first.
@@ -182,7 +201,7 @@ class Recurrences:
             NotFoundError: No such recurrence.
         """
         with self._database.reading() as session:
-            _found(session, recurrence_id)
+            _found(session, recurrence_id, self._scope)
             return tuple(_occurrences(session, recurrence_id, limit))
 
     def pause(self, recurrence_id: str, actor: str) -> RecurrenceView:
@@ -193,7 +212,7 @@ class Recurrences:
         """
         now = self._clock()
         with self._database.transaction() as session:
-            row = _found(session, recurrence_id)
+            row = _found(session, recurrence_id, self._scope)
             if row.paused_at is None:
                 row.paused_at, row.due_at = now, None
                 session.add(row)
@@ -208,7 +227,7 @@ class Recurrences:
         """
         now = self._clock()
         with self._database.transaction() as session:
-            row = _found(session, recurrence_id)
+            row = _found(session, recurrence_id, self._scope)
             if row.paused_at is not None:
                 row.paused_at = None
                 row.due_at = rules.next_due(rules.read(row.cron, row.zone), now)
@@ -223,7 +242,7 @@ class Recurrences:
             NotFoundError: No such recurrence.
         """
         with self._database.transaction() as session:
-            row = _found(session, recurrence_id)
+            row = _found(session, recurrence_id, self._scope)
             _record(session, Tag.RECURRENCE_REMOVED, row, actor, self._clock())
             session.delete(row)
 
@@ -286,9 +305,14 @@ def _check(request: RecurrenceRequest, now: datetime) -> datetime:
     return due_at
 
 
-def _found(session: Session, recurrence_id: str) -> Recurrence:
+def _reaches(row: Recurrence, scope: Scope) -> bool:
+    """Tell whether a recurrence can reach nothing but the scope."""
+    return scope.contains(reach(target_from(row.target)))
+
+
+def _found(session: Session, recurrence_id: str, scope: Scope) -> Recurrence:
     row = session.get(Recurrence, recurrence_id)
-    if row is None:
+    if row is None or not _reaches(row, scope):
         raise NotFoundError(
             "recurrence_not_found", f"there is no recurring rollout {recurrence_id!r}"
         )

@@ -8,6 +8,7 @@ rule holds: what is skipped comes after the gap, what comes twice comes once.
 - One rollout at a time: while the last one is not over, nothing begins.
 - What somebody ended, denied or rolled back is not brought again. A newer release is.
 - A channel that went back to an older release brings nothing: devices never go back by themselves.
+- Who added it must still be allowed to roll out to all that it is for.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class SkipCode(StrEnum):
     ROLLED_OUT_ALREADY = "ROLLED_OUT_ALREADY"
     ENDED_BEFORE = "ENDED_BEFORE"
     CHANNEL_WENT_BACK = "CHANNEL_WENT_BACK"
+    AUTHOR_MAY_NOT = "AUTHOR_MAY_NOT"
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ def why_not(newest: Offer | None, last: Last | None) -> Reason | None:
         said = f"{brought.release} was rolled out before, and {last.rollout_id} is {last.state}"
         return _skip(SkipCode.ENDED_BEFORE, f"{said}: put a newer release in", "a newer release")
     return None
+
+
+def author_may_not(author: str) -> Reason:
+    """Return why nothing is rolled out whose author may not roll it out by now."""
+    return _skip(
+        SkipCode.AUTHOR_MAY_NOT,
+        f"{author} may no longer roll out to all that this is for: have somebody who may add it",
+        "an author who may roll out to all of its devices",
+    )
 
 
 def why_needless(newest: Offer, counts: Mapping[ExecutionState, int]) -> Reason | None:

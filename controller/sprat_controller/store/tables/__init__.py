@@ -7,7 +7,13 @@ the whole schema, and foreign keys may name tables of other modules.
 
 from __future__ import annotations
 
-from sprat_controller.store.tables.access import OperatorToken
+from sprat_controller.store.tables.access import (
+    AccessRevision,
+    CustomRole,
+    OperatorToken,
+    RoleBinding,
+    Subject,
+)
 from sprat_controller.store.tables.audit import (
     AuditCheckpoint,
     AuditCosignature,
@@ -42,6 +48,7 @@ from sprat_controller.store.tables.trust import Publisher, TrustMetadata
 __all__ = [
     "MAY_BE_DOWN",
     "OFFLINE",
+    "AccessRevision",
     "AssignmentRow",
     "AuditCheckpoint",
     "AuditCosignature",
@@ -50,6 +57,7 @@ __all__ = [
     "AuditSubtree",
     "Blob",
     "ChannelRelease",
+    "CustomRole",
     "DesiredModel",
     "Device",
     "DeviceAuditRecord",
@@ -65,10 +73,12 @@ __all__ = [
     "Publisher",
     "Recurrence",
     "Release",
+    "RoleBinding",
     "Rollout",
     "RolloutApproval",
     "RolloutGroup",
     "SavedPlan",
+    "Subject",
     "TrustMetadata",
     "UtcDateTime",
     "Variant",

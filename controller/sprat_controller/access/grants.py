@@ -1,0 +1,134 @@
+"""Giving a subject a role over some devices, and taking it away.
+
+Nobody gives what they do not hold: what is given is what was asked for, within what the giver holds
+it over. And nobody takes away what they could not give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sprat_proto.audit_events import Tag
+from sqlmodel import Session, col, select
+
+from sprat_controller.access import scopes, snapshot, subjects
+from sprat_controller.access.actor import Actor
+from sprat_controller.access.scopes import Scope
+from sprat_controller.audit import log
+from sprat_controller.errors import ConflictError, NotFoundError
+from sprat_controller.store.tables import RoleBinding
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A role over devices, for somebody."""
+
+    subject: str
+    role: str
+    scope: Scope
+
+
+def every(session: Session, subject: str | None = None) -> Sequence[RoleBinding]:
+    """Return all bindings, or those of a subject, in the order of giving."""
+    if subject is not None:
+        return subjects.bindings(session, subjects.find(session, subject).id)
+    order = (col(RoleBinding.created_at), col(RoleBinding.id))
+    return session.exec(select(RoleBinding).order_by(*order)).all()
+
+
+def check_role(actor: Actor, role: str) -> None:
+    """Check that there is such a role.
+
+    Raises:
+        NotFoundError: `role_not_found`.
+    """
+    if not actor.policy.permissions_of(role):
+        raise NotFoundError(
+            "role_not_found", f"there is no role {role!r}: `sprat roles list` tells which there are"
+        )
+
+
+def grant(
+    session: Session, wanted: Wanted, *, actor: Actor, now: datetime, binding_id: str
+) -> RoleBinding:
+    """Give a subject a role.
+
+    Args:
+        session: An open `Database.transaction()`.
+        wanted: What; its scope is narrowed to what the actor holds the role's permissions over.
+        actor: Who gives it.
+        now: The caller's clock.
+        binding_id: Of the row.
+
+    Raises:
+        NotFoundError: No such subject or role.
+        DeniedError: `cannot_grant`.
+        ConflictError: `granted_already`.
+        RequestError: `bad_scope`: it is too long, together with the giver's.
+    """
+    check_role(actor, wanted.role)
+    row = subjects.find(session, wanted.subject)
+    given = actor.grantable(actor.policy.permissions_of(wanted.role), wanted.scope)
+    scope = scopes.read(given.text).text
+    same = select(RoleBinding).where(
+        RoleBinding.subject_id == row.id,
+        RoleBinding.role == wanted.role,
+        RoleBinding.scope == scope,
+    )
+    if session.exec(same).first() is not None:
+        raise ConflictError(
+            "granted_already",
+            f"{row.id} is {wanted.role} over {scope or 'everything'} already",
+        )
+    binding = RoleBinding(
+        id=binding_id,
+        subject_id=row.id,
+        role=wanted.role,
+        scope=scope,
+        created_at=now,
+        created_by=actor.audit_name,
+    )
+    session.add(binding)
+    session.flush()
+    snapshot.changed(session)
+    after = _state(binding)
+    _record(session, Tag.ROLE_GRANTED, binding, {"before": {}, "after": after}, actor, now)
+    return binding
+
+
+def take(session: Session, binding_id: str, *, actor: Actor, now: datetime) -> None:
+    """Take a role away, at once.
+
+    Raises:
+        NotFoundError: No such binding.
+        DeniedError: `cannot_grant`: the actor does not hold it all.
+        ConflictError: `last_administrator`.
+    """
+    row = session.get(RoleBinding, binding_id)
+    if row is None:
+        raise NotFoundError("binding_not_found", f"there is no binding with the id {binding_id!r}")
+    actor.check_holds(actor.policy.permissions_of(row.role), scopes.read(row.scope))
+    session.delete(row)
+    session.flush()
+    subjects.check_administrator(session)
+    snapshot.changed(session)
+    _record(session, Tag.ROLE_TAKEN, row, {"before": _state(row), "after": {}}, actor, now)
+
+
+def _state(row: RoleBinding) -> dict[str, object]:
+    return {"role": row.role, "scope": row.scope}
+
+
+def _record(  # noqa: PLR0917 - the same six each time
+    session: Session,
+    tag: Tag,
+    row: RoleBinding,
+    change: dict[str, object],
+    actor: Actor,
+    now: datetime,
+) -> None:
+    detail = {"binding": row.id, **change}
+    subject = f"subject/{row.subject_id}"
+    log.append(session, tag, at=now, actor=actor.audit_name, subject=subject, detail=detail)

@@ -1,0 +1,58 @@
+"""Which person is behind a subject: four eyes are those of two people, not of two accounts.
+
+A service is the person who it acts for. Whoever made a token of somebody else may have kept it, so
+what was done while that token was good may be their doing as well.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy
+from sqlmodel import Session, col
+
+from sprat_controller.store.tables import OperatorToken, Subject
+
+_OWNER: Final = sqlalchemy.select(col(Subject.owner_id)).where(
+    col(Subject.id) == sqlalchemy.bindparam("subject")
+)
+_MAKERS: Final = (
+    sqlalchemy.select(col(OperatorToken.made_by))
+    .where(
+        col(OperatorToken.subject_id) == sqlalchemy.bindparam("subject"),
+        sqlalchemy.or_(
+            col(OperatorToken.revoked_at).is_(None),
+            col(OperatorToken.revoked_at) >= sqlalchemy.bindparam("since"),
+        ),
+    )
+    .distinct()
+)
+
+
+def person(session: Session, subject: str) -> str:
+    """Return the person behind a subject; of what is no subject of ours, itself."""
+    return session.connection().execute(_OWNER, {"subject": subject}).scalar() or subject
+
+
+def may_be_one(session: Session, one: str, other: str, since: datetime) -> bool:
+    """Tell whether two subjects may be one person's: by what they are, or by who made their tokens.
+
+    Args:
+        session: Of the database.
+        one: A subject.
+        other: Another, or the same.
+        since: Tokens that were revoked before are left out.
+    """
+    first, second = person(session, one), person(session, other)
+    return (
+        first == second
+        or second in _makers(session, one, since)
+        or first in _makers(session, other, since)
+    )
+
+
+def _makers(session: Session, subject: str, since: datetime) -> set[str]:
+    """Return the people who made tokens of a subject that were good since then."""
+    rows = session.connection().execute(_MAKERS, {"subject": subject, "since": since})
+    return {person(session, maker) for maker in rows.scalars().all() if maker}
