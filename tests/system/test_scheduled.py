@@ -45,6 +45,6 @@ def test_a_stopped_rollout_ends_with_a_state_per_device(fleet: Fleet) -> None:
     fleet.sprat("rollout", "stop", rollout, "--yes", "-o", "json")
     wait_for(
         "the rollout to be stopped",
-        lambda: fleet.sprat("rollout", "show", rollout, "-o", "json")["state"] == "STOPPED",
+        lambda: fleet.state(rollout) == "STOPPED",
     )
     assert fleet.executions(rollout)["waits-1"]["state"] == "CANCELED"
