@@ -96,7 +96,8 @@ def load_at(
 ) -> Load:
     """Return what `load` does, as far as the limits hold a device with these labels.
 
-    No more is counted of what is down than the budget allows: the rest decides nothing.
+    No more is counted of what is down than the budget allows: the rest decides nothing. Where even
+    fewer could be down, with any labels, it is as many as could be.
     """
     if strategy.override:
         return Load()
@@ -177,7 +178,10 @@ def _fleet_at(session: Session, label: str, labels: Mapping[str, str]) -> int:
 
 
 def _down_at(session: Session, label: str, labels: Mapping[str, str], at_most: int) -> int:
-    """Return how many devices with the same value of a label are down, but at most so many."""
+    """Return how many devices with the same value of a label are down, but at most so many.
+
+    Of a value that many have it may be more than are down, as long as it is less than that.
+    """
     value = labels.get(label, "")
     of_value = sql.select(col(DeviceLabel.device_id)).where(
         col(DeviceLabel.key) == label, col(DeviceLabel.value) == value
@@ -187,6 +191,10 @@ def _down_at(session: Session, label: str, labels: Mapping[str, str], at_most: i
     if value and session.connection().execute(few).scalar_one() < _SMALL:
         ids = session.connection().execute(of_value).scalars().all()
         return min(len(among(session, ids)), at_most)
+    one = sql.select(sql.literal(1).label("one"))
+    could_be = _counted(session, one.select_from(Execution).where(_MAY_BE_DOWN), at_most)
+    if could_be < at_most:
+        return could_be
     busy = _counted(session, _busy().where(_value_of(_BUSY.c.device_id, label) == value), at_most)
     left = _left_behind().where(_value_of(col(Device.id), label) == value)
     return busy + (_counted(session, left, at_most - busy) if busy < at_most else 0)

@@ -198,5 +198,8 @@ def test_what_holds_one_device_is_what_is_counted_for_all(
         more = Strategy(budgets=(DisruptionBudget(label="line", max_unavailable=4),))
         cut = unavailable.load_at(session, "r1", more, {}, NOW)
         assert cut == Load(down={"line": {"": 4}})
+        far = Strategy(budgets=(DisruptionBudget(label="line", max_unavailable=50),))
+        room = unavailable.load_at(session, "r1", far, {}, NOW)
+        assert 5 <= room.down["line"][""] < 50
         skipped = Strategy(budgets=less.budgets, override="now")
         assert unavailable.load_at(session, "r1", skipped, {}, NOW) == Load()
