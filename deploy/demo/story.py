@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from processes import Agent, Controller, ProcessError, wait_for
+from processes import Agent, Answer, Controller, ProcessError, wait_for
 from profiles import DEVICES, DemoDevice
 from reporter import Reporter
 
@@ -22,6 +22,7 @@ PUBLISHER: Final = "demo-publisher"
 QUESTION: Final = "What is a sprat?"
 GOOD: Final = "small fish"
 CONTEXT: Final = "512"
+REFUSED: Final = 6  # how `sprat` ends where a proof says no
 VARIANTS: Final = {"f16", "q8_0", "q5_1", "q4_0"}
 # A model of 2 million weights that this project trained: see the card in its folder.
 TRAINED: Final = Path(__file__).resolve().parents[1] / "demo-model"
@@ -179,7 +180,11 @@ def live_without_the_controller(on: Stage) -> None:
 
 def roll_back_a_bad_release(on: Stage) -> None:
     """Failure 3: a properly signed release that cannot speak; the device goes back by itself."""
-    _push(on, "1.2.0", WORSE, "--no-evaluation")
+    refused = _pushing(on, "1.2.0", WORSE, "--no-evaluation", check=False)
+    said = refused.errors.splitlines()[-1]
+    on.reporter.say(f"  its publisher's own run, before it signs: {said}")
+    on.expect("publisher_refuses_to_sign", refused.status == REFUSED, error=said)
+    _push(on, "1.2.0", WORSE, "--no-evaluation", "--unproven", "to see what a device says of it")
     started = _start_rollout(on, "1.2.0", "gateway-1")
     execution = _finished(on, started)["gateway-1"]
     answer = _ask(on.agents["gateway-1"])
@@ -206,11 +211,16 @@ CHAPTERS: Final[tuple[Callable[[Stage], None], ...]] = (
 
 
 def _push(on: Stage, release: str, path: Path, *options: str) -> dict[str, Any]:
+    return _pushing(on, release, path, *options).json
+
+
+def _pushing(on: Stage, release: str, path: Path, *options: str, check: bool = True) -> Answer:
     return on.controller.sprat(
         *("models", "push", str(path), "--name", MODEL, "--release", release),
         *("--key", str(on.folder / "publisher.pem"), "--golden", f"{QUESTION}=>{GOOD}"),
         *("--variants", "f16,q8_0,q5_1,q4_0", *options, "-o", "json"),
-    ).json
+        check=check,
+    )
 
 
 def _start_rollout(on: Stage, release: str, *devices: str) -> str:

@@ -67,12 +67,16 @@ class Fleet:
         golden: str | None = None,
         variants: str = "q4_0",
     ) -> dict[str, Any]:
-        """Publish a release that says `sentence`; its probe expects `golden` (or the sentence)."""
+        """Publish a release that says `sentence`; its probe expects `golden` (or the sentence).
+
+        What it never says is signed all the same, unproven: for the device to find out.
+        """
         path = demo_model.make(self.folder / f"{release}.gguf", sentence=sentence, small=True)
         pushed = self.sprat(
             *("models", "push", str(path), "--name", MODEL, "--release", release),
             *("--key", str(self.folder / f"{key}.pem"), "--variants", variants),
             *("--golden", f"{QUESTION}=>{golden or sentence}", "--no-evaluation"),
+            *(() if golden in (None, sentence) else ("--unproven", "a device is to refuse it")),
             *(*options, "-o", "json"),
         )
         self.digests[release] = pushed["variants"][0]["digest"]

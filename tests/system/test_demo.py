@@ -20,6 +20,7 @@ STEPS = [
     "tampered_blob_refused",
     "device_answers_offline",
     "audit_arrived_complete",
+    "publisher_refuses_to_sign",
     "bad_release_rolled_back",
     "demo",
 ]

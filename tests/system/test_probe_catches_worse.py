@@ -96,6 +96,7 @@ def push(fleet: Fleet, said: Mapping[str, Any], source: Path, release: str, vari
         *("models", "push", str(source), "--name", MODEL, "--release", release),
         *("--key", str(fleet.folder / "publisher.pem"), "--variants", variant),
         *("--probes", str(probes), "--no-evaluation", "-o", "json"),
+        *(() if source == GOOD else ("--unproven", "the device is to find out")),
     )
     return str(pushed["variants"][0]["digest"])
 
@@ -150,7 +151,16 @@ def test_golden_prompts_let_the_good_release_pass_in_each_form_and_the_bad_one_i
         assert passed["probe"]["decode_milli_tps"] >= 1000
         assert passed["probe"]["peak_bytes"] > GOOD.stat().st_size // 4
 
-    # Its publisher measures the bound of its own original, which is as bad: the answers tell.
+    # Its publisher measures the bound of its own original, which is as bad: the answers tell, here
+    # first, and on the device if nobody listens.
+    refused = fleet.controller.sprat(
+        *("models", "push", str(WORSE), "--name", MODEL, "--release", "1.1.0"),
+        *("--key", str(fleet.folder / "publisher.pem"), "--variants", "f16", "--no-evaluation"),
+        *("--probes", str(fleet.folder / "probes.yaml")),
+        check=False,
+    )
+    assert refused.status == 6
+    assert "check probe: f16 does not pass the proof that would be signed" in refused.errors
     push(fleet, said, WORSE, "1.1.0", "f16")
     execution = roll_out(fleet, "1.1.0")
     caught(fleet, agent, execution, good)

@@ -316,6 +316,9 @@ class ReleaseRequest(Accepted):
     release: Short
     publisher: Short
     metadata: Sha256 = Field(description="Of the uploaded next metadata of the publisher's role")
+    unproven: Short = Field(
+        default="", description="Why its publisher did not ask it its golden prompts first, if so"
+    )
 
 
 class RetireRequest(Accepted):

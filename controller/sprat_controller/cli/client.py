@@ -161,6 +161,8 @@ class Api:
     def publish(self, release: ReleaseTerms, metadata: str) -> None:
         """Announce a release by the digest of the uploaded next metadata of its publisher."""
         body = {"release": release.release, "publisher": release.publisher, "metadata": metadata}
+        # A controller of before does not know it: it is only told where there is something to tell.
+        body |= {"unproven": release.unproven} if release.unproven else {}
         self.post(f"models/{release.model}/releases", body)
 
     def publish_metadata(self, repository: Repository, files: Mapping[str, bytes]) -> None:

@@ -30,6 +30,7 @@ from sprat_controller.cli.publishers import publisher_of
 from sprat_controller.cli.verbs import Session
 from sprat_controller.publisher import report as reports
 from sprat_controller.publisher.evaluate.evaluate import Scores, to_signed
+from sprat_controller.publisher.golden import check_golden
 from sprat_controller.publisher.manifests import ReleaseTerms, check_adapters
 from sprat_controller.publisher.originals import Original, Report, check_source, prepare
 from sprat_controller.publisher.pipeline import Pipeline
@@ -97,6 +98,8 @@ def _release(session: Session, said: Pipeline, *, is_dry: bool) -> Release:
             text = measured(made.original, made.files, about.probe_text, Path(scratch), report)
             terms = replace(terms, activation=with_text(terms.activation, text))
         sent = Sent(terms, build(made.files, terms, made.evaluations))
+        if not terms.unproven:
+            check_golden(sent.variants, Path(scratch), report)
         if signer:
             send = partial(upload, key=signer, destination=session.api, report=report)
             sent = announce(session.api, sent, said.counter, send, session.around.sleep)
@@ -179,6 +182,7 @@ def _terms(session: Session, about: Words, said: Pipeline, signer: Signer | None
         adapters=about.adapters,
         origin=about.origin,
         policy=about.policy,
+        unproven=about.unproven,
     )
 
 

@@ -71,6 +71,7 @@ class Words:
     chat_template: str | None
     adapters: tuple[AdapterSource, ...]
     policy: FitPolicy
+    unproven: str
 
 
 def work_of(said: Pipeline) -> Work:
@@ -118,6 +119,7 @@ def words_of(said: Pipeline) -> Words:
         chat_template=_template(said.chat_template),
         adapters=_adapters(said.adapters or {}),
         policy=_policy(said.policy),
+        unproven=_unproven(said.unproven),
     )
 
 
@@ -209,6 +211,12 @@ def _adapters(said: Mapping[str, str]) -> tuple[AdapterSource, ...]:
         AdapterSource(words.name(name, "an adapter's name"), Path(path))
         for name, path in said.items()
     )
+
+
+def _unproven(said: str | None) -> str:
+    if said is not None and not said.strip():
+        raise words.wrong("expected why the release is not proved here, found nothing")
+    return said or ""
 
 
 def _policy(said: Policy) -> FitPolicy:

@@ -82,6 +82,13 @@ def push(
             metavar="FILE", help="A text that devices score, against the original's perplexity."
         ),
     ] = None,
+    unproven: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHY",
+            help="Sign without asking the golden prompts here; why stands in the audit log.",
+        ),
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Default: what the file says.")] = None,
     origin: Annotated[
         str | None, typer.Option(help="Where it came from. Default: what the file says.")
@@ -205,6 +212,7 @@ def push(
         soak_s=soak,
         probes=_text(probes),
         probe_text=_text(probe_text),
+        unproven=unproven,
         evaluation=Judging(
             skip=no_evaluation,
             calibration=_text(calibration),

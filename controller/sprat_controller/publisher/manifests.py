@@ -63,6 +63,7 @@ class ReleaseTerms:
     adapters: tuple[AdapterSource, ...] = ()
     origin: str = ""  # where the original came from; empty: what the model file says
     policy: FitPolicy = DEFAULT
+    unproven: str = ""  # why it was signed without its golden prompts being asked first
 
 
 @dataclass(frozen=True)

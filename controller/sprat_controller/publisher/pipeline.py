@@ -87,6 +87,8 @@ class Pipeline(Struct, frozen=True, forbid_unknown_fields=True):
     soak_s: Annotated[int, Meta(ge=0, le=30 * 86400)] | None = None
     probes: File | None = None  # a file of its own: see `publisher/probe_file.py`
     probe_text: File | None = None  # in the place of the text that it names
+    # Why the golden prompts are not asked here before they are signed.
+    unproven: Annotated[str, Meta(max_length=200)] | None = None
     evaluation: Judging = Judging()
     policy: Policy = Policy()
     outputs: Outputs = Outputs()

@@ -55,6 +55,7 @@ class Request:
         metadata: SHA-256 of the uploaded next metadata of the publisher's role.
         actor: Who asks, as it stands in the audit log.
         now: The caller's clock.
+        unproven: Why the publisher did not ask it its golden prompts first; empty: it did.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Request:
     metadata: str
     actor: str
     now: datetime
+    unproven: str = ""
 
     @property
     def name(self) -> str:
@@ -451,6 +453,7 @@ def _keep(session: Session, submission: Submission, request: Request) -> None:
             "counter": counter,
             "variants": {one.manifest.variant: one.digest for one in submission.variants},
             "publisher": request.publisher,
+            **({"unproven": request.unproven} if request.unproven else {}),
         },
     )
 

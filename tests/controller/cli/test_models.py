@@ -44,10 +44,16 @@ def opened(api: OperatorApi, files: Files, pushed: dict[str, Any]) -> Manifest:
     return stated
 
 
+# The model of these tests knows nothing.
+UNPROVEN = ("--unproven", "a test")
+
+
 def test_a_push_uploads_a_signed_release_that_a_device_can_check(
     sprat: Sprat, api: OperatorApi, files: Files
 ) -> None:
-    said = push(sprat, files, "--golden", "Who?=> A fish. ", "--soak", "30", "-o", "json")
+    said = push(
+        sprat, files, "--golden", "Who?=> A fish. ", "--soak", "30", *UNPROVEN, "-o", "json"
+    )
     assert said.status == 0, said
     stated = opened(api, files, said.json)
     data = files["gguf"].read_bytes()

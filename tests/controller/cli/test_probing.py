@@ -39,7 +39,8 @@ def probes(tmp_path: Path) -> Path:
 
 def push(sprat: Sprat, files: Files, source: Path, *options: str) -> Said:
     said = ("models", "push", str(source), *NAMED, "--key", str(files["key"]), "-o", "json")
-    return sprat(*said, *options)
+    # The model was never asked such things.
+    return sprat(*said, *options, "--unproven", "a test")
 
 
 def signed(api: OperatorApi, said: Said) -> Activation:
@@ -93,7 +94,7 @@ def test_a_pipelines_file_names_them_from_where_it_is(
     lines = (
         *("schema: 1", f"source: {GOOD}", "model: tiny", "release: 1.0.0"),
         *(f"key: {files['key']}", "variants: [q8_0]", "evaluation: {skip: true}"),
-        *("probes: probes.yaml", "probe_text: probe.txt"),
+        *("probes: probes.yaml", "probe_text: probe.txt", "unproven: a test"),
     )
     path.write_text("\n".join(lines))
     found = signed(api, sprat("models", "push", "--pipeline", str(path), "-o", "json"))

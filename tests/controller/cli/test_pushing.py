@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from simulators import hf_models
+from simulators import demo_model, hf_models
 from simulators.full_disk import small_disk
 from simulators.models import write_adapter
 from simulators.operator_api import OperatorApi
@@ -107,6 +107,7 @@ golden:
     match: equals
     max_tokens: 8
 soak_s: 60
+unproven: it knows nothing
 evaluation:
   calibration: text.txt
   tokens: 255
@@ -149,6 +150,7 @@ def test_a_pipelines_file_says_all_of_it(
         {"prompt": "Who?", "expect": "A fish.", "match": "equals", "max_tokens": 8}
     ]
     assert first.activation.soak_s == 60
+    assert api.bodies[-1]["unproven"] == "it knows nothing"
     assert first.policy == FitPolicy(
         aim=Aim.SPEED_FIRST,
         min_decode_milli_tps=7500,
@@ -192,7 +194,7 @@ def test_options_say_anew_what_a_pipelines_file_says(
     [
         (("release: 1.0.0", "release: 1.0"), "line 5: release: expected text, found a number"),
         (("variants:", "varaints:"), "there is no key 'varaints': did you mean 'variants'?"),
-        (("  tokens: 255", "  tokens: 1"), "line 22: evaluation.tokens: expected a whole number"),
+        (("  tokens: 255", "  tokens: 1"), "line 23: evaluation.tokens: expected a whole number"),
         (
             ("    expect: A fish.\n", ""),
             "line 15: golden[0]: expected the key 'expect', found none",
@@ -464,3 +466,39 @@ def test_a_full_disk_is_one_sentence(
         assert last_line(said)
         assert not list(disk.iterdir())
     assert not sprat.api.blobs
+
+
+def test_a_proof_that_fails_here_is_not_signed(
+    sprat: Sprat, api: OperatorApi, files: Files, tmp_path: Path
+) -> None:
+    source = demo_model.make(tmp_path / "fish.gguf", "I am a small fish.")
+    asked = ("--variants", "q8_0,q4_0", "--no-evaluation", "--golden", "Who?=>a bird")
+    refused = push(sprat, files, source, *asked)
+    assert refused.status == 6
+    assert last_line(refused).startswith(
+        "sprat: check probe: q8_0 does not pass the proof that would be signed: its answer to the"
+        " golden prompt 'Who?' is to contain 'a bird', and was 'I am a small fish.'; mend"
+    )
+    assert not api.blobs
+    assert "tiny" not in api.models
+    assert push(sprat, files, source, *asked, "--dry-run").status == 6
+
+    empty = push(sprat, files, source, *asked, "--unproven", " ")
+    assert empty.status == 64
+    unproven = push(sprat, files, source, *asked, "--unproven", "birds are for later")
+    assert unproven.status == 0, unproven
+    assert api.bodies[-1]["unproven"] == "birds are for later"
+
+
+def test_a_proof_that_holds_here_is_signed_and_nothing_is_said_of_it(
+    sprat: Sprat, api: OperatorApi, files: Files, tmp_path: Path
+) -> None:
+    source = demo_model.make(tmp_path / "fish.gguf", "I am a small fish.")
+    asked = ("--variants", "q8_0,q4_0", "--no-evaluation", "--golden", "Who?=>small fish")
+    said = push(sprat, files, source, *asked)
+    assert said.status == 0, said
+    assert [line for line in said.errors.splitlines() if line.startswith("proving")] == [
+        "proving q8_0",
+        "proving q4_0",
+    ]
+    assert "unproven" not in api.bodies[-1]

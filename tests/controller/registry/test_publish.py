@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -199,6 +200,17 @@ def test_publishing_the_same_again_changes_nothing(desk: Desk) -> None:
     before = desk.state()
     assert not publish(desk.parts, desk.request(metadata))
     assert desk.state() == before
+
+
+@pytest.mark.parametrize("why", ["", "only devices have the sensor"])
+def test_why_a_release_was_not_proved_stands_in_the_audit_log(desk: Desk, why: str) -> None:
+    metadata = desk.metadata([desk.sign(desk.manifest())])
+    assert publish(desk.parts, replace(desk.request(metadata), unproven=why))
+    with desk.database.reading() as session:
+        record = session.exec(select(AuditRecord)).all()[-1]
+    assert record.tag == "publisher:release:published"
+    assert (f'"unproven":"{why}"'.encode() in record.body) == bool(why)
+    assert (b"unproven" in record.body) == bool(why)
 
 
 def test_a_release_never_changes(desk: Desk) -> None:

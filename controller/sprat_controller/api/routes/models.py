@@ -68,7 +68,10 @@ def publish_release(
     now: Now,
 ) -> schema.ReleaseDetail:
     """Publish what was uploaded, after named checks: all of it or nothing."""
-    request = Request(model, body.release, body.publisher, body.metadata, actor.audit_name, now)
+    request = Request(
+        *(model, body.release, body.publisher, body.metadata, actor.audit_name, now),
+        unproven=body.unproven,
+    )
     is_new = publish(Parts(database, blobs, signer), request)
     response.status_code = 201 if is_new else 200
     with database.reading() as session:

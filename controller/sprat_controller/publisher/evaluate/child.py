@@ -23,6 +23,7 @@ from typing import Final, TypeAlias, assert_never
 import msgspec
 import numpy as np
 
+from sprat_controller.publisher.evaluate.chat_template import ChatTemplate, ChatTemplateError
 from sprat_controller.publisher.evaluate.measures import Logits, Sums, Tokens
 from sprat_controller.publisher.evaluate.model import Model, ModelError, listen
 from sprat_controller.publisher.evaluate.orders import (
@@ -30,8 +31,11 @@ from sprat_controller.publisher.evaluate.orders import (
     LEAST_CHUNK,
     LEAST_CHUNKS,
     Answer,
+    Ask,
+    Asked,
     Order,
     Progress,
+    Questions,
     Rate,
     Rated,
     Refused,
@@ -41,12 +45,15 @@ from sprat_controller.publisher.evaluate.orders import (
 
 TEXT: Final = "text.txt"
 TOKENS: Final = "tokens.npy"
+QUESTIONS: Final = "questions.json"
 LOGITS: Final = "reference.logits"
 
 PROMPT: Final = 128  # tokens of the prompt whose rate is measured
 DECODED: Final = 16  # tokens after it, one by one
 WARMING: Final = 16  # tokens before: buffers are allocated and pages touched
 REPEATS: Final = 2
+
+CONTEXT: Final = 4096  # tokens that a golden prompt and its answer may have here
 
 Say: TypeAlias = Callable[[Answer], None]
 
@@ -63,9 +70,11 @@ def carry_out(order: Order, say: Say) -> None:
                 say(_score(order, say))
             case Rate():
                 say(_rate(order))
+            case Ask():
+                say(_ask(order, say))
             case _:
                 assert_never(order)
-    except (_RefusedError, ModelError) as error:
+    except (_RefusedError, ModelError, ChatTemplateError) as error:
         say(Refused(str(error)))
 
 
@@ -167,6 +176,18 @@ def _run(model: Model, prompt: Tokens, following: Tokens) -> tuple[float, float]
         model.go_on(following[at : at + 1], len(prompt) + at)
     ended = time.perf_counter()
     return len(prompt) / (computed - began), len(following) / (ended - computed)
+
+
+def _ask(order: Ask, say: Say) -> Asked:
+    questions = msgspec.json.decode((Path(order.folder) / QUESTIONS).read_bytes(), type=Questions)
+    model = Model(Path(order.model), CONTEXT, order.threads)
+    template = ChatTemplate(questions.chat_template)
+    answers: list[str] = []
+    for question in questions.asked:
+        prompt = template.render(question.prompt, *model.marks)
+        answers.append(model.answer(prompt, question.max_tokens))
+        say(Progress(len(answers), len(questions.asked)))
+    return Asked(answers)
 
 
 def _peak_bytes() -> int:

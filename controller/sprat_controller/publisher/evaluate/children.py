@@ -12,6 +12,7 @@ import msgspec
 from sprat_controller.publisher import native
 from sprat_controller.publisher.evaluate.orders import (
     Answer,
+    Asked,
     Order,
     Progress,
     Rated,
@@ -21,7 +22,7 @@ from sprat_controller.publisher.evaluate.orders import (
 
 COMMAND: Final = (sys.executable, "-P", "-m", "sprat_controller.publisher.evaluate.child")
 
-Result = TypeVar("Result", Scored, Rated)
+Result = TypeVar("Result", Scored, Rated, Asked)
 Done: TypeAlias = Callable[[int, int], None]  # how much is done, and how much there is
 
 

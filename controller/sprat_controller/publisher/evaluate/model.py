@@ -18,8 +18,10 @@ import llama_cpp
 import numpy as np
 
 from sprat_controller.publisher.evaluate.measures import Logits, Tokens
+from sprat_controller.publisher.evaluate.orders import CHUNK
 
 _COMPLAINTS: Final = (3, 4)  # ggml_log_level: warning, error
+_PIECE: Final = 64  # bytes; few tokens are longer
 _FLASH_ATTENTION: Final = 1  # llama_flash_attn_type: enabled
 
 _complaints: Final[deque[str]] = deque(maxlen=4)
@@ -67,7 +69,7 @@ class Model:
         self._memory: Any = llama_cpp.llama_get_memory(self._context)
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
-        self._batch: Any = llama_cpp.llama_batch_init(self.context, 0, 1)
+        self._batch: Any = llama_cpp.llama_batch_init(_at_once(self.context), 0, 1)
 
     @property
     def beginning(self) -> int | None:
@@ -76,8 +78,66 @@ class Model:
             return None
         return int(llama_cpp.llama_vocab_bos(self._vocabulary))  # type: ignore[arg-type]
 
+    @property
+    def marks(self) -> tuple[str, str]:
+        """The names of the tokens that begin and end a text, as chat templates ask for them."""
+        begin: Any = llama_cpp.llama_vocab_bos(self._vocabulary)
+        end: Any = llama_cpp.llama_vocab_eos(self._vocabulary)
+        return self._text(int(begin), is_named=True), self._text(int(end), is_named=True)
+
     def tokens(self, text: str) -> Tokens:
         """Return a text's tokens, with a beginning if the model wants one."""
+        return self._cut(text, is_prompt=False)
+
+    def answer(self, prompt: str, most: int) -> str:
+        """Return what the model says to a prompt in which its control tokens are named, greedily.
+
+        Args:
+            prompt: As a chat template makes it.
+            most: Tokens of the answer, if it does not end before.
+
+        Raises:
+            ModelError: The prompt and its answer have no room in the context.
+        """
+        prompted = self._cut(prompt, is_prompt=True)
+        if not 0 < len(prompted) <= self.context - most:
+            raise ModelError(
+                f"expected 1 to {self.context - most} tokens of a prompt whose answer may have"
+                f" {most}, found {len(prompted)}"
+            )
+        self.forget()
+        for start in range(0, len(prompted), CHUNK):
+            self.go_on(prompted[start : start + CHUNK], start)
+        said = bytearray()
+        for at in range(len(prompted), len(prompted) + most):
+            token = self._likeliest()
+            if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
+                break
+            said += self._bytes(token, is_named=False)
+            self.go_on(np.array([token], np.int32), at)
+        return said.decode("utf-8", "replace")
+
+    def _likeliest(self) -> int:
+        pointer: Any = llama_cpp.llama_get_logits_ith(self._context, -1)
+        return int(np.ctypeslib.as_array(pointer, (self.vocabulary,)).argmax())
+
+    def _text(self, token: int, *, is_named: bool) -> str:
+        return self._bytes(token, is_named=is_named).decode("utf-8", "replace")
+
+    def _bytes(self, token: int, *, is_named: bool) -> bytes:
+        """Return a token's bytes; a control token has a name only."""
+        if token < 0:
+            return b""
+        room = _PIECE
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            arguments = (self._vocabulary, token, buffer, room, 0, is_named)
+            length = int(llama_cpp.llama_token_to_piece(*arguments))
+            if length >= 0:
+                return ctypes.string_at(buffer, length)
+            room = -length
+
+    def _cut(self, text: str, *, is_prompt: bool) -> Tokens:
         data = text.encode()
         room = len(data) + 8
         found = np.zeros(room, np.int32)
@@ -88,8 +148,8 @@ class Model:
             len(data),
             pointer,  # type: ignore[arg-type]
             room,
-            True,  # noqa: FBT003 - C: with a beginning
-            False,  # noqa: FBT003 - C: names of control tokens are text
+            not is_prompt,  # with a beginning: templates write it themselves
+            is_prompt,  # names of control tokens are these tokens
         )
         if count < 0:
             raise self._failed("cut the text into tokens for")
@@ -132,9 +192,15 @@ class Model:
         return ModelError(f"llama.cpp cannot {what} {self._path.name}: {reason}")
 
 
+def _at_once(context: int) -> int:
+    """Return how many tokens are computed at once: memory for logits is reserved for each."""
+    return min(context, CHUNK)
+
+
 def _context_parameters(context: int, threads: int) -> Any:
     parameters = llama_cpp.llama_context_default_params()
-    parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = context
+    parameters.n_ctx = context
+    parameters.n_batch = parameters.n_ubatch = _at_once(context)
     parameters.n_seq_max = 1
     parameters.n_threads = parameters.n_threads_batch = threads
     parameters.flash_attn_type = _FLASH_ATTENTION

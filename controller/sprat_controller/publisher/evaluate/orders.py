@@ -29,8 +29,30 @@ class Rate(msgspec.Struct, tag=True):
     threads: int
 
 
+class Question(msgspec.Struct):
+    """A golden prompt as it is asked: greedily, alone."""
+
+    prompt: str
+    max_tokens: int
+
+
+class Questions(msgspec.Struct):
+    """What is asked, in a file: a command line has too little room for it."""
+
+    chat_template: str
+    asked: list[Question]
+
+
+class Ask(msgspec.Struct, tag=True):
+    """Answer each of the questions that lie in the folder."""
+
+    model: str
+    folder: str
+    threads: int
+
+
 class Progress(msgspec.Struct, tag=True):
-    """So many tokens of all are done."""
+    """So many tokens or questions of all are done."""
 
     done: int
     total: int
@@ -53,11 +75,17 @@ class Rated(msgspec.Struct, tag=True):
     peak_bytes: int
 
 
+class Asked(msgspec.Struct, tag=True):
+    """The answers to `Ask`, in order."""
+
+    answers: list[str]
+
+
 class Refused(msgspec.Struct, tag=True):
     """The order cannot be carried out; one sentence."""
 
     reason: str
 
 
-Order: TypeAlias = Score | Rate
-Answer: TypeAlias = Progress | Scored | Rated | Refused
+Order: TypeAlias = Score | Rate | Ask
+Answer: TypeAlias = Progress | Scored | Rated | Asked | Refused
