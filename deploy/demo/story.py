@@ -22,6 +22,8 @@ PUBLISHER: Final = "demo-publisher"
 QUESTION: Final = "What is a sprat?"
 GOOD: Final = "small fish"
 CONTEXT: Final = "512"
+# One device, and the rest only if it succeeded.
+LADDER: Final = ("--groups", "1,rest", "--success", "100")
 REFUSED: Final = 6  # how `sprat` ends where a proof says no
 VARIANTS: Final = {"f16", "q8_0", "q5_1", "q4_0"}
 # A model of 2 million weights that this project trained: see the card in its folder.
@@ -121,11 +123,20 @@ def roll_out_by_hardware(on: Stage) -> None:
     on.reporter.table("Who gets what, and why", ["device", "variant", "because"], rows)
     chosen = {entry["device_id"]: entry["variant"] for entry in plan["devices"]}
     on.expect("plan_differs_by_hardware", len(set(chosen.values())) == len(DEVICES), chosen=chosen)
-    executions = _finished(on, _start_rollout(on, "1.0.0"))
+    started = _start_rollout(on, "1.0.0", *LADDER)
+    executions = _finished(on, started)
+    groups = _groups(on, started)
+    on.reporter.say(f"  one device first, the rest once it had succeeded: {'; '.join(groups)}")
     states = {name: execution["state"] for name, execution in executions.items()}
     reasons = {name: execution["reason"] for name, execution in executions.items()}
     done = set(states.values()) == {"SUCCEEDED"}
-    on.expect("rolled_out", done, executions=states, **({} if done else {"reasons": reasons}))
+    on.expect(
+        "rolled_out",
+        done and len(groups) == 2,  # noqa: PLR2004 - one device, and the rest
+        executions=states,
+        groups=groups,
+        **({} if done else {"reasons": reasons}),
+    )
 
 
 def ask_a_device(on: Stage) -> None:
@@ -142,7 +153,7 @@ def refuse_a_tampered_blob(on: Stage) -> None:
     _push(on, "1.1.0", RELEASED, "--adapter", adapter, "--no-evaluation")
     blob = _adapter_of(on, "1.1.0")
     original = _flip_a_bit(blob)
-    started = _start_rollout(on, "1.1.0", "gateway-1")
+    started = _start_rollout(on, "1.1.0", "--device", "gateway-1")
     execution = _finished(on, started)["gateway-1"]
     answer = _ask(on.agents["gateway-1"])
     reason: dict[str, str] = execution["reason"] or {}
@@ -185,16 +196,22 @@ def roll_back_a_bad_release(on: Stage) -> None:
     on.reporter.say(f"  its publisher's own run, before it signs: {said}")
     on.expect("publisher_refuses_to_sign", refused.status == REFUSED, error=said)
     _push(on, "1.2.0", WORSE, "--no-evaluation", "--unproven", "to see what a device says of it")
-    started = _start_rollout(on, "1.2.0", "gateway-1")
-    execution = _finished(on, started)["gateway-1"]
-    answer = _ask(on.agents["gateway-1"])
-    reason: dict[str, str] = execution["reason"] or {}
-    on.reporter.say(f"  {reason.get('message')}")
+    started = _start_rollout(on, "1.2.0", *LADDER)
+    shown = wait_for("the first group to fail", lambda: _in_state(on, started, "PAUSED"))
+    tried = [one for one in shown["executions"] if one["state"] != "QUEUED"]
+    spared = [one["device_id"] for one in shown["executions"] if one["state"] == "QUEUED"]
+    canary = tried[0]
+    answer = _ask(on.agents[canary["device_id"]])
+    reason: dict[str, str] = canary["reason"] or {}
+    on.reporter.say(f"  {canary['device_id']} went first: {reason.get('message')}")
+    on.reporter.say(f"  so the rollout paused by itself; never asked: {', '.join(spared)}")
+    on.controller.sprat("rollout", "stop", started, "--yes", "-o", "json")
     on.expect(
         "bad_release_rolled_back",
-        execution["state"] == "ROLLED_BACK" and GOOD in answer["text"],
-        state=execution["state"],
+        canary["state"] == "ROLLED_BACK" and len(tried) == 1 and GOOD in answer["text"],
+        state=canary["state"],
         reason=reason,
+        never_asked=spared,
         still_answers=answer["model"],
     )
 
@@ -223,11 +240,10 @@ def _pushing(on: Stage, release: str, path: Path, *options: str, check: bool = T
     )
 
 
-def _start_rollout(on: Stage, release: str, *devices: str) -> str:
-    flags = [word for device in devices for word in ("--device", device)]
+def _start_rollout(on: Stage, release: str, *options: str) -> str:
     started = on.controller.sprat(
         *("rollout", "start", f"{MODEL}@{release}", "--alias", ALIAS, "--context", CONTEXT),
-        *(*flags, "--yes", "-o", "json"),
+        *(*options, "--yes", "-o", "json"),
     )
     return str(started.json["id"])
 
@@ -239,6 +255,23 @@ def _finished(on: Stage, rollout_id: str) -> dict[str, dict[str, Any]]:
     if shown["state"] != "FINISHED":
         raise ProcessError(f"rollout {rollout_id} did not finish: {shown['state']}")
     return {execution["device_id"]: execution for execution in shown["executions"]}
+
+
+def _groups(on: Stage, rollout_id: str) -> list[str]:
+    """Return how each group of a rollout stands, in words."""
+    shown = on.controller.sprat("rollout", "show", rollout_id, "-o", "json").json
+    return [
+        f"group {one['name'] or one['number']} {one['state']}, {done} of {sum(counts.values())}"
+        for one in shown["groups"]
+        for counts in [one["counts"]]
+        for done in [counts.get("SUCCEEDED", 0)]
+    ]
+
+
+def _in_state(on: Stage, rollout_id: str, state: str) -> dict[str, Any]:
+    """Return a rollout once it is in this state, else nothing."""
+    shown: dict[str, Any] = on.controller.sprat("rollout", "show", rollout_id, "-o", "json").json
+    return shown if shown["state"] == state else {}
 
 
 def _online(on: Stage) -> list[dict[str, Any]]:
