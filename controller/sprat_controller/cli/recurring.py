@@ -84,7 +84,7 @@ def add(
         "alias": words.name(alias, "an alias"),
         "labels": words.labels(where or []),
         "devices": [words.device(one) for one in device or []],
-        "filter": matching or "",
+        "filter": words.matching(matching),
         **served(context, slots, kv_type, pinned=pinned),
         **policies.body(policy),
         **strategies.body(strategy),

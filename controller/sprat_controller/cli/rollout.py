@@ -465,6 +465,7 @@ def _wanted(
     matching: str | None,
 ) -> Json:
     model, version = words.model_release(release)
+    filtered = words.matching(matching)
     return {
         "model": model,
         "release": version,
@@ -472,7 +473,7 @@ def _wanted(
         "labels": words.labels(where or []),
         "devices": [words.device(one) for one in device or []],
         # A controller of before knows no filter: it is only told of one that there is.
-        **({"filter": matching} if matching else {}),
+        **({"filter": filtered} if filtered else {}),
     }
 
 

@@ -177,6 +177,9 @@ def read(said: Mapping[str, Any]) -> Strategy | None:
         CliError: One of them is not what it should be, or they contradict each other.
     """
     told = _told(said)
+    if said.get("override") is not None and not said["override"].strip():
+        # As an empty variable of a shell gives it: a rollout that is not what was meant.
+        raise words.wrong("expected why in --override, found nothing")
     if not told:
         return None
     if "strategy_file" in told:

@@ -57,6 +57,16 @@ def identifier(text: str, what: str) -> str:
     return text
 
 
+def matching(text: str | None) -> str:
+    """Return a filter as it was typed; an empty one, if there is none, is all devices.
+
+    One that is there and empty, as a shell's unset variable gives it, is not meant so.
+    """
+    if text is not None and not text.strip():
+        raise wrong("expected a filter in --filter, found nothing: leave it out for all devices")
+    return text or ""
+
+
 def version(text: str) -> str:
     """Check a release's version."""
     if not is_release_version(text):

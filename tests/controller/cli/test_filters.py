@@ -33,3 +33,29 @@ def test_a_list_of_devices_asks_the_controller(
     api.answer = answer
     sprat("devices", "list", "--filter", WANTED, *options)
     assert asked == [WANTED]
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("plan", "talk@1.0.0"),
+        ("start", "talk@1.0.0", "--yes"),
+        ("recurring", "add", "talk", "--channel", "stable", "--every", "0 2 * * 2;UTC"),
+    ],
+)
+def test_a_filter_that_a_script_left_empty_does_not_mean_everybody(
+    sprat: Sprat, verb: tuple[str, ...], empty: str
+) -> None:
+    said = sprat("rollout", *verb, "--alias", "a", "--filter", empty)
+    said.assert_one_sentence(64)
+    assert "expected a filter in --filter, found nothing" in said.errors
+    assert not sprat.api.bodies
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_override_without_a_reason_is_none(sprat: Sprat, empty: str) -> None:
+    said = sprat("rollout", "start", "talk@1.0.0", "--alias", "a", "--yes", "--override", empty)
+    said.assert_one_sentence(64)
+    assert "expected why in --override, found nothing" in said.errors
+    assert not sprat.api.bodies
