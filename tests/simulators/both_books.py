@@ -68,6 +68,10 @@ class Trial(Protocol):
         """Have a person pause, resume, stop or roll back."""
         ...
 
+    def retry_failed(self, rollout: str) -> None:
+        """Have a person try again what failed."""
+        ...
+
     def hear(self, device: str) -> None:
         """Let a device hear what it shall run, and begin it."""
         ...
@@ -143,6 +147,9 @@ class SmallTrial:
 
     def person(self, rollout: str, event: RolloutEvent) -> None:
         assert self._book(rollout).person(event)
+
+    def retry_failed(self, rollout: str) -> None:
+        self._book(rollout).retry_failed()
 
     def hear(self, device: str) -> None:
         self.fleet.hear(device)
@@ -235,6 +242,9 @@ class SqlTrial:
 
     def person(self, rollout: str, event: RolloutEvent) -> None:
         getattr(self.world.service, event.value)(rollout, OPERATOR)
+
+    def retry_failed(self, rollout: str) -> None:
+        self.world.service.retry_failed(rollout, OPERATOR)
 
     def hear(self, device: str) -> None:
         self.devices[device].heartbeat()

@@ -216,6 +216,27 @@ def test_an_older_rollout_takes_no_device_from_a_newer_one_that_came_between(
     assert trial.states(newer) == {"d0": SUCCEEDED}
 
 
+@pytest.mark.parametrize("is_done", [False, True])
+def test_what_a_person_tries_again_takes_no_device_from_a_newer_rollout(
+    trial: Trial,
+    is_done: bool,  # noqa: FBT001 - parametrized
+) -> None:
+    a_fleet(trial, 1)
+    older = running(trial, Strategy())
+    trial.carry_out(older, assign(trial, older))
+    trial.work("d0", FAILED, ReasonCode.DIGEST_MISMATCH)
+    newer = running(trial, Strategy())
+    trial.carry_out(newer, assign(trial, newer))
+    if is_done:
+        trial.work("d0")
+    trial.retry_failed(older)
+    trial.carry_out(older, Assign((trial.run_of(older, "d0"),)))
+    assert trial.states(older) == {"d0": CANCELED}
+    assert trial.states(newer) == {"d0": SUCCEEDED if is_done else IN_PROGRESS}
+    trial.work("d0")
+    assert trial.running("d0") == "2.0.0"
+
+
 def test_a_lower_priority_waits_for_what_began_since(trial: Trial) -> None:
     a_fleet(trial, 1)
     urgent = running(trial, Strategy(priority=1))
@@ -262,6 +283,35 @@ def test_a_success_that_comes_before_the_deadline_is_carried_out_counts(trial: T
     assert trial.states(rollout) == {"d0": SUCCEEDED}
     trial.work("d0")
     assert trial.running("d0") == "1.0.0"
+
+
+def test_what_was_overdue_is_not_ended_once_it_was_begun_anew(trial: Trial) -> None:
+    a_fleet(trial, 1)
+    strategy = Strategy(
+        deadlines=Deadlines(execution_s=600, offline_grace_s=0),
+        retries=Retries(attempts=1, base_s=60, ceiling_s=60),
+    )
+    rollout = running(trial, strategy)
+    trial.carry_out(rollout, assign(trial, rollout))
+    trial.wait(600)
+    (late,) = trial.decide(rollout)
+    assert isinstance(late, TimeOut)
+    trial.work("d0", FAILED, ReasonCode.DOWNLOAD_FAILED)
+    trial.wait(60)
+    trial.carry_out(rollout, late, assign(trial, rollout), late)
+    assert trial.states(rollout) == {"d0": IN_PROGRESS}
+
+
+def test_a_group_that_was_given_up_is_not_taken_back_by_an_older_abort(trial: Trial) -> None:
+    a_fleet(trial, 2)
+    rollout = running(trial, Strategy())
+    trial.carry_out(rollout, assign(trial, rollout))
+    trial.work("d0")
+    for action in (AbortAction.CANCEL, AbortAction.ROLLBACK):
+        criterion = AbortCriterion(action=action, acts_on=Extent.GROUP)
+        trial.carry_out(rollout, Abort(0, criterion, 1, 2))
+    trial.settle()
+    assert trial.states(rollout) == {"d0": SUCCEEDED, "d1": CANCELED}
 
 
 def test_a_success_that_comes_before_a_stop_is_carried_out_counts(trial: Trial) -> None:
