@@ -10,6 +10,7 @@ from simulators.world import __main__ as command
 from simulators.world.failures import MIXES, Failures, parse
 from simulators.world.loop import Plan, World, run
 from simulators.world.report import Report
+from simulators.world.truth import Fallbacks
 from simulators.world.watch import BreachError
 
 FLEET = 20_000
@@ -32,9 +33,10 @@ def test_a_rough_world_comes_to_its_end_and_loses_nobody() -> None:
     assert sum(one.ended for group in report.groups for one in group.points[-1:]) == FLEET
     # Everyone who is away for longer than an execution may take, and nobody else.
     assert 0.03 * FLEET < report.reasons["OFFLINE"] < 0.05 * FLEET
-    # Each silent fallback was seen in a heartbeat.
-    assert world.fallbacks > 50
-    assert report.reasons["REVERTED"] == world.fallbacks
+    # What the controller concluded from digests is what happened.
+    assert report.fallbacks.injected > 50
+    assert report.fallbacks == Fallbacks(report.fallbacks.injected, report.reasons["REVERTED"])
+    assert report.fallbacks.missed == 0
 
 
 @pytest.mark.parametrize("strategy", ["ladder", "careful", "rolls-back", "all-at-once"])
@@ -76,7 +78,7 @@ def test_a_person_takes_everything_back_without_moving_a_model() -> None:
 
 def test_a_breach_ends_the_run_and_says_its_line() -> None:
     world = World(Plan(seed=5, devices=500))
-    world.watch.aborted(0)  # so that every start is one too many
+    world.campaigns[0].watch.aborted(0)  # so that every start is one too many
     with pytest.raises(BreachError, match=r"started .* after the abort; again with: .*--seed 5"):
         world.run()
 

@@ -14,7 +14,8 @@ from simulators.small_device import Report
 from simulators.world.columns import Columns, step_number
 from simulators.world.draws import Ints
 from simulators.world.inbound import Inbound
-from simulators.world.memory_book import BEGIN, MemoryBook, ms
+from simulators.world.memory_book import MemoryBook
+from simulators.world.openings import BEGIN, ms
 from sprat_controller.errors import ConflictError
 from sprat_controller.rollout import planner
 from sprat_controller.rollout.facts import (
@@ -119,6 +120,7 @@ class Nowhere:
     def withdraw(self, rows: Ints, at_ms: int) -> None: ...
     def ended(self, rows: Ints, at_ms: int) -> None: ...
     def turned(self, state: RolloutState, at_ms: int) -> None: ...
+    def joined(self, rows: Ints, at_ms: int) -> None: ...
 
 
 @dataclass
@@ -203,7 +205,7 @@ class Both:
             self.inbound.succeeded(rows, numbers, now)
         if how == "fall back" and run.state is ExecutionState.SUCCEEDED:
             self.slow.move(run, ExecutionEvent.ROLL_BACK, ReasonCode.REVERTED)
-            self.inbound.runs_something_else(rows, numbers, now)
+            self.inbound.fell_back(rows, now)
 
     def do(self, what: str, detail: str, which: int) -> None:
         """Let one thing happen in both."""

@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def a_report(reasons: dict[str, int] | None = None) -> Report:
-    recorder = Recorder(["canary", "rest"], [1, 9])
+    recorder = Recorder(["canary", "rest"])
     recorder.ended(np.array([0]), np.array([False]), 60_000)
     recorder.ended(np.array([1, 1, 1]), np.array([True, False, False]), 3_600_000)
     recorder.ended(np.full(6, 1), np.zeros(6, np.bool_), 90_000_000)
@@ -31,7 +31,7 @@ def a_report(reasons: dict[str, int] | None = None) -> Report:
         downloads_back=0,
         states={"SUCCEEDED": 9, "FAILED": 1},
         reasons={"WORKER_CRASHED": 1} if reasons is None else reasons,
-        groups=recorder.groups(),
+        groups=recorder.groups([1, 9]),
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m simulators.world --seed N --failures MIX`: one run, its report and its pictures."""
+"""`python -m simulators.world --seed N --scenario NAME`: one run, its report and its pictures."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 from simulators.world import pictures
-from simulators.world.failures import FailuresError, parse
+from simulators.world.failures import Failures, FailuresError, parse
 from simulators.world.loop import TICK_MS, Plan, run
 from simulators.world.memory_book import CHUNK
-from simulators.world.strategies import STRATEGIES
+from simulators.world.strategies import SCENARIOS, STRATEGIES
 
 
 def main(arguments: list[str]) -> int:
     """Run what the line says; return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        failures = parse(options.failures)
+        failures = _failures(options)
     except FailuresError as error:
         sys.stderr.write(f"world: {error}\n")
         return 64
@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> int:
             seed=options.seed,
             devices=options.devices,
             failures=failures,
-            strategy=options.strategy,
+            strategy=options.strategy or "ladder",
+            scenario=options.scenario or "",
             roll_back_s=options.roll_back_s,
             tick_ms=options.tick_ms,
             chunk=options.chunk,
@@ -45,6 +46,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _failures(options: argparse.Namespace) -> Failures:
+    if options.failures is not None:
+        return parse(options.failures)
+    return SCENARIOS[options.scenario].failures if options.scenario else parse("rough")
+
+
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
@@ -53,8 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="simulators.world", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--devices", type=int, default=20_000)
-    parser.add_argument("--failures", default="rough", help="a mix, then changes: rough,crash=0.1")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="ladder")
+    parser.add_argument("--failures", help="a mix, then changes: rough,crash=0.1")
+    rolled_out = parser.add_mutually_exclusive_group()
+    rolled_out.add_argument("--strategy", choices=STRATEGIES, help="of one rollout")
+    rolled_out.add_argument(
+        "--scenario", choices=SCENARIOS, help="rollouts, and failures unless they are said"
+    )
     parser.add_argument("--roll-back-s", type=int, help="a person takes it back after so long")
     parser.add_argument("--tick-ms", type=int, default=TICK_MS)
     parser.add_argument("--chunk", type=int, default=CHUNK)

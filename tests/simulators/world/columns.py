@@ -108,14 +108,27 @@ class Columns:
         site: Number of its device's site.
         state, reason, step: Numbers into STATES, CODES and STEPS.
         number: How often it was given out, on the way forward or back; 0: never yet.
+        penalty_ms: Until when its device is in the penalty box.
         is_ready: QUEUED, and nothing about itself or its device holds it.
     """
 
-    def __init__(self, group: Ints, site: Ints, groups: int, sites: int) -> None:
-        """Queue all of them."""
-        count = len(group)
-        self.count, self._groups, self._sites = count, groups, sites
-        self.group, self.site = group, site
+    def __init__(
+        self, group: Ints, site: Ints, groups: int, sites: int, *, joiners: int = 0
+    ) -> None:
+        """Queue all of them, with place for so many that join later.
+
+        Args:
+            group: Of each.
+            site: Of each.
+            groups: How many there are.
+            sites: How many there are.
+            joiners: The most that `append` may add.
+        """
+        self.count, self._groups, self._sites = len(group), groups, sites
+        # Columns never move: others follow them.
+        count = len(group) + joiners
+        self.group = np.concatenate([group, np.zeros(joiners, dtype=np.int64)])
+        self.site = np.concatenate([site, np.zeros(joiners, dtype=np.int64)])
         self.state = np.full(count, QUEUED, dtype=np.int64)
         self.reason = np.full(count, NOTHING, dtype=np.int64)
         self.step = np.full(count, NOTHING, dtype=np.int64)
@@ -127,6 +140,7 @@ class Columns:
         self.deadline_ms = np.full(count, NEVER, dtype=np.int64)
         self.deadline_code = np.full(count, NOTHING, dtype=np.int64)
         self.retry_ms = np.full(count, NEVER, dtype=np.int64)
+        self.penalty_ms = np.full(count, NEVER, dtype=np.int64)
         self.lost_ms = np.full(count, NEVER, dtype=np.int64)
         self.silent_ms = np.full(count, NEVER, dtype=np.int64)
         self.excused_ms = np.full(count, NEVER, dtype=np.int64)
@@ -138,9 +152,24 @@ class Columns:
         self._ready = np.zeros(groups, dtype=np.int64)
         self._working = np.zeros(sites, dtype=np.int64)
         self._in_progress = np.zeros(1, dtype=np.int64)
-        everyone = np.arange(count, dtype=np.int64)
+        everyone = np.arange(self.count, dtype=np.int64)
         self._derive(everyone)
         self._count(everyone, 1)
+
+    def append(self, group: Ints, site: Ints) -> Ints:
+        """Queue more, at the end; return their rows.
+
+        Raises:
+            ValueError: There is no place for so many.
+        """
+        rows = np.arange(self.count, self.count + len(group), dtype=np.int64)
+        if self.count + len(group) > len(self.state):
+            raise ValueError(f"there is place for {len(self.state)} executions, not for more")
+        self.group[rows], self.site[rows] = group, site
+        self.count += len(group)
+        self._derive(rows)
+        self._count(rows, 1)
+        return rows
 
     @contextmanager
     def changing(self, rows: Ints) -> Generator[None]:
@@ -196,12 +225,17 @@ class Columns:
         """Return how many devices of the fleet have one IN_PROGRESS, by site."""
         return self._working
 
+    def sizes(self) -> list[int]:
+        """Return how many executions each group has."""
+        return self._tally.sum(axis=1).tolist()
+
     def left_behind(self) -> Ints:
         """Return by site how many devices are offline after what ended badly there."""
-        gone = self.lost_ms != NEVER
+        gone = self.lost_ms[: self.count] != NEVER
         if not gone.any():
             return np.zeros(self._sites, dtype=np.int64)
-        return np.bincount(self.site[gone & self._leaves_behind()], minlength=self._sites)
+        left = gone & self._leaves_behind()
+        return np.bincount(self._used(self.site)[left], minlength=self._sites)
 
     def is_down(self, rows: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Return whether the devices of rows that are QUEUED count as down already."""
@@ -209,12 +243,13 @@ class Columns:
 
     def states(self) -> dict[str, int]:
         """Return how many executions are in which state."""
-        found = np.bincount(self.state, minlength=len(STATES)).tolist()
+        found = np.bincount(self._used(self.state), minlength=len(STATES)).tolist()
         return {state.value: count for state, count in zip(STATES, found, strict=True) if count}
 
     def reasons(self) -> dict[str, int]:
         """Return for how many executions that did not succeed there is which reason."""
-        why = self.reason[_IS_FINAL[self.state] & (self.state != SUCCEEDED)]
+        state = self._used(self.state)
+        why = self._used(self.reason)[_IS_FINAL[state] & (state != SUCCEEDED)]
         found = np.bincount(why[why != NOTHING], minlength=len(CODES)).tolist()
         return {code.value: count for code, count in zip(CODES, found, strict=True) if count}
 
@@ -235,8 +270,12 @@ class Columns:
             np.testing.assert_array_equal(before, now)
 
     def _leaves_behind(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        if_started = _LEAVES_BEHIND_IF_STARTED[self.state] & (self.number > 0)
-        return (_LEAVES_BEHIND[self.state] | if_started) & ~self.is_removed
+        state = self._used(self.state)
+        if_started = _LEAVES_BEHIND_IF_STARTED[state] & (self.number[: self.count] > 0)
+        return (_LEAVES_BEHIND[state] | if_started) & ~self.is_removed[: self.count]
+
+    def _used(self, column: Ints) -> Ints:
+        return column[: self.count]
 
     def _cells(self, rows: Ints) -> Ints:
         flags = self.is_excused[rows] * 4 + self.is_reverting[rows] * 2
@@ -244,7 +283,7 @@ class Columns:
         return _CELL_OF[self.state[rows] * len(_FLAGS) + flags]
 
     def _derive(self, rows: Ints) -> None:
-        held = self.retry_ms[rows] != NEVER
+        held = (self.retry_ms[rows] != NEVER) | (self.penalty_ms[rows] != NEVER)
         held |= self.is_excused[rows] | self.is_removed[rows]
         self.is_ready[rows] = (self.state[rows] == QUEUED) & ~held
 

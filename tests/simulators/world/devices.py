@@ -10,6 +10,7 @@ import numpy as np
 
 from simulators.world.draws import Bools, Floats, Ints, Purpose, uniform
 from simulators.world.failures import Failures
+from simulators.world.openings import AT_ANY_TIME, DeviceWindows, Openings
 
 # How long things take on a device that nothing ails, in seconds: from, to.
 DOWNLOAD_S: Final = (30.0, 240.0)
@@ -17,6 +18,17 @@ WORK_S: Final = (10.0, 60.0)  # verify, install, probe, activate
 HEARTBEAT_S: Final = 30
 # What a device of each class decodes, and scores in the probe, with what it ran before: 1.
 _NOISE: Final = 0.04
+# Thousandths of a token a second, by class and beyond: devices of one differ by up to this share.
+_DECODE: Final = (8_000, 14_000, 22_000, 35_000)
+_SPREAD: Final = 0.3
+_TTFT_MS: Final = 4_000_000  # of a device that decodes one thousandth of a token a second, in ms
+_DECLARED: Final = 600 << 20  # bytes
+_REQUESTS: Final = (20.0, 60.0)
+_PROMPTS: Final = 8
+_FULL_SCORE: Final = 1000
+# A run of another rollout is another try.
+TRIES_APART: Final = 4096
+_LOOKS: Final = 1_000
 NEVER_MS: Final = np.iinfo(np.int64).max
 
 
@@ -28,6 +40,7 @@ class Fate(IntEnum):
     DOES_NOT_VERIFY = 2
     FALLS_BACK = 3  # it tells success; the next heartbeat shows something else
     REJECTS = 4
+    CANNOT_FETCH = 5  # the download ends early, and may go well the next time
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Runs:
 
     begun_ms: Ints  # the device heard of it
     fetched_ms: Ints  # the model is there and verified, or it is refused
+    installs_ms: Ints  # it begins to be installed: `fetched_ms`, or its window opens
     told_ms: Ints  # the device tells how the try ended
     shown_ms: Ints  # a heartbeat after that, with the digest that really answers
     fate: Ints  # numbers of Fate
@@ -73,6 +87,10 @@ class Devices:
         is_off = self._is(failures.skew, Purpose.SKEW, everyone)
         off_by = (uniform(seed, Purpose.SKEW_BY, everyone) * 2 - 1) * failures.skew_s
         self._skew_ms = np.where(is_off, _ms(off_by), 0)
+        is_late = self._is(failures.late, Purpose.LATE, everyone)
+        comes_s = uniform(seed, Purpose.LATE_BY, everyone) * failures.late_s
+        # When each enrols; 0: it is there when the world begins.
+        self.enrolled_ms = np.where(is_late, _ms(comes_s) + 1, 0)
 
     def there_from(self, devices: Ints, at_ms: Ints) -> Ints:
         """Return when each is next online: `at_ms` itself, or later."""
@@ -85,7 +103,14 @@ class Devices:
         """Return what the devices' own clocks say: the times that they put into reports."""
         return at_ms + self._skew_ms[devices]
 
-    def run(self, devices: Ints, tries: Ints, at_ms: Ints, has_model: Bools) -> Runs:
+    def run(
+        self,
+        devices: Ints,
+        tries: Ints,
+        at_ms: Ints,
+        has_model: Bools,
+        windows: DeviceWindows = AT_ANY_TIME,
+    ) -> Runs:
         """Return what becomes of work that the controller gives out.
 
         Args:
@@ -93,6 +118,7 @@ class Devices:
             tries: Which try of each it is, from 0.
             at_ms: When it is given out; a device that is away begins when it is back.
             has_model: The model's bytes lie on the device already.
+            windows: Obeyed by the devices' own clocks, whether they are online or not.
         """
         factor = np.where(self._slow[devices], self._failures.slow_factor, 1.0)
         begin = self.there_from(devices, at_ms)
@@ -102,12 +128,57 @@ class Devices:
         # An interrupted download goes on where it was: being away only delays its end.
         fetched = np.where(is_fetched, begin + _ms(fetching), begin)
         fetched = self.there_from(devices, fetched)
+        if windows.download is not None:
+            begin = np.where(is_fetched, self._let_in(windows.download, devices, begin), begin)
+            within = self._fetched_in(windows.download, devices, begin, _ms(fetching))
+            fetched = np.where(is_fetched, within, fetched)
         works = (fate != Fate.REJECTS) & (fate != Fate.DOES_NOT_VERIFY)
+        works &= fate != Fate.CANNOT_FETCH
         working = self._between(WORK_S, Purpose.WORK_S, devices, tries) * factor
-        done = np.where(works, fetched + _ms(working), fetched)
+        installs = fetched
+        if windows.activate is not None:
+            waits = self._opens(windows.activate, devices, fetched)
+            installs = np.where(works, waits, fetched)
+        done = np.where(works, installs + _ms(working), fetched)
         told = self.there_from(devices, done)
         shown = self.there_from(devices, told + HEARTBEAT_S * 1000)
-        return Runs(begin, fetched, told, shown, fate, self._rate(devices, tries), is_fetched)
+        rate = self._rate(devices, tries)
+        return Runs(begin, fetched, installs, told, shown, fate, rate, is_fetched)
+
+    def progress_from(self, devices: Ints, at_ms: Ints, windows: DeviceWindows) -> Ints:
+        """Return when each may next tell that its download goes on, from this time on."""
+        if windows.download is None:
+            return self.there_from(devices, at_ms)
+        return self._let_in(windows.download, devices, at_ms)
+
+    def measure(self, devices: Ints, tries: Ints, rate: Floats) -> dict[str, Ints]:
+        """Return what devices measure with a model, by the names of `gates.Measures`.
+
+        Args:
+            devices: Which.
+            tries: What makes this measurement another than the ones before.
+            rate: What they decode with it, over what they decode with what they ran before.
+        """
+        speeds = np.array(_DECODE, dtype=np.float64)
+        base = speeds[self.hardware_class[devices] % len(_DECODE)]
+        apart = (uniform(self._seed, Purpose.SPEED, devices) * 2 - 1) * _SPREAD
+        decode = base * (1 + apart) * rate
+        requests = self._between(_REQUESTS, Purpose.REQUESTS, devices, tries).astype(np.int64)
+        peak = 0.8 + 0.1 * uniform(self._seed, Purpose.PEAK, devices, tries)
+        whole = np.ones_like(devices)
+        ttft = _TTFT_MS / decode
+        return {
+            "decode_milli_tps": decode.astype(np.int64),
+            "ttft_p95_ms": (ttft * 1.5).astype(np.int64),
+            "requests": requests,
+            "errors": np.zeros_like(devices),
+            "peak_bytes": (peak * _DECLARED).astype(np.int64),
+            "declared_bytes": whole * _DECLARED,
+            "prompts": whole * _PROMPTS,
+            "score_permille": whole * _FULL_SCORE,
+            "probed_decode_milli_tps": decode.astype(np.int64),
+            "probed_ttft_ms": ttft.astype(np.int64),
+        }
 
     def go_back(self, devices: Ints, tries: Ints, at_ms: Ints) -> Ints:
         """Return when devices tell that they run again what they ran before.
@@ -142,6 +213,31 @@ class Devices:
         back[is_away] = self.there_from(devices, self._away_until[devices])[is_away]
         return gone, back
 
+    def _opens(self, openings: Openings, devices: Ints, at_ms: Ints) -> Ints:
+        """Return when a window is open by the devices' own clocks, from this time on."""
+        skew = self._skew_ms[devices]
+        return openings.inside(at_ms + skew) - skew
+
+    def _let_in(self, openings: Openings, devices: Ints, at_ms: Ints) -> Ints:
+        """Return when devices are there and a window is open, from this time on."""
+        for _ in range(_LOOKS):
+            at_open = self._opens(openings, devices, at_ms)
+            there = self.there_from(devices, at_open)
+            if (there == at_open).all():
+                return there
+            at_ms = there
+        raise RuntimeError("devices are never there while their window is open")
+
+    def _fetched_in(
+        self, openings: Openings, devices: Ints, begin_ms: Ints, fetching_ms: Ints
+    ) -> Ints:
+        """Return when a download ends of which bytes move only while a window is open."""
+        skew = self._skew_ms[devices]
+        ends = openings.spend(begin_ms + skew, fetching_ms) - skew
+        there = self.there_from(devices, ends)
+        # One that was away at the end goes on when it is back and may.
+        return np.where(there == ends, ends, self._let_in(openings, devices, there))
+
     def _fate(self, devices: Ints, tries: Ints) -> Ints:
         """Return how tries end; of two causes the one that comes first in a run wins."""
         failures = self._failures
@@ -151,6 +247,9 @@ class Devices:
         fate[uniform(self._seed, Purpose.CRASH, devices, tries) < failures.crash] = Fate.CRASHES
         corrupt = uniform(self._seed, Purpose.CORRUPT, devices, tries) < failures.corrupt
         fate[corrupt] = Fate.DOES_NOT_VERIFY
+        if failures.cut_off:
+            cut_off = uniform(self._seed, Purpose.CUT_OFF, devices, tries) < failures.cut_off
+            fate[cut_off] = Fate.CANNOT_FETCH
         fate[self._rejects[devices]] = Fate.REJECTS
         return fate
 

@@ -44,6 +44,12 @@ class Purpose(IntEnum):
     WORK_S = 15
     SCORE = 16
     RETRY_AFTER = 17
+    LATE = 18
+    LATE_BY = 19
+    SPEED = 20
+    REQUESTS = 21
+    PEAK = 22
+    CUT_OFF = 23
 
 
 def uniform(seed: int, purpose: Purpose, devices: Ints, tries: Ints | None = None) -> Floats:

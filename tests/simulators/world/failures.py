@@ -21,6 +21,8 @@ class Failures:
     crash: float = 0.0
     # The download does not verify.
     corrupt: float = 0.0
+    # The download breaks off, for this time.
+    cut_off: float = 0.0
     # It tells success and then runs what it ran before; the next heartbeat shows that.
     silent_fallback: float = 0.0
     # Of devices: their own facts refuse the variant.
@@ -42,6 +44,10 @@ class Failures:
     # One hardware class (its number; -1: none) decodes at this share of its baseline.
     slow_class: int = -1
     slow_class_rate: float = 0.8
+    # Of devices: they enrol after the world began, within `late_s` (evenly). No failure, but what a
+    # CONTINUOUS rollout is for.
+    late: float = 0.0
+    late_s: int = 6 * 3_600
 
     def __post_init__(self) -> None:
         """Refuse what no world has."""
@@ -51,14 +57,14 @@ class Failures:
         for name in ("slow_factor", "flap_up_s", "slow_class_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise FailuresError(f"{name} is a number above 0, not {getattr(self, name)}")
-        for name in ("offline_s", "flap_down_s", "skew_s"):
+        for name in ("offline_s", "flap_down_s", "skew_s", "late_s"):
             if getattr(self, name) < 0:
                 raise FailuresError(f"{name} is 0 or more, not {getattr(self, name)}")
 
 
 _SHARES: Final = (
-    *("crash", "corrupt", "silent_fallback", "rejects"),
-    *("slow", "offline", "flapping", "skew"),
+    *("crash", "corrupt", "cut_off", "silent_fallback", "rejects"),
+    *("slow", "offline", "flapping", "skew", "late"),
 )
 MIXES: Final[Mapping[str, Failures]] = {
     "none": Failures(),

@@ -50,11 +50,10 @@ class Inbound:
         self._book.end(rows, ExecutionEvent.REJECT, code, at_ms)
         self._book.wake()
 
-    def runs_something_else(self, rows: Ints, numbers: Ints, at_ms: int) -> None:
-        """Heartbeats show another digest than the one that these had proved."""
-        columns = self._book.columns
-        is_current = (columns.state[rows] == SUCCEEDED) & (columns.number[rows] == numbers)
-        self._book.end(rows[is_current], ExecutionEvent.ROLL_BACK, ReasonCode.REVERTED, at_ms)
+    def fell_back(self, rows: Ints, at_ms: int) -> None:
+        """Devices run something else than they had proved, as `link.accounting` has it."""
+        had_proved = rows[self._book.columns.state[rows] == SUCCEEDED]
+        self._book.end(had_proved, ExecutionEvent.ROLL_BACK, ReasonCode.REVERTED, at_ms)
         self._book.wake()
 
     def _end_badly(

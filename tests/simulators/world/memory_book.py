@@ -1,30 +1,36 @@
 """The `Book` of a simulated world: one rollout's rows as columns, its counters kept as they change.
 
 It means what `rollout.sql_book` means, for a million rows: a read costs what its chunks cost, a
-decision what its rows cost. What devices report comes in through `simulators.world.inbound`.
+decision what its rows cost. What devices report comes in through `simulators.world.inbound`. Books
+of several rollouts to the same devices know of each other as the rows of a database would.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol, TypeAlias, assert_never
 
 import numpy as np
 from msgspec import structs
-from sprat_controller.rollout import deadlines
+from sprat_controller.rollout import deadlines, precedence, retries
 from sprat_controller.rollout import facts as decided
 from sprat_controller.rollout.budget import PACE_WINDOW, Candidate, Load, exhausted
-from sprat_controller.rollout.facts import Facts, GroupFacts, Tally, Verdict
+from sprat_controller.rollout.facts import Facts, GroupFacts, Tally
+from sprat_controller.rollout.gates import rules as gates
+from sprat_controller.rollout.gates.judgement import Judgement
+from sprat_controller.rollout.gates.measures import ClassFacts
+from sprat_controller.rollout.grouping import Member, Placed
 from sprat_controller.rollout.phases import (
     ExecutionEvent,
     RolloutEvent,
 )
+from sprat_controller.rollout.precedence import Ends
 from sprat_controller.rollout.retries import goes_on, longest_delay_s, may_pass
-from sprat_controller.rollout.strategy import Strategy
-from sprat_proto.states import GroupState, ReasonCode, RolloutState, Step
+from sprat_controller.rollout.strategy import Membership, Strategy
+from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
 
 from simulators.turning import ENDING, OPEN, TURNS, Turning, TurningGroup
 from simulators.world.columns import (
@@ -32,21 +38,26 @@ from simulators.world.columns import (
     NEVER,
     NOTHING,
     QUEUED,
+    STATES,
     STEPS,
     SUCCEEDED,
     Columns,
     code_number,
+    state_number,
     step_number,
 )
 from simulators.world.draws import Bools, Ints, Purpose, uniform
 from simulators.world.due import Due
+from simulators.world.known import Known
+from simulators.world.openings import BEGIN, moment, ms
 
-BEGIN: Final = datetime(2026, 1, 5, tzinfo=UTC)  # of every world
+NEW: Final = 2  # the digest of what the first rollout brings
 CHUNK: Final = 10_000
 SITE: Final = "site"
 _LONG_S: Final = 366 * 86_400  # longer than any step may take
 _BLOCK: Final = 65_536  # rows looked at together, for the head of the queue
-_MS: Final = timedelta(milliseconds=1)
+_UNFINISHED: Final = (ExecutionState.QUEUED, ExecutionState.IN_PROGRESS)
+_ENDS_BADLY: Final = (ExecutionEvent.FAIL, ExecutionEvent.TIME_OUT, ExecutionEvent.ROLL_BACK)
 _NOBODY: Final = np.zeros(0, dtype=np.int64)
 _NO_PROGRESS: Final = code_number(ReasonCode.NO_PROGRESS)
 _OFFLINE: Final = code_number(ReasonCode.OFFLINE)
@@ -62,16 +73,6 @@ _OfRows: TypeAlias = (
     | decided.Cancel
     | decided.Revert
 )
-
-
-def ms(at: datetime) -> int:
-    """Return a time as milliseconds since the world began."""
-    return (at - BEGIN) // _MS
-
-
-def moment(at_ms: int) -> datetime:
-    """Return milliseconds since the world began as a time."""
-    return BEGIN + at_ms * _MS
 
 
 class Outside(Protocol):
@@ -93,12 +94,16 @@ class Outside(Protocol):
         """Take down that the rollout came into this state."""
         ...
 
+    def joined(self, rows: Ints, at_ms: int) -> None:
+        """Take down that these rows are there now: devices joined a CONTINUOUS rollout."""
+        ...
+
 
 @dataclass
 class Group(TurningGroup):
     """A group's row."""
 
-    verdict: Verdict | None = None
+    judgement: Judgement | None = None  # of its gate, as it stood last
 
 
 @dataclass
@@ -128,11 +133,37 @@ def rows_of(executions: Sequence[str]) -> Ints:
     return np.array([int(one) for one in executions], dtype=np.int64)
 
 
+@dataclass
+class Place:
+    """Where a rollout stands among others to the same devices.
+
+    Attributes:
+        device: Of each row which.
+        known: What is kept of devices.
+        rivals: The books of all rollouts, oldest first; this one's is added.
+        number: This rollout's.
+        digest: What it brings.
+        salt: What is rolled out, for `grouping`.
+        member: Who a device is, when it joins.
+        facts: What the gate of a group judges by.
+    """
+
+    device: Ints
+    known: Known
+    rivals: list[MemoryBook] = field(default_factory=list["MemoryBook"])
+    number: int = 0
+    digest: int = NEW
+    salt: str = ""
+    member: Callable[[int], Member] = lambda device: Member(str(device))
+    facts: Callable[[int], dict[str, ClassFacts]] = lambda _group: {}
+
+
 class MemoryBook(Turning[Group]):
     """One rollout; ids of executions are their rows.
 
     Attributes:
         columns: The rows.
+        device: Of each row which; of rows that nobody joined yet nothing is said.
         state, groups, abort: As they stand.
         due_at: When to look again, as the runner said last.
         is_at_rest: The runner has nothing to do until then, or until something is reported.
@@ -145,6 +176,7 @@ class MemoryBook(Turning[Group]):
         sites: Sequence[str],
         outside: Outside,
         *,
+        place: Place | None = None,
         seed: int = 0,
         chunk: int = CHUNK,
         tick_ms: int = 1_000,
@@ -156,6 +188,7 @@ class MemoryBook(Turning[Group]):
             columns: Its executions, QUEUED.
             sites: Names, by number.
             outside: The devices.
+            place: None: there is no other rollout, and row n is of device n.
             seed: Of the delays before retries.
             chunk: The most rows that one decision carries.
             tick_ms: How finely times are sorted; what is due is found at the same time anyway.
@@ -175,6 +208,26 @@ class MemoryBook(Turning[Group]):
         self.is_at_rest = False
         self._outside = outside
         self._seed = seed
+        everyone = np.arange(columns.count, dtype=np.int64)
+        place = place or Place(everyone, Known(columns.count))
+        self._place = place
+        self._known = place.known
+        self._rivals = place.rivals
+        place.rivals.append(self)
+        self.number = place.number
+        joiners = len(columns.state) - columns.count
+        self.device = np.concatenate([place.device, np.zeros(joiners, dtype=np.int64)])
+        self._row = np.full(len(place.known.desired), NOTHING, dtype=np.int64)
+        self._row[place.device] = everyone
+        # What each device had proved when it was given this rollout's release.
+        self._proved_before = np.zeros(len(columns.state), dtype=np.int64)
+        self._joiners: deque[int] = deque()
+        self._gated = {n: one.gate for n, one in enumerate(strategy.groups) if one.gate}
+        self._to_judge: set[int] = set()
+        self._is_continuous = strategy.membership is Membership.CONTINUOUS
+        self._is_plain = not (
+            strategy.download_window or strategy.activate_window or self._is_continuous
+        )
         self._step_limits = _step_limits(strategy)
         self._execution_ms = strategy.deadlines.execution_s * 1000
         tries = range(strategy.retries.attempts)
@@ -191,7 +244,12 @@ class MemoryBook(Turning[Group]):
         self._deadlines = Due(columns.deadline_ms, tick_ms)
         self._retries = Due(columns.retry_ms, tick_ms)
         self._silences = Due(columns.silent_ms, tick_ms)
+        self._penalties = Due(columns.penalty_ms, tick_ms)
+        self._timetables = self._deadlines, self._retries, self._silences, self._penalties
+        # What holds rows back until its time comes.
+        self._held = (self._retries, columns.retry_ms), (self._penalties, columns.penalty_ms)
         self._starts: deque[tuple[int, Ints]] = deque()  # when, which
+        self._await_penalties(everyone)
 
     # Reading
 
@@ -199,6 +257,8 @@ class MemoryBook(Turning[Group]):
         """Return the facts."""
         at_ms = ms(now)
         self._catch_up(at_ms)
+        if self._to_judge and self.state is RolloutState.RUNNING:
+            self._judge_gates()
         load = self._load(at_ms)
         groups = tuple(self._group_facts(number) for number in range(len(self.groups)))
         columns = self.columns
@@ -206,6 +266,7 @@ class MemoryBook(Turning[Group]):
             state=self.state,
             strategy=self.strategy,
             groups=groups,
+            salt=self._place.salt,
             queue=self._queue(load),
             load=load,
             overdue=self._overdue.first(self._is_overdue(self._overdue.rows, at_ms), self._chunk),
@@ -218,6 +279,7 @@ class MemoryBook(Turning[Group]):
             returned=self._returned.first(self._is_back(self._returned.rows), self._chunk),
             unfinished=self._unfinished(now),
             proved=self._proved(),
+            joiners=self._those_who_join(now),
             wakes_at=self.wakes_at(at_ms),
             chunk=self._chunk,
         )
@@ -241,10 +303,36 @@ class MemoryBook(Turning[Group]):
         columns = self.columns
         self._overdue.add(self._deadlines.pop(at_ms))
         self._silent.add(self._silences.pop(at_ms))
-        rows = self._retries.pop(at_ms)
-        with columns.changing(rows):
-            columns.retry_ms[rows] = NEVER
-        self._rewind(rows)
+        for due, column in self._held:
+            rows = due.pop(at_ms)
+            if len(rows):
+                with columns.changing(rows):
+                    column[rows] = NEVER
+                self._rewind(rows)
+
+    def _judge_gates(self) -> None:
+        """Have the gates of groups that run or soak say what they see now, where that changed."""
+        for number in sorted(self._to_judge):
+            if self.groups[number].state in (GroupState.RUNNING, GroupState.SOAKING):
+                found = gates.judge(self._gated[number], self._place.facts(number))
+                self.groups[number].judgement = found
+                self._to_judge.discard(number)
+
+    def judge_all(self) -> dict[int, Judgement]:
+        """Return what the gates of all groups that started say now, whatever was decided."""
+        return {
+            number: gates.judge(gate, self._place.facts(number))
+            for number, gate in self._gated.items()
+            if self.groups[number].state is not GroupState.SCHEDULED
+        }
+
+    def _those_who_join(self, now: datetime) -> tuple[Member, ...]:
+        ends_at = self.strategy.ends_at
+        is_over = 0 < ends_at <= now.timestamp()
+        if not self._joiners or is_over or self.state is not RolloutState.RUNNING:
+            return ()
+        first = [self._joiners[n] for n in range(min(self._chunk, len(self._joiners)))]
+        return tuple(self._place.member(device) for device in first)
 
     def _is_overdue(self, rows: Ints, at_ms: int) -> Bools:
         columns = self.columns
@@ -252,7 +340,7 @@ class MemoryBook(Turning[Group]):
 
     def wakes_at(self, at_ms: int) -> datetime | None:
         """Return when the next thing is due by itself."""
-        times = [due.next_ms() for due in (self._deadlines, self._retries, self._silences)]
+        times = [due.next_ms() for due in self._timetables]
         known = [one for one in times if one is not None and one > at_ms]
         return moment(min(known)) if known else None
 
@@ -263,7 +351,7 @@ class MemoryBook(Turning[Group]):
             state=group.state,
             tally=self.columns.tally(number),
             soak_until=group.soak_until,
-            verdict=group.verdict,
+            verdict=group.judgement.verdict if group.judgement else None,
             is_promoted=group.is_promoted,
             since=group.since,
             goes_back=group.goes_back,
@@ -274,7 +362,7 @@ class MemoryBook(Turning[Group]):
         strategy = self.strategy
         if strategy.override:
             return Load()
-        since = at_ms - PACE_WINDOW // _MS
+        since = at_ms - round(PACE_WINDOW.total_seconds() * 1000)
         while self._starts and self._starts[0][0] <= since:
             self._starts.popleft()
         # One that was given out again since counts then, not twice.
@@ -293,7 +381,8 @@ class MemoryBook(Turning[Group]):
         )
 
     def _devices_by_site(self) -> dict[str, int]:
-        there = self.columns.site[~self.columns.is_removed]
+        columns = self.columns
+        there = columns.site[: columns.count][~columns.is_removed[: columns.count]]
         found = np.bincount(there, minlength=len(self._sites)).tolist()
         return {name: count for name, count in zip(self._sites, found, strict=True) if count}
 
@@ -358,11 +447,39 @@ class MemoryBook(Turning[Group]):
             rows = start + np.flatnonzero(ready & is_open[columns.group[block]])
             if full is not None:
                 rows = rows[~full[columns.site[rows]] | columns.is_down(rows)]
+            if len(self._rivals) > 1:
+                rows = rows[~self._is_held(rows)]
             found.append(rows[:missing])
             missing -= len(found[-1])
             if not missing:
                 break
         return np.concatenate(found) if found else _NOBODY
+
+    def _is_held(self, rows: Ints) -> Bools:
+        """Return whose devices a rollout of higher priority is at work on."""
+        held = np.zeros(len(rows), dtype=np.bool_)
+        mine = self.strategy.priority
+        for other in self._others():
+            theirs = other.strategy.priority
+            holds = [
+                number
+                for number, state in enumerate(STATES)
+                if precedence.is_held(mine, theirs, state)
+            ]
+            held |= np.isin(other.states_of(self.device[rows]), holds)
+        return held
+
+    def _others(self) -> list[MemoryBook]:
+        return [one for one in self._rivals if one is not self]
+
+    def rows_of_devices(self, devices: Ints) -> Ints:
+        """Return the row of each device; NOTHING: it is not in."""
+        return self._row[devices]
+
+    def states_of(self, devices: Ints) -> Ints:
+        """Return the state of each device's execution; NOTHING: it has none."""
+        rows = self._row[devices]
+        return np.where(rows == NOTHING, NOTHING, self.columns.state[rows])
 
     def _rewind(self, rows: Ints) -> None:
         """Rows became ready: look for the head of the queue no further than there."""
@@ -379,22 +496,33 @@ class MemoryBook(Turning[Group]):
 
     def _proved(self) -> tuple[str, ...]:
         if self.state is RolloutState.ROLLING_BACK:
-            return self._rows_in((SUCCEEDED,), range(len(self.groups)))
+            return self._rows_in((SUCCEEDED,), range(len(self.groups)), still_stands=True)
         goes_back = [number for number in self._in_error() if self.groups[number].goes_back]
-        return self._rows_in((SUCCEEDED,), goes_back)
+        return self._rows_in((SUCCEEDED,), goes_back, still_stands=True)
 
     def _in_error(self) -> list[int]:
         return [number for number, one in enumerate(self.groups) if one.state is GroupState.ERROR]
 
-    def _rows_in(self, states: Iterable[int], groups: Iterable[int]) -> tuple[str, ...]:
-        """Return the first rows in these states, but for those on their way back."""
+    def _rows_in(
+        self, states: Iterable[int], groups: Iterable[int], *, still_stands: bool = False
+    ) -> tuple[str, ...]:
+        """Return the first rows in these states, but for those on their way back.
+
+        What a newer rollout put in the place of this one's does not stand any more.
+        """
         wanted = list(groups)
         if not wanted:
             return ()
-        columns = self.columns
-        is_in = np.isin(columns.state, list(states)) & np.isin(columns.group, wanted)
-        rows = np.flatnonzero(is_in & ~columns.is_reverting & ~columns.is_removed)
+        columns, used = self.columns, slice(self.columns.count)
+        is_in = np.isin(columns.state[used], list(states)) & np.isin(columns.group[used], wanted)
+        is_in &= ~columns.is_reverting[used] & ~columns.is_removed[used]
+        rows = np.flatnonzero(is_in)
+        if still_stands:
+            rows = rows[self._stands(rows)]
         return ids(rows[: self._chunk])
+
+    def _stands(self, rows: Ints) -> Bools:
+        return self._known.bound[self.device[rows]] == self.number
 
     # Carrying out
 
@@ -406,7 +534,7 @@ class MemoryBook(Turning[Group]):
             if self.state is RolloutState.RUNNING:
                 self.abort_by(decision, now)
         elif isinstance(decision, decided.Join):
-            raise NotImplementedError("a world's target is a SNAPSHOT")
+            self._join(decision.placed, ms(now))
         else:
             self._carry_out_rows(decision, ms(now))
 
@@ -417,6 +545,12 @@ class MemoryBook(Turning[Group]):
     def wake(self) -> None:
         """Something was reported: look again."""
         self.is_at_rest = False
+
+    def judge_again(self, rows: Ints) -> None:
+        """Devices of these rows told what their gates may ask for."""
+        if self._gated and len(rows):
+            told = np.unique(self.columns.group[rows]).tolist()
+            self._to_judge.update(number for number in told if number in self._gated)
 
     # What is heard of devices
 
@@ -438,6 +572,26 @@ class MemoryBook(Turning[Group]):
         back = rows[self.columns.is_excused[rows] & ~self.columns.is_final(rows)]
         self._returned.add(back)
         if len(back):
+            self.wake()
+
+    def enrolled(self, devices: Ints) -> None:
+        """Devices enrolled that match the target. That wakes nobody, as in the real one."""
+        if self._is_continuous:
+            self._joiners.extend(devices.tolist())
+
+    def held_until(self, devices: Ints, until_ms: int) -> None:
+        """Devices are in the penalty box until then, whoever put them there."""
+        rows = self._row[devices]
+        rows = rows[rows != NOTHING]
+        rows = rows[~self.columns.is_final(rows)]
+        with self.columns.changing(rows):
+            self.columns.penalty_ms[rows] = until_ms
+        self._penalties.add(rows)
+
+    def supersede(self, rows: Ints, at_ms: int) -> None:
+        """End what is not final of these: another rollout took their devices."""
+        self.end(rows, ExecutionEvent.CANCEL, ReasonCode.SUPERSEDED, at_ms)
+        if len(rows):
             self.wake()
 
     def removed(self, rows: Ints) -> None:
@@ -467,7 +621,7 @@ class MemoryBook(Turning[Group]):
             case decided.Readmit():
                 self._readmit(rows[self._is_back(rows)], at_ms)
             case decided.Revert():
-                self._revert(rows[state == SUCCEEDED], at_ms)
+                self._revert(rows[(state == SUCCEEDED) & self._stands(rows)], at_ms)
             case _:
                 assert_never(decision)
 
@@ -476,12 +630,63 @@ class MemoryBook(Turning[Group]):
         rows = rows[is_open[self.columns.group[rows]]]
         if self.state is not RolloutState.RUNNING or not len(rows):
             return
+        if len(self._rivals) > 1:
+            rows = self._settled(rows[~self._is_held(rows)], at_ms)
         with self.columns.changing(rows):
             self.columns.move(rows, ExecutionEvent.ASSIGN)
             self._begin(rows, at_ms)
+        devices = self.device[rows]
+        self._proved_before[rows] = self._known.proved[devices]
+        self._known.desired[devices] = self._place.digest
+        self._known.bound[devices] = self.number
         if self.strategy.pace.starts_per_minute:
             self._starts.append((at_ms, rows))
         self._outside.give(rows, at_ms, is_way_back=False)
+
+    def _settled(self, rows: Ints, at_ms: int) -> Ints:
+        """Settle who has the alias of each device; return the rows that may take it."""
+        is_outdone = np.zeros(len(rows), dtype=np.bool_)
+        mine = self.strategy.priority
+        for other in self._others():
+            devices = self.device[rows]
+            theirs, states = other.rows_of_devices(devices), other.states_of(devices)
+            is_newer = other.number > self.number
+            for state in (*_UNFINISHED, ExecutionState.SUCCEEDED):
+                ends = precedence.settle(mine, other.strategy.priority, state, is_newer=is_newer)
+                those = states == state_number(state)
+                if ends is Ends.OTHER:
+                    other.supersede(theirs[those], at_ms)
+                elif ends is Ends.MINE:
+                    is_outdone |= those
+        self.supersede(rows[is_outdone], at_ms)
+        return rows[~is_outdone]
+
+    def _join(self, placed: Sequence[Placed], at_ms: int) -> None:
+        if self.state is not RolloutState.RUNNING or not self._is_continuous:
+            return
+        # Those that are in already have a row: a decision that comes twice does no harm.
+        placed = [one for one in placed if self._row[int(one.device_id)] == NOTHING]
+        devices = np.array([int(one.device_id) for one in placed], dtype=np.int64)
+        sites = {name: number for number, name in enumerate(self._sites)}
+        site = [sites[self._place.member(int(one.device_id)).site] for one in placed]
+        group = np.array([one.group for one in placed], dtype=np.int64)
+        rows = self.columns.append(group, np.array(site, dtype=np.int64))
+        self.device[rows] = devices
+        self._row[devices] = rows
+        gone = set(devices.tolist())
+        self._joiners = deque(one for one in self._joiners if one not in gone)
+        self._fleet[SITE] = self._devices_by_site()
+        self._await_penalties(rows)
+        self._rewind(rows)
+        self._outside.joined(rows, at_ms)
+
+    def _await_penalties(self, rows: Ints) -> None:
+        """Let rows wait whose devices are in the penalty box already."""
+        until = self._known.penalty_ms[self.device[rows]]
+        waits = rows[until != NEVER]
+        with self.columns.changing(waits):
+            self.columns.penalty_ms[waits] = until[until != NEVER]
+        self._penalties.add(waits)
 
     def _begin(self, rows: Ints, at_ms: int) -> None:
         columns = self.columns
@@ -499,7 +704,10 @@ class MemoryBook(Turning[Group]):
         self._set_deadlines(rows)
 
     def _set_deadlines(self, rows: Ints) -> None:
-        """Set what `rollout.deadlines` says of rows that are IN_PROGRESS; there are no windows."""
+        """Set what `rollout.deadlines` says of rows that are IN_PROGRESS."""
+        if not self._is_plain:
+            self._ask_deadlines(rows)
+            return
         columns = self.columns
         whole = columns.started_ms[rows] + self._execution_ms
         step = columns.step[rows]
@@ -514,6 +722,37 @@ class MemoryBook(Turning[Group]):
         columns.deadline_ms[rows] = np.minimum(whole, of_step)
         columns.deadline_code[rows] = np.where(is_excused, _OFFLINE, code)
         self._deadlines.add(rows)
+
+    def _ask_deadlines(self, rows: Ints) -> None:
+        """Ask `rollout.deadlines` itself, once for all rows that stand alike."""
+        columns = self.columns
+        times = columns.started_ms, columns.step_since_ms, columns.told_ms, columns.excused_ms
+        flags = columns.step, columns.is_reverting, columns.is_excused
+        standing = np.stack([one[rows].astype(np.int64) for one in (*times, *flags)])
+        alike, which = np.unique(standing, axis=1, return_inverse=True)
+        at, codes = np.zeros(alike.shape[1], np.int64), np.zeros(alike.shape[1], np.int64)
+        for place, one in enumerate(alike.T.tolist()):
+            at[place], codes[place] = self._deadline(*one)
+        columns.deadline_ms[rows] = at[which.reshape(-1)]
+        columns.deadline_code[rows] = codes[which.reshape(-1)]
+        self._deadlines.add(rows[columns.deadline_ms[rows] != NEVER])
+
+    def _deadline(  # noqa: PLR0917 - a row of columns
+        self, started: int, since: int, told: int, excused: int, step: int, back: int, away: int
+    ) -> tuple[int, int]:
+        known = None if step == NOTHING else STEPS[step]
+        standing = deadlines.Standing(
+            moment(started),
+            known,
+            None if known is None else moment(since),
+            None if known is None else moment(told),
+            is_reverting=bool(back),
+        )
+        if away:
+            until = deadlines.excused_until(self.strategy, moment(excused), standing)
+            return (NEVER if until is None else ms(until)), _OFFLINE
+        due = deadlines.due(self.strategy, standing)
+        return ms(due.at), code_number(due.code)
 
     def _time_out(self, rows: Ints, at_ms: int) -> None:
         """End what is overdue, each by its deadline's code; no progress may be tried again."""
@@ -549,6 +788,7 @@ class MemoryBook(Turning[Group]):
             # What it told may come before it is known to be back.
             self._wait_for_return(rows[columns.is_excused[rows]])
         self._retries.add(rows)
+        self._desire_what_was(rows)
         self._outside.withdraw(rows, at_ms)
 
     def end(self, rows: Ints, event: ExecutionEvent, code: ReasonCode | None, at_ms: int) -> None:
@@ -559,8 +799,35 @@ class MemoryBook(Turning[Group]):
         with self.columns.changing(rows):
             self.columns.move(rows, event)
             self.columns.reason[rows] = NOTHING if code is None else code_number(code)
+        if event is ExecutionEvent.SUCCEED:
+            self._known.proved[self.device[rows]] = self._place.digest
+        else:
+            stands = rows[self._stands(rows) & (self.columns.number[rows] > 0)]
+            self._known.proved[self.device[stands]] = self._proved_before[stands]
+            self._desire_what_was(working)
+        if event in _ENDS_BADLY:
+            self._penalise(working, event, code, at_ms)
+        self.judge_again(rows)
         self._outside.withdraw(working, at_ms)
         self._outside.ended(rows, at_ms)
+
+    def _desire_what_was(self, rows: Ints) -> None:
+        """Return devices to what they had proved before, but for those that another has."""
+        rows = rows[self._stands(rows)]
+        self._known.desired[self.device[rows]] = self._proved_before[rows]
+
+    def _penalise(
+        self, rows: Ints, event: ExecutionEvent, code: ReasonCode | None, at_ms: int
+    ) -> None:
+        """Leave devices alone for a while whose attempts are used up."""
+        until = retries.penalty_until(self.strategy.retries, event, code, moment(at_ms))
+        rows = rows[~self.columns.is_reverting[rows]]
+        if until is None or not len(rows):
+            return
+        devices = self.device[rows]
+        self._known.penalty_ms[devices] = ms(until)
+        for book in self._rivals:
+            book.held_until(devices, ms(until))
 
     def _why_canceled(self) -> ReasonCode:
         if self.state is RolloutState.APPROVAL_DENIED:
@@ -575,12 +842,16 @@ class MemoryBook(Turning[Group]):
             is_queued = columns.state[rows] == QUEUED
             self._set_deadlines(rows[~is_queued])
             self._wait_for_return(rows[is_queued])
+        self.judge_again(rows)
 
     def _wait_for_return(self, rows: Ints) -> None:
         """Set until when rows that are QUEUED and excused wait for their devices."""
         columns = self.columns
-        columns.deadline_ms[rows] = columns.excused_ms[rows] + self._execution_ms
         columns.deadline_code[rows] = _OFFLINE
+        if self._is_continuous:  # it waits for them, however long that takes
+            columns.deadline_ms[rows] = NEVER
+            return
+        columns.deadline_ms[rows] = columns.excused_ms[rows] + self._execution_ms
         self._deadlines.add(rows)
 
     def _readmit(self, rows: Ints, at_ms: int) -> None:
@@ -589,11 +860,14 @@ class MemoryBook(Turning[Group]):
             columns.is_excused[rows] = False
             columns.deadline_ms[rows] = NEVER
             working = rows[columns.state[rows] == IN_PROGRESS]
+            if self._is_continuous:
+                columns.started_ms[working] = at_ms
             # What it could not tell of while it was away it may still tell.
             is_told = working[columns.step[working] != NOTHING]
             columns.step_since_ms[is_told] = at_ms
             columns.told_ms[is_told] = at_ms
             self._set_deadlines(working)
+        self.judge_again(rows)
         self._rewind(rows)
 
     def _revert(self, rows: Ints, at_ms: int) -> None:
@@ -603,6 +877,9 @@ class MemoryBook(Turning[Group]):
         with columns.changing(rows):
             columns.move(rows, ExecutionEvent.REVERT)
             columns.is_reverting[rows] = True
+            devices = self.device[rows]
+            self._known.proved[devices] = self._proved_before[rows]
+            self._known.desired[devices] = self._proved_before[rows]
             self._begin(rows, at_ms)
             self.at_step(rows, _ROLLING_BACK, at_ms)
             self._await_silence(rows)

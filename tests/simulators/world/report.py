@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from simulators.world.draws import Bools, Ints
+from simulators.world.truth import NO_FALLBACKS, Fallbacks
 
 MOST_POINTS: Final = 400  # of one group: a picture shows no more
 
@@ -38,6 +39,16 @@ class GroupReport:
 
 
 @dataclass(frozen=True)
+class GateReport:
+    """What the gate of a group said last."""
+
+    group: str
+    verdict: str
+    classes: Mapping[str, str]  # health by hardware class
+    said: str
+
+
+@dataclass(frozen=True)
 class Report:
     """A whole run."""
 
@@ -55,6 +66,12 @@ class Report:
     reasons: Mapping[str, int]  # reason codes of those that did not succeed
     groups: tuple[GroupReport, ...]
     abort: str = ""  # why, if it was aborted
+    fallbacks: Fallbacks = NO_FALLBACKS
+    joined: int = 0  # devices that enrolled later and are in
+    penalised: int = 0  # devices that were ever left alone for a while
+    gates: tuple[GateReport, ...] = ()
+    # When devices might activate, in seconds since the world began: from, until. Empty: always.
+    windows: tuple[tuple[float, float], ...] = ()
 
     def as_json(self) -> str:
         """Return one JSON object."""
@@ -76,6 +93,7 @@ class Report:
         )
         if self.abort:
             yield f"aborted: {self.abort}"
+        yield from self._what_is_special()
         yield from _table("executions", self.states, self.devices)
         yield from _table("without success, by reason", self.reasons, self.devices)
         width = max([len(one.name) for one in self.groups] or [0])
@@ -87,13 +105,30 @@ class Report:
                 f" {last.failed:>7,} without success, after {duration(last.at_s)}"
             )
 
+    def _what_is_special(self) -> Iterator[str]:
+        fell = self.fallbacks
+        if fell != NO_FALLBACKS:
+            yield (
+                f"silent fallbacks: {fell.injected:,} happened, {fell.noticed:,} noticed,"
+                f" {fell.overtaken:,} overtaken by other work, {fell.missed:,} missed,"
+                f" {fell.false:,} noticed that never happened"
+            )
+        if self.joined:
+            yield f"joined later: {self.joined:,} devices"
+        if self.penalised:
+            yield f"left alone for a while after their last try: {self.penalised:,} devices"
+        for gate in self.gates:
+            yield f"gate of {gate.group}: {gate.verdict}; {gate.said}"
+        if self.windows:
+            yield f"activated only within {len(self.windows):,} openings of the window"
+
 
 class Recorder:
     """Takes down what ends, by group."""
 
-    def __init__(self, names: Sequence[str], sizes: Sequence[int]) -> None:
-        """Record groups of these names and sizes."""
-        self._groups = list(zip(names, sizes, strict=True))
+    def __init__(self, names: Sequence[str]) -> None:
+        """Record groups of these names."""
+        self._groups = list(names)
         self._ended = np.zeros(len(names), dtype=np.int64)
         self._failed = np.zeros(len(names), dtype=np.int64)
         self._points: list[list[Point]] = [[] for _ in names]
@@ -116,11 +151,15 @@ class Recorder:
             point = Point(at_ms / 1000, int(self._ended[number]), int(self._failed[number]))
             self._points[number].append(point)
 
-    def groups(self) -> tuple[GroupReport, ...]:
-        """Return what was recorded, thinned to what a picture shows."""
+    def groups(self, sizes: Sequence[int]) -> tuple[GroupReport, ...]:
+        """Return what was recorded, thinned to what a picture shows.
+
+        Args:
+            sizes: How many devices each group has in the end.
+        """
         return tuple(
             GroupReport(name, size, thinned(points))
-            for (name, size), points in zip(self._groups, self._points, strict=True)
+            for name, size, points in zip(self._groups, sizes, self._points, strict=True)
         )
 
 

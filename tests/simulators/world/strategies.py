@@ -1,8 +1,10 @@
-"""The strategies that a line names."""
+"""The strategies and the scenarios that a line names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from sprat_controller.rollout.strategy import (
@@ -12,11 +14,17 @@ from sprat_controller.rollout.strategy import (
     DisruptionBudget,
     Extent,
     FailureType,
+    Gate,
     Group,
+    Membership,
     Pace,
     Retries,
     Strategy,
+    WindowSpec,
 )
+
+from simulators.world.failures import Failures
+from simulators.world.openings import BEGIN
 
 _GROUPS: Final = (
     Group(name="canary", devices=20, success_percent=80, soak_s=600),
@@ -54,5 +62,78 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
                 action=AbortAction.ROLLBACK,
             ),
         ),
+    ),
+    # Devices that enrol within a day are in; then it ends.
+    "joins": Strategy(
+        groups=_GROUPS,
+        membership=Membership.CONTINUOUS,
+        retries=Retries(),
+        ends_at=int((BEGIN + timedelta(days=1)).timestamp()),
+    ),
+    # Each hardware class is held to its own baseline before the next group starts.
+    "gated": Strategy(
+        groups=(
+            Group(name="canary", devices=40, success_percent=80, soak_s=600, gate=Gate()),
+            Group(name="10 %", percent=10, success_percent=80, soak_s=600, gate=Gate()),
+            Group(name="rest", success_percent=80),
+        ),
+        retries=Retries(),
+    ),
+    # Bytes move in the evening and at night; nothing is activated but in the early morning.
+    "windows": Strategy(
+        groups=(
+            Group(name="first", percent=20, success_percent=80),
+            Group(name="rest"),
+        ),
+        retries=Retries(),
+        download_window=WindowSpec(cron="0 20 * * *", duration_s=8 * 3_600, zone="UTC"),
+        activate_window=WindowSpec(cron="30 1 * * *", duration_s=3 * 3_600, zone="Europe/Paris"),
+    ),
+    # One more try, then a device is left alone for six hours.
+    "penalised": Strategy(
+        groups=(Group(success_percent=0),),
+        retries=Retries(attempts=1, base_s=30, ceiling_s=60, penalty_s=6 * 3_600),
+    ),
+    # So slow that another rollout comes while most of it still waits.
+    "slowly": Strategy(groups=(Group(),), pace=Pace(starts_per_minute=100)),
+    "slowly-first": Strategy(groups=(Group(),), pace=Pace(starts_per_minute=100), priority=1),
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A rollout that a person starts.
+
+    Attributes:
+        strategy: Its name.
+        at_s: When, in seconds after the world began. Devices that enrolled until then are in.
+    """
+
+    strategy: str
+    at_s: int = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Rollouts to the same devices, oldest first, and what goes wrong unless the line says so."""
+
+    launches: tuple[Launch, ...]
+    failures: Failures
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "joins": Scenario((Launch("joins"),), Failures(late=0.3, cut_off=0.05)),
+    "gates": Scenario((Launch("gated"),), Failures(slow_class=2)),
+    # Started three minutes before bytes must rest: some downloads are cut off.
+    "windows": Scenario(
+        (Launch("windows", 4 * 3_600 - 180),),
+        Failures(offline=0.05, offline_s=50_000, flapping=0.1, skew=0.1, skew_s=1_800),
+    ),
+    # The second rollout comes while the devices on which the first failed are left alone.
+    "penalty": Scenario((Launch("penalised"), Launch("all-at-once", 3_600)), Failures(cut_off=0.3)),
+    "newer": Scenario((Launch("slowly"), Launch("all-at-once", 600)), Failures()),
+    "priority": Scenario((Launch("slowly-first"), Launch("all-at-once", 600)), Failures()),
+    "fallbacks": Scenario(
+        (Launch("all-at-once"),), Failures(silent_fallback=0.1, crash=0.05, flapping=0.1)
     ),
 }

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
+from sprat_proto import windows
 from sprat_proto.states import RolloutState
+from sprat_proto.windows import Window
 
 from simulators.world.draws import Ints
 
@@ -27,10 +30,61 @@ class BreachError(AssertionError):
 class Bounds:
     """What the strategy of a rollout promises; 0: no limit."""
 
-    execution_ms: int
+    # None: it waits for windows, or for devices, and no clock of ours says how long.
+    execution_ms: int | None
     late_ms: int  # how much later than its deadline an end may be decided: one tick
     max_in_progress: int = 0
     max_down_per_site: int = 0
+
+
+class OneAtATime:
+    """Sees over all rollouts that no device has two things under way, and heeds its penalty.
+
+    Attributes:
+        most_active: How many devices were at work at once, at most.
+    """
+
+    def __init__(self, count: int, replay: str) -> None:
+        """Watch so many devices; `replay` is the line."""
+        self._by = np.full(count, _NEVER, dtype=np.int64)
+        self._penalty_ms = np.full(count, _NEVER, dtype=np.int64)
+        self._active = 0
+        self._replay = replay
+        self.most_active = 0
+
+    def started(self, devices: Ints, rollout: int, at_ms: int, *, is_way_back: bool) -> None:
+        """A rollout gave work to devices.
+
+        Raises:
+            BreachError: One has some of any rollout, or is to be left alone.
+        """
+        busy = devices[self._by[devices] != _NEVER]
+        if len(busy):
+            other = int(self._by[busy[0]])
+            self._breach(f"device {busy[0]} has work of rollout {other} and {rollout}", at_ms)
+        early = devices[self._penalty_ms[devices] > at_ms]
+        if len(early) and not is_way_back:
+            until = int(self._penalty_ms[early[0]]) / 1000
+            self._breach(f"device {early[0]} was to be left alone until {until:.1f} s", at_ms)
+        self._by[devices] = rollout
+        self._active += len(devices)
+        self.most_active = max(self.most_active, self._active)
+
+    def ended(self, devices: Ints) -> None:
+        """Their work ended."""
+        self._by[devices] = _NEVER
+        self._active -= len(devices)
+
+    def penalised(self, devices: Ints, until_ms: int) -> None:
+        """No rollout may start on these before that time."""
+        self._penalty_ms[devices] = until_ms
+
+    def penalties(self) -> int:
+        """Return how many devices were ever penalised."""
+        return int((self._penalty_ms != _NEVER).sum())
+
+    def _breach(self, sentence: str, at_ms: int) -> None:
+        raise BreachError(f"at {at_ms / 1000:.1f} s: {sentence}; again with: {self._replay}")
 
 
 class Watch:
@@ -41,13 +95,24 @@ class Watch:
         most_active: How many were active at once, at most.
     """
 
-    def __init__(self, count: int, site: Ints, bounds: Bounds, replay: str) -> None:
-        """Watch `count` devices at their sites; each sentence ends with the line `replay`."""
+    def __init__(
+        self, count: int, site: Ints, bounds: Bounds, replay: str, *, sites: int | None = None
+    ) -> None:
+        """Watch `count` devices at their sites; each sentence ends with the line `replay`.
+
+        Args:
+            count: How many executions there may be; here each is of another device.
+            site: Of each; of those that join later it is written then.
+            bounds: What must hold.
+            replay: The line.
+            sites: How many there are; None: as `site` has it.
+        """
         self._bounds = bounds
         self._site = site
         self._replay = replay
         self._since = np.full(count, _NEVER, dtype=np.int64)
-        self._sites = int(site.max()) + 1 if count else 0
+        of_site = int(site.max()) + 1 if count else 0
+        self._sites = of_site if sites is None else sites
         self._down = np.zeros(self._sites, dtype=np.int64)
         self._active = 0
         self._aborted_at: int | None = None
@@ -112,16 +177,19 @@ class Watch:
         if len(idle) or len(devices) != len(np.unique(devices)):
             which = idle[0] if len(idle) else devices[0]
             self._breach(f"work of device {which} ended twice", at_ms)
-        most = int((at_ms - since).max())
-        if most > self._bounds.execution_ms + self._bounds.late_ms:
-            which = devices[int(np.argmin(since))]
-            allowed = self._bounds.execution_ms / 1000
-            self._breach(
-                f"device {which} was at work for {most / 1000:.1f} s of {allowed:.0f} s", at_ms
-            )
+        self._refuse_too_long(devices, at_ms)
         self._since[devices] = _NEVER
         self._down -= np.bincount(self._site[devices], minlength=self._sites)
         self._active -= len(devices)
+
+    def installs(self, device: int, at: datetime, window: Window | None, at_ms: int) -> None:
+        """A device begins to bring in what it was given, at this time of its own clock.
+
+        Raises:
+            BreachError: Its window is closed.
+        """
+        if window is not None and not windows.is_open(window, at):
+            self._breach(f"device {device} activates at {at} by its clock: it may not", at_ms)
 
     def at_rest(self, at_ms: int, left: Mapping[str, int]) -> None:
         """Nothing will happen any more.
@@ -146,6 +214,14 @@ class Watch:
             self._breach(f"{len(devices)} devices started {ago:.1f} s after the abort", at_ms)
         if self._paused:
             self._breach(f"{len(devices)} devices started while the rollout is paused", at_ms)
+
+    def _refuse_too_long(self, devices: Ints, at_ms: int) -> None:
+        since, allowed_ms = self._since[devices], self._bounds.execution_ms
+        most = int((at_ms - since).max())
+        if allowed_ms is not None and most > allowed_ms + self._bounds.late_ms:
+            which = devices[int(np.argmin(since))]
+            words = f"was at work for {most / 1000:.1f} s of {allowed_ms / 1000:.0f} s"
+            self._breach(f"device {which} {words}", at_ms)
 
     def _refuse_over_limits(self, at_ms: int) -> None:
         most = self._bounds.max_in_progress
