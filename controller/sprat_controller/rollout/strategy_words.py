@@ -76,7 +76,7 @@ def _groups(groups: tuple[Group, ...]) -> Iterator[str]:
         if terms[0]:
             yield f"each group: {terms[0]}"
         return
-    yield from (f"group {number}: {said}" for number, said in enumerate(terms, 1) if said)
+    yield from (f"group {number}: {said}" for number, said in enumerate(terms) if said)
 
 
 def _slice(group: Group) -> str:

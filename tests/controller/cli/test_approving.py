@@ -94,7 +94,7 @@ def test_the_strategy_that_is_shown_is_the_one_that_is_signed(
     assert said.status == 0
     (shown,) = (one for one in said.errors.splitlines() if one.startswith("proceeds"))
     assert (
-        "1 device, 2.5 %, the rest; group 1: soaks 1 h; PAUSE from 5 % and 1 ended badly" in shown
+        "1 device, 2.5 %, the rest; group 0: soaks 1 h; PAUSE from 5 % and 1 ended badly" in shown
     )
     assert '"percent":2.5' in api.strategies["r-1"]
     policy = ApproverPolicy(1, [Approver("bob", key[1].public_pem)], [])

@@ -125,7 +125,7 @@ def test_a_strategy_in_the_file_is_the_strategy_of_the_rollout(place: Place) -> 
     file = FLEET.replace("\ndevices:", steps + "devices:")
     place.file.write_text(file)
     planned = place.sprat("plan", str(place.file))
-    said = "strategy: groups canary: 1 device, the rest; group 1: soaks 10 min"
+    said = "strategy: groups canary: 1 device, the rest; group 0: soaks 10 min"
     assert ["+", "rollout lyon", said] in planned.lines
     assert place.sprat("apply", str(place.file), "--yes").status == 0
     (made,) = place.world.parts.rollouts.list()

@@ -145,8 +145,8 @@ def test_a_strategy_is_said_as_people_say_it() -> None:
     assert strategy_words.in_words(ALL_AT_ONCE) == "all at once"
     assert strategy_words.in_words(LADDER) == (
         "groups canary: 1 device, 1 %: 1 %, 10 %: 9 %, half: 40 %, rest: the rest;"
-        " group 2: 90 % must succeed; group 3: 95 % must succeed; group 4: 95 % must succeed;"
-        " group 5: 95 % must succeed;"
+        " group 1: 90 % must succeed; group 2: 95 % must succeed; group 3: 95 % must succeed;"
+        " group 4: 95 % must succeed;"
         " PAUSE from 10 % and 2 ROLLED_BACK in a group of which 10 ended;"
         " PAUSE from 20 % and 3 FAILED in a group of which 10 ended;"
         " PAUSE from 20 % and 3 TIMED_OUT in a group of which 10 ended;"
@@ -159,7 +159,7 @@ def test_a_strategy_is_said_as_people_say_it() -> None:
         override="it leaks",
     )
     assert strategy_words.in_words(careful) == (
-        "groups 2 devices, the rest; group 1: soaks 90 min, gate on metrics; group 2: gate on"
+        "groups 2 devices, the rest; group 0: soaks 90 min, gate on metrics; group 1: gate on"
         " metrics (max crashes any); at most 10 % down of each site; activates at"
         ' "0 3 * * 2" Europe/Paris for 2 h; without windows, budgets and pace: "it leaks"'
     )
