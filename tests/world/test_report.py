@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 from simulators.world.pictures import WIDTH, burn_up, failures
-from simulators.world.report import MOST_POINTS, Point, Recorder, Report, duration, thinned
+from simulators.world.report import (
+    MOST_POINTS,
+    GateReport,
+    Point,
+    Recorder,
+    Report,
+    duration,
+    thinned,
+)
+from simulators.world.truth import Fallbacks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -84,6 +94,28 @@ def test_a_strip_rises_to_the_share_that_ended() -> None:
     assert {one["height"] for one in failed} == {"7.11"}
     names = [one.text for one in root.iter(f"{SVG}text")]
     assert {"canary", "rest", "1 device", "9 devices"} <= set(names)
+
+
+def test_what_is_special_of_a_run_is_in_its_picture_and_its_text() -> None:
+    report = dataclasses.replace(
+        a_report(),
+        groups=Recorder(["canary", "rest"]).groups([1, 9]),
+        fallbacks=Fallbacks(5, 3, 1, 2),
+        joined=4,
+        penalised=6,
+        gates=(GateReport("canary", "FAIL", {"class-2": "FAILED"}, "class-2: failed (why)"),),
+        windows=((600, 3_600),),
+    )
+    root = ET.fromstring(burn_up(report))  # noqa: S314 - our own text
+    said = [one.text or "" for one in root.iter(f"{SVG}text")]
+    assert "gate: FAIL" in said
+    assert "gate of canary: FAIL (class-2 FAILED)" in said
+    assert "silent fallbacks: 5 happened, 3 noticed, 1 missed, 2 that never happened" in said
+    assert {"4 devices joined later", "never began"} <= set(said)
+    assert sum(one.get("stroke-dasharray") == "2 2" for one in root.iter(f"{SVG}line")) == 4
+    text = report.as_text()
+    for words in ("1 missed", "joined later: 4", "6 devices", "class-2: failed (why)"):
+        assert words in text
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,47 @@ def burn_up(report: Report) -> str:
         *_legend(),
         *_time_axis(until_s, bottom),
     ]
+    verdicts = {one.group: one.verdict for one in report.gates}
     for number, group in enumerate(report.groups):
-        parts += _strip(group, _TOP + number * (_ROW + _GAP), until_s)
-    return _finished(title, parts, bottom + 52, report)
+        top = _TOP + number * (_ROW + _GAP)
+        parts += _openings(report.windows, top, until_s)
+        parts += _strip(group, top, until_s)
+        if group.name in verdicts:
+            said = f"gate: {verdicts[group.name]}"
+            parts.append(svg.text(_LEFT - 8, top + 52, said, anchor="end", bold=True))
+    top = bottom + 52
+    for said in _what_is_special(report):
+        for line in textwrap.wrap(said, _LINE):
+            parts.append(svg.text(16, top, line, size=_SMALL))
+            top += _SMALL + 4
+    return _finished(title, parts, top + 8, report)
+
+
+def _what_is_special(report: Report) -> Iterator[str]:
+    fell = report.fallbacks
+    if fell.injected or fell.false:
+        yield (
+            f"silent fallbacks: {fell.injected:,} happened, {fell.noticed:,} noticed,"
+            f" {fell.missed:,} missed, {fell.false:,} that never happened"
+        )
+    if report.joined:
+        yield f"{report.joined:,} devices joined later"
+    if report.penalised:
+        yield f"{report.penalised:,} devices were left alone for a while after their last try"
+    for gate in report.gates:
+        classes = ", ".join(f"{name} {health}" for name, health in gate.classes.items())
+        yield f"gate of {gate.group}: {gate.verdict} ({classes})"
+    if report.windows:
+        yield "dotted: the window in which devices may activate"
+
+
+def _openings(openings: Sequence[tuple[float, float]], top: float, until_s: float) -> Iterator[str]:
+    """Yield the edges of the stretches in which devices may activate."""
+    for opens_s, closes_s in openings:
+        left, right = _x(opens_s, until_s), _x(closes_s, until_s)
+        for x in (left, right):
+            yield svg.line(x, top - 6, x, top + _ROW + 6, dashes="2 2")
+        yield svg.line(left, top - 6, right, top - 6, width=3)
 
 
 def failures(report: Report) -> str:
@@ -133,6 +171,8 @@ def _steps(
     group: GroupReport, points: Sequence[tuple[float, int]], top: float, until_s: float, fill: str
 ) -> Iterator[str]:
     """Yield a rectangle for each stretch of time in which the count stays, up to the end."""
+    if not points:
+        return
     ends = [*(at_s for at_s, _ in points[1:]), until_s]
     for (at_s, count), end_s in zip(points, ends, strict=True):
         x, right = _x(at_s, until_s), _x(end_s, until_s)
