@@ -12,7 +12,7 @@ from sprat_proto.states import RolloutState
 
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Api, Json
-from sprat_controller.cli.exits import CliError, Exit
+from sprat_controller.cli.exits import CliError, Exit, NotFoundError
 from sprat_controller.cli.output import say
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.yaml_files import read_yaml
@@ -87,9 +87,26 @@ def _changes(api: Api, said: FleetFile) -> list[Change]:
     standing = [standing_of(one) for one in found if _is_ours(one)]
     labels = {str(one["id"]): one["labels"] for one in api.pages("devices")} if said.devices else {}
     try:
-        return fleet_file.diff(said, standing, labels, _newest(api, said))
+        changes = fleet_file.diff(said, standing, labels, _newest(api, said))
     except FleetFileError as error:
         raise words.wrong(str(error)) from error
+    for deed in (deed for change in changes for deed in change.deeds):
+        if isinstance(deed, Start):
+            _check_release(api, deed)
+    return changes
+
+
+def _check_release(api: Api, deed: Start) -> None:
+    """Refuse a release that is not there: a plan that cannot be applied is none."""
+    model, _, release = deed.brings.release.partition("@")
+    try:
+        api.get(f"models/{model}/releases/{release}")
+    except NotFoundError as error:
+        name = deed.name.removeprefix(fleet_file.PREFIX)
+        raise words.wrong(
+            f"rollouts.{name}.release: expected a release that was published, found"
+            f" {deed.brings.release}: push it first, or see `sprat models list`"
+        ) from error
 
 
 def _newest(api: Api, said: FleetFile) -> dict[str, str]:

@@ -92,6 +92,14 @@ def test_what_another_controller_answers_is_one_sentence(
         ("schema: 2\n", "schema"),
         ("schema: 1\nrollout: {}\n", "did you mean 'rollouts'?"),
         (FILE.replace("talk@1.0.0", "talk"), "rollouts.lyon.release: expected MODEL@RELEASE"),
+        (
+            FILE.replace("talk@1.0.0", "tlak@1.0.0"),
+            "rollouts.lyon.release: expected a release that",
+        ),
+        (
+            FILE.replace("talk@1.0.0", "talk@9.0.0"),
+            "was published, found talk@9.0.0: push it first",
+        ),
         (FILE.replace("cam-1", "Not A Device"), "expected a device name"),
         (
             FILE.replace("alias: assistant", "alias: assistant\n    strategy: {}").replace(
