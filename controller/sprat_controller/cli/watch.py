@@ -70,12 +70,19 @@ def watch_rollout(session: Session, rollout_id: str, *, timeout_s: int | None) -
     begin = session.around.clock()
     end = begin + timedelta(seconds=timeout_s) if timeout_s else None
     with _screen(session) as screen:
+        was = None
         for moment in _moments(session, rollout_id):
             screen.show(moment)
+            state = moment.rollout.get("state")
+            if state == RolloutState.PAUSED and was != state:
+                say(
+                    f"the rollout {rollout_id} is paused and waits for a person:"
+                    f" `sprat rollout show {rollout_id}` says how it stands (still watching)"
+                )
+            was = state
             if moment.is_over:
                 break
             if end is not None and session.around.clock() >= end:
-                state = moment.rollout.get("state")
                 raise CliError(
                     f"the rollout {rollout_id} is still {state} after {timeout_s} s", Exit.TIMEOUT
                 )

@@ -283,6 +283,19 @@ def test_watching_ends_with_3_if_some_did_not_succeed(
     assert last.startswith(f"sprat: the rollout r-1 is {state}")
 
 
+def test_watching_says_once_that_a_rollout_waits_for_a_person(
+    sprat: Sprat, api: OperatorApi
+) -> None:
+    waiting = [execution("gw-1", "QUEUED")]
+    done = [execution("gw-1", "SUCCEEDED")]
+    states = ("RUNNING", "PAUSED", "PAUSED", "RUNNING", "PAUSED")
+    running(api, *((state, waiting) for state in states), ("FINISHED", done))
+    said = sprat("rollout", "watch", "r-1")
+    assert said.status == 0
+    told = "the rollout r-1 is paused and waits for a person: `sprat rollout show r-1` says how"
+    assert said.errors.count(told) == 2
+
+
 def test_watching_gives_up_with_124_and_the_rollout_goes_on(sprat: Sprat, api: OperatorApi) -> None:
     running(api, ("RUNNING", [execution("gw-1", "IN_PROGRESS")]))
     said = sprat("rollout", "watch", "r-1", "--timeout", "5")
