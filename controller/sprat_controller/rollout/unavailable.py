@@ -28,21 +28,11 @@ _STAYS: Final = col(Device.revoked_at).is_(None)
 _MAY_BE_DOWN: Final = sql.text(f"({MAY_BE_DOWN})")
 _UNDER_WAY: Final = col(Execution.state) == ExecutionState.IN_PROGRESS.value
 _BUSY: Final = sql.select(col(Execution.device_id)).where(_UNDER_WAY).distinct().subquery("busy")
-_OF_DEVICE: Final = col(Execution.device_id) == col(Device.id)
-# When the last execution of a device that may have left it down was heard of. One value, so that it
-# is looked up device by device (see `_value_of`).
-_LEFT_AT: Final = (
-    sql.select(sql.func.max(col(Execution.updated_at)))
-    .where(_OF_DEVICE, _MAY_BE_DOWN, ~_UNDER_WAY)
-    .correlate(_TABLES["device"])
-    .scalar_subquery()
-)
-_IS_BUSY: Final = (
-    sql.select(sql.func.count())
-    .select_from(Execution)
-    .where(_OF_DEVICE, _MAY_BE_DOWN, _UNDER_WAY)
-    .correlate(_TABLES["device"])
-    .scalar_subquery()
+_AWAY: Final = sql.select(col(Device.id)).where(sql.text(f"({OFFLINE})")).subquery("away")
+_COULD: Final = (
+    sql.select(col(Execution.device_id), col(Execution.state), col(Execution.updated_at))
+    .where(_MAY_BE_DOWN)
+    .subquery("could")
 )
 _SMALL: Final = 1_000  # devices of one value that are looked up one by one
 
@@ -196,7 +186,7 @@ def _down_at(session: Session, label: str, labels: Mapping[str, str], at_most: i
     if could_be < at_most:
         return could_be
     busy = _counted(session, _busy().where(_value_of(_BUSY.c.device_id, label) == value), at_most)
-    left = _left_behind().where(_value_of(col(Device.id), label) == value)
+    left = _left_behind(label, value)
     return busy + (_counted(session, left, at_most - busy) if busy < at_most else 0)
 
 
@@ -212,23 +202,32 @@ def _busy() -> sql.Select[Any]:
     return one.where(_BUSY.c.device_id.not_in(gone))
 
 
-def _left_behind() -> sql.Select[Any]:
-    """Return the query for the other devices that are down: 1 for each.
+def _left_behind(label: str, value: str) -> sql.Select[Any]:
+    """Return the query for the other devices with this value that are down: 1 for each.
 
     It goes through those that are offline, not through all that ever failed, which only grows.
     """
+    is_busy = _COULD.c.state == ExecutionState.IN_PROGRESS.value
+    left = (
+        sql.select(_AWAY.c.id, sql.func.max(_COULD.c.updated_at).label("left_at"))
+        .join(_COULD, _COULD.c.device_id == _AWAY.c.id)
+        .group_by(_AWAY.c.id)
+        .having(sql.func.max(sql.case((is_busy, 1), else_=0)) == 0)
+        .subquery("behind")
+    )
     succeeded_later = sql.exists(
         sql.select(sql.literal(1))
         .select_from(_LATER)
         .where(
-            _LATER.c.device_id == col(Device.id),
+            _LATER.c.device_id == left.c.id,
             _LATER.c.state == ExecutionState.SUCCEEDED.value,
-            _LATER.c.finished_at > _LEFT_AT,
+            _LATER.c.finished_at > left.c.left_at,
         )
     )
-    one = sql.select(sql.literal(1).label("one")).select_from(_TABLES["device"])
-    return one.where(
-        sql.text(f"({OFFLINE})"), _LEFT_AT.is_not(None), _IS_BUSY == 0, sql.not_(succeeded_later)
+    return (
+        sql.select(sql.literal(1).label("one"))
+        .select_from(left)
+        .where(_value_of(left.c.id, label) == value, sql.not_(succeeded_later))
     )
 
 
