@@ -91,6 +91,7 @@ class Tag(StrEnum):
     ROLLOUT_RETRIED = "operator:rollout:retried"
     ROLLOUT_ROLLED_BACK = "operator:rollout:rolled_back"
     RECURRENCE_ADDED = "operator:recurrence:added"
+    RECURRENCE_EDITED = "operator:recurrence:edited"
     RECURRENCE_PAUSED = "operator:recurrence:paused"
     RECURRENCE_RESUMED = "operator:recurrence:resumed"
     RECURRENCE_REMOVED = "operator:recurrence:removed"

@@ -438,9 +438,11 @@ class OperatorApi:
         return httpx.Response(200, json={**answer, "approved_by": ["user:root"], "missing": []})
 
     def recurrence(
-        self, _request: httpx.Request, _body: Json, one: str, act: str = ""
+        self, request: httpx.Request, body: Json, one: str, act: str = ""
     ) -> httpx.Response:
         found = self._find(self.lists["recurring-rollouts"], one, "recurring rollout")
+        if request.method == "PATCH":
+            found.update(body)
         if act:
             found["paused_at"] = CREATED if act == "pause" else None
         return httpx.Response(200, json=found)
@@ -534,6 +536,7 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("POST", "trust/(image|director)", OperatorApi.publish_trust),
     ("GET", f"trust/(image|director)/{NAME}", OperatorApi.one_trust),
     ("GET", f"recurring-rollouts/{NAME}", OperatorApi.recurrence),
+    ("PATCH", f"recurring-rollouts/{NAME}", OperatorApi.recurrence),
     ("GET", f"recurring-rollouts/{NAME}/occurrences", OperatorApi.occurrences),
     ("POST", f"recurring-rollouts/{NAME}/(pause|resume)", OperatorApi.recurrence),
     ("GET", f"rollouts/{NAME}", OperatorApi.rollout),

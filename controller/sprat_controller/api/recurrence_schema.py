@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, Field
 from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.windows import MAX_CRON, MAX_ZONE
 
-from sprat_controller.api.rollout_schema import Policy
+from sprat_controller.api.rollout_schema import LookedAt, Policy
 from sprat_controller.api.schema import Accepted, Answered, Json, Short
 from sprat_controller.api.strategy_schema import Filter, Strategy
 from sprat_controller.rollout.requests import DEFAULT_CONTEXT
@@ -35,6 +35,28 @@ class RecurrenceBody(Accepted):
     policy: Policy | None = Field(default=None, description="null: what the release itself asks")
     strategy: Strategy = Field(
         default_factory=Strategy, description="Of each rollout; without ends_at and override"
+    )
+
+
+class RecurrenceEditBody(LookedAt):
+    """What is to be different of a recurring rollout; what is left out, or null, stays."""
+
+    channel: Short | None = None
+    cron: str | None = Field(default=None, max_length=MAX_CRON)
+    zone: str | None = Field(default=None, max_length=MAX_ZONE)
+    name: Short | None = None
+    labels: dict[str, str] | None = None
+    devices: list[Short] | None = None
+    filter: Filter | None = None
+    context: int | None = None
+    slots: int | None = None
+    kv_type: Short | None = None
+    pinned: bool | None = None
+    policy: Policy | None = Field(
+        default=None, description="null, if it is said: what the release itself asks"
+    )
+    strategy: Strategy | None = Field(
+        default=None, description="Each word that it says takes the place of the former as a whole"
     )
 
 
@@ -70,6 +92,7 @@ class Recurrence(Answered):
     created_at: AwareDatetime
     created_by: str
     last: Occurrence | None = Field(description="What came of its last moment")
+    revision: int = Field(description="One more with each change: name the one you looked at")
 
 
 class RecurrencePage(Answered):

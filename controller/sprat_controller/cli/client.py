@@ -77,9 +77,9 @@ class Api:
         """Have something be there and return the answer."""
         return self._object(self._send("PUT", path))
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, params: Mapping[str, Any] | None = None) -> None:
         """Remove something."""
-        self._send("DELETE", path)
+        self._send("DELETE", path, params=dict(params or {}))
 
     def pages(
         self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from sprat_proto import fit
 from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.policy import FitPolicy
 
@@ -21,12 +23,14 @@ from sprat_controller.cli.rollout import (
     Filter,
     KvType,
     Pinned,
+    Revision,
     Slots,
     Where,
+    expecting,
     rollout,
     served,
 )
-from sprat_controller.cli.strategy import strategy_options
+from sprat_controller.cli.strategy import answered, strategy_changes, strategy_options
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.rollout.strategy import Strategy
 
@@ -110,22 +114,91 @@ def show(session: Session, recurrence_id: Id) -> None:
     session.output.rows(OCCURRENCES, rows, {**found, "occurrences": occurrences})
 
 
+@verb(
+    recurring,
+    "edit",
+    example="sprat rollout recurring edit 0190c5ad --every '0 3 * * 2#1;Europe/Berlin' --retries 3",
+)
+@policy_options
+@strategy_changes
+def edit(
+    session: Session,
+    recurrence_id: Id,
+    *,
+    channel: Annotated[
+        str | None, typer.Option(help="Whose newest release is rolled out from now on.")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="CRON[;ZONE]", help="When from now on.")
+    ] = None,
+    where: Where = None,
+    device: Device = None,
+    matching: Filter = None,
+    context: Annotated[
+        int | None, typer.Option(min=64, max=1 << 20, help="Tokens to reserve memory for.")
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=fit.MAX_SLOTS, help="Requests answered at once; 0: as each decides."
+        ),
+    ] = None,
+    kv_type: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(fit.KV_BLOCKS), help="Of the context's keys and values."),
+    ] = None,
+    pinned: Annotated[
+        bool | None, typer.Option("--pinned/--not-pinned", help="Never evicted for another.")
+    ] = None,
+    policy: FitPolicy | None = None,
+    changes: Callable[[Strategy], Json] | None = None,
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    revision: Revision = None,
+) -> None:
+    """Change what is said of it from its next moment on; what it rolled out before goes on."""
+    asked: Json = {
+        "channel": channel and words.name(channel, "the name of a channel"),
+        "labels": words.labels(where) if where else None,
+        "devices": [words.device(one) for one in device] if device else None,
+        "filter": matching,
+        "context": context,
+        "slots": slots,
+        "kv_type": kv_type,
+        "pinned": pinned,
+        "name": name,
+        **policies.body(policy),
+    }
+    body = {key: value for key, value in asked.items() if value is not None}
+    if every is not None:
+        body["cron"], body["zone"] = rule(every)
+    if not body and changes is None:
+        raise words.wrong("expected something to change, such as --every, found nothing")
+    path = _path(recurrence_id)
+    expected = expecting(revision)
+    if changes is not None:
+        found = session.api.get(path)
+        body["strategy"] = changes(answered(found.get("strategy")))
+        # What is changed is what was found here.
+        expected = {"expected_revision": found["revision"], **expected}
+    _show(session, session.api.patch(path, {**body, **expected}))
+
+
 @verb(recurring, "pause", example="sprat rollout recurring pause 0190c5ad")
-def pause(session: Session, recurrence_id: Id) -> None:
+def pause(session: Session, recurrence_id: Id, *, revision: Revision = None) -> None:
     """Have nothing be due until it is resumed; rollouts under way go on."""
-    _show(session, session.api.post(f"{_path(recurrence_id)}/pause"))
+    _show(session, session.api.post(f"{_path(recurrence_id)}/pause", expecting(revision)))
 
 
 @verb(recurring, "resume", example="sprat rollout recurring resume 0190c5ad")
-def resume(session: Session, recurrence_id: Id) -> None:
+def resume(session: Session, recurrence_id: Id, *, revision: Revision = None) -> None:
     """Go on from the next moment; what was left out is not made up for."""
-    _show(session, session.api.post(f"{_path(recurrence_id)}/resume"))
+    _show(session, session.api.post(f"{_path(recurrence_id)}/resume", expecting(revision)))
 
 
 @verb(recurring, "remove", example="sprat rollout recurring remove 0190c5ad")
-def remove(session: Session, recurrence_id: Id) -> None:
+def remove(session: Session, recurrence_id: Id, *, revision: Revision = None) -> None:
     """Forget a recurring rollout; what it rolled out goes on."""
-    session.api.delete(_path(recurrence_id))
+    session.api.delete(_path(recurrence_id), expecting(revision))
     said = {"id": recurrence_id, "removed": True}
     session.output.one(said, said)
 

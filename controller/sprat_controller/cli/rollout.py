@@ -276,7 +276,7 @@ def edit(
     if not body and changes is None:
         raise words.wrong("expected something to change, such as --max-in-progress, found nothing")
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
-    expected = _expecting(revision)
+    expected = expecting(revision)
     if changes is not None:
         found = session.api.get(path)
         body["strategy"] = changes(strategies.answered(found.get("strategy")))
@@ -305,7 +305,7 @@ def approve(
     for line in approving.in_words(session.api, found):
         say(text(line))
     session.confirm("Approve exactly this?", yes=yes)
-    body = {**approving.body(found, signing_key), **_expecting(revision)}
+    body = {**approving.body(found, signing_key), **expecting(revision)}
     _show_approval(session, session.api.post(f"{path}/approve", body))
 
 
@@ -326,19 +326,19 @@ def deny(
 ) -> None:
     """End a rollout that waits for approvals."""
     path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/deny"
-    show_rollout(session, session.api.post(path, {"reason": reason, **_expecting(revision)}))
+    show_rollout(session, session.api.post(path, {"reason": reason, **expecting(revision)}))
 
 
 @verb(rollout, "pause", example="sprat rollout pause 0190c5ad")
 def pause(session: Session, rollout_id: Id, *, revision: Revision = None) -> None:
     """Start no further device; those under way go on."""
-    _act(session, rollout_id, "pause", _expecting(revision))
+    _act(session, rollout_id, "pause", expecting(revision))
 
 
 @verb(rollout, "resume", example="sprat rollout resume 0190c5ad")
 def resume(session: Session, rollout_id: Id, *, revision: Revision = None) -> None:
     """Go on after a pause; after an abort, only new failures count for another."""
-    _act(session, rollout_id, "resume", _expecting(revision))
+    _act(session, rollout_id, "resume", expecting(revision))
 
 
 @verb(rollout, "promote", example="sprat rollout promote 0190c5ad")
@@ -352,7 +352,7 @@ def promote(
     revision: Revision = None,
 ) -> None:
     """Let the next group start now, whatever this one waits for."""
-    body = _expecting(revision)
+    body = expecting(revision)
     if group is None:
         path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
         found = session.api.get(path)
@@ -365,7 +365,7 @@ def promote(
 @verb(rollout, "retry-failed", example="sprat rollout retry-failed 0190c5ad")
 def retry_failed(session: Session, rollout_id: Id, *, revision: Revision = None) -> None:
     """Try again on all devices that failed, timed out or went back by themselves."""
-    _act(session, rollout_id, "retry-failed", _expecting(revision))
+    _act(session, rollout_id, "retry-failed", expecting(revision))
 
 
 @verb(rollout, "roll-back", example="sprat rollout roll-back 0190c5ad --yes")
@@ -374,17 +374,18 @@ def roll_back(
 ) -> None:
     """Return all devices to what they ran before it; no model is fetched for that."""
     session.confirm(f"Take back what the rollout {rollout_id} brought?", yes=yes)
-    _act(session, rollout_id, "roll-back", _expecting(revision))
+    _act(session, rollout_id, "roll-back", expecting(revision))
 
 
 @verb(rollout, "stop", example="sprat rollout stop 0190c5ad --yes")
 def stop(session: Session, rollout_id: Id, *, yes: Yes = False, revision: Revision = None) -> None:
     """End a rollout; devices that are done keep what they have."""
     session.confirm(f"Stop the rollout {rollout_id} for good?", yes=yes)
-    _act(session, rollout_id, "stop", _expecting(revision))
+    _act(session, rollout_id, "stop", expecting(revision))
 
 
-def _expecting(revision: int | None) -> Json:
+def expecting(revision: int | None) -> Json:
+    """Return what a request says of the revision that was looked at."""
     return {} if revision is None else {"expected_revision": revision}
 
 
@@ -442,7 +443,7 @@ def _start_created(
     rollout_id = words.identifier(what, "a rollout")
     session.confirm(f"Start the rollout {rollout_id} now?", yes=yes)
     try:
-        made = session.api.post(f"rollouts/{rollout_id}/start", _expecting(revision))
+        made = session.api.post(f"rollouts/{rollout_id}/start", expecting(revision))
     except NotFoundError as error:
         raise NotFoundError(f"{error.message}; to create one, say MODEL@RELEASE") from error
     _show_or_watch(session, made, watch=watch)

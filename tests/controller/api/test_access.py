@@ -76,6 +76,7 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("GET", f"{V1}/recurring-rollouts", Permission.READ_ROLLOUTS),
     ("POST", f"{V1}/recurring-rollouts", Permission.ROLL_OUT),
     ("GET", f"{V1}/recurring-rollouts/x", Permission.READ_ROLLOUTS),
+    ("PATCH", f"{V1}/recurring-rollouts/x", Permission.ROLL_OUT),
     ("GET", f"{V1}/recurring-rollouts/x/occurrences", Permission.READ_ROLLOUTS),
     ("POST", f"{V1}/recurring-rollouts/x/pause", Permission.ROLL_OUT),
     ("POST", f"{V1}/recurring-rollouts/x/resume", Permission.ROLL_OUT),

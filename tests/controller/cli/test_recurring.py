@@ -53,3 +53,36 @@ def test_a_rule_is_in_utc_unless_it_says_where() -> None:
     for text in ("", ";UTC", "0 2 * * *;", "0 2 * * *;4h;UTC"):
         with pytest.raises(CliError, match="expected CRON or CRON;ZONE"):
             rule(text)
+
+
+def test_an_edit_sends_what_is_said_and_what_was_found(sprat: Sprat, api: OperatorApi) -> None:
+    strategy = {"pace": {"max_in_progress": 7}, "priority": 1}
+    api.lists["recurring-rollouts"] = [{"id": "x-1", "revision": 4, "strategy": strategy}]
+    edit = ("rollout", "recurring", "edit", "x-1")
+    said = sprat(
+        *edit, "--every", "0 3 * * *;Europe/Berlin", "--where", "site=lyon", "--not-pinned"
+    )
+    assert said.status == 0, said
+    assert api.bodies[-1] == {
+        "cron": "0 3 * * *",
+        "zone": "Europe/Berlin",
+        "labels": {"site": "lyon"},
+        "pinned": False,
+    }
+    assert sprat(*edit, "--per-minute", "5", "--aim", "smallest").status == 0
+    sent = api.bodies[-1]
+    assert sent["strategy"] == {"pace": {"max_in_progress": 7, "starts_per_minute": 5}}
+    assert (sent["policy"]["aim"], sent["expected_revision"]) == ("smallest", 4)
+    assert sprat(*edit, "--name", "n", "--revision", "9").status == 0
+    assert api.bodies[-1] == {"name": "n", "expected_revision": 9}
+    nothing = sprat(*edit)
+    nothing.assert_one_sentence(64)
+    assert "such as --every, found nothing" in nothing.errors
+
+
+def test_verbs_name_the_revision_that_was_looked_at(sprat: Sprat, api: OperatorApi) -> None:
+    api.lists["recurring-rollouts"] = [{"id": "x-1", "revision": 4}]
+    for verb in ("pause", "resume"):
+        assert sprat("rollout", "recurring", verb, "x-1", "--revision", "4").status == 0
+        assert api.bodies[-1] == {"expected_revision": 4}
+    assert sprat("rollout", "recurring", "remove", "x-1", "--revision", "4").status == 0

@@ -26,7 +26,7 @@ from sprat_controller.rollout.strategy import (
 from sprat_controller.store.tables import Device, Rollout
 from sprat_proto import approval, canonical
 from sprat_proto.approval import Approver, ApproverPolicy, GroupPolicy
-from sprat_proto.audit_events import Tag
+from sprat_proto.audit_events import Tag, actor_name
 from sprat_proto.signing import SigningKey, generate_private_pem
 from sprat_proto.states import ExecutionState, GroupState, RolloutState
 
@@ -167,7 +167,10 @@ def test_an_emergency_that_comes_by_an_edit_stands_in_the_audit_log(world: World
     edit(world, view, override="it leaks secrets")
     edit(world, view, priority=1)
     (record,) = world.audited(Tag.ROLLOUT_OVERRIDDEN)
-    assert (record["actor"], record["detail"]["reason"]) == ("token:bob", "it leaks secrets")
+    assert (actor_name(record["actor"]), record["detail"]["reason"]) == (
+        "token:bob",
+        "it leaks secrets",
+    )
 
 
 def test_what_was_approved_is_void_and_the_new_strategy_is_what_is_signed_next(

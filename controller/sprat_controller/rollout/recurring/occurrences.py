@@ -124,6 +124,9 @@ class OccurrenceRunner:
         needless = rules.why_needless(offer, made.counts)
         if needless is not None:
             raise _NeedlessError(needless)
+        if row.edited_by is not None:
+            # Who changed what it asks for approves it as little as who asked for it at first.
+            session.get_one(Rollout, made.id).edited_by = row.edited_by
         return _Outcome(offer.release, rollout_id=made.id)
 
     def _why_not_theirs(self, session: Session, row: Recurrence) -> Reason | None:

@@ -1,4 +1,4 @@
-"""Recurring rollouts as people ask for them: add, list, pause, resume, remove.
+"""Recurring rollouts as people ask for them: add, list, edit, pause, resume, remove.
 
 What is due is decided by `occurrences`. A pause does not make up for what it left out; what was
 removed leaves its rollouts and its occurrences behind.
@@ -6,11 +6,12 @@ removed leaves its rollouts and its occurrences behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from msgspec import UNSET, UnsetType
 from sprat_proto.assignment import AS_DEVICE_DECIDES, ServingTerms
 from sprat_proto.audit_events import Tag
 from sprat_proto.policy import FitPolicy
@@ -22,7 +23,13 @@ from sprat_controller.audit import log
 from sprat_controller.clock import Clock
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.registry import channels
-from sprat_controller.rollout import fit_policy, frozen_strategy, serving
+from sprat_controller.rollout import (
+    fit_policy,
+    frozen_strategy,
+    revisions,
+    serving,
+    strategy_said,
+)
 from sprat_controller.rollout.recurring import rules
 from sprat_controller.rollout.requests import (
     DEFAULT_CONTEXT,
@@ -42,6 +49,7 @@ from sprat_controller.store.tables import Occurrence, Recurrence
 
 MAX_RECURRENCES: Final = 1000
 MAX_NAME: Final = 256  # characters
+_Value = TypeVar("_Value")
 _ANY_RELEASE: Final = "0.0.0"  # to check a request whose release is known only when it is due
 
 
@@ -70,6 +78,69 @@ class RecurrenceRequest:
     policy: FitPolicy | None = None
     name: str = ""
     strategy: Strategy = ALL_AT_ONCE
+
+    @property
+    def default_name(self) -> str:
+        """What it is called if nobody named it."""
+        return f"{self.model} from {self.channel}"
+
+
+@dataclass(frozen=True)
+class RecurrenceEdit:
+    """What is to be different of a recurrence; None: as it is. Its model and alias never are.
+
+    Attributes:
+        channel: As in `RecurrenceRequest`, and so are cron, zone, name, context and terms.
+        labels: Of the target, and so are devices and filter.
+        policy: None: the release's own; unset: as it is.
+        strategy: The words of it that are to be different, each as a whole, as JSON says them.
+    """
+
+    channel: str | None = None
+    cron: str | None = None
+    zone: str | None = None
+    name: str | None = None
+    labels: Mapping[str, str] | None = None
+    devices: tuple[str, ...] | None = None
+    filter: str | None = None
+    context: int | None = None
+    slots: int | None = None
+    kv_type: str | None = None
+    pinned: bool | None = None
+    policy: FitPolicy | UnsetType | None = UNSET
+    strategy: Mapping[str, Any] | None = None
+
+    def of(self, before: RecurrenceRequest) -> RecurrenceRequest:
+        """Return what is asked for by now.
+
+        Raises:
+            RequestError: The strategy that comes of it is not a possible one.
+        """
+        target, terms = before.target, before.terms
+        strategy = before.strategy
+        # Who never named it has it named by its channel.
+        unnamed = before.name == before.default_name
+        return replace(
+            before,
+            channel=_either(self.channel, before.channel),
+            cron=_either(self.cron, before.cron),
+            zone=_either(self.zone, before.zone),
+            name=_either(self.name, "" if unnamed else before.name),
+            target=replace(
+                target,
+                labels=_either(self.labels, target.labels),
+                devices=_either(self.devices, target.devices),
+                filter=_either(self.filter, target.filter),
+            ),
+            context=_either(self.context, before.context),
+            terms=serving.asked(
+                _either(self.slots, terms.slots),
+                _either(self.kv_type, terms.kv_type),
+                pinned=_either(self.pinned, terms.is_pinned),
+            ),
+            policy=before.policy if isinstance(self.policy, UnsetType) else self.policy,
+            strategy=strategy_said.edited(strategy, self.strategy) if self.strategy else strategy,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +177,7 @@ class RecurrenceView:
     created_at: datetime
     created_by: str
     last: OccurrenceView | None
+    revision: int  # one more with each change by a person
 
 
 class Recurrences:
@@ -158,17 +230,9 @@ class Recurrences:
                 )
             row = Recurrence(
                 id=self._new_id(),
-                name=request.name or f"{request.model} from {request.channel}",
                 model=request.model,
-                channel=request.channel,
-                cron=request.cron,
-                zone=request.zone,
                 alias=request.alias,
-                target=target_json(request.target),
-                context=request.context,
-                serving=serving.to_json(request.terms),
-                policy=fit_policy.to_json(request.policy),
-                strategy=frozen_strategy.to_json(request.strategy),
+                **_columns(request),
                 due_at=due_at,
                 created_at=now,
                 created_by=actor,
@@ -204,45 +268,95 @@ class Recurrences:
             _found(session, recurrence_id, self._scope)
             return tuple(_occurrences(session, recurrence_id, limit))
 
-    def pause(self, recurrence_id: str, actor: str) -> RecurrenceView:
+    # `expected_revision` of the following: what was looked at; None: whatever it is by now.
+
+    def edit(
+        self,
+        recurrence_id: str,
+        change: RecurrenceEdit,
+        actor: str,
+        *,
+        expected_revision: int | None = None,
+    ) -> RecurrenceView:
+        """Change what is rolled out, to whom, how and when; what it rolled out before goes on.
+
+        Args:
+            recurrence_id: Which.
+            change: What is to be different.
+            actor: Who, as it stands in the audit log. They may approve none of its rollouts until
+                somebody else changes it.
+            expected_revision: What was looked at.
+
+        Raises:
+            RequestError: Nothing is to be different, or no possible request comes of it.
+            NotFoundError: No such recurrence.
+            ConflictError: It was changed meanwhile.
+        """
+        now = self._clock()
+        if change in (RecurrenceEdit(), RecurrenceEdit(strategy={})):
+            raise RequestError("nothing_to_change", "expected something to change, found nothing")
+        with self._database.transaction() as session:
+            row = _held(session, recurrence_id, self._scope, expected_revision)
+            before = _request_of(row)
+            after = change.of(before)
+            # Who changes it never has it grow to devices that are not there for them.
+            after = replace(after, target=confined(after.target, self._scope))
+            due_at = _check(after, now)
+            is_same_rule = (before.cron, before.zone) == (after.cron, after.zone)
+            if row.paused_at is None and not is_same_rule:
+                row.due_at = due_at
+            for name, value in _columns(after).items():
+                setattr(row, name, value)
+            row.edited_by = actor
+            _changed(session, Tag.RECURRENCE_EDITED, row, actor, now)
+            return _view(session, row)
+
+    def pause(
+        self, recurrence_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RecurrenceView:
         """Have nothing be due until it is resumed; nothing changes if it is paused.
 
         Raises:
             NotFoundError: No such recurrence.
+            ConflictError: It was changed meanwhile.
         """
         now = self._clock()
         with self._database.transaction() as session:
-            row = _found(session, recurrence_id, self._scope)
+            row = _held(session, recurrence_id, self._scope, expected_revision)
             if row.paused_at is None:
                 row.paused_at, row.due_at = now, None
-                session.add(row)
-                _record(session, Tag.RECURRENCE_PAUSED, row, actor, now)
+                _changed(session, Tag.RECURRENCE_PAUSED, row, actor, now)
             return _view(session, row)
 
-    def resume(self, recurrence_id: str, actor: str) -> RecurrenceView:
+    def resume(
+        self, recurrence_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> RecurrenceView:
         """Have it be due from its next moment on; nothing changes if it is not paused.
 
         Raises:
             NotFoundError: No such recurrence.
+            ConflictError: It was changed meanwhile.
         """
         now = self._clock()
         with self._database.transaction() as session:
-            row = _found(session, recurrence_id, self._scope)
+            row = _held(session, recurrence_id, self._scope, expected_revision)
             if row.paused_at is not None:
                 row.paused_at = None
                 row.due_at = rules.next_due(rules.read(row.cron, row.zone), now)
-                session.add(row)
-                _record(session, Tag.RECURRENCE_RESUMED, row, actor, now)
+                _changed(session, Tag.RECURRENCE_RESUMED, row, actor, now)
             return _view(session, row)
 
-    def remove(self, recurrence_id: str, actor: str) -> None:
+    def remove(
+        self, recurrence_id: str, actor: str, *, expected_revision: int | None = None
+    ) -> None:
         """Forget a recurrence; what it rolled out goes on.
 
         Raises:
             NotFoundError: No such recurrence.
+            ConflictError: It was changed meanwhile.
         """
         with self._database.transaction() as session:
-            row = _found(session, recurrence_id, self._scope)
+            row = _held(session, recurrence_id, self._scope, expected_revision)
             _record(session, Tag.RECURRENCE_REMOVED, row, actor, self._clock())
             session.delete(row)
 
@@ -319,6 +433,58 @@ def _found(session: Session, recurrence_id: str, scope: Scope) -> Recurrence:
     return row
 
 
+def _held(
+    session: Session, recurrence_id: str, scope: Scope, expected_revision: int | None
+) -> Recurrence:
+    """Return a recurrence as it was looked at, its row locked until the transaction ends."""
+    statement = (
+        select(Recurrence)
+        .where(col(Recurrence.id) == recurrence_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    session.exec(statement).first()
+    row = _found(session, recurrence_id, scope)
+    revisions.check_recurrence(session, row, expected_revision)
+    return row
+
+
+def _request_of(row: Recurrence) -> RecurrenceRequest:
+    """Return what a recurrence asks for."""
+    return RecurrenceRequest(
+        model=row.model,
+        channel=row.channel,
+        alias=row.alias,
+        cron=row.cron,
+        zone=row.zone,
+        target=target_from(row.target),
+        context=row.context,
+        terms=serving.from_json(row.serving),
+        policy=fit_policy.from_json(row.policy),
+        name=row.name,
+        strategy=frozen_strategy.from_json(row.strategy),
+    )
+
+
+def _columns(request: RecurrenceRequest) -> dict[str, Any]:
+    """Return what of a request may be changed, as it is stored."""
+    return {
+        "name": request.name or request.default_name,
+        "channel": request.channel,
+        "cron": request.cron,
+        "zone": request.zone,
+        "target": target_json(request.target),
+        "context": request.context,
+        "serving": serving.to_json(request.terms),
+        "policy": fit_policy.to_json(request.policy),
+        "strategy": frozen_strategy.to_json(request.strategy),
+    }
+
+
+def _either(new: _Value | None, old: _Value) -> _Value:
+    return old if new is None else new
+
+
 def _occurrences(session: Session, recurrence_id: str, limit: int) -> Sequence[OccurrenceView]:
     rows = session.exec(
         select(Occurrence)
@@ -354,7 +520,15 @@ def _view(session: Session, row: Recurrence) -> RecurrenceView:
         created_at=row.created_at,
         created_by=row.created_by,
         last=next(iter(_occurrences(session, row.id, 1)), None),
+        revision=row.revision,
     )
+
+
+def _changed(session: Session, tag: Tag, row: Recurrence, actor: str, now: datetime) -> None:
+    row.revision += 1
+    session.add(row)
+    session.flush()
+    _record(session, tag, row, actor, now)
 
 
 def _record(session: Session, tag: Tag, row: Recurrence, actor: str, now: datetime) -> None:
@@ -372,5 +546,10 @@ def _record(session: Session, tag: Tag, row: Recurrence, actor: str, now: dateti
             "target": row.target,
             "cron": row.cron,
             "zone": row.zone,
+            "context": row.context,
+            "serving": row.serving or {},
+            **({} if row.policy is None else {"policy": row.policy}),
+            "strategy": row.strategy,
+            "revision": row.revision,
         },
     )

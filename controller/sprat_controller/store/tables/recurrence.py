@@ -37,6 +37,10 @@ class Recurrence(SQLModel, table=True):
     paused_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     created_at: datetime = Field(sa_column=moment())
     created_by: str
+    # Who changed it last; they may approve none of its rollouts either.
+    edited_by: str | None = None
+    # One more with each change by a person: who changes it may name the one that was looked at.
+    revision: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
     # As in `Rollout`: which controller works on what is due.
     lease_owner: str | None = None
     lease_number: int = Field(default=0, sa_column_kwargs={"server_default": "0"})

@@ -12,23 +12,25 @@ from typing import Any
 
 import pytest
 from simulators.controlled import MODEL, KilledError, SimDevice, World
-from sprat_controller.errors import NotFoundError, RequestError
+from sprat_controller.errors import ConflictError, DeniedError, NotFoundError, RequestError
 from sprat_controller.registry import channels
 from sprat_controller.registry.channels import By
 from sprat_controller.rollout.recurring.occurrences import OccurrenceRunner
 from sprat_controller.rollout.recurring.recurrences import (
     OccurrenceView,
+    RecurrenceEdit,
     RecurrenceRequest,
     Recurrences,
     RecurrenceView,
 )
-from sprat_controller.rollout.requests import RolloutView, Target
+from sprat_controller.rollout.requests import GivenApproval, RolloutView, Target
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.rollout.strategy import Deadlines, Strategy, WindowSpec
 from sprat_controller.schedule.leases import LENGTH, Leases
 from sprat_controller.store import tables
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Occurrence, Recurrence, Rollout
+from sprat_proto import canonical
 from sprat_proto.approval import SCHEMA, ApproverPolicy, GroupPolicy
 from sprat_proto.audit_events import Tag, actor_name
 from sprat_proto.states import RolloutState
@@ -269,6 +271,69 @@ def test_whoever_must_approve_is_asked_and_its_author_may_not(calendar: Calendar
     calendar.world.service.deny(rollout.id, "no", "token:eve")
     calendar.go_to_next(recurrence)
     assert calendar.codes(recurrence)[-1] == "ENDED_BEFORE"
+
+
+def test_what_is_edited_counts_from_the_next_moment_on(calendar: Calendar) -> None:
+    calendar.join("a")
+    recurrence = calendar.add()
+    change = RecurrenceEdit(cron="30 4 * * *", zone="UTC", strategy={"priority": 3}, slots=2)
+    edited = calendar.recurrences.edit(recurrence.id, change, "token:bob")
+    assert edited.due_at == datetime(2026, 11, 24, 4, 30, tzinfo=UTC)
+    assert (edited.revision, edited.created_by) == (2, ANN)
+    calendar.go_to_next(recurrence)
+    (rollout,) = calendar.rollouts()
+    assert rollout.start_at == edited.due_at
+    assert (rollout.strategy, rollout.slots) == (Strategy(priority=3), 2)
+    (record,) = calendar.world.audited(Tag.RECURRENCE_EDITED)
+    assert (actor_name(record["actor"]), record["detail"]["strategy"]["priority"]) == (
+        "token:bob",
+        3,
+    )
+
+
+def test_an_edit_of_something_else_leaves_the_moment_and_a_pause_as_they_are(
+    calendar: Calendar,
+) -> None:
+    recurrence = calendar.add()
+    calendar.world.now = FIRST + timedelta(hours=1)  # missed, and to be made up for
+    named = calendar.recurrences.edit(recurrence.id, RecurrenceEdit(name="x"), ANN)
+    assert (named.name, named.due_at) == ("x", FIRST)
+    calendar.recurrences.pause(recurrence.id, ANN)
+    paused = calendar.recurrences.edit(recurrence.id, RecurrenceEdit(cron="0 3 * * *"), ANN)
+    assert (paused.due_at, paused.paused_at) == (None, calendar.world.now)
+    resumed = calendar.recurrences.resume(recurrence.id, ANN)
+    assert resumed.due_at == datetime(2026, 12, 2, 2, tzinfo=UTC)
+
+
+def test_who_changed_what_it_asks_for_may_not_approve_what_comes_of_it(calendar: Calendar) -> None:
+    calendar.world.policy = ApproverPolicy(
+        schema=SCHEMA, approvers=[], groups=[GroupPolicy(group="default", approval="controller")]
+    )
+    calendar.join("a")
+    recurrence = calendar.add()
+    calendar.recurrences.edit(recurrence.id, RecurrenceEdit(context=512), "token:eve")
+    calendar.go_to_next(recurrence)
+    (rollout,) = calendar.rollouts()
+    spec = calendar.world.service.approval(rollout.id).spec or ""
+    given = GivenApproval(canonical.sha256_hex(spec.encode()))
+    for author in (ANN, "token:eve"):
+        with pytest.raises(DeniedError, match="asked for the rollout"):
+            calendar.world.service.approve(rollout.id, given, author)
+    approved = calendar.world.service.approve(rollout.id, given, "token:zoe")
+    assert approved.state is RolloutState.SCHEDULED
+
+
+def test_a_change_of_what_was_not_looked_at_is_refused(calendar: Calendar) -> None:
+    recurrence = calendar.add()
+    do = calendar.recurrences
+    do.edit(recurrence.id, RecurrenceEdit(name="x"), ANN, expected_revision=1)
+    for change in (do.pause, do.resume, do.remove):
+        with pytest.raises(ConflictError, match="had it edited at"):
+            change(recurrence.id, ANN, expected_revision=1)
+    assert do.pause(recurrence.id, ANN, expected_revision=2).revision == 3
+    # What changes nothing is no revision.
+    assert do.pause(recurrence.id, ANN, expected_revision=3).revision == 3
+    do.remove(recurrence.id, ANN, expected_revision=3)
 
 
 @pytest.mark.parametrize(
