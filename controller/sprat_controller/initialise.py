@@ -163,6 +163,7 @@ Until then whoever owns this machine owns the fleet. `sprat publishers add NAME 
 Keys that stay, in {data}/signer, used by the signer alone:
   director-online     signs plans          image-online   signs snapshot and timestamp
   ca-issuer           certifies devices and servers
+  audit-log           signs checkpoints of the audit log
 
 How keys are replaced: docs/runbook-trust.md. What a stolen key can do: docs/security.md.
 next: sprat-controller run --data {data}"""
@@ -200,7 +201,7 @@ def _signer(
     signer = SignerFolder(data.signer)
     signer.path.mkdir(exist_ok=True, mode=0o700)
     passphrase = _passphrase(signer.passphrase_file, signer.path)
-    for name in (signer_folder.DIRECTOR, signer_folder.IMAGE):
+    for name in (signer_folder.DIRECTOR, signer_folder.IMAGE, signer_folder.LOG):
         _key(signer.path, name, passphrase, new_ed25519)
     issuer = _p256(_key(signer.path, signer_folder.ISSUER, passphrase, new_p256))
     if not signer.issuer_certificate.exists():

@@ -34,6 +34,7 @@ from sprat_controller.access.snapshot import Policies
 from sprat_controller.api.app import make_app
 from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit import log
+from sprat_controller.audit.checkpoints import Checkpoints
 from sprat_controller.audit.denials import Denials
 from sprat_controller.clock import Clock
 from sprat_controller.config import (
@@ -67,7 +68,7 @@ from sprat_controller.schedule.leases import Leases
 from sprat_controller.signer.child import managed_signer
 from sprat_controller.signer.client import SignerClient
 from sprat_controller.signer.folder import SignerFolder
-from sprat_controller.signer.port import Signer
+from sprat_controller.signer.port import FullSigner, Signer
 from sprat_controller.store import tables
 from sprat_controller.store.opening import open_database
 from sprat_controller.store.session import Database, sqlite_url
@@ -86,6 +87,7 @@ class Core:
     clock: Clock
     database: Database
     signer: Signer
+    checkpoints: Checkpoints
     root: Root
     ca_pem: bytes  # root and issuer, for a broker
     blob_credentials: BlobCredentials
@@ -191,7 +193,7 @@ def _note(database: Database, tag: Tag, clock: Clock) -> None:
 
 
 @asynccontextmanager
-async def _signer(folder: DataFolder, options: RunOptions) -> AsyncGenerator[Signer]:
+async def _signer(folder: DataFolder, options: RunOptions) -> AsyncGenerator[FullSigner]:
     """Have a signer: as a child, or the one that runs by itself."""
     if options.signer is None:
         async with managed_signer(SignerFolder(folder.signer)) as managed:
@@ -211,7 +213,7 @@ async def _started(
     clock: Clock,
     *,
     database: Database,
-    signer: Signer,
+    signer: FullSigner,
     api_port: int,
 ) -> AsyncGenerator[Core]:
     made = partial(_core, database=database, signer=signer, api_port=api_port)
@@ -224,7 +226,7 @@ def _core(
     clock: Clock,
     *,
     database: Database,
-    signer: Signer,
+    signer: FullSigner,
     api_port: int,
 ) -> Core:
     root, credentials = Root.load(folder.ca), _blob_credentials(folder)
@@ -253,11 +255,13 @@ def _core(
     occurrences = OccurrenceRunner(database, rollouts, recurrences, standing)
 
     timestamp = TimestampJob(database, signer)
+    checkpoints = Checkpoints(database, signer)
 
     def look() -> None:
         # First what creates rollouts: they are due at once.
         others_end = [part.run_due(clock()) for part in (occurrences, runner)]
         timestamp.look(clock())
+        checkpoints.look(clock())
         for end in others_end:
             if end is not None:
                 clockwork.wake_at(end)
@@ -282,6 +286,7 @@ def _core(
         clock=clock,
         database=database,
         signer=signer,
+        checkpoints=checkpoints,
         root=root,
         ca_pem=root.certificate_pem + _issuer_pem(client),
         blob_credentials=credentials,
@@ -338,6 +343,7 @@ def _parts(core: Core, addresses: LinkAddresses) -> Parts:
         blob_credentials=core.blob_credentials,
         denials=core.denials,
         policies=core.policies,
+        checkpoints=core.checkpoints,
         rollouts=core.rollouts,
         recurrences=Recurrences(core.database, core.clock, core.new_id),
         addresses=addresses,

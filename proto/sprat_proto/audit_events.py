@@ -115,6 +115,8 @@ class Tag(StrEnum):
     DEVICE_RECOVERED = "device:model:recovered"
     DEVICE_AUDIT_BROKEN = "device:audit:broken"
     REVOCATIONS_LATE = "controller:revocations:late"
+    CHECKPOINT_LATE = "controller:checkpoint:late"
+    CHECKPOINT_COSIGNED = "witness:checkpoint:cosigned"
     CONTROLLER_STARTED = "controller:process:started"
     CONTROLLER_STOPPED = "controller:process:stopped"
 
@@ -150,6 +152,8 @@ class Tag(StrEnum):
     SIGNER_CERTIFICATE_REFUSED = "signer:certificate:refused"
     SIGNER_DEVICE_REVOKED = "signer:device:revoked"
     SIGNER_REVOCATIONS_SIGNED = "signer:revocations:signed"
+    SIGNER_CHECKPOINT_SIGNED = "signer:checkpoint:signed"
+    SIGNER_CHECKPOINT_REFUSED = "signer:checkpoint:refused"
 
     @property
     def source(self) -> str:

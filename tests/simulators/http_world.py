@@ -21,6 +21,7 @@ from sprat_controller.access.scopes import read
 from sprat_controller.access.snapshot import Policies
 from sprat_controller.api.app import make_app
 from sprat_controller.api.parts import Ids, LinkAddresses, Parts
+from sprat_controller.audit.checkpoints import Checkpoints
 from sprat_controller.audit.denials import Denials
 from sprat_controller.fleet.ca import Root
 from sprat_controller.fleet.rate import Gate, Gates
@@ -64,6 +65,7 @@ class HttpWorld:
             blob_credentials=BlobCredentials(b"s" * 32),
             denials=Denials(database),
             policies=Policies(),
+            checkpoints=Checkpoints(database, self.desk.core),
             rollouts=RolloutService(
                 database,
                 lambda: self.now,

@@ -58,6 +58,10 @@ class Desk:
         self.records.close()
         self.open()
 
+    def audited(self) -> list[str]:
+        """Return the records of the signer's own audit."""
+        return [body.decode() for _, body, _ in self.records.audit()]
+
     def later(self, **delta: float) -> None:
         self.now += timedelta(**delta)
 

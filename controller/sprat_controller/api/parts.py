@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 
 from sprat_controller.access.blob_credentials import BlobCredentials
 from sprat_controller.access.snapshot import Policies
+from sprat_controller.audit.checkpoints import Checkpoints
 from sprat_controller.audit.denials import Denials
 from sprat_controller.bundle.export import Exporter
 from sprat_controller.clock import Clock
@@ -86,6 +87,7 @@ class Parts:
     blob_credentials: BlobCredentials
     denials: Denials
     policies: Policies
+    checkpoints: Checkpoints
     rollouts: RolloutService
     recurrences: Recurrences
     addresses: LinkAddresses

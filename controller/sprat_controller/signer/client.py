@@ -15,6 +15,7 @@ from sprat_controller.signer.port import (
     CertificateRequest,
     IssuedCertificate,
     IssuedPlan,
+    LogState,
     PlannedTarget,
     SignedTimestamp,
     SignerRefusedError,
@@ -64,6 +65,20 @@ class SignerClient:
         """Return the list of revoked certificates; see `Signer`."""
         answer = self._ask(wire.RevocationList())
         if not isinstance(answer, wire.Revocations):
+            raise _unexpected(answer)
+        return answer.value
+
+    def log_state(self) -> LogState:
+        """Return how far the audit log was signed; see `Signer`."""
+        answer = self._ask(wire.AskLogState())
+        if not isinstance(answer, wire.State):
+            raise _unexpected(answer)
+        return answer.value
+
+    def sign_checkpoint(self, size: int, root: bytes, proof: Sequence[bytes]) -> str:
+        """Return a checkpoint of the audit log; see `Signer`."""
+        answer = self._ask(wire.SignCheckpoint(size, root, list(proof)))
+        if not isinstance(answer, wire.SignedCheckpoint):
             raise _unexpected(answer)
         return answer.value
 

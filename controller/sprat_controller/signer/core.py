@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import NameOID
+from sprat_proto import notes
 
 # The names below are the libraries' documented API; they re-export them without saying so.
 # pyright: reportPrivateImportUsage=false
@@ -40,6 +42,7 @@ from sprat_controller.signer.port import (
     CertificateRequest,
     IssuedCertificate,
     IssuedPlan,
+    LogState,
     PlannedTarget,
     SignedTimestamp,
     SignerRefusedError,
@@ -62,6 +65,8 @@ class Keys:
     issuer_certificate: x509.Certificate
     # The issuer before: of its certificates, too, there must be a list of those revoked.
     former: Issuer | None = None
+    # Of the audit log's checkpoints.
+    log: ed25519.Ed25519PrivateKey = field(default_factory=ed25519.Ed25519PrivateKey.generate)
 
 
 class SignerCore:
@@ -81,6 +86,8 @@ class SignerCore:
         self._image = tuf_signer(keys.image)
         self._issuer = Issuer(keys.issuer_certificate, keys.issuer)
         self._former = keys.former
+        self._log = keys.log
+        self._origin = origin_of(keys.issuer_certificate)
         self._records = records
         self._clock = clock
         self._limits = limits or Limits()
@@ -196,6 +203,31 @@ class SignerCore:
             issuers.append(self._former)
         return b"".join(one.revocation_list(revoked, now) for one in issuers)
 
+    def log_state(self) -> LogState:
+        """Return how far the audit log was signed; see `Signer`."""
+        with self._lock, self._records.transaction() as records:
+            size, _ = records.checkpoint() or (0, b"")
+        return LogState(str(notes.verifier_key(self._log, self._origin)), size)
+
+    def sign_checkpoint(self, size: int, root: bytes, proof: Sequence[bytes]) -> str:
+        """Return a checkpoint of the audit log; see `Signer`."""
+        now, subject = self._clock(), f"log/{self._origin}"
+        with self._lock, self._records.transaction() as records:
+            signed = records.checkpoint()
+            problem = self._too_fast(rules.CHECKPOINT, now) or rules.why_no_checkpoint(
+                signed, size, root, proof
+            )
+            if problem is None:
+                text = str(notes.Checkpoint(self._origin, size, root))
+                note = notes.Note(text).signed(notes.sign(self._log, self._origin, text))
+                if signed is None or signed[0] != size:
+                    records.keep_checkpoint(size, root)
+                    detail = {"size": size, "root": root.hex()}
+                    tag = Tag.SIGNER_CHECKPOINT_SIGNED
+                    records.note(tag, subject, "success", now, detail)
+                return str(note)
+        raise self._refused(Tag.SIGNER_CHECKPOINT_REFUSED, subject, problem, now)
+
     def close(self) -> None:
         """Close the records."""
         self._records.close()
@@ -225,6 +257,12 @@ class SignerCore:
         with self._lock, self._records.transaction() as records:
             records.note(tag, subject, "denied", now, {"reason": said})
         return SignerRefusedError("signer_refused", said)
+
+
+def origin_of(issuer: x509.Certificate) -> str:
+    """Return how a fleet's audit log is called: by its root, which no other fleet has."""
+    (root,) = issuer.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return "-".join(str(root.value).lower().split()).replace("sprat-root", "sprat") + "/audit"
 
 
 def _public_key(csr_pem: bytes) -> PublicKey:

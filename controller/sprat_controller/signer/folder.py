@@ -18,19 +18,27 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from sprat_controller.clock import Clock
 from sprat_controller.errors import StartupError
 from sprat_controller.signer.authority import Issuer
 from sprat_controller.signer.core import Keys, SignerCore
-from sprat_controller.signer.keys import KeyUnusableError, Place, PrivateKey, open_key
+from sprat_controller.signer.keys import (
+    FILE,
+    KeyUnusableError,
+    Place,
+    PrivateKey,
+    new_ed25519,
+    open_key,
+)
 from sprat_controller.signer.limits import Limits
 from sprat_controller.signer.records import Records
 
 DIRECTOR: Final = "director-online"
 IMAGE: Final = "image-online"
 ISSUER: Final = "ca-issuer"
+LOG: Final = "audit-log"
 _CREDENTIAL: Final = "sprat-signer-passphrase"
 
 
@@ -40,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     director: str = f"file:{DIRECTOR}.pem"
     image: str = f"file:{IMAGE}.pem"
     issuer: str = f"file:{ISSUER}.pem"
+    log: str = f"file:{LOG}.pem"
     former_issuer: str = f"file:{ISSUER}.old.pem"  # used while its certificate is there
     server_names: list[str] = []
     # Who may ask, beside the signer's own user and root.
@@ -129,6 +138,7 @@ class SignerFolder:
                 issuer=_p256(self._key(settings.issuer, passphrase)),
                 issuer_certificate=_certificate(self.issuer_certificate),
                 former=self._former(settings, passphrase),
+                log=self._log_key(settings.log, passphrase),
             )
             _check_pair(keys, settings.issuer)
             records = Records(self.path / "signer.db")
@@ -142,6 +152,18 @@ class SignerFolder:
             return None
         key = _p256(self._key(settings.former_issuer, passphrase))
         return Issuer(_certificate(self.former_certificate), key)
+
+    def _log_key(self, uri: str, passphrase: bytes | None) -> ed25519.Ed25519PrivateKey:
+        """Return the audit log's key; a folder of before gets one."""
+        path = self.key_file(LOG)
+        if uri == f"{FILE}{path.name}" and passphrase is not None and not path.exists():
+            return new_ed25519(path, passphrase)
+        key = self._key(uri, passphrase)
+        if not isinstance(key, ed25519.Ed25519PrivateKey):
+            raise KeyUnusableError(
+                f"expected an Ed25519 key for the audit log, found {type(key).__name__}"
+            )
+        return key
 
     def _key(self, uri: str, passphrase: bytes | None) -> PrivateKey:
         return open_key(Place(uri, self.path, passphrase))

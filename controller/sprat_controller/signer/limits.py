@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from sprat_proto import topics
 from sprat_proto.acknowledgement import CONTROLLER_NAME
 from sprat_proto.assignment import Assignment
+from sprat_proto.merkle import HASH_SIZE, ProofError, verify_consistency
 from sprat_proto.trust import MAX_TARGETS_BYTES, publisher_of_role
 
 from sprat_controller.fleet.rate import Rate
@@ -18,6 +19,7 @@ from sprat_controller.signer.port import CertificateRequest, PlannedTarget
 PLAN: Final = "plan"
 TIMESTAMP: Final = "timestamp"
 CERTIFICATE: Final = "certificate"
+CHECKPOINT: Final = "checkpoint"
 MAX_MODELS: Final = 64
 MAX_ROLES: Final = 10_000
 MAX_ALTERNATIVES: Final = 32
@@ -30,6 +32,7 @@ def _default_rates() -> dict[str, Rate]:
         PLAN: Rate(burst=20_000, per_s=1000.0),
         TIMESTAMP: Rate(burst=200, per_s=0.1),
         CERTIFICATE: Rate(burst=20_000, per_s=100.0),
+        CHECKPOINT: Rate(burst=100, per_s=1.0),
     }
 
 
@@ -141,6 +144,33 @@ def _why_no_server(request: CertificateRequest, limits: Limits) -> str | None:
             f"expected names that this signer was set up for, found {strange[0][:80]!r}: run"
             " `sprat-controller init` with --host, or add it to signer.json"
         )
+    return None
+
+
+def why_no_checkpoint(
+    signed: tuple[int, bytes] | None, size: int, root: bytes, proof: Sequence[bytes]
+) -> str | None:
+    """Return why a checkpoint of the audit log is not signed, or None.
+
+    Args:
+        signed: Size and root of the last that was signed; None: there is none.
+        size: How many records the log has.
+        root: Their root.
+        proof: That it begins with what was signed.
+    """
+    if size < 1 or len(root) != HASH_SIZE:
+        return f"expected a size from 1 and a root of {HASH_SIZE} bytes, found {size}, {len(root)}"
+    if signed is None:
+        return None
+    before, old_root = signed
+    if size < before:
+        return (
+            f"the audit log had {before} records when it was signed, and has {size}: it lost some"
+        )
+    try:
+        verify_consistency(before, size, proof, old_root, root)
+    except ProofError as error:
+        return f"the audit log of {size} does not begin with the {before} that were signed: {error}"
     return None
 
 

@@ -1,6 +1,7 @@
 """What the controller asks of its signer, whether it is a process or (in tests) an object.
 
-Three verbs: issue a plan, sign a timestamp, issue a certificate (and the list of those revoked).
+Four verbs: issue a plan, sign a timestamp, issue a certificate (and the list of those revoked),
+sign a checkpoint of the audit log.
 The web process holds no key; what the signer refuses, nobody else can sign.
 """
 
@@ -100,6 +101,19 @@ class Revoked:
     at: datetime
 
 
+@dataclass(frozen=True)
+class LogState:
+    """How far the audit log was signed.
+
+    Attributes:
+        vkey: The key that verifies its checkpoints, with the log's origin (C2SP vkey).
+        size: How many records the newest checkpoint has; 0: none was signed.
+    """
+
+    vkey: str
+    size: int
+
+
 class Signer(Protocol):
     """The verbs; all block for about a millisecond and may be called from any thread.
 
@@ -135,3 +149,27 @@ class Signer(Protocol):
     def revocation_list(self) -> bytes:
         """Return the list of revoked certificates (CRL, PEM), good for 7 days from now."""
         ...
+
+
+class LogSigner(Protocol):
+    """What the audit log asks of the signer; raises as `Signer` does."""
+
+    def log_state(self) -> LogState:
+        """Return how far the audit log was signed."""
+        ...
+
+    def sign_checkpoint(self, size: int, root: bytes, proof: Sequence[bytes]) -> str:
+        """Return a checkpoint of the audit log, signed: a C2SP note.
+
+        Args:
+            size: How many records it has.
+            root: Their root.
+            proof: That it begins with what was signed last (`merkle.consistency_proof`); empty for
+                the first, and for the same once more. Whatever does not is refused: a log that was
+                rewritten, or shortened.
+        """
+        ...
+
+
+class FullSigner(Signer, LogSigner, Protocol):
+    """Everything that the signer's process does."""

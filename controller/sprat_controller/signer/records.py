@@ -21,7 +21,7 @@ from sprat_proto.audit_events import Tag
 from sprat_controller.signer.port import Revoked
 
 GENESIS: Final = bytes(32)
-FORMAT: Final = 1
+FORMAT: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE plan (
     device_id TEXT PRIMARY KEY,
@@ -46,6 +46,17 @@ CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit
 WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
 BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
 """
+# What a format adds to the one before.
+_ADDED: Final = (
+    _SCHEMA,
+    """
+CREATE TABLE checkpoint (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL
+) STRICT;
+""",
+)
 
 
 class Records:
@@ -64,8 +75,10 @@ class Records:
             path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        if int(self._connection.execute("PRAGMA user_version").fetchone()[0]) < FORMAT:
-            self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={FORMAT};COMMIT;")
+        had = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if had < FORMAT:
+            added = "".join(_ADDED[had:])
+            self._connection.executescript(f"BEGIN;{added}PRAGMA user_version={FORMAT};COMMIT;")
 
     @contextmanager
     def transaction(self) -> Generator[Records]:
@@ -145,6 +158,17 @@ class Records:
         self._connection.execute(
             "INSERT OR REPLACE INTO image_online VALUES (1, ?, ?)", (snapshot, timestamp)
         )
+
+    # The controller's audit log
+
+    def checkpoint(self) -> tuple[int, bytes] | None:
+        """Return size and root of the last checkpoint that was signed."""
+        row = self._one("SELECT size, root FROM checkpoint")
+        return (int(row[0]), bytes(row[1])) if row else None
+
+    def keep_checkpoint(self, size: int, root: bytes) -> None:
+        """Remember what a checkpoint says."""
+        self._connection.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (size, root))
 
     # The revoked
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from sprat_controller.signer import wire
-from sprat_controller.signer.port import Signer, SignerError, SignerRefusedError
+from sprat_controller.signer.port import FullSigner, SignerError, SignerRefusedError
 
 MAX_CONNECTIONS: Final = 64
 _PEER: Final = struct.Struct("3i")  # pid, uid, gid
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 class SignerServer:
     """Serves one signer on one socket, a thread a connection."""
 
-    def __init__(self, signer: Signer, path: Path, uids: frozenset[int]) -> None:
+    def __init__(self, signer: FullSigner, path: Path, uids: frozenset[int]) -> None:
         """Prepare to serve.
 
         Args:
@@ -116,7 +116,7 @@ class SignerServer:
                 "signer_failed", f"{type(error).__name__}: {error}", is_refusal=False
             )
 
-    def _carry_out(self, request: wire.Request) -> wire.Answer:
+    def _carry_out(self, request: wire.Request) -> wire.Answer:  # noqa: PLR0911 - one a verb
         match request:
             case wire.IssuePlan(assignment, targets):
                 return wire.Plan(self._signer.issue_plan(assignment, targets))
@@ -129,6 +129,10 @@ class SignerServer:
                 return wire.Revoked()
             case wire.RevocationList():
                 return wire.Revocations(self._signer.revocation_list())
+            case wire.AskLogState():
+                return wire.State(self._signer.log_state())
+            case wire.SignCheckpoint(size, root, proof):
+                return wire.SignedCheckpoint(self._signer.sign_checkpoint(size, root, proof))
             case _:
                 assert_never(request)
 

@@ -22,6 +22,7 @@ from sprat_controller.signer.port import (
     CertificateRequest,
     IssuedCertificate,
     IssuedPlan,
+    LogState,
     PlannedTarget,
     SignedTimestamp,
 )
@@ -61,6 +62,18 @@ class RevocationList(Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """`Signer.revocation_list`."""
 
 
+class AskLogState(Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """`Signer.log_state`."""
+
+
+class SignCheckpoint(Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """`Signer.sign_checkpoint`."""
+
+    size: int
+    root: bytes
+    proof: list[bytes]
+
+
 class Plan(Struct, frozen=True, tag=True):
     """The answer to IssuePlan."""
 
@@ -89,6 +102,18 @@ class Revocations(Struct, frozen=True, tag=True):
     value: bytes
 
 
+class State(Struct, frozen=True, tag=True):
+    """The answer to AskLogState."""
+
+    value: LogState
+
+
+class SignedCheckpoint(Struct, frozen=True, tag=True):
+    """The answer to SignCheckpoint: a note."""
+
+    value: str
+
+
 class Failed(Struct, frozen=True, tag=True):
     """It was not signed."""
 
@@ -97,8 +122,18 @@ class Failed(Struct, frozen=True, tag=True):
     is_refusal: bool
 
 
-Request: TypeAlias = IssuePlan | SignTimestamp | IssueCertificate | Revoke | RevocationList
-Answer: TypeAlias = Plan | Timestamp | Certificate | Revoked | Revocations | Failed
+Request: TypeAlias = (
+    IssuePlan
+    | SignTimestamp
+    | IssueCertificate
+    | Revoke
+    | RevocationList
+    | AskLogState
+    | SignCheckpoint
+)
+Answer: TypeAlias = (
+    Plan | Timestamp | Certificate | Revoked | Revocations | State | SignedCheckpoint | Failed
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final = msgspec.msgpack.Decoder(Request)
