@@ -65,7 +65,7 @@ def test_the_frozen_specification_is_shown_in_words_and_signed_here(
     sent = sprat.api.bodies[-1]
     policy = ApproverPolicy(1, [Approver("bob", signer.public_pem)], [])
     assert approval.signed_by(policy, sent["envelope"]) == (approval.decode(waiting), ("bob",))
-    assert said.json["approved_by"] == ["token:root"]
+    assert said.json["approved_by"] == ["user:root"]
 
 
 def test_how_a_model_is_served_is_said_in_words() -> None:
