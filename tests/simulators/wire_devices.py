@@ -1,25 +1,32 @@
 """Devices of `simulators.controlled` at the far end of real gRPC streams under mutual TLS.
 
+`python -m simulators.wire_devices --token TOKEN --devices N` has N of them converse in one process
+with the controller that `SPRAT_URL` and `SPRAT_CA` point to, until it is interrupted.
+
 Each is enrolled at the real API, obeys what it is sent at once, and goes to the next of the
 controllers' addresses when a stream ends.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 import ssl
+import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final, cast
+from types import FrameType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httpx
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from processes import Controller
 from sprat_agent.identity.identity import Identity
 from sprat_agent.link.carrier import Connection, LinkLostError, LinkUnavailableError
 from sprat_agent.link.grpc import GrpcCarrier
@@ -27,6 +34,9 @@ from sprat_proto.v1.link_pb2 import ControllerMessage, DeviceMessage
 
 from simulators.controlled import BIG, SimDevice, World
 from simulators.device_keys import DeviceKeys, enrolment_json
+
+if TYPE_CHECKING:
+    from processes import Controller
 
 HEARTBEAT_S: Final = 0.2
 RECONNECT_S: Final = 0.05
@@ -36,6 +46,8 @@ AT_ONE_ADDRESS: Final = 100
 
 class WireDevice(SimDevice):
     """Speaks over a stream; what it says is queued until there is one."""
+
+    heartbeat_s = HEARTBEAT_S
 
     def __init__(self, identity: Identity, addresses: Sequence[str]) -> None:
         self._said: asyncio.Queue[DeviceMessage] = asyncio.Queue()
@@ -82,7 +94,7 @@ class WireDevice(SimDevice):
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(self.heartbeat_s)
             self.heartbeat()
             self.send_reports()
 
@@ -137,25 +149,32 @@ def enrol(controller: Controller, folder: Path, count: int) -> list[Identity]:
     """Enrol so many devices at once, from several addresses, and return who they are."""
     batch = ("--batch", "dev", "--count", str(count))
     token = str(controller.sprat("enrolment", "create", *batch, "-o", "json").json["token"])
+    trusted = controller.cli_environment()["SPRAT_CA"]
+    return enrol_by(token, controller.url, trusted, folder, count)
+
+
+def enrol_by(token: str, url: str, ca: str, folder: Path, count: int) -> list[Identity]:
+    """Enrol so many devices by one token at `url`, which the file `ca` vouches for."""
     enrolled: list[Identity] = []
     for first in range(0, count, AT_ONE_ADDRESS):
         address = f"127.0.0.{1 + first // AT_ONE_ADDRESS}"
         here = min(AT_ONE_ADDRESS, count - first)
-        enrolled += _enrolled(controller, folder, token, here, address)
+        enrolled += _enrolled((url, ca, token), folder, here, address)
     return enrolled
 
 
 def _enrolled(
-    controller: Controller, folder: Path, token: str, count: int, address: str
+    where: tuple[str, str, str], folder: Path, count: int, address: str
 ) -> Iterator[Identity]:
-    trusted = ssl.create_default_context(cafile=controller.cli_environment()["SPRAT_CA"])
+    url, ca, token = where
+    trusted = ssl.create_default_context(cafile=ca)
     transport = httpx.HTTPTransport(verify=trusted, local_address=address)
-    with httpx.Client(base_url=controller.url, transport=transport) as api:
+    with httpx.Client(base_url=url, transport=transport) as api:
         for _ in range(count):
             keys = DeviceKeys()
             answer = api.post("/enrol", json=enrolment_json(token, keys))
             assert answer.status_code == httpx.codes.OK, answer.text
-            yield _kept(folder, controller.url, keys, answer.json())
+            yield _kept(folder, url, keys, answer.json())
 
 
 def _kept(folder: Path, url: str, keys: DeviceKeys, given: dict[str, Any]) -> Identity:
@@ -176,3 +195,45 @@ def _kept(folder: Path, url: str, keys: DeviceKeys, given: dict[str, Any]) -> Id
     identity.tls_path.write_bytes(key + str(given["certificate"]).encode())
     identity.ca_path.write_bytes(str(given["ca"]).encode())
     return identity
+
+
+def main(arguments: list[str]) -> int:
+    """Enrol devices at a running controller and let them converse; return the exit status."""
+    options = _parser().parse_args(arguments)
+    if not options.url or not options.ca:
+        sys.stderr.write("wire_devices: expected SPRAT_URL and SPRAT_CA, or --url and --ca\n")
+        return 64
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, stop)
+    with tempfile.TemporaryDirectory() as folder:
+        identities = enrol_by(options.token, options.url, options.ca, Path(folder), options.devices)
+        devices = [WireDevice(one, [one.grpc]) for one in identities]
+        for device in devices:
+            device.heartbeat_s = options.heartbeat_s
+        fleet = WireFleet(devices)
+        fleet.start()
+        sys.stdout.write(f"{len(identities)} devices converse; interrupt to end\n")
+        sys.stdout.flush()
+        stopped.wait()
+        fleet.stop()
+    sys.stdout.write(f"{len(fleet.runs())} executions were carried out\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="simulators.wire_devices", description=__doc__)
+    parser.add_argument("--token", required=True, help="of `sprat enrolment create --batch ...`")
+    parser.add_argument("--devices", type=int, default=100)
+    parser.add_argument("--url", default=os.environ.get("SPRAT_URL"))
+    parser.add_argument("--ca", default=os.environ.get("SPRAT_CA"), help="PEM file")
+    parser.add_argument("--heartbeat-s", type=float, default=30.0)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
