@@ -126,7 +126,7 @@ def caught(fleet: Fleet, agent: Agent, execution: Mapping[str, Any], good: str) 
     assert told | {"failed": ...} == probed["probe"] | {"failed": ...}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_golden_prompts_let_the_good_release_pass_in_each_form_and_the_bad_one_in_none(
     fleet: Fleet, agent: Agent, bounds: Bounds
 ) -> None:
