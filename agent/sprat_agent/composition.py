@@ -22,10 +22,12 @@ from sprat_agent import __version__
 from sprat_agent.api import network
 from sprat_agent.api.device import DeviceFigures
 from sprat_agent.api.tally import Tally
+from sprat_agent.audit import sealing
 from sprat_agent.audit.journal import EventWriter, Journal
 from sprat_agent.clock import BUILT_AT, Clock, seconds_since_boot
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
+from sprat_agent.identity import audit_keys
 from sprat_agent.identity.identity import Identity
 from sprat_agent.identity.renewal import Renewal
 from sprat_agent.kept import Kept, kept_blocking
@@ -102,7 +104,9 @@ class Agent:
         self._profile = profile
         self._boot_id = world.new_id()
         self._state = State(config.state_dir)
-        self._journal = Journal(self._state, world.clock)
+        self._journal = Journal(self._state, world.clock, sealing.of(identity))
+        self._journal.begin()
+        audit_keys.erase_seed(identity.folder)
         self._events = EventWriter(self._state, self._journal, world.clock)
         self._outbox = Outbox(self._state)
         self._ledger = Ledger(self._state, self._journal, self._outbox, world.clock)

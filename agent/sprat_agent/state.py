@@ -19,8 +19,8 @@ from typing import Final
 
 from sprat_agent.errors import StartupError, StateError
 
-FORMAT: Final = 5
-_FIRST_FORMAT: Final = 3  # of `_SCHEMA`
+FORMAT: Final = 6
+_FIRST_FORMAT: Final = 6  # of `_SCHEMA`; what is older has an audit log of another kind
 
 # `proved` outlives `committed`: what this device may go back to, and below what it may not go.
 _SCHEMA: Final = """
@@ -37,7 +37,9 @@ CREATE TABLE execution (
     context INTEGER NOT NULL,
     phase TEXT NOT NULL,
     reason TEXT,
-    watched_s INTEGER NOT NULL DEFAULT 0
+    watched_s INTEGER NOT NULL DEFAULT 0,
+    probe TEXT,
+    proving TEXT
 ) STRICT;
 CREATE TABLE committed (
     alias TEXT PRIMARY KEY,
@@ -59,12 +61,19 @@ CREATE TABLE report (
 CREATE TABLE audit (
     seq INTEGER PRIMARY KEY,
     body BLOB NOT NULL,
-    hash BLOB NOT NULL
+    seal BLOB NOT NULL
 ) STRICT;
 CREATE TABLE audit_head (
     only INTEGER PRIMARY KEY CHECK (only = 1),
-    seq INTEGER NOT NULL,
-    hash BLOB NOT NULL
+    size INTEGER NOT NULL,
+    frontier BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    seal_key BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit_acknowledged (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    size INTEGER NOT NULL,
+    frontier BLOB NOT NULL
 ) STRICT;
 CREATE TABLE metadata (
     repository TEXT NOT NULL,
@@ -97,22 +106,15 @@ CREATE TABLE crash (
     digest TEXT PRIMARY KEY,
     crashes INTEGER NOT NULL
 ) STRICT;
-"""
-
-# What each later format added.
-_ADDED: Final = {
-    4: """
 CREATE TABLE measurement (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     basis TEXT NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
-""",
-    5: """
-ALTER TABLE execution ADD COLUMN probe TEXT;
-ALTER TABLE execution ADD COLUMN proving TEXT;
-""",
-}
+"""
+
+# What each later format added.
+_ADDED: Final[dict[int, str]] = {}
 
 
 class State:
@@ -202,6 +204,8 @@ def _open(path: Path) -> sqlite3.Connection:
             path.chmod(0o600)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # A key that was replaced must not be found in the pages of the file.
+        connection.execute("PRAGMA secure_delete = ON")
         _bring_up_to_date(connection, path)
     except BaseException:
         connection.close()
@@ -218,6 +222,12 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has format {found} and this agent understands {FORMAT}: install the agent"
             " that wrote it, or a newer one"
         )
-    missing = [] if found >= _FIRST_FORMAT else [_SCHEMA]
+    if 0 < found < _FIRST_FORMAT:
+        raise StartupError(
+            f"{path} has format {found}, whose audit log this agent cannot go on with: bring over"
+            " what waits in it with the agent that wrote it, remove the folder, and enrol the"
+            " device anew"
+        )
+    missing = [] if found else [_SCHEMA]
     missing += [added for number, added in sorted(_ADDED.items()) if number > found]
     connection.executescript(f"BEGIN;{''.join(missing)}PRAGMA user_version = {FORMAT};COMMIT;")

@@ -1,8 +1,8 @@
 """The controller's word that it keeps a device's audit up to a position, signed. Pure.
 
-What is acknowledged is deleted on the device, and the carrier knows every hash: it brought the
-records. So only a signature frees them, under a certificate of the controller that a device's own
-CA root certified. A broker has a server's certificate at most, a device its own.
+What is acknowledged is deleted on the device, and the carrier can compute every root: it brought
+the records. So only a signature frees them, under a certificate of the controller that a device's
+own CA root certified. A broker has a server's certificate at most, a device its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sprat_proto.v1.link_pb2 import AuditAck
 CONTROLLER_NAME: Final = "controller"
 MAX_CERTIFICATES: Final = 3
 # First line of what is signed: no other signature of this key can pass for an acknowledgement.
-_PURPOSE: Final = "sprat/v1 audit acknowledgement"
+_PURPOSE: Final = "sprat/v2 audit acknowledgement"
 _ALGORITHM: Final = ec.ECDSA(SHA256())
 
 
@@ -40,7 +40,7 @@ class AckRefusedError(Exception):
     """The acknowledgement is not the controller's word; the message says why."""
 
 
-def sign(key_pem: bytes, chain_pem: bytes, device_id: str, up_to: int, hash_: bytes) -> AuditAck:
+def sign(key_pem: bytes, chain_pem: bytes, device_id: str, up_to: int, root: bytes) -> AuditAck:
     """Return the acknowledgement that a device believes.
 
     Args:
@@ -48,7 +48,7 @@ def sign(key_pem: bytes, chain_pem: bytes, device_id: str, up_to: int, hash_: by
         chain_pem: Its certificate and those up to (not including) the root, leaf first.
         device_id: Whose audit it is.
         up_to: Position of the last record that is kept.
-        hash_: Raw hash of that record.
+        root: Merkle root of the log up to there, 32 bytes.
 
     Raises:
         ValueError: No key, or no certificates.
@@ -60,8 +60,8 @@ def sign(key_pem: bytes, chain_pem: bytes, device_id: str, up_to: int, hash_: by
     chain = x509.load_pem_x509_certificates(chain_pem)
     return AuditAck(
         up_to=up_to,
-        hash=hash_,
-        signature=key.sign(signed_bytes(device_id, up_to, hash_), _ALGORITHM),
+        root=root,
+        signature=key.sign(signed_bytes(device_id, up_to, root), _ALGORITHM),
         certificates=[one.public_bytes(Encoding.DER) for one in chain],
     )
 
@@ -87,7 +87,7 @@ def verify(ack: AuditAck, device_id: str, root_pem: bytes, now: datetime) -> Non
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise AckRefusedError(f"expected an elliptic curve key, found {type(key).__name__}")
     try:
-        key.verify(ack.signature, signed_bytes(device_id, ack.up_to, ack.hash), _ALGORITHM)
+        key.verify(ack.signature, signed_bytes(device_id, ack.up_to, ack.root), _ALGORITHM)
     except InvalidSignature as error:
         raise AckRefusedError(
             f"expected the controller's signature over position {ack.up_to} of {device_id}, found"
@@ -95,9 +95,9 @@ def verify(ack: AuditAck, device_id: str, root_pem: bytes, now: datetime) -> Non
         ) from error
 
 
-def signed_bytes(device_id: str, up_to: int, hash_: bytes) -> bytes:
-    """Return what the signature covers: purpose, device, position and hash, a line each."""
-    return f"{_PURPOSE}\n{device_id}\n{up_to}\n{hash_.hex()}\n".encode()
+def signed_bytes(device_id: str, up_to: int, root: bytes) -> bytes:
+    """Return what the signature covers: purpose, device, position and root, a line each."""
+    return f"{_PURPOSE}\n{device_id}\n{up_to}\n{root.hex()}\n".encode()
 
 
 def _certified(chain: Sequence[bytes], root_pem: bytes, now: datetime) -> x509.Certificate:

@@ -114,6 +114,8 @@ class Tag(StrEnum):
     DEVICE_FELL_BACK = "device:model:fell-back"
     DEVICE_RECOVERED = "device:model:recovered"
     DEVICE_AUDIT_BROKEN = "device:audit:broken"
+    DEVICE_AUDIT_REWOUND = "device:audit:rewound"
+    DEVICE_AUDIT_SILENT = "device:audit:silent"
     REVOCATIONS_LATE = "controller:revocations:late"
     CHECKPOINT_LATE = "controller:checkpoint:late"
     CHECKPOINT_COSIGNED = "witness:checkpoint:cosigned"
@@ -141,6 +143,7 @@ class Tag(StrEnum):
     ALIAS_FORGOTTEN = "agent:alias:forgotten"
     ALIAS_RETURNED = "agent:alias:returned"
     AUDIT_DIVERGED = "agent:audit:diverged"
+    JOURNAL_ALIVE = "agent:journal:alive"
 
     # Of the signer, in its own log.
     SIGNER_KEYS_REPLACED = "signer:keys:replaced"

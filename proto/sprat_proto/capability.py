@@ -15,11 +15,13 @@ number is never reused and a line never edited.
    model and a rollout's specification may have windows.
 6 (2026-11-26): heartbeats tell metrics of each model, and the newest report that was written.
 7 (2026-11-26): a rollout's specification may bind the rollout's whole strategy by its digest.
+8 (2026-11-26): a device's audit log is a Merkle log: sealed records, signed checkpoints, roots
+   acknowledged. Chained audit of before is understood no more; devices enrol anew.
 """
 
 from typing import Final
 
-CAPABILITY: Final = 7
+CAPABILITY: Final = 8
 # Agents below this refuse a plan in which `assignment.ServingTerms` say anything.
 SERVING_TERMS: Final = 3
 # And below this one in which `policy.FitPolicy` says anything.

@@ -17,12 +17,12 @@ import httpx
 import pytest
 from simulators.controller_end import ControllerEnd, MemoryCarrier
 from simulators.scraping import Samples, samples
+from simulators.sealed import journal_of, keys_in
 from simulators.signed import assigned, release
 from simulators.trusting import identity as enrolled
 from simulators.trusting import trusting
 from simulators.tuf_world import TufWorld
 from simulators.waiting import until
-from sprat_agent.audit.journal import Journal
 from sprat_agent.composition import Agent, World, profile_of
 from sprat_agent.config import NetworkConfig, RunConfig
 from sprat_agent.errors import StartupError
@@ -57,7 +57,7 @@ def agent_on(
     is_measured: bool = True,
 ) -> Agent:
     identity = enrolled(WORLD, folder)
-    identity.folder.mkdir(exist_ok=True)
+    keys_in(identity.folder)
     identity.ca_path.write_bytes(AUTHORITY)
     numbers = iter(range(1000))
     world = World(
@@ -219,7 +219,7 @@ def verify_image(folder: Path) -> None:
 def commit(folder: Path) -> None:
     """Leave a state in which a model is committed whose files are not there."""
     state = State(folder)
-    journal, outbox = Journal(state, lambda: NOW), Outbox(state)
+    journal, outbox = journal_of(state, lambda: NOW), Outbox(state)
     ledger = Ledger(state, journal, outbox, lambda: NOW)
     with state.transaction() as connection:
         ledger.keep_assignment(connection, assigned(1, [RELEASE.wanted("e1")]), NOW)

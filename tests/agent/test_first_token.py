@@ -18,12 +18,13 @@ import pytest
 from simulators import crashing_worker, models
 from simulators.device import PROFILE
 from simulators.models import TEMPLATE, Shape
+from simulators.sealed import journal_of
 from simulators.signed import Release, assigned, release
 from simulators.site import is_settled
 from simulators.trusting import HARDWARE, Clockwork, judge, trusting
 from simulators.tuf_world import TufWorld
 from simulators.waiting import until
-from sprat_agent.audit.journal import EventWriter, Journal
+from sprat_agent.audit.journal import EventWriter
 from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.registry.partial import Blob
 from sprat_agent.registry.store import Store
@@ -75,7 +76,7 @@ class Device:
     def __post_init__(self) -> None:
         clock = Clockwork()
         self.world, self.state = TufWorld(), State(self.folder)
-        self.journal, outbox = Journal(self.state, clock), Outbox(self.state)
+        self.journal, outbox = journal_of(self.state, clock), Outbox(self.state)
         self.ledger = Ledger(self.state, self.journal, outbox, clock)
         self.trust = trusting(self.world, self.state, self.folder, clock=clock)
         self.writer = EventWriter(self.state, self.journal, clock)

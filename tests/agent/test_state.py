@@ -29,24 +29,13 @@ def test_a_file_of_a_newer_agent_is_not_touched(tmp_path: Path) -> None:
         State(tmp_path)
 
 
-def test_a_file_of_an_older_agent_is_gone_on_with(tmp_path: Path) -> None:
-    state = State(tmp_path)
-    with state.transaction() as connection:
-        connection.execute("INSERT INTO proved VALUES ('d', 'm', 1)")
-    state.close()
+def test_a_file_whose_audit_log_cannot_be_gone_on_with_is_not_touched(tmp_path: Path) -> None:
+    State(tmp_path).close()
     with sqlite3.connect(tmp_path / "agent.db") as connection:
-        connection.execute("DROP TABLE measurement")
-        connection.execute("ALTER TABLE execution DROP COLUMN probe")
-        connection.execute("ALTER TABLE execution DROP COLUMN proving")
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 5")
     connection.close()
-    state = State(tmp_path)
-    with state.reading() as connection:
-        assert connection.execute("SELECT count(*) FROM measurement").fetchone() == (0,)
-        assert connection.execute("SELECT probe, proving FROM execution").fetchall() == []
-        assert connection.execute("SELECT digest FROM proved").fetchall() == [("d",)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (FORMAT,)
-    state.close()
+    with pytest.raises(StartupError, match=r"format 5.*enrol the device anew"):
+        State(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_said_in_one_sentence(tmp_path: Path) -> None:

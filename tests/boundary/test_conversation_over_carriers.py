@@ -18,6 +18,7 @@ from simulators.faulty import Faults, FaultyCarrier
 from simulators.image_keys import ImageKeys, ImageSigner
 from simulators.link_ends import ControllerEnd, GrpcEnd, MqttEnd, carrier_for, enrolled
 from simulators.pki import NOW, Pki
+from simulators.sealed import KEY_PEM, SEED
 from simulators.talking_device import TalkingDevice
 from simulators.trusting import WorldRemote
 from simulators.tuf_world import ImageWorld, TufWorld
@@ -113,12 +114,12 @@ class Pond:
             )
             return [(seq, body, hash_) for seq, body, hash_ in rows]
 
-    def heads(self) -> tuple[int, str]:
-        """Return the last report's number and the last audit record's hash, as in the row."""
+    def heads(self) -> tuple[int, int]:
+        """Return the number of the last report and of the last audit record, as in the row."""
         with self.database.reading() as session:
-            columns = select(Device.report_seq, Device.audit_hash).where(Device.id == DEVICE)
-            report_seq, audit_hash = session.exec(columns).one()
-            return report_seq, audit_hash
+            columns = select(Device.report_seq, Device.audit_seq).where(Device.id == DEVICE)
+            report_seq, audit_seq = session.exec(columns).one()
+            return report_seq, audit_seq
 
 
 def conversation(database: Database, signer: Signer, client: KeyPair) -> Conversation:
@@ -137,7 +138,16 @@ def conversation(database: Database, signer: Signer, client: KeyPair) -> Convers
 def fill(database: Database, key_sha256: str) -> None:
     """Make the device known, and an execution that ended: each report of it is written down."""
     with database.transaction() as session:
-        session.add(Device(id=DEVICE, state="REGISTERED", key_sha256=key_sha256, enrolled_at=NOW))
+        session.add(
+            Device(
+                id=DEVICE,
+                state="REGISTERED",
+                key_sha256=key_sha256,
+                audit_key=KEY_PEM,
+                audit_seed=SEED,
+                enrolled_at=NOW,
+            )
+        )
         session.add(
             Rollout(
                 id="rollout-1",
@@ -237,7 +247,7 @@ async def test_everything_arrives_once_and_in_order_and_the_newest_is_obeyed(pon
     written = [msgspec.json.decode(body) for _, body, _ in kept]
     numbers = [one["detail"]["number"] for one in written if one["tag"] == "agent:test:written"]
     assert numbers == list(range(1, REPORTS + 1))
-    assert pond.heads() == (REPORTS, kept[-1][2])
+    assert pond.heads() == (REPORTS, kept[-1][0])
     # The carrier did its worst, or nothing was shown.
     for schedule in (pond.carrier.up, pond.carrier.down):
         assert min(schedule.lost, schedule.repeated, schedule.held) > 0

@@ -11,7 +11,7 @@ import pytest
 from simulators.link_ends import MqttEnd, admit, carrier_for, enrolled
 from simulators.pki import NOW, Pki
 from simulators.receiver import TIMEOUT_S, RecordingReceiver
-from sprat_agent.audit.journal import Journal
+from simulators.sealed import journal_of, root_of
 from sprat_agent.identity.identity import Identity
 from sprat_agent.link.acknowledged import checked_by
 from sprat_agent.link.carrier import Connection
@@ -63,21 +63,21 @@ class Attacker:
         )
 
     async def acknowledge(self) -> None:
-        """Answer the device's audit in the controller's place, with the right hash."""
+        """Answer the device's audit in the controller's place, with the right root."""
         async for packet in self.client.messages:
             if packet.topic.value == topics.up(A):
-                last = DeviceMessage.FromString(packet.payload).audit.records[-1]
-                for ack in self._forged(last.seq, last.hash):
+                records = DeviceMessage.FromString(packet.payload).audit.records
+                for ack in self._forged(records[-1].seq, root_of(records)):
                     message = ControllerMessage(audit_ack=ack)
                     payload = message.SerializeToString()
                     await self.client.publish(topics.down(A), payload, qos=1)
                 return
 
-    def _forged(self, seq: int, hash_: bytes) -> list[AuditAck]:
+    def _forged(self, seq: int, root: bytes) -> list[AuditAck]:
         key, chain = self.server.key_pem, self.server.certificate_pem
         return [
-            AuditAck(up_to=seq, hash=hash_),
-            acknowledgement.sign(key, chain, A, seq, hash_),
+            AuditAck(up_to=seq, root=root),
+            acknowledgement.sign(key, chain, A, seq, root),
         ]
 
 
@@ -99,7 +99,7 @@ async def test_t17_a_broker_that_forges_acknowledgements_has_no_record_deleted(
     spy = enrolled("spy", tmp_path / "spy", end.authority, end.address)
     admit(receiver, device)
     state = State(tmp_path / "state")
-    journal = Journal(state, lambda: NOW)
+    journal = journal_of(state, lambda: NOW)
     flow = AuditFlow(journal, A, checked_by(device.ca_path, A, lambda: NOW))
     for number in range(RECORDS):
         journal.append("agent:test:written", "test", {"number": number})
@@ -118,7 +118,7 @@ async def test_t17_a_broker_that_forges_acknowledgements_has_no_record_deleted(
         signing = Acknowledger(end.authority.client("controller"))
         last = batch.records[-1]
         await receiver.until(lambda: receiver.is_online(A))
-        end.hub.push(A, signing.audit_ack(A, last.seq, last.hash.hex()))
+        end.hub.push(A, signing.audit_ack(A, last.seq, root_of(batch.records)))
         await hear(connection, flow, 1)
         assert journal.batch(100, 1 << 20) == []
     state.close()

@@ -41,7 +41,7 @@ def _alter(change: Callable[[AuditAck], object]) -> AuditAck:
 @pytest.mark.parametrize(
     ("ack", "expected"),
     [
-        (AuditAck(up_to=7, hash=HASH), "found 0"),
+        (AuditAck(up_to=7, root=HASH), "found 0"),
         (_alter(lambda ack: setattr(ack, "up_to", 8)), "does not cover"),
         (_alter(lambda ack: setattr(ack, "hash", b"\x08" * 32)), "does not cover"),
         (_alter(lambda ack: setattr(ack, "signature", b"")), "does not cover"),

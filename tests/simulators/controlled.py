@@ -64,6 +64,7 @@ from sqlmodel import SQLModel, col, select
 
 from simulators.pki import Pki
 from simulators.plain_signer import PlainSigner, plan_version, read_plan
+from simulators.sealed import KEY_PEM, SEED
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 MODEL = "talk"
@@ -229,7 +230,14 @@ class World:
         """Keep a device that has not said anything yet."""
         with self.database.transaction() as session:
             session.add(
-                Device(id=device_id, state="REGISTERED", key_sha256="a" * 64, enrolled_at=self.now)
+                Device(
+                    id=device_id,
+                    state="REGISTERED",
+                    key_sha256="a" * 64,
+                    audit_key=KEY_PEM,
+                    audit_seed=SEED,
+                    enrolled_at=self.now,
+                )
             )
             session.flush()
             for key, value in labels.items():

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sprat_agent.link.carrier import LinkLostError, LinkUnavailableError
+from sprat_controller.audit import device_logs
+from sprat_controller.audit.device_logs import Head, Sealed
 from sprat_proto.v1.link_pb2 import (
     Assignment,
     AuditAck,
+    AuditBatch,
     ControllerMessage,
     DeviceMessage,
     Hello,
     ReportAck,
     Welcome,
 )
+
+from simulators.sealed import SEED
 
 
 @dataclass
@@ -31,7 +35,7 @@ class ControllerEnd:
     heartbeats: int = 0
     states: list[str] = field(default_factory=list[str])  # of the reports kept, in order
     bodies: list[bytes] = field(default_factory=list[bytes])  # of the audit records kept
-    hash: bytes = bytes(32)
+    head: Head = field(default_factory=lambda: device_logs.beginning(SEED))
 
     def receive(self, message: DeviceMessage) -> list[ControllerMessage]:
         """Keep what is new and return the answers."""
@@ -46,9 +50,8 @@ class ControllerEnd:
                     self.states.append(message.report.execution.state)
                 return [ControllerMessage(report_ack=ReportAck(up_to=len(self.states)))]
             case "audit":
-                for record in message.audit.records:
-                    self._keep(record.seq, record.body, record.hash)
-                ack = AuditAck(up_to=len(self.bodies), hash=self.hash)
+                self._keep(message.audit)
+                ack = AuditAck(up_to=self.head.size, root=self.head.root)
                 return [ControllerMessage(audit_ack=ack)]
             case None:
                 raise AssertionError("a message without a body")
@@ -68,14 +71,13 @@ class ControllerEnd:
             answers.append(ControllerMessage(assignment=self.assignment))
         return answers
 
-    def _keep(self, seq: int, body: bytes, hash_: bytes) -> None:
-        if seq != len(self.bodies) + 1:
-            return
-        expected = hashlib.sha256(self.hash + body).digest()
-        if expected != hash_:
-            raise AssertionError(f"the chain is broken at {seq}")
-        self.bodies.append(body)
-        self.hash = hash_
+    def _keep(self, batch: AuditBatch) -> None:
+        records = [Sealed(one.seq, one.body, one.seal) for one in batch.records]
+        followed = device_logs.follow(self.head, records)
+        if followed.broken is not None:
+            raise AssertionError(f"the log is broken: {followed.broken}")
+        self.bodies.extend(one.body for one in followed.fresh)
+        self.head = followed.head
 
 
 class MemoryCarrier:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sprat_agent.audit.journal import Journal
 from sprat_agent.state import State
 from sprat_agent.sync import phases
 from sprat_agent.sync.apply import Effects
@@ -43,6 +42,7 @@ from sprat_proto.manifest import Activation, Manifest
 from sprat_proto.probes import ProbeResult, Traffic
 from sprat_proto.states import ModelState, ReasonCode
 
+from simulators.sealed import journal_of
 from simulators.signed import Release
 from simulators.waiting import until
 
@@ -247,7 +247,7 @@ class Device:
         self._is_set = asyncio.Event()
         self.profile = PROFILE  # its hardware, as it is now
         self.state = State(folder)
-        self.journal = Journal(self.state, lambda: NOW)
+        self.journal = journal_of(self.state, lambda: NOW)
         self.outbox = Outbox(self.state)
         self.ledger = Ledger(self.state, self.journal, self.outbox, lambda: NOW)
         self.workers = MemoryWorkers(disk)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sprat_agent.audit.record import GENESIS, Record, chain
+from sprat_agent.audit.record import Record
 from sprat_agent.state import State
+from sprat_controller.audit.device_logs import Sealed
+
+from simulators.sealed import assert_whole
 
 _REFUSING = """
 CREATE TEMP TRIGGER full_{change}_{table} BEFORE {change} ON main.{table} BEGIN
@@ -69,11 +72,8 @@ class FullState:
 
 
 def assert_unbroken(records: Sequence[Record]) -> None:
-    """Hold that a whole journal is one chain from its first record on."""
-    previous = GENESIS
-    for number, record in enumerate(records, start=1):
-        assert (record.seq, record.hash) == (number, chain(previous, record.body))
-        previous = record.hash
+    """Hold that a whole journal is one log from its first record on."""
+    assert_whole([Sealed(one.seq, one.body, one.seal) for one in records])
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from sprat_agent.audit.journal import Journal
 from sprat_agent.bundle.load import Loaded
 from sprat_agent.bundle.receive import Device, receive
 from sprat_agent.bundle.refusal import BundleError
@@ -31,6 +30,7 @@ from sprat_proto.assignment import AssignedModel
 from sprat_proto.v1 import link_pb2
 
 from simulators.device import PROFILE, Disk, MemoryWorkers
+from simulators.sealed import journal_of, keys_in
 from simulators.signed import Release, release
 from simulators.trusting import HARDWARE, Clockwork, WorldRemote, identity, trusting
 from simulators.trusting import judge as make_judge
@@ -121,6 +121,8 @@ class Site:
 
     async def load(self, path: Path) -> Loaded:
         who = identity(self.world, self.folder)
+        if not who.folder.exists():
+            keys_in(who.folder)
         device = Device(self.state, who, HARDWARE, self.clock, self.clock.time)
         return await receive(path, device)
 
@@ -135,7 +137,7 @@ class Site:
         """Run the agent until all is settled, with no network; return which digests answer."""
         state = State(self.state)
         try:
-            journal, outbox = Journal(state, self.clock), Outbox(state)
+            journal, outbox = journal_of(state, self.clock), Outbox(state)
             ledger = Ledger(state, journal, outbox, self.clock)
             away = WorldRemote(self.world, is_away=True)
             trust = trusting(self.world, state, self.folder, away, self.clock)
@@ -180,7 +182,7 @@ class Site:
     def version(self) -> int:
         state = State(self.state)
         try:
-            journal = Journal(state, self.clock)
+            journal = journal_of(state, self.clock)
             return Ledger(state, journal, Outbox(state), self.clock).assignment_version()
         finally:
             state.close()

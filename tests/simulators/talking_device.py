@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sprat_agent.audit.journal import Journal
 from sprat_agent.clock import system_clock, to_ms
 from sprat_agent.identity.identity import Identity
 from sprat_agent.link.carrier import Carrier
@@ -28,6 +27,7 @@ from sprat_proto.v1.link_pb2 import (
     Welcome,
 )
 
+from simulators.sealed import journal_of
 from simulators.trusting import Clockwork, intake
 
 PROFILE = HardwareProfile(arch="x86_64", cores=4, memory_bytes=1 << 32, runtimes=["llama.cpp"])
@@ -49,7 +49,7 @@ class TalkingDevice:
         check_ack: Callable[[AuditAck], None],
     ) -> None:
         self._state = State(folder)
-        self.journal = Journal(self._state, system_clock)
+        self.journal = journal_of(self._state, system_clock, identity.device_id)
         self.outbox = Outbox(self._state)
         self.ledger = Ledger(self._state, self.journal, self.outbox, system_clock)
         self.obeyed: list[int] = []

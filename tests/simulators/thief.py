@@ -33,7 +33,7 @@ from sprat_controller.signer.keys import Place, open_key
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import Variant
 from sprat_controller.trust import repository
-from sprat_proto import assignment, canonical, manifest, trust
+from sprat_proto import assignment, canonical, manifest, notes, trust
 from sprat_proto.assignment import AssignedModel, Assignment, Policy
 from sprat_proto.capability import CAPABILITY
 from sprat_proto.manifest import Manifest
@@ -235,7 +235,9 @@ class Thief:
             case "audit":
                 self.audit[device_id] += [json.loads(one.body) for one in message.audit.records]
                 last = message.audit.records[-1]
-                yield self.loot.acknowledger.audit_ack(device_id, last.seq, last.hash.hex())
+                note = notes.read_note(message.audit.checkpoint)
+                root = notes.read_checkpoint(note.text).root
+                yield self.loot.acknowledger.audit_ack(device_id, last.seq, root)
             case _:
                 pass
 

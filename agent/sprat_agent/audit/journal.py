@@ -1,7 +1,9 @@
 """The journal: audit records on disk until the controller has them.
 
-A record gets its position in the transaction that keeps it. What the controller acknowledged is
-removed; the head of the chain stays, so that the chain goes on.
+They are the leaves of a Merkle log (RFC 6962). A record gets its position, its seal and its place
+in the tree in the transaction that keeps it. What the controller acknowledged is removed; of the
+tree its frontier stays, there and at the end, and of the seals the key of the present epoch, so
+that the log goes on and nobody can make what was before.
 """
 
 from __future__ import annotations
@@ -15,25 +17,44 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sprat_agent.audit.record import GENESIS, Record, make
+from sprat_proto import audit_seal, device_log, merkle
+from sprat_proto.audit_events import Tag
+from sprat_proto.audit_seal import KEY_BYTES, SealKey
+from sprat_proto.merkle import Frontier
+
+from sprat_agent.audit.record import Record, make
+from sprat_agent.audit.sealing import Sealing
 from sprat_agent.clock import Clock
 from sprat_agent.errors import StateError
 from sprat_agent.state import State
 
 _LOG = logging.getLogger(__name__)
 
+ALIVE_S: Final = 3600.0
 _RETRY_S: Final = 5.0
 # What may wait in memory while the disk takes nothing; then the oldest are dropped, said aloud.
 _MAX_WAITING: Final = 10_000
+# A device whose log is gone works on.
+_NO_SEED: Final = bytes(KEY_BYTES)
 
 
 class Journal:
-    """Appends to the chain, and hands it out for upload."""
+    """Appends to the log, and hands it out for upload."""
 
-    def __init__(self, state: State, clock: Clock) -> None:
+    def __init__(self, state: State, clock: Clock, sealing: Sealing) -> None:
         self._state = state
         self._clock = clock
+        self._sealing = sealing
         self.on_append: Callable[[], None] = _nothing  # called after each kept transaction
+
+    def begin(self) -> None:
+        """Have the key of the first seal on disk; what it was made from is needed no more.
+
+        Raises:
+            StateError: It could not be kept.
+        """
+        with self._state.transaction() as connection:
+            self._keep(connection, self._head(connection))
 
     def append(self, tag: str, subject: str, detail: Mapping[str, object]) -> int:
         """Keep one record, in a transaction of its own; return its position.
@@ -56,60 +77,107 @@ class Journal:
         at: datetime | None = None,
     ) -> int:
         """Keep one record exactly if the caller's open transaction is kept; return its position."""
-        seq, previous = _head(connection)
-        record = make(
-            seq + 1, previous, at=at or self._clock(), tag=tag, subject=subject, detail=detail
-        )
-        connection.execute(
-            "INSERT INTO audit VALUES (?, ?, ?)", (record.seq, record.body, record.hash)
-        )
-        connection.execute(
-            "INSERT INTO audit_head VALUES (1, ?1, ?2)"
-            " ON CONFLICT (only) DO UPDATE SET seq = ?1, hash = ?2",
-            (record.seq, record.hash),
-        )
-        return record.seq
+        head = self._head(connection)
+        seq = head.tree.size + 1
+        body = make(seq, at=at or self._clock(), tag=tag, subject=subject, detail=detail)
+        leaf = merkle.leaf_hash(body)
+        key = head.key.at(seq)
+        connection.execute("INSERT INTO audit VALUES (?, ?, ?)", (seq, body, key.seal(leaf)))
+        head.tree.append(leaf)
+        # The next record's: a key that no record needs any more is never on disk.
+        self._keep(connection, _Head(head.tree, key.at(seq + 1)))
+        return seq
 
     def next_seq(self) -> int:
         """Return the position that the next record will have."""
         with self._state.reading() as connection:
-            return _head(connection)[0] + 1
+            return _size(connection) + 1
 
     def oldest_unacknowledged(self) -> int:
         """Return the position of the oldest record that is kept, or the next if none is."""
         with self._state.reading() as connection:
             row = connection.execute("SELECT min(seq) FROM audit").fetchone()
-            return int(row[0]) if row[0] is not None else _head(connection)[0] + 1
+            return int(row[0]) if row[0] is not None else _size(connection) + 1
 
     def batch(self, max_records: int, max_bytes: int) -> list[Record]:
         """Return the oldest records that are kept, in order; at least one if there is one."""
         with self._state.reading() as connection:
             rows = connection.execute(
-                "SELECT seq, body, hash FROM audit ORDER BY seq LIMIT ?", (max_records,)
+                "SELECT seq, body, seal FROM audit ORDER BY seq LIMIT ?", (max_records,)
             ).fetchall()
         records: list[Record] = []
         size = 0
-        for seq, body, hash_ in rows:
+        for seq, body, seal in rows:
             size += len(body)
             if records and size > max_bytes:
                 break
-            records.append(Record(seq, body, hash_))
+            records.append(Record(seq, body, seal))
         return records
 
-    def hash_at(self, seq: int) -> bytes | None:
-        """Return the hash of the record at a position, if it is still kept."""
+    def root_at(self, seq: int) -> bytes | None:
+        """Return the root of the log up to a position that is not acknowledged, or that last was.
+
+        None if that is no longer, or not yet, in this log.
+        """
         with self._state.reading() as connection:
-            row = connection.execute("SELECT hash FROM audit WHERE seq = ?", (seq,)).fetchone()
-            return bytes(row[0]) if row else None
+            tree = _tree_at(connection, seq)
+        return tree.root() if tree is not None else None
+
+    def checkpoint(self, seq: int) -> str:
+        """Return the signed checkpoint of the log up to a position that is kept.
+
+        Raises:
+            StateError: It is not kept.
+        """
+        root = self.root_at(seq)
+        if root is None:
+            raise StateError(f"expected audit record {seq} to be kept, found it gone")
+        return device_log.sign(self._sealing.key, self._sealing.device_id, seq, root)
 
     def acknowledge(self, up_to: int) -> None:
         """Forget the records up to and including this position: the controller has them.
 
         Raises:
-            StateError: It could not be written; they will be sent again.
+            StateError: It could not be written, and they will be sent again; or they are not kept.
         """
         with self._state.transaction() as connection:
+            tree = _tree_at(connection, up_to)
+            if tree is None:
+                raise StateError(f"expected audit record {up_to} to be kept, found it gone")
             connection.execute("DELETE FROM audit WHERE seq <= ?", (up_to,))
+            connection.execute(
+                "INSERT INTO audit_acknowledged VALUES (1, ?1, ?2)"
+                " ON CONFLICT (only) DO UPDATE SET size = ?1, frontier = ?2",
+                (tree.size, bytes(tree)),
+            )
+
+    def _head(self, connection: sqlite3.Connection) -> _Head:
+        row = connection.execute(
+            "SELECT size, frontier, epoch, seal_key FROM audit_head"
+        ).fetchone()
+        if row is not None:
+            return _Head(Frontier.from_bytes(row[0], row[1]), SealKey(row[2], row[3]))
+        if self._sealing.seed is None:
+            _LOG.error(
+                "the audit log of this device was begun once and is gone: it begins anew, under a"
+                " key that proves nothing; the controller will notice"
+            )
+        return _Head(Frontier(), audit_seal.first_key(self._sealing.seed or _NO_SEED))
+
+    def _keep(self, connection: sqlite3.Connection, head: _Head) -> None:
+        connection.execute(
+            "INSERT INTO audit_head VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT (only)"
+            " DO UPDATE SET size = ?1, frontier = ?2, epoch = ?3, seal_key = ?4",
+            (head.tree.size, bytes(head.tree), head.key.epoch, head.key.key),
+        )
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The log's end: the tree so far, and the key of the next record's seal."""
+
+    tree: Frontier
+    key: SealKey
 
 
 @dataclass(frozen=True)
@@ -129,9 +197,13 @@ class EventWriter:
     may be missing; whatever has a position never is.
     """
 
-    def __init__(self, state: State, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, state: State, journal: Journal, clock: Clock, alive_s: float = ALIVE_S
+    ) -> None:
+        """Write into the journal; one that was told nothing for `alive_s` says that it is there."""
         self._state = state
         self._journal = journal
+        self._alive_s = alive_s
         self._clock = clock
         self._waiting: deque[Event] = deque()
         self._noted = asyncio.Event()
@@ -147,7 +219,11 @@ class EventWriter:
     async def run(self) -> None:
         """Write what is noted, for ever."""
         while True:
-            await self._noted.wait()
+            try:
+                await asyncio.wait_for(self._noted.wait(), self._alive_s)
+            except TimeoutError:
+                # A log that says nothing for hours looks like one whose end was cut off.
+                self.note(Tag.JOURNAL_ALIVE, "journal", {})
             self._noted.clear()
             events = self._take()
             try:
@@ -185,9 +261,21 @@ def _named(event: Event) -> tuple[str, str]:
     return event.tag, event.subject
 
 
-def _head(connection: sqlite3.Connection) -> tuple[int, bytes]:
-    row = connection.execute("SELECT seq, hash FROM audit_head").fetchone()
-    return (int(row[0]), bytes(row[1])) if row else (0, GENESIS)
+def _size(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT size FROM audit_head").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _tree_at(connection: sqlite3.Connection, seq: int) -> Frontier | None:
+    """Return the tree up to a position, from what was acknowledged on; None: it cannot be had."""
+    row = connection.execute("SELECT size, frontier FROM audit_acknowledged").fetchone()
+    tree = Frontier.from_bytes(row[0], row[1]) if row else Frontier()
+    if tree.size > seq:
+        return None
+    bodies = connection.execute("SELECT body FROM audit WHERE seq <= ? ORDER BY seq", (seq,))
+    for (body,) in bodies:
+        tree.append(merkle.leaf_hash(body))
+    return tree if tree.size == seq else None
 
 
 def _nothing() -> None:

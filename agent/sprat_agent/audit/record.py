@@ -1,11 +1,10 @@
-"""One audit record: canonical JSON, chained by SHA-256(previous hash || body). Pure.
+"""One audit record: canonical JSON, a leaf of the device's log. Pure.
 
 The body has the fields of the controller's own log, so that one reader reads both.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,34 +13,31 @@ from typing import Final
 
 from sprat_proto import canonical
 
-GENESIS: Final = bytes(32)
 _TAG: Final = re.compile(r"([a-z]+):[a-z]+:([a-z]+)")
 _FAILURES: Final = frozenset({"refused", "failed", "crashed", "diverged"})
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record at its place in the chain."""
+    """A record at its place in the log."""
 
     seq: int  # 1, 2, 3 ... for ever
     body: bytes
-    hash: bytes
+    seal: bytes
 
 
 def make(
     seq: int,
-    previous: bytes,
     *,
     at: datetime,
     tag: str,
     subject: str,
     detail: Mapping[str, object],
-) -> Record:
-    """Return the record that follows the one whose hash is `previous`.
+) -> bytes:
+    """Return the body of the record at a position.
 
     Args:
         seq: Its position, from 1.
-        previous: Hash of its predecessor; `GENESIS` for the first.
         at: When, timezone-aware.
         tag: `source:subject:action`; the source is also the actor, and actions that say that
             something went wrong (`refused`, `crashed`, ...) make the outcome a failure.
@@ -51,7 +47,7 @@ def make(
     match = _TAG.fullmatch(tag)
     if match is None:
         raise ValueError(f"expected a tag of the form source:subject:action, found {tag!r}")
-    body = canonical.encode(
+    return canonical.encode(
         {
             "v": 1,
             "seq": seq,
@@ -63,9 +59,3 @@ def make(
             "detail": dict(detail),
         }
     )
-    return Record(seq, body, chain(previous, body))
-
-
-def chain(previous: bytes, body: bytes) -> bytes:
-    """Return the hash of the record `body` that follows the record with hash `previous`."""
-    return hashlib.sha256(previous + body).digest()

@@ -14,6 +14,7 @@ from pathlib import Path
 from sprat_proto.assignment import AssignedModel
 from sprat_proto.audit_events import Tag
 
+from sprat_agent.audit import sealing
 from sprat_agent.audit.journal import Journal
 from sprat_agent.bundle.archive import Archive
 from sprat_agent.bundle.load import Loaded, Receiver, load
@@ -55,13 +56,14 @@ async def receive(file: Path, device: Device) -> Loaded:
 
     Raises:
         BundleError: It is refused.
+        IdentityError: The device's audit key is gone.
         StartupError: An agent runs on the folder, or it cannot be opened.
         StateError: Something could not be kept.
     """
     with Archive(file) as archive:
         state = State(device.state_dir)
         try:
-            journal = Journal(state, device.clock)
+            journal = Journal(state, device.clock, sealing.of(device.identity))
             loaded = await load(archive, _receiver(archive, state, journal, device))
             journal.append(
                 Tag.BUNDLE_IMPORTED,

@@ -93,7 +93,7 @@ class ReportFlow:
 
 
 class AuditFlow:
-    """Sends audit records, one batch at a time, and compares the two ends of the chain."""
+    """Sends audit records, one batch at a time, and compares the two ends of the log."""
 
     def __init__(self, journal: Journal, device_id: str, check: Callable[[AuditAck], None]) -> None:
         """Bring over what is in the journal.
@@ -129,14 +129,15 @@ class AuditFlow:
         self._again.sent(now)
         return AuditBatch(
             records=[
-                link_pb2.AuditRecord(seq=one.seq, body=one.body, hash=one.hash) for one in records
-            ]
+                link_pb2.AuditRecord(seq=one.seq, body=one.body, seal=one.seal) for one in records
+            ],
+            checkpoint=self._journal.checkpoint(self._under_way),
         )
 
     def acknowledged(self, ack: AuditAck, now: float) -> None:
         """Take an acknowledgement; repeated ones and those of anybody else change nothing.
 
-        If the controller's hash at a position is not ours, nothing more is sent while the agent
+        If the controller's root at a position is not ours, nothing more is sent while the agent
         runs: the records stay here as evidence.
         """
         up_to = ack.up_to
@@ -147,9 +148,9 @@ class AuditFlow:
         except AckRefusedError as error:
             _LOG.warning("an acknowledgement of audit up to %d frees nothing: %s", up_to, error)
             return
-        ours = self._journal.hash_at(up_to)
-        if ours != ack.hash:
-            self._diverge(up_to, ours, ack.hash)
+        ours = self._journal.root_at(up_to)
+        if ours != ack.root:
+            self._diverge(up_to, ours, ack.root)
             return
         self._journal.acknowledge(up_to)
         more = self._under_way > up_to
@@ -159,7 +160,7 @@ class AuditFlow:
     def _diverge(self, up_to: int, ours: bytes | None, theirs: bytes) -> None:
         self._has_diverged = True
         self._again = Retransmission()
-        expected = ours.hex() if ours else "no record at this position"
+        expected = ours.hex() if ours else "no such position"
         _LOG.error(
             "the controller's audit of this device differs at %d: expected %s, found %s; no more is"
             " uploaded and nothing is removed until the agent is restarted",

@@ -68,6 +68,7 @@ class Speaker:
             running=self._running(),
             next_report_seq=self._outbox.oldest_unacknowledged(),
             next_audit_seq=self._journal.oldest_unacknowledged(),
+            audit_size=self._journal.next_seq() - 1,
             director_root_version=self._trust.director_root_version(),
             director_version=self._trust.director_version(),
             newest_report_seq=self._outbox.last_seq(),

@@ -12,15 +12,17 @@ from typing import Any, Final, cast
 
 import msgspec
 import sqlalchemy as sql
-from sprat_proto import audit_events, notes
+from sprat_proto import audit_events, device_log, notes
 from sprat_proto.merkle import Frontier, leaf_hash
+from sprat_proto.notes import NoteError
 from sqlmodel import Session, col, select
 
-from sprat_controller.audit.chain import GENESIS, chain
+from sprat_controller.audit import device_logs
 from sprat_controller.store.tables import (
     AuditCheckpoint,
     AuditHead,
     AuditRecord,
+    Device,
     DeviceAuditRecord,
 )
 
@@ -95,18 +97,6 @@ def verify_tree(links: Iterable[Link], kept: Kept) -> ChainReport:
     return ChainReport(ok=True, records=size, head=_root(frontier), message=message)
 
 
-def verify(links: Iterable[Link]) -> ChainReport:
-    """Check that records are numbered from 1, each chained to the one before it. Pure."""
-    head, count = GENESIS, 0
-    for link in links:
-        fault = _fault(link, head, count + 1)
-        if fault:
-            return ChainReport(ok=False, records=count, head=_shown(head), message=fault)
-        head, count = link.hash, count + 1
-    message = f"{count} records, unbroken" if count else "no records yet"
-    return ChainReport(ok=True, records=count, head=_shown(head), message=message)
-
-
 def verify_controller(session: Session) -> ChainReport:
     """Check the controller's own log."""
     run = session.connection().execute
@@ -131,14 +121,47 @@ def verify_controller(session: Session) -> ChainReport:
 
 
 def verify_device(session: Session, device_id: str) -> ChainReport:
-    """Check the log of a device, as far as it has arrived."""
+    """Check the log of a device, as far as it has arrived: seals, tree and its own checkpoint."""
+    device = session.get(Device, device_id)
+    if device is None or device.audit_seed is None:
+        message = "no records yet" if device is None else "it told no seal when it was enrolled"
+        return ChainReport(ok=device is None, records=0, head=None, message=message)
     columns = (
-        select(DeviceAuditRecord.seq, DeviceAuditRecord.body, DeviceAuditRecord.hash)
+        select(DeviceAuditRecord.seq, DeviceAuditRecord.body, DeviceAuditRecord.seal)
         .where(DeviceAuditRecord.device_id == device_id)
         .order_by(col(DeviceAuditRecord.seq))
         .execution_options(yield_per=_BATCH)
     )
-    return verify(Link(seq, body, digest) for seq, body, digest in session.exec(columns))
+    rows = session.exec(columns)
+    records = (device_logs.Sealed(seq, body, seal or b"") for seq, body, seal in rows)
+    followed = device_logs.follow(device_logs.beginning(device.audit_seed), records)
+    found = followed.head
+    fault = _fault_of_device(device, followed)
+    message = fault or (f"{found.size} records, unbroken" if found.size else "no records yet")
+    head = found.root.hex() if found.size else None
+    return ChainReport(ok=fault is None, records=found.size, head=head, message=message)
+
+
+def _fault_of_device(device: Device, followed: device_logs.Followed) -> str | None:
+    head, broken = followed.head, followed.broken
+    if broken is not None:
+        return f"record {broken.seq}: {broken.message}"
+    if head.size < device.audit_seq:
+        return f"expected {device.audit_seq} records, found {head.size}: the next is missing"
+    if head.size > device.audit_seq or head.frontier != (device.audit_frontier or b""):
+        return f"expected {device.audit_seq} records as acknowledged, found another log"
+    return _fault_of_checkpoint(device, head) if device.audit_checkpoint else None
+
+
+def _fault_of_checkpoint(device: Device, head: device_logs.Head) -> str | None:
+    try:
+        key = device_log.verifier(device.id, device.audit_key)
+        checkpoint = device_log.verify(device.audit_checkpoint or "", device.id, key)
+    except NoteError as error:
+        return f"the device's last checkpoint: {error}"
+    if checkpoint.size == head.size and checkpoint.root != head.root:
+        return "the device's last checkpoint is of another log"
+    return None
 
 
 def _fault_of_leaf(link: Link, expected_seq: int) -> str | None:
@@ -149,18 +172,6 @@ def _fault_of_leaf(link: Link, expected_seq: int) -> str | None:
         return (
             f"record {link.seq}: expected the hash {expected[:16]}, found {link.hash[:16]}:"
             " this record was changed"
-        )
-    return _fault_of_body(link)
-
-
-def _fault(link: Link, head: str, expected_seq: int) -> str | None:
-    if link.seq != expected_seq:
-        return f"expected record {expected_seq}, found {link.seq}: a record is missing"
-    expected = chain(head, link.body)
-    if link.hash != expected:
-        return (
-            f"record {link.seq}: expected the hash {expected[:16]}, found {link.hash[:16]}:"
-            " this record or one before it was changed"
         )
     return _fault_of_body(link)
 
@@ -193,7 +204,3 @@ def _broken(frontier: Frontier, message: str) -> ChainReport:
 
 def _root(frontier: Frontier) -> str | None:
     return frontier.root().hex() if frontier.size else None
-
-
-def _shown(head: str) -> str | None:
-    return None if head == GENESIS else head

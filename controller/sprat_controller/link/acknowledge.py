@@ -5,7 +5,6 @@ from __future__ import annotations
 from sprat_proto import acknowledgement
 from sprat_proto.v1.link_pb2 import ControllerMessage
 
-from sprat_controller.audit.chain import GENESIS
 from sprat_controller.fleet.ca import KeyPair
 
 
@@ -16,13 +15,13 @@ class Acknowledger:
         """Sign under `client`: its certificate with the chain up to the root, and its key."""
         self._client = client
 
-    def audit_ack(self, device_id: str, seq: int, hash_hex: str) -> ControllerMessage:
-        """Return the acknowledgement of a device's audit up to a position."""
+    def audit_ack(self, device_id: str, seq: int, root: bytes) -> ControllerMessage:
+        """Return the acknowledgement of a device's audit up to a position, with the root there."""
         ack = acknowledgement.sign(
             self._client.key_pem,
             self._client.certificate_pem,
             device_id,
             seq,
-            bytes.fromhex(hash_hex or GENESIS),
+            root,
         )
         return ControllerMessage(audit_ack=ack)

@@ -34,7 +34,6 @@ class Known:
     running: RunningJson
     report_seq: int
     audit_seq: int
-    audit_hash: str
     is_quarantined: bool
     assigned_version: int | None  # None before the first assignment
     # Of the plan that was signed last: TUF version, when, and the director's root then.
@@ -44,6 +43,14 @@ class Known:
     root_version: int | None  # of the director, now
     accounted: Mapping[str, str] | None = None  # see `fallbacks`
     fallbacks: FallbackJson | None = None
+    # What seals its audit log, where that ends here (see `trail.head_of`), and when the newest
+    # record came, or the device.
+    audit_key: str = ""
+    audit_seed: bytes | None = None
+    audit_frontier: bytes | None = None
+    audit_epoch: int = 0
+    audit_epoch_key: bytes | None = None
+    audit_at: datetime | None = None
 
     @property
     def account(self) -> Account:
@@ -89,7 +96,6 @@ _LOOK_UP: Final = (
         col(Device.running),
         col(Device.report_seq),
         col(Device.audit_seq),
-        col(Device.audit_hash),
         col(Device.quarantined_at).is_not(None),
         col(AssignmentRow.version),
         col(AssignmentRow.director_version),
@@ -98,6 +104,12 @@ _LOOK_UP: Final = (
         ROOT_VERSION.scalar_subquery(),
         col(Device.accounted),
         col(Device.fallbacks),
+        col(Device.audit_key),
+        col(Device.audit_seed),
+        col(Device.audit_frontier),
+        col(Device.audit_epoch),
+        col(Device.audit_epoch_key),
+        sqlalchemy.func.coalesce(col(Device.audit_at), col(Device.enrolled_at)),
     )
     .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
     .where(col(Device.id) == sqlalchemy.bindparam("device"), col(Device.revoked_at).is_(None))

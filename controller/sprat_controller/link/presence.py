@@ -15,7 +15,7 @@ from sprat_proto.v1 import link_pb2
 
 from sprat_controller.audit import log
 from sprat_controller.fleet import observed_metrics, observed_rates
-from sprat_controller.link import accounting, inbound, known, returns
+from sprat_controller.link import accounting, inbound, known, returns, trail
 from sprat_controller.link.known import Hearing, Known, Reply
 from sprat_controller.link.told_metrics import metrics_of
 from sprat_controller.link.told_rates import rates_of
@@ -49,6 +49,8 @@ def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
     returns.heard_again(hearing, reply)
     _emptied(hearing, values, reply)
     _rates(hearing, hello.running, reply)
+    if hello.HasField("audit_size"):
+        trail.look_at_size(hearing, hello.audit_size)
     _acknowledge(hearing, hello, reply)
     _send_newer(hearing, Has(obeyed, hello.director_version, hello.director_root_version), reply)
     return reply
@@ -63,6 +65,7 @@ def beat(hearing: Hearing, heartbeat: link_pb2.Heartbeat) -> Reply:
     values |= _conduct(hearing, heartbeat.running, obeyed, reply)
     values |= _account(hearing, heartbeat, {}, reply)
     known.save(hearing.session, hearing.device.id, hearing.now, values)
+    trail.look_at_silence(hearing)
     _emptied(hearing, values, reply)
     _rates(hearing, heartbeat.running, reply)
     _metrics(hearing, heartbeat.metrics, reply)
@@ -186,9 +189,9 @@ def _acknowledge(hearing: Hearing, hello: link_pb2.Hello, reply: Reply) -> None:
     if hello.next_report_seq <= device.report_seq:
         ack = link_pb2.ReportAck(up_to=device.report_seq)
         reply.messages.append(link_pb2.ControllerMessage(report_ack=ack))
-    if hello.next_audit_seq <= device.audit_seq:
-        ack = hearing.acknowledger.audit_ack(device.id, device.audit_seq, device.audit_hash)
-        reply.messages.append(ack)
+    head = trail.head_of(device)
+    if head is not None and hello.next_audit_seq <= head.size:
+        reply.messages.append(hearing.acknowledger.audit_ack(device.id, head.size, head.root))
 
 
 def _send_newer(hearing: Hearing, has: Has, reply: Reply) -> None:

@@ -1,119 +1,125 @@
-"""A device's audit log as it arrives: appended in order, its chain followed, nothing replaced.
+"""A device's audit log as it arrives: appended in order, its seals followed, nothing replaced.
 
-Record n is kept only after n - 1, and only if its hash is SHA-256(hash of n - 1 || body). A record
-that was kept and comes again must be the same one. Whatever breaks this is evidence: it is written
-into the controller's own log, once, and nothing beyond it is acknowledged.
+A record that was kept and comes again must be the same one. Whatever breaks this is evidence: it is
+written into the controller's own log, once, and nothing beyond it is acknowledged.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from datetime import timedelta
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy
+from sprat_proto import device_log, merkle
 from sprat_proto.audit_events import Tag
+from sprat_proto.audit_seal import SealKey
+from sprat_proto.notes import NoteError
 from sprat_proto.v1 import link_pb2
 from sqlmodel import col, insert
 
-from sprat_controller.audit import log
-from sprat_controller.audit.chain import GENESIS, chain
+from sprat_controller.audit import device_logs, log
+from sprat_controller.audit.device_logs import Broken, Head, Sealed
 from sprat_controller.link import known
-from sprat_controller.link.known import Hearing, Reply
+from sprat_controller.link.known import Hearing, Known, Reply
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
 
 MAX_RECORDS: Final = 1000  # of one batch; what is beyond it is not acknowledged, and comes again
-MAX_BODY_BYTES: Final = 64 << 10
+# A device writes a record at least hourly: one that says other things and none of these hides some.
+SILENT_AFTER: Final = timedelta(hours=2, minutes=30)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last record that is kept, and those to keep after it."""
-
-    seq: int
-    hash: str
-    fresh: tuple[link_pb2.AuditRecord, ...] = ()
-
-
-@dataclass(frozen=True)
-class Broken:
-    """Why the log cannot be followed further."""
-
-    seq: int
-    message: str
-    expected: str
-    found: str
 
 
 def take_in(hearing: Hearing, batch: link_pb2.AuditBatch) -> Reply:
     """Keep what follows what is kept, and acknowledge up to there."""
     device = hearing.device
-    start = Head(device.audit_seq, device.audit_hash or GENESIS)
-    records = batch.records[:MAX_RECORDS]
-    head, broken = follow(start, records)
-    broken = _changed(hearing, records) or broken
-    _keep(hearing, head)
-    known.save(
-        hearing.session,
-        device.id,
-        hearing.now,
-        {"audit_seq": head.seq, "audit_hash": head.hash},
-    )
+    start = head_of(device)
+    if start is None:
+        return Reply(refused=["audit of a device that told no seal when it enrolled: enrol anew"])
+    records = [Sealed(one.seq, one.body, one.seal) for one in batch.records[:MAX_RECORDS]]
+    followed = device_logs.follow(start, records)
+    broken = _changed(hearing, records) or followed.broken
+    checkpoint = ""
+    # The checkpoint is of the whole batch.
+    if broken is None and batch.records and followed.head.size == batch.records[-1].seq:
+        broken = _misstated(device, followed.head, batch.checkpoint)
+        checkpoint = batch.checkpoint
+    head = followed.head if broken is None or followed.broken is broken else start
+    fresh = followed.fresh if head is followed.head else []
+    _keep(hearing, fresh)
+    values: dict[str, Any] = {
+        "audit_seq": head.size,
+        "audit_frontier": head.frontier,
+        "audit_epoch": head.key.epoch,
+        "audit_epoch_key": head.key.key,
+    }
+    if fresh:
+        values["audit_at"] = hearing.now
+    if checkpoint and broken is None:
+        values["audit_checkpoint"] = checkpoint
+    known.save(hearing.session, device.id, hearing.now, values)
     if broken is not None:
         _raise_alarm(hearing, broken)
-    return Reply([hearing.acknowledger.audit_ack(device.id, head.seq, head.hash)])
+    return Reply([hearing.acknowledger.audit_ack(device.id, head.size, head.root)])
 
 
-def follow(head: Head, records: Sequence[link_pb2.AuditRecord]) -> tuple[Head, Broken | None]:
-    """Return how far the records follow the head, and what broke the chain, if anything. Pure.
-
-    Records at or before the head, and those after a gap, are passed over.
-    """
-    for record in records:
-        if record.seq <= head.seq:
-            continue
-        if record.seq > head.seq + 1:
-            break
-        broken = _fault(head, record)
-        if broken is not None:
-            return head, broken
-        head = Head(record.seq, record.hash.hex(), (*head.fresh, record))
-    return head, None
+def head_of(device: Known) -> Head | None:
+    """Return where the device's log ends here; None if it never told how it seals."""
+    if device.audit_seed is None:
+        return None
+    if device.audit_epoch_key is None:
+        return device_logs.beginning(device.audit_seed)
+    key = SealKey(device.audit_epoch, device.audit_epoch_key)
+    return Head(device.audit_seq, device.audit_frontier or b"", key)
 
 
-def _fault(head: Head, record: link_pb2.AuditRecord) -> Broken | None:
-    expected, found = chain(head.hash, record.body), record.hash.hex()[:64]
-    if record.hash.hex() != expected:
-        return Broken(record.seq, "its hash does not follow the one before it", expected, found)
-    if len(record.body) > MAX_BODY_BYTES:
-        size = str(len(record.body))
-        return Broken(record.seq, "its body is too large", f"{MAX_BODY_BYTES} bytes", size)
-    if _seq_of(record.body) != record.seq:
-        return Broken(
-            record.seq, "its body is not a JSON object with its position", str(record.seq), found
+def look_at_size(hearing: Hearing, size: int) -> None:
+    """Raise the alarm if a device has fewer records than it once sent: it was set back."""
+    kept = hearing.device.audit_seq
+    if size < kept:
+        _raise_alarm(
+            hearing,
+            Broken(size + 1, "the device has fewer records than it sent", str(kept), str(size)),
+            Tag.DEVICE_AUDIT_REWOUND,
         )
+
+
+def look_at_silence(hearing: Hearing) -> None:
+    """Raise the alarm, once, if a device speaks and no audit of it has come for too long."""
+    device = hearing.device
+    last = device.audit_at
+    if device.audit_seed is None or last is None or hearing.now - last < SILENT_AFTER:
+        return
+    since = last.isoformat(timespec="seconds")
+    _raise_alarm(
+        hearing,
+        Broken(device.audit_seq + 1, "no audit record came", "one an hour", f"none since {since}"),
+        Tag.DEVICE_AUDIT_SILENT,
+    )
+
+
+def _misstated(device: Known, head: Head, note: str) -> Broken | None:
+    """Return what is wrong with the device's own checkpoint at the head."""
+    try:
+        key = device_log.verifier(device.id, device.audit_key)
+        checkpoint = device_log.verify(note, device.id, key)
+    except NoteError as error:
+        return Broken(head.size, "its checkpoint is not the device's", "its signature", str(error))
+    if (checkpoint.size, checkpoint.root) != (head.size, head.root):
+        expected, found = head.root.hex(), checkpoint.root.hex()
+        return Broken(head.size, "the device's checkpoint is of another log", expected, found)
     return None
 
 
-def _seq_of(body: bytes) -> object:
-    try:
-        decoded: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return cast("dict[str, object]", decoded).get("seq") if isinstance(decoded, dict) else None
-
-
-def _changed(hearing: Hearing, records: Sequence[link_pb2.AuditRecord]) -> Broken | None:
+def _changed(hearing: Hearing, records: list[Sealed]) -> Broken | None:
     """Compare what comes again with what is kept."""
     again = {one.seq: one for one in records if 0 < one.seq <= hearing.device.audit_seq}
     if not again:
         return None
     kept = hearing.session.connection().execute(
         sqlalchemy.select(
-            col(DeviceAuditRecord.seq), col(DeviceAuditRecord.body), col(DeviceAuditRecord.hash)
+            col(DeviceAuditRecord.seq), col(DeviceAuditRecord.body), col(DeviceAuditRecord.seal)
         )
         .where(
             col(DeviceAuditRecord.device_id) == hearing.device.id,
@@ -121,31 +127,32 @@ def _changed(hearing: Hearing, records: Sequence[link_pb2.AuditRecord]) -> Broke
         )
         .order_by(col(DeviceAuditRecord.seq))
     )
-    for seq, body, digest in kept:
+    for seq, body, seal in kept:
         record = again[seq]
-        if (record.body, record.hash.hex()) != (body, digest):
-            found = record.hash.hex()[:64]
-            return Broken(seq, "it differs from the record that is kept", digest, found)
+        if (record.body, record.seal) != (body, seal):
+            expected, found = (merkle.leaf_hash(one).hex() for one in (body, record.body))
+            return Broken(seq, "it differs from the record that is kept", expected, found)
     return None
 
 
-def _keep(hearing: Hearing, head: Head) -> None:
-    if not head.fresh:
+def _keep(hearing: Hearing, fresh: list[Sealed]) -> None:
+    if not fresh:
         return
     rows = [
         {
             "device_id": hearing.device.id,
             "seq": record.seq,
             "body": record.body,
-            "hash": record.hash.hex(),
+            "hash": merkle.leaf_hash(record.body).hex(),
+            "seal": record.seal,
             "received_at": hearing.now,
         }
-        for record in head.fresh
+        for record in fresh
     ]
     hearing.session.connection().execute(insert(DeviceAuditRecord), rows)
 
 
-def _raise_alarm(hearing: Hearing, broken: Broken) -> None:
+def _raise_alarm(hearing: Hearing, broken: Broken, tag: Tag = Tag.DEVICE_AUDIT_BROKEN) -> None:
     """Write it down and log it, unless it is what was last written down of this device."""
     subject = f"device/{hearing.device.id}"
     detail: dict[str, object] = {
@@ -154,12 +161,12 @@ def _raise_alarm(hearing: Hearing, broken: Broken) -> None:
         "expected": broken.expected,
         "found": broken.found,
     }
-    if _last_alarm(hearing, subject) == detail:
+    if _last_alarm(hearing, subject, tag) == detail:
         return
     _log.error("the audit log of %s is broken at record %d: %s", subject, *_said(broken))
     log.append(
         hearing.session,
-        Tag.DEVICE_AUDIT_BROKEN,
+        tag,
         at=hearing.now,
         actor=hearing.by_device,
         subject=subject,
@@ -172,13 +179,13 @@ def _said(broken: Broken) -> tuple[int, str]:
     return broken.seq, broken.message
 
 
-def _last_alarm(hearing: Hearing, subject: str) -> object:
+def _last_alarm(hearing: Hearing, subject: str, tag: Tag) -> object:
     last = (
         hearing.session.connection()
         .execute(
             sqlalchemy.select(col(AuditRecord.body))
             .where(
-                col(AuditRecord.tag) == Tag.DEVICE_AUDIT_BROKEN.value,
+                col(AuditRecord.tag) == tag.value,
                 col(AuditRecord.subject) == subject,
             )
             .order_by(col(AuditRecord.seq).desc())

@@ -113,6 +113,7 @@ class Hello(_message.Message):
     DIRECTOR_ROOT_VERSION_FIELD_NUMBER: _builtins.int
     DIRECTOR_VERSION_FIELD_NUMBER: _builtins.int
     NEWEST_REPORT_SEQ_FIELD_NUMBER: _builtins.int
+    AUDIT_SIZE_FIELD_NUMBER: _builtins.int
     capability: _builtins.int
     agent_version: _builtins.str
     assignment_version: _builtins.int
@@ -128,6 +129,8 @@ class Hello(_message.Message):
     """Number of the newest report that was ever written; 0 before the first. What runs is explained
     by the reports up to it. Absent: an agent that does not say.
     """
+    audit_size: _builtins.int
+    """How many audit records were ever written."""
     @_builtins.property
     def profile(self) -> Global___HardwareProfile: ...
     @_builtins.property
@@ -145,13 +148,19 @@ class Hello(_message.Message):
         director_root_version: _builtins.int = ...,
         director_version: _builtins.int = ...,
         newest_report_seq: _builtins.int | None = ...,
+        audit_size: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq", "newest_report_seq", b"newest_report_seq", "profile", b"profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audit_size", b"_audit_size", "_newest_report_seq", b"_newest_report_seq", "audit_size", b"audit_size", "newest_report_seq", b"newest_report_seq", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq", "agent_version", b"agent_version", "assignment_version", b"assignment_version", "capability", b"capability", "director_root_version", b"director_root_version", "director_version", b"director_version", "newest_report_seq", b"newest_report_seq", "next_audit_seq", b"next_audit_seq", "next_report_seq", b"next_report_seq", "profile", b"profile", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audit_size", b"_audit_size", "_newest_report_seq", b"_newest_report_seq", "agent_version", b"agent_version", "assignment_version", b"assignment_version", "audit_size", b"audit_size", "capability", b"capability", "director_root_version", b"director_root_version", "director_version", b"director_version", "newest_report_seq", b"newest_report_seq", "next_audit_seq", b"next_audit_seq", "next_report_seq", b"next_report_seq", "profile", b"profile", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__audit_size: _TypeAlias = _typing.Literal["audit_size"]  # noqa: Y015
+    _WhichOneofArgType__audit_size: _TypeAlias = _typing.Literal["_audit_size", b"_audit_size"]  # noqa: Y015
     _WhichOneofReturnType__newest_report_seq: _TypeAlias = _typing.Literal["newest_report_seq"]  # noqa: Y015
     _WhichOneofArgType__newest_report_seq: _TypeAlias = _typing.Literal["_newest_report_seq", b"_newest_report_seq"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audit_size) -> _WhichOneofReturnType__audit_size | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__newest_report_seq) -> _WhichOneofReturnType__newest_report_seq | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
@@ -690,6 +699,9 @@ class AuditBatch(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.str
+    """Signed note (C2SP tlog-checkpoint) of the device's log up to the last of them."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRecord]:
         """Consecutive positions, oldest first."""
@@ -698,10 +710,11 @@ class AuditBatch(_message.Message):
         self,
         *,
         records: _abc.Iterable[Global___AuditRecord] | None = ...,
+        checkpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -713,22 +726,22 @@ class AuditRecord(_message.Message):
 
     SEQ_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
-    HASH_FIELD_NUMBER: _builtins.int
+    SEAL_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     body: _builtins.bytes
     """Canonical JSON, one leaf."""
-    hash: _builtins.bytes
-    """SHA-256(previous record's hash || body)."""
+    seal: _builtins.bytes
+    """Of its epoch's key over its leaf hash (sprat_proto/audit_seal.py)."""
     def __init__(
         self,
         *,
         seq: _builtins.int = ...,
         body: _builtins.bytes = ...,
-        hash: _builtins.bytes = ...,
+        seal: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hash", b"hash", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "seal", b"seal", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -843,13 +856,13 @@ class AuditAck(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UP_TO_FIELD_NUMBER: _builtins.int
-    HASH_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     CERTIFICATES_FIELD_NUMBER: _builtins.int
     up_to: _builtins.int
     """All records up to and including this position are kept."""
-    hash: _builtins.bytes
-    """Hash of the record at that position as the controller computed it."""
+    root: _builtins.bytes
+    """Merkle root of the device's log up to there, as the controller computed it."""
     signature: _builtins.bytes
     """The controller's, over all of this and the device's id (sprat_proto/acknowledgement.py)."""
     @_builtins.property
@@ -860,13 +873,13 @@ class AuditAck(_message.Message):
         self,
         *,
         up_to: _builtins.int = ...,
-        hash: _builtins.bytes = ...,
+        root: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
         certificates: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "hash", b"hash", "signature", b"signature", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "root", b"root", "signature", b"signature", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,11 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from simulators.full_disk import assert_unbroken
+from simulators.sealed import KEY, KEY_PEM, SEED, journal_of, root_of, sealed
 from simulators.waiting import until
 from sprat_agent.audit.journal import EventWriter, Journal
-from sprat_agent.audit.record import GENESIS, chain
+from sprat_agent.audit.sealing import Sealing
 from sprat_agent.errors import StateError
 from sprat_agent.state import State
+from sprat_controller.audit import device_logs
+from sprat_controller.audit.device_logs import Sealed, beginning
+from sprat_proto import device_log
+from sprat_proto.audit_seal import EPOCH, first_key
+from sprat_proto.device_log import verifier
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 TAG = "agent:model:loaded"
@@ -19,22 +26,23 @@ TAG = "agent:model:loaded"
 
 def opened(folder: Path) -> tuple[State, Journal]:
     state = State(folder)
-    return state, Journal(state, lambda: NOW)
+    return state, journal_of(state, lambda: NOW)
 
 
-def test_the_chain_goes_on_after_a_restart_and_after_everything_was_acknowledged(
+def test_the_log_goes_on_after_a_restart_and_after_everything_was_acknowledged(
     tmp_path: Path,
 ) -> None:
     state, journal = opened(tmp_path)
     assert [journal.append(TAG, "m", {"n": n}) for n in range(3)] == [1, 2, 3]
-    last = journal.batch(10, 10_000)[-1]
+    kept = journal.batch(10, 10_000)
     journal.acknowledge(3)
     assert (journal.oldest_unacknowledged(), journal.next_seq()) == (4, 4)
     state.close()
     state, journal = opened(tmp_path)
     assert journal.append(TAG, "m", {}) == 4
-    (record,) = journal.batch(10, 10_000)
-    assert record.hash == chain(last.hash, record.body)
+    kept += journal.batch(10, 10_000)
+    assert_unbroken(kept)
+    assert [one.seq for one in kept] == [1, 2, 3, 4]
     state.close()
 
 
@@ -47,7 +55,7 @@ def test_a_batch_is_the_oldest_records_within_both_limits(tmp_path: Path) -> Non
     assert [one.seq for one in journal.batch(9, 2 * size)] == [1, 2]
     assert [one.seq for one in journal.batch(9, 1)] == [1]  # else it would be stuck for ever
     journal.acknowledge(2)
-    assert journal.hash_at(2) is None
+    assert journal.root_at(1) is None
     assert [one.seq for one in journal.batch(9, 10**9)] == [3, 4, 5]
     state.close()
 
@@ -64,7 +72,7 @@ def test_a_record_is_kept_exactly_if_its_transaction_is(tmp_path: Path) -> None:
         fail()
     assert journal.next_seq() == 1
     assert journal.append(TAG, "m", {}) == 1
-    assert journal.batch(1, 1)[0].hash == chain(GENESIS, journal.batch(1, 1)[0].body)
+    assert_unbroken(journal.batch(1, 1))
     state.close()
 
 
@@ -108,4 +116,72 @@ async def test_events_wait_while_the_disk_takes_nothing(
     assert not failing
     running.cancel()
     await asyncio.wait({running})
+    state.close()
+
+
+def test_the_root_at_a_position_is_that_of_all_records_up_to_it(tmp_path: Path) -> None:
+    state, journal = opened(tmp_path)
+    for number in range(70):
+        journal.append(TAG, "m", {"n": number})
+    bodies = [one.body for one in journal.batch(100, 10**9)]
+    expected = [root_of(sealed(bodies[:size])) for size in range(71)]
+    assert [journal.root_at(size) for size in range(71)] == expected
+    journal.acknowledge(33)
+    assert [journal.root_at(size) for size in range(33)] == [None] * 33
+    assert [journal.root_at(size) for size in range(33, 71)] == expected[33:]
+    assert journal.root_at(71) is None
+    checkpoint = device_log.verify(journal.checkpoint(50), "gw-1", verifier("gw-1", KEY_PEM))
+    assert (checkpoint.size, checkpoint.root) == (50, expected[50])
+    state.close()
+
+
+def test_what_is_not_kept_is_neither_signed_nor_acknowledged(tmp_path: Path) -> None:
+    state, journal = opened(tmp_path)
+    for _ in range(3):
+        journal.append(TAG, "m", {})
+    with pytest.raises(StateError, match="record 4"):
+        journal.checkpoint(4)
+    with pytest.raises(StateError, match="record 4"):
+        journal.acknowledge(4)
+    assert journal.oldest_unacknowledged() == 1
+    state.close()
+
+
+def test_a_key_that_sealed_an_epoch_is_nowhere_in_the_file_after_it(tmp_path: Path) -> None:
+    """Who takes the device over cannot seal what was before (T33)."""
+    state, journal = opened(tmp_path)
+    keys = [first_key(SEED).at(1 + epoch * EPOCH).key for epoch in range(3)]
+    for _ in range(EPOCH):
+        journal.append(TAG, "m", {})
+    state.close()  # the journal of the file is written back
+    assert [key in (tmp_path / "agent.db").read_bytes() for key in keys] == [False, True, False]
+    state, journal = opened(tmp_path)
+    for _ in range(EPOCH):
+        journal.append(TAG, "m", {})
+    state.close()
+    assert [key in (tmp_path / "agent.db").read_bytes() for key in keys] == [False, False, True]
+
+
+def test_a_log_that_is_gone_begins_anew_and_is_not_taken_for_the_old_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = State(tmp_path)
+    journal = Journal(state, lambda: NOW, Sealing("gw-1", KEY, None))
+    journal.begin()
+    assert "is gone" in caplog.text
+    journal.append(TAG, "m", {})
+    (record,) = journal.batch(1, 1)
+    follow = device_logs.follow(beginning(SEED), [Sealed(record.seq, record.body, record.seal)])
+    assert follow.broken is not None
+    state.close()
+
+
+async def test_a_journal_that_is_told_nothing_says_that_it_is_there(tmp_path: Path) -> None:
+    state, journal = opened(tmp_path)
+    writer = EventWriter(state, journal, lambda: NOW, alive_s=0.01)
+    running = asyncio.create_task(writer.run())
+    await until(lambda: journal.next_seq() > 2)
+    running.cancel()
+    await asyncio.wait({running})
+    assert b"agent:journal:alive" in journal.batch(1, 1)[0].body
     state.close()

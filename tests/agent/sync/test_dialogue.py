@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators.controller_end import ControllerEnd
-from sprat_agent.audit.journal import Journal
+from simulators.sealed import journal_of, root_of
 from sprat_agent.state import State
 from sprat_agent.sync.dialogue import (
     HELLO_AGAIN_S,
@@ -48,7 +48,7 @@ class Device:
     def __init__(self, folder: Path) -> None:
         self.state = State(folder)
         self.outbox = Outbox(self.state)
-        self.journal = Journal(self.state, lambda: NOW)
+        self.journal = journal_of(self.state, lambda: NOW)
         self.now = 0.0
 
     def dialogue(self) -> Dialogue:
@@ -184,7 +184,7 @@ def test_a_batch_has_at_most_100_records_and_200_kb(device: Device) -> None:
     (message,) = dialogue.due(0)
     assert [one.seq for one in message.audit.records] == list(range(1, 101))
     assert kinds(dialogue.due(1)) == []  # one batch at a time
-    dialogue.audit.acknowledged(AuditAck(up_to=100, hash=message.audit.records[-1].hash), 1)
+    dialogue.audit.acknowledged(AuditAck(up_to=100, root=root_of(message.audit.records)), 1)
     (message,) = dialogue.due(1)
     assert [one.seq for one in message.audit.records] == list(range(101, 151))
 
@@ -196,13 +196,13 @@ def test_a_batch_of_large_records_is_shorter(device: Device) -> None:
 
 
 @pytest.mark.parametrize("up_to", [2, 7])
-def test_another_hash_at_the_other_end_stops_the_upload_and_frees_nothing(
+def test_another_root_at_the_other_end_stops_the_upload_and_frees_nothing(
     device: Device, up_to: int
 ) -> None:
     device.record(3)
     dialogue = device.welcomed()
     list(dialogue.due(0))
-    dialogue.audit.acknowledged(AuditAck(up_to=up_to, hash=b"?" * 32), 1)
+    dialogue.audit.acknowledged(AuditAck(up_to=up_to, root=b"?" * 32), 1)
     assert kinds(dialogue.due(50)) == []
     assert device.journal.oldest_unacknowledged() == 1
     assert b"agent:audit:diverged" in device.journal.batch(9, 10**6)[-1].body

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from simulators import models, scripted_worker, signed
 from simulators.models import Shape, write_model
+from simulators.sealed import journal_of
 from simulators.waiting import until
 from simulators.workbench import PLENTY, QUICK
-from sprat_agent.audit.journal import Journal
 from sprat_agent.runtime import faults
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.runtime.wire import Conversation, Message, Request, Sampling
@@ -73,7 +73,7 @@ class Device:
 
     def start(self) -> None:
         self.state = State(self.folder)
-        self.journal = Journal(self.state, lambda: NOW)
+        self.journal = journal_of(self.state, lambda: NOW)
         self.ledger = Ledger(self.state, self.journal, Outbox(self.state), lambda: NOW)
         self.crashes = CrashRows(self.state)
         self.supervisor = Supervisor(

@@ -143,7 +143,6 @@ def a_known(is_quarantined: bool = False, age_days: int = 0) -> Known:  # noqa: 
         running={},
         report_seq=0,
         audit_seq=0,
-        audit_hash="",
         is_quarantined=is_quarantined,
         assigned_version=3,
         plan_version=100,

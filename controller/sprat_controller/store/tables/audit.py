@@ -82,5 +82,8 @@ class DeviceAuditRecord(SQLModel, table=True):
     device_id: str = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=Int64)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    # Of the leaf, hex.
     hash: str
+    # None of a record that was chained, before logs were sealed.
+    seal: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     received_at: datetime = Field(sa_column=moment())

@@ -67,7 +67,13 @@ class Device(SQLModel, table=True):
     # Highest report and audit position that are kept.
     report_seq: int = Field(default=0, sa_type=Int64)
     audit_seq: int = Field(default=0, sa_type=Int64)
-    audit_hash: str = ""
+    # The end of its audit log as it is kept: the tree's frontier, and the key of the seals there.
+    audit_frontier: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    audit_epoch: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    audit_epoch_key: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    # When the newest record came, and the device's own checkpoint of it, a signed note.
+    audit_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    audit_checkpoint: str | None = None
     # Digest by alias, as it was explained last, and what runs instead without a word
     # (`link.fallbacks`); None: nothing.
     accounted: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
