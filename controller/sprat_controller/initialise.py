@@ -28,9 +28,9 @@ from sprat_proto.trust import DIRECTOR, IMAGE
 
 from sprat_controller import ids
 from sprat_controller.access import grants, subjects, tokens
-from sprat_controller.access.actor import MAX_LIFETIME, Actor, SubjectKind, subject_of
+from sprat_controller.access.actor import MAX_LIFETIME, SubjectKind, subject_of
 from sprat_controller.access.blob_credentials import MIN_SECRET_BYTES
-from sprat_controller.access.policy import Binding, Policy, Role
+from sprat_controller.access.policy import Role
 from sprat_controller.access.scopes import EVERYTHING
 from sprat_controller.clock import Clock
 from sprat_controller.config import DataFolder, server_names, write_private
@@ -63,8 +63,6 @@ DIRECTOR_ROOT: Final = tuple(f"director-root-{number}" for number in (1, 2, 3))
 CA_ROOT: Final = "ca-root"
 PASSPHRASE_FILE: Final = "passphrase"  # noqa: S105 - its name, not its content
 _ACTOR: Final = "controller"
-# Who gives the first administrator what they have; it has no row, and nobody else can be it.
-_ROOT: Final = Actor(_ACTOR, Policy([Binding(_ACTOR, Role.ADMIN)]))
 _PASSPHRASE_BYTES: Final = 24
 
 
@@ -301,7 +299,7 @@ def _first_token(database: Database, clock: Clock, now: datetime) -> str:
         if session.get(Subject, admin) is None:
             subjects.create(session, SubjectKind.USER, ADMIN, owner=None, actor=_ACTOR, now=now)
             wanted = grants.Wanted(admin, Role.ADMIN, EVERYTHING)
-            grants.grant(session, wanted, actor=_ROOT, now=now, binding_id=new_id())
+            grants.grant(session, wanted, actor=None, now=now, binding_id=new_id())
         _, text = tokens.mint(
             session,
             tokens.Wanted(admin, "first", Role.ADMIN, lifetime=MAX_LIFETIME),

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from sprat_controller.access import grants, subjects, tokens
-from sprat_controller.access.actor import Actor, SubjectKind
+from sprat_controller.access.actor import SubjectKind
 from sprat_controller.access.blob_credentials import BlobCredentials
-from sprat_controller.access.policy import Binding, Policy, Role
+from sprat_controller.access.policy import Role
 from sprat_controller.access.scopes import read
 from sprat_controller.access.snapshot import Policies
 from sprat_controller.api.app import make_app
@@ -38,8 +38,6 @@ from simulators.signing_desk import Desk
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOST = "ctl.example"
-# Who gives the first subjects what they have.
-ROOT = Actor("controller", Policy([Binding("controller", Role.ADMIN)]))
 
 
 class HttpWorld:
@@ -98,10 +96,10 @@ class HttpWorld:
         ids = self.parts.ids
         with self.parts.database.transaction() as session:
             row = subjects.create(
-                session, kind, name, owner=owner, actor=ROOT.subject, now=self.now
+                session, kind, name, owner=owner, actor="controller", now=self.now
             )
             wanted = grants.Wanted(row.id, role, read(scope))
-            grants.grant(session, wanted, actor=ROOT, now=self.now, binding_id=ids.new_id())
+            grants.grant(session, wanted, actor=None, now=self.now, binding_id=ids.new_id())
             return self._mint(session, tokens.Wanted(row.id, "first", role))
 
     def token_of(self, subject: str, name: str, role: str, scope: str = "") -> str:

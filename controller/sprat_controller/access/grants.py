@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sprat_proto.audit_events import Tag
 from sqlmodel import Session, col, select
 
 from sprat_controller.access import scopes, snapshot, subjects
 from sprat_controller.access.actor import Actor
+from sprat_controller.access.policy import Policy
 from sprat_controller.access.scopes import Scope
 from sprat_controller.audit import log
 from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.store.tables import RoleBinding
+
+_CONTROLLER: Final = "controller"
 
 
 @dataclass(frozen=True)
@@ -38,27 +42,27 @@ def every(session: Session, subject: str | None = None) -> Sequence[RoleBinding]
     return session.exec(select(RoleBinding).order_by(*order)).all()
 
 
-def check_role(actor: Actor, role: str) -> None:
+def check_role(policy: Policy, role: str) -> None:
     """Check that there is such a role.
 
     Raises:
         NotFoundError: `role_not_found`.
     """
-    if not actor.policy.permissions_of(role):
+    if not policy.permissions_of(role):
         raise NotFoundError(
             "role_not_found", f"there is no role {role!r}: `sprat roles list` tells which there are"
         )
 
 
 def grant(
-    session: Session, wanted: Wanted, *, actor: Actor, now: datetime, binding_id: str
+    session: Session, wanted: Wanted, *, actor: Actor | None, now: datetime, binding_id: str
 ) -> RoleBinding:
     """Give a subject a role.
 
     Args:
         session: An open `Database.transaction()`.
         wanted: What; its scope is narrowed to what the actor holds the role's permissions over.
-        actor: Who gives it.
+        actor: Who gives it; None: the controller itself, which may give anything.
         now: The caller's clock.
         binding_id: Of the row.
 
@@ -68,9 +72,13 @@ def grant(
         ConflictError: `granted_already`.
         RequestError: `bad_scope`: it is too long, together with the giver's.
     """
-    check_role(actor, wanted.role)
+    policy = snapshot.load(session)
+    check_role(policy, wanted.role)
     row = subjects.find(session, wanted.subject)
-    given = actor.grantable(actor.policy.permissions_of(wanted.role), wanted.scope)
+    given, by = wanted.scope, _CONTROLLER
+    if actor is not None:
+        giver = snapshot.renewed(session, actor)
+        given, by = giver.grantable(policy.permissions_of(wanted.role), given), actor.audit_name
     scope = scopes.read(given.text).text
     same = select(RoleBinding).where(
         RoleBinding.subject_id == row.id,
@@ -88,13 +96,13 @@ def grant(
         role=wanted.role,
         scope=scope,
         created_at=now,
-        created_by=actor.audit_name,
+        created_by=by,
     )
     session.add(binding)
     session.flush()
     snapshot.changed(session)
     after = _state(binding)
-    _record(session, Tag.ROLE_GRANTED, binding, {"before": {}, "after": after}, actor, now)
+    _record(session, Tag.ROLE_GRANTED, binding, {"before": {}, "after": after}, by, now)
     return binding
 
 
@@ -109,12 +117,15 @@ def take(session: Session, binding_id: str, *, actor: Actor, now: datetime) -> N
     row = session.get(RoleBinding, binding_id)
     if row is None:
         raise NotFoundError("binding_not_found", f"there is no binding with the id {binding_id!r}")
-    actor.check_holds(actor.policy.permissions_of(row.role), scopes.read(row.scope))
+    taker = snapshot.renewed(session, actor)
+    taker.check_holds(taker.policy.permissions_of(row.role), scopes.read(row.scope))
     session.delete(row)
     session.flush()
     subjects.check_administrator(session)
     snapshot.changed(session)
-    _record(session, Tag.ROLE_TAKEN, row, {"before": _state(row), "after": {}}, actor, now)
+    _record(
+        session, Tag.ROLE_TAKEN, row, {"before": _state(row), "after": {}}, actor.audit_name, now
+    )
 
 
 def _state(row: RoleBinding) -> dict[str, object]:
@@ -126,9 +137,9 @@ def _record(  # noqa: PLR0917 - the same six each time
     tag: Tag,
     row: RoleBinding,
     change: dict[str, object],
-    actor: Actor,
+    by: str,
     now: datetime,
 ) -> None:
     detail = {"binding": row.id, **change}
     subject = f"subject/{row.subject_id}"
-    log.append(session, tag, at=now, actor=actor.audit_name, subject=subject, detail=detail)
+    log.append(session, tag, at=now, actor=by, subject=subject, detail=detail)

@@ -6,16 +6,29 @@ what was done while that token was good may be their doing as well.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
 import sqlalchemy
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from sprat_controller.store.tables import OperatorToken, Subject
 
 _OWNER: Final = sqlalchemy.select(col(Subject.owner_id)).where(
     col(Subject.id) == sqlalchemy.bindparam("subject")
+)
+_ACTS_FOR = aliased(Subject)
+_DISABLED: Final = (
+    sqlalchemy.select(col(Subject.id))
+    .outerjoin(_ACTS_FOR, col(_ACTS_FOR.id) == col(Subject.owner_id))
+    .where(
+        col(Subject.id).in_(sqlalchemy.bindparam("subjects", expanding=True)),
+        sqlalchemy.or_(
+            col(Subject.disabled_at).is_not(None), col(_ACTS_FOR.disabled_at).is_not(None)
+        ),
+    )
 )
 _MAKERS: Final = (
     sqlalchemy.select(col(OperatorToken.made_by))
@@ -33,6 +46,12 @@ _MAKERS: Final = (
 def person(session: Session, subject: str) -> str:
     """Return the person behind a subject; of what is no subject of ours, itself."""
     return session.connection().execute(_OWNER, {"subject": subject}).scalar() or subject
+
+
+def disabled(session: Session, subjects: Collection[str]) -> set[str]:
+    """Return those of some subjects that are disabled, themselves or who they act for."""
+    rows = session.connection().execute(_DISABLED, {"subjects": list(subjects)})
+    return set(rows.scalars())
 
 
 def may_be_one(session: Session, one: str, other: str, since: datetime) -> bool:

@@ -51,7 +51,7 @@ def create(
         raise ConflictError(
             "too_many_roles", f"expected at most {MAX_ROLES} roles, found them: remove some first"
         )
-    said = _checked(permissions, actor)
+    said = _checked(permissions, snapshot.renewed(session, actor))
     row = CustomRole(name=name, permissions=said, created_at=now, created_by=actor.audit_name)
     session.add(row)
     _changed(session, Tag.ROLE_CREATED, row, (), actor, now)
@@ -75,8 +75,9 @@ def change(
     """
     row = _found(session, name)
     before = tuple(row.permissions)
-    actor.check_holds((Permission(one) for one in before), EVERYTHING)
-    row.permissions = _checked(permissions, actor)
+    maker = snapshot.renewed(session, actor)
+    maker.check_holds((Permission(one) for one in before), EVERYTHING)
+    row.permissions = _checked(permissions, maker)
     session.add(row)
     _changed(session, Tag.ROLE_CHANGED, row, before, actor, now)
     return row

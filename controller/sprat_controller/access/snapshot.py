@@ -7,12 +7,14 @@ what was taken away is gone with the next request, on every replica.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Final
 
 import sqlalchemy
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
+from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import Binding, Permission, Policy
 from sprat_controller.store.tables import AccessRevision, CustomRole, RoleBinding, Subject
 
@@ -62,6 +64,11 @@ def load(session: Session) -> Policy:
     }
     rows = connection.execute(_BINDINGS)
     return Policy((Binding(subject, role, scope) for subject, role, scope in rows), roles)
+
+
+def renewed(session: Session, actor: Actor) -> Actor:
+    """Return who asks with what holds in this transaction, for who gives or takes away by it."""
+    return replace(actor, policy=load(session))
 
 
 def changed(session: Session) -> None:

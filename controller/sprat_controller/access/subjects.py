@@ -128,8 +128,9 @@ def check_reach(session: Session, subject: str, actor: Actor) -> None:
     Raises:
         DeniedError: `cannot_grant`.
     """
+    who = snapshot.renewed(session, actor)
     for row in bindings(session, subject):
-        actor.check_holds(actor.policy.permissions_of(row.role), scopes.read(row.scope))
+        who.check_holds(who.policy.permissions_of(row.role), scopes.read(row.scope))
 
 
 def _set(

@@ -25,7 +25,7 @@ from sqlmodel import Session, col, select
 from sprat_controller.access import scopes
 from sprat_controller.access.actor import DEFAULT_LIFETIME, Actor, Cap
 from sprat_controller.access.scopes import EVERYTHING, Scope
-from sprat_controller.access.snapshot import Policies
+from sprat_controller.access.snapshot import Policies, renewed
 from sprat_controller.audit import log
 from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.store.session import Database
@@ -103,7 +103,8 @@ def mint(
     _check_name(session, wanted)
     scope, expires_at = wanted.scope, now + wanted.lifetime
     if made_by is not None:
-        scope = made_by.grantable(made_by.policy.permissions_of(wanted.role), scope)
+        maker = renewed(session, made_by)
+        scope = maker.grantable(maker.policy.permissions_of(wanted.role), scope)
         expires_at = _end(session, expires_at, wanted.subject, made_by)
     text = _with_checksum(f"{PREFIX}{new_secret()}")
     row = OperatorToken(

@@ -296,12 +296,15 @@ def _go_on(session: Session, rollout: Rollout, by: By) -> None:
 
 
 def _given(session: Session, rollout: Rollout) -> list[Given]:
+    """Return what was approved by those who may still be asked: a disabled one's word is gone."""
     rows = session.connection().execute(
         sqlalchemy.select(col(RolloutApproval.actor), col(RolloutApproval.key_id)).where(
             col(RolloutApproval.rollout_id) == rollout.id
         )
     )
-    return [Given(actor, key_id) for actor, key_id in rows]
+    given = [Given(actor, key_id) for actor, key_id in rows]
+    gone = persons.disabled(session, [one.actor for one in given])
+    return [one for one in given if one.actor not in gone]
 
 
 def _groups(session: Session, rollout: Rollout) -> list[str]:

@@ -58,7 +58,7 @@ def create_token(
 ) -> schema.NewToken:
     """Make a token; its text is answered this once."""
     scope, now = scopes.read(body.scope), parts.clock()
-    grants.check_role(actor, body.role)
+    grants.check_role(actor.policy, body.role)
     with parts.database.reading() as session:
         owner = _owner(session, actor, body.subject, request, parts)
     wanted = Wanted(owner, body.name, body.role, scope, timedelta(days=body.expires_days))
