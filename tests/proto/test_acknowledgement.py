@@ -43,7 +43,7 @@ def _alter(change: Callable[[AuditAck], object]) -> AuditAck:
     [
         (AuditAck(up_to=7, root=HASH), "found 0"),
         (_alter(lambda ack: setattr(ack, "up_to", 8)), "does not cover"),
-        (_alter(lambda ack: setattr(ack, "hash", b"\x08" * 32)), "does not cover"),
+        (_alter(lambda ack: setattr(ack, "root", b"\x08" * 32)), "does not cover"),
         (_alter(lambda ack: setattr(ack, "signature", b"")), "does not cover"),
         (_alter(lambda ack: setattr(ack, "signature", b"\xff" * 70)), "does not cover"),
         (_alter(lambda ack: ack.certificates.pop()), "CA root"),
