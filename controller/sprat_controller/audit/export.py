@@ -1,0 +1,353 @@
+"""An export of the controller's audit log, and checking it without the controller. Pure.
+
+JSON Lines. The first says what it is: the newest checkpoint, signed, and whether all records up to
+it follow. Then the records in order, each with the hash that was kept of it:
+
+    {"hash":"<hex>","record":{…}}                       of a whole export
+    {"hash":"<hex>","proof":["<base64>",…],"record":{…}}  of a part: its proof of inclusion
+
+A whole export has the roots of complete subtrees between them, and the checkpoints that were
+signed on the way, so that what does not fit is found near to where it is. The last line counts the
+records. `record` is byte for byte what was written: its hash is of these bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from sprat_proto import notes
+from sprat_proto.merkle import Frontier, ProofError, leaf_hash, verify_inclusion
+from sprat_proto.notes import Checkpoint, NoteError, VerifierKey
+
+VERSION: Final = 1
+# Longer ones are none of ours: a record has at most a few thousand names in it.
+MAX_LINE_BYTES: Final = 16 << 20
+_HASH: Final = b'{"hash":"'
+_RECORD: Final = b'","record":'
+_PROOF: Final = b'","proof":['
+_PROVED: Final = b'],"record":'
+_HEX: Final = 64
+_AFTER_HASH: Final = len(_HASH) + _HEX
+
+
+class Head(Struct, frozen=True):
+    """The first line."""
+
+    sprat_audit_export: int
+    checkpoint: str
+    whole: bool
+    wanted: dict[str, str] = {}  # the filters of a part
+
+
+class Subtree(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a whole export: the root of the last 256**level records."""
+
+    subtree: int
+    root: str
+
+
+class SignedHere(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a whole export: the checkpoint that was signed when the log was as long as this."""
+
+    checkpoint: str
+
+
+class End(Struct, frozen=True, forbid_unknown_fields=True):
+    """The last line."""
+
+    end: int
+
+
+class _Numbered(Struct):
+    seq: int
+
+
+class Result(IntEnum):
+    """What a check found; the exit status of `sprat audit verify EXPORT`."""
+
+    INTACT = 0
+    TAMPERED = 1
+    INCOMPLETE = 2
+    UNKNOWN_KEY = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        result: What it is.
+        records: How many records were found good, from the first on.
+        message: One sentence for people.
+        seq: The first record that is not what it should be; None: there is none, or it is not
+            known which.
+        signers: Who signed the checkpoint, of those whose keys were given.
+    """
+
+    result: Result
+    records: int
+    message: str
+    seq: int | None = None
+    signers: tuple[str, ...] = ()
+
+
+class _FoundError(Exception):
+    def __init__(self, result: Result, message: str, seq: int | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+        self.seq = seq
+
+
+def record_line(body: bytes, hash_hex: str, proof: Sequence[bytes] | None = None) -> bytes:
+    """Return the line of a record, with its end; with the proof if it is of a part."""
+    if proof is None:
+        return b"%b%b%b%b}\n" % (_HASH, hash_hex.encode(), _RECORD, body)
+    listed = b",".join(b'"%b"' % base64.b64encode(one) for one in proof)
+    return b"%b%b%b%b%b%b}\n" % (_HASH, hash_hex.encode(), _PROOF, listed, _PROVED, body)
+
+
+def line(value: Head | Subtree | SignedHere | End) -> bytes:
+    """Return another line, with its end."""
+    return msgspec.json.encode(value) + b"\n"
+
+
+def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey]) -> Finding:
+    """Check an export against the log's public key, and witnesses' if theirs are given.
+
+    A part proves that its records are in the log, and not that there were no others.
+
+    Args:
+        lines: The export, with line ends.
+        keys: Whom to believe; the first must have signed the checkpoint.
+    """
+    reader = _Reader(keys)
+    try:
+        for one in lines:
+            reader.take(one)
+        return reader.finish()
+    except _FoundError as found:
+        return Finding(found.result, reader.count, str(found), found.seq)
+
+
+class _Reader:
+    """Goes over an export line by line."""
+
+    def __init__(self, keys: Sequence[VerifierKey]) -> None:
+        self._keys = keys
+        self._head: Head | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._signers: tuple[str, ...] = ()
+        self._frontier = Frontier()
+        self._completed: list[bytes] = []
+        self._good_until = 0  # what the last checkpoint on the way vouches for
+        self._last = 0
+        self._end: int | None = None
+        self._number = msgspec.json.Decoder(_Numbered)
+        self.count = 0
+
+    def take(self, one: bytes) -> None:
+        """Check the next line."""
+        if not one.endswith(b"\n"):
+            raise _FoundError(Result.INCOMPLETE, f"{self._where()}: the line is cut off")
+        if self._head is None:
+            self._begin(one)
+        elif self._end is not None:
+            raise _FoundError(Result.TAMPERED, "something follows the last line", self._last + 1)
+        elif one.startswith(_HASH):
+            self._record(one)
+        else:
+            self._other(one)
+
+    def finish(self) -> Finding:
+        """Return what was found of the whole."""
+        if self._head is None or self._checkpoint is None:
+            raise _FoundError(Result.INCOMPLETE, "the export is empty")
+        if self._end is None:
+            raise _FoundError(
+                Result.INCOMPLETE, f"the export ends after record {self._last}: it is cut off"
+            )
+        if self._end != self.count:
+            raise _FoundError(
+                Result.TAMPERED,
+                f"expected {self._end} records, found {self.count}: some were taken out",
+                self._last + 1 if self._head.whole else None,
+            )
+        size, root = self._checkpoint.size, self._checkpoint.root
+        if not self._head.whole:
+            message = f"{self.count} records, each in the log of {size}; others are not in here"
+            return Finding(Result.INTACT, self.count, message, signers=self._signers)
+        if self._frontier.size < size:
+            raise _FoundError(
+                Result.TAMPERED,
+                f"the log has {size} records, found {self.count}: the last are missing",
+                self._frontier.size + 1,
+            )
+        if self._frontier.root() != root:
+            raise self._changed_since(size)
+        message = f"{size} records, unbroken, as signed"
+        return Finding(Result.INTACT, size, message, signers=self._signers)
+
+    def _begin(self, one: bytes) -> None:
+        try:
+            head = msgspec.json.decode(one, type=Head)
+            note = notes.read_note(head.checkpoint)
+            self._checkpoint = notes.read_checkpoint(note.text)
+        except (msgspec.DecodeError, UnicodeDecodeError, NoteError) as error:
+            raise _FoundError(
+                Result.TAMPERED, f"expected the first line of an export: {error}"
+            ) from error
+        if head.sprat_audit_export != VERSION:
+            raise _FoundError(
+                Result.TAMPERED, f"expected version {VERSION}, found {head.sprat_audit_export}"
+            )
+        self._head, self._signers = head, self._signed(note)
+
+    def _signed(self, note: notes.Note) -> tuple[str, ...]:
+        """Return who signed; the log's own key must have."""
+        known = {(key.name, key.key_id) for key in self._keys}
+        if not any((one.name, one.key_id) in known for one in note.signatures):
+            signers = ", ".join(one.name for one in note.signatures)
+            raise _FoundError(
+                Result.UNKNOWN_KEY, f"the checkpoint is signed by {signers}, whose key is not given"
+            )
+        try:
+            found = notes.verify(note, self._keys)
+        except NoteError as error:
+            raise _FoundError(Result.TAMPERED, f"the checkpoint is not signed: {error}") from error
+        log, text = self._keys[0], notes.read_checkpoint(note.text)
+        if text.origin != log.name or log not in {one.key for one in found}:
+            raise _FoundError(
+                Result.UNKNOWN_KEY, f"expected the log {log.name}, found {text.origin}"
+            )
+        return tuple(one.key.name for one in found)
+
+    def _record(self, one: bytes) -> None:
+        hash_hex, after = one[len(_HASH) : _AFTER_HASH], one[_AFTER_HASH:]
+        is_part = after.startswith(_PROOF)
+        if is_part:
+            proof, middle, body = after[len(_PROOF) :].partition(_PROVED)
+        else:
+            proof, middle, body = b"", after[: len(_RECORD)], after[len(_RECORD) :]
+        if middle not in (_RECORD, _PROVED) or not body.endswith(b"}\n"):
+            raise self._malformed()
+        body = body[:-2]
+        leaf = leaf_hash(body)
+        if leaf.hex().encode() != hash_hex:
+            raise _FoundError(
+                Result.TAMPERED,
+                f"{self._where()}: this record was changed, or the hash beside it",
+                self._last + 1 if self._is_whole else self._seq(body),
+            )
+        seq = self._seq(body)
+        if self._is_whole:
+            self._in_whole(seq, leaf)
+        else:
+            self._in_part(seq, leaf, proof)
+        self._last = seq
+        self.count += 1
+
+    def _in_whole(self, seq: int, leaf: bytes) -> None:
+        expected = self._frontier.size + 1
+        if seq != expected:
+            raise _FoundError(
+                Result.TAMPERED,
+                f"expected record {expected}, found record {seq}: {_what_happened(seq, expected)}",
+                expected,
+            )
+        if self._checkpoint is not None and seq > self._checkpoint.size:
+            raise _FoundError(
+                Result.TAMPERED, f"record {seq} is beyond the log that was signed", seq
+            )
+        self._completed = self._frontier.append(leaf)
+
+    def _in_part(self, seq: int, leaf: bytes, proof: bytes) -> None:
+        checkpoint = self._checkpoint
+        if checkpoint is None or seq <= self._last:
+            raise _FoundError(
+                Result.TAMPERED, f"record {seq} follows record {self._last}: not in order", seq
+            )
+        try:
+            encoded = msgspec.json.decode(b"[%b]" % proof, type=list[str])
+            hashes = [base64.b64decode(text, validate=True) for text in encoded]
+            verify_inclusion(leaf, seq - 1, checkpoint.size, hashes, checkpoint.root)
+        except (ProofError, msgspec.DecodeError, binascii.Error, ValueError) as error:
+            raise _FoundError(
+                Result.TAMPERED, f"record {seq} is not proved: {error}", seq
+            ) from error
+
+    def _seq(self, body: bytes) -> int:
+        try:
+            return self._number.decode(body).seq
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _FoundError(
+                Result.TAMPERED, f"{self._where()}: expected a record: {error}", self._last + 1
+            ) from error
+
+    def _other(self, one: bytes) -> None:
+        try:
+            match msgspec.json.decode(one):
+                case {"end": int() as end, **rest} if not rest:
+                    self._end = end
+                case {"checkpoint": str() as note, **rest} if not rest and self._is_whole:
+                    self._checkpoint_on_the_way(note)
+                case {"subtree": int() as level, "root": str() as root} if self._is_whole:
+                    self._subtree(level, root)
+                case _:
+                    raise self._malformed()
+        except (msgspec.DecodeError, UnicodeDecodeError, NoteError) as error:
+            raise self._malformed() from error
+
+    def _subtree(self, level: int, root: str) -> None:
+        at = 8 * level
+        if not 0 < at < len(self._completed) or self._completed[at].hex() != root:
+            first = max(0, self._frontier.size - (1 << min(at, 62))) + 1
+            raise _FoundError(
+                Result.TAMPERED,
+                f"the records {max(first, self._good_until + 1)} to {self._frontier.size} are not"
+                " those whose hash was kept: one of them was changed, with the hash beside it",
+                max(first, self._good_until + 1),
+            )
+
+    def _checkpoint_on_the_way(self, text: str) -> None:
+        note = notes.read_note(text)
+        self._signed(note)
+        checkpoint = notes.read_checkpoint(note.text)
+        if checkpoint.size != self._frontier.size or checkpoint.root != self._frontier.root():
+            raise self._changed_since(checkpoint.size)
+        self._good_until = checkpoint.size
+
+    def _changed_since(self, size: int) -> _FoundError:
+        first = self._good_until + 1
+        return _FoundError(
+            Result.TAMPERED,
+            f"the records {first} to {size} are not those that were signed: one of them was"
+            " changed, with all hashes beside it",
+            first,
+        )
+
+    def _malformed(self) -> _FoundError:
+        return _FoundError(
+            Result.TAMPERED, f"{self._where()}: expected a line of an export", self._last + 1
+        )
+
+    def _where(self) -> str:
+        return f"after record {self._last}" if self._last else "at the beginning"
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._head is not None and self._head.whole
+
+
+def _what_happened(seq: int, expected: int) -> str:
+    if seq > expected:
+        return "one was taken out, or they were reordered"
+    if seq == expected - 1:
+        return f"this record or the one before it, both {seq}, was put in"
+    return "it was put in, or they were reordered"
