@@ -68,6 +68,7 @@ BODIES: dict[str, Any] = {
         f"POST {V1}/rollouts/{{rollout_id}}/{verb}": LOOKED
         for verb in ("start", "pause", "resume", "stop", "retry-failed", "roll-back")
     },
+    f"PATCH {V1}/recurring-rollouts/{{recurrence_id}}": {"name": "lyon", **LOOKED},
     f"POST {V1}/recurring-rollouts": {**EVERY_NIGHT, "model": "talk", "cron": "never"},
     f"POST {V1}/fit": {"model": "talk", "device": "gw-lyon", "context": 256},
     f"POST {V1}/fit/matrix": {"models": ["talk"], "context": 256},
