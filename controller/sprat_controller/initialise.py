@@ -27,11 +27,8 @@ from securesystemslib.signer import Signer as TufSigner
 from sprat_proto.trust import DIRECTOR, IMAGE
 
 from sprat_controller import ids
-from sprat_controller.access import grants, subjects, tokens
-from sprat_controller.access.actor import MAX_LIFETIME, SubjectKind, subject_of
+from sprat_controller.access import founding
 from sprat_controller.access.blob_credentials import MIN_SECRET_BYTES
-from sprat_controller.access.policy import Role
-from sprat_controller.access.scopes import EVERYTHING
 from sprat_controller.clock import Clock
 from sprat_controller.config import DataFolder, server_names, write_private
 from sprat_controller.errors import RequestError, StartupError
@@ -52,17 +49,14 @@ from sprat_controller.signer.keys import (
 )
 from sprat_controller.store.opening import open_database
 from sprat_controller.store.session import Database, sqlite_url
-from sprat_controller.store.tables import Subject
 from sprat_controller.trust import repository
 from sprat_controller.trust.founding import found_director, found_image
 
-ADMIN: Final = "admin"
 IMAGE_ROOT: Final = tuple(f"image-root-{number}" for number in (1, 2, 3))
 IMAGE_TARGETS: Final = tuple(f"image-targets-{number}" for number in (1, 2, 3))
 DIRECTOR_ROOT: Final = tuple(f"director-root-{number}" for number in (1, 2, 3))
 CA_ROOT: Final = "ca-root"
 PASSPHRASE_FILE: Final = "passphrase"  # noqa: S105 - its name, not its content
-_ACTOR: Final = "controller"
 _PASSPHRASE_BYTES: Final = 24
 
 
@@ -291,21 +285,7 @@ def _write_public(path: Path, data: bytes) -> None:
 def _first_token(database: Database, clock: Clock, now: datetime) -> str:
     """Make the first administrator, a person, and a token of theirs."""
     with database.transaction() as session:
-        # Of an interrupted `init`: nobody ever saw its text.
-        for row in tokens.every(session):
-            tokens.revoke(session, row.id, actor=_ACTOR, now=now)
-        admin = subject_of(SubjectKind.USER, ADMIN)
-        new_id = ids.time_ordered(clock)
-        if session.get(Subject, admin) is None:
-            subjects.create(session, SubjectKind.USER, ADMIN, owner=None, actor=_ACTOR, now=now)
-            wanted = grants.Wanted(admin, Role.ADMIN, EVERYTHING)
-            grants.grant(session, wanted, actor=None, now=now, binding_id=new_id())
-        _, text = tokens.mint(
-            session,
-            tokens.Wanted(admin, "first", Role.ADMIN, lifetime=MAX_LIFETIME),
-            made_by=None,
-            now=now,
-            new_id=new_id,
-            new_secret=ids.new_secret,
+        # Of an interrupted `init` the one before is revoked: nobody ever saw its text.
+        return founding.let_in(
+            session, now=now, new_id=ids.time_ordered(clock), new_secret=ids.new_secret
         )
-    return text

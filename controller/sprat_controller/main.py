@@ -1,4 +1,4 @@
-"""`sprat-controller init|run`: the flags, and one sentence for whatever stands in the way."""
+"""`sprat-controller init|run|recover`: the flags, and one sentence for what stands in the way."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sprat_controller.clock import system_clock
 from sprat_controller.errors import StartupError
 from sprat_controller.initialise import initialise, screen
 from sprat_controller.process import run
+from sprat_controller.recover import recover
 
 _USAGE_STATUS: Final = 64
 _MAX_HEARTBEAT_S: Final = 3600
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if asked.verb == "init":
             return _init(asked)
+        if asked.verb == "recover":
+            return _recover(asked)
         return _run(asked)
     except StartupError as error:
         print(f"sprat-controller: {error.message}", file=sys.stderr)  # noqa: T201 - for people
@@ -52,6 +55,11 @@ def _init(asked: argparse.Namespace) -> int:
         database_url=asked.database,
     )
     print(screen(made))  # noqa: T201 - the command's output
+    return 0
+
+
+def _recover(asked: argparse.Namespace) -> int:
+    print(recover(config.DataFolder(asked.data), system_clock, asked.database))  # noqa: T201 - its output
     return 0
 
 
@@ -85,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sprat-controller", description="Publishes signed models and rolls them out."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="init|run")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="init|run|recover")
     init = verbs.add_parser("init", help="make keys, database and the first token")
     init.add_argument("--data", type=Path, required=True, metavar="DIR")
     init.add_argument(
@@ -113,6 +121,11 @@ def _parser() -> argparse.ArgumentParser:
         type=_database,
         metavar="URL",
         help=f"where the rows are, {_DATABASE_FORM} (default: SQLite in DATA); kept for `run`",
+    )
+    again = verbs.add_parser("recover", help="let in the administrator who lost their token")
+    again.add_argument("--data", type=Path, required=True, metavar="DIR")
+    again.add_argument(
+        "--database", type=_database, metavar="URL", help="if it is not what `init` was told"
     )
     run_ = verbs.add_parser("run", help="serve until SIGTERM")
     run_.add_argument("--data", type=Path, required=True, metavar="DIR")

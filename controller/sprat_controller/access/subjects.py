@@ -91,8 +91,8 @@ def disable(session: Session, subject: str, *, actor: Actor, now: datetime) -> S
     return _set(session, subject, now, actor=actor, now=now)
 
 
-def enable(session: Session, subject: str, *, actor: Actor, now: datetime) -> Subject:
-    """Give a subject back what it was given.
+def enable(session: Session, subject: str, *, actor: Actor | None, now: datetime) -> Subject:
+    """Give a subject back what it was given; `actor` None: the controller itself does.
 
     Raises:
         NotFoundError: No such subject.
@@ -134,12 +134,18 @@ def check_reach(session: Session, subject: str, actor: Actor) -> None:
 
 
 def _set(
-    session: Session, subject: str, disabled_at: datetime | None, *, actor: Actor, now: datetime
+    session: Session,
+    subject: str,
+    disabled_at: datetime | None,
+    *,
+    actor: Actor | None,
+    now: datetime,
 ) -> Subject:
     row = find(session, subject)
     if (row.disabled_at is None) == (disabled_at is None):
         return row
-    check_reach(session, row.id, actor)
+    if actor is not None:
+        check_reach(session, row.id, actor)
     before = _state(row)
     row.disabled_at = disabled_at
     session.add(row)
@@ -151,7 +157,7 @@ def _set(
         session,
         Tag.USER_ENABLED if disabled_at is None else Tag.USER_DISABLED,
         at=now,
-        actor=actor.audit_name,
+        actor=actor.audit_name if actor else "controller",
         subject=f"subject/{row.id}",
         detail={"before": before, "after": _state(row)},
     )
