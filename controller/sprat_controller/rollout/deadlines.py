@@ -2,10 +2,12 @@
 
 - The whole of it has a deadline from when it was given out. Where the strategy has windows, waiting
   for one takes nothing of it: while a device waits it counts from the next opening, and after that
-  anew from each step. Steps are few and each has an end, so the whole has one too.
+  anew from each step; of a download, only the time in which its window is open. Steps are few and
+  each has an end, so the whole has one too.
 - Each step has a deadline of its own, but for those in which a device rightly does nothing: waiting
-  for a window, and soaking. While it downloads, each word of progress puts it off; a download that
-  its window cut off has its time anew from the next opening.
+  for a window, and soaking. While it downloads, each word of progress puts it off. What its window
+  cut off (a download, or what is begun again after a restart) has its time anew from the next
+  opening.
 - The way back of a device has the deadline of the whole only: it is done when the device is there.
 - A device that is away is told of no step: only the whole counts, and in a CONTINUOUS rollout not
   even that, for it is waited for.
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from sprat_proto import windows
@@ -36,6 +39,17 @@ _LIMITS: Final[Mapping[Step, str]] = {
     Step.COMMITTING: "install_s",
     Step.ROLLING_BACK: "install_s",
 }
+
+
+# Which window has to be open for what a device does in a step.
+_WINDOWS: Final[Mapping[Step, str]] = {
+    Step.DOWNLOADING: "download",
+    Step.INSTALLING: "activate",
+    Step.PROBING: "activate",
+    Step.ACTIVATING: "activate",
+}
+# So many openings of a download window are looked at; what is missing after them is counted on.
+_MAX_OPENINGS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,9 @@ def due(strategy: Strategy, standing: Standing) -> Deadline:
         return whole
     is_fetching = standing.step is Step.DOWNLOADING
     since = standing.told_at if is_fetching else standing.step_since
-    if is_fetching and (window := timing.windows_of(strategy).download) is not None:
-        since = _fetching_from(window, since, limit)
+    window = _window_of(strategy, standing.step)
+    if window is not None:
+        since = _going_on_from(window, since, limit)
     of_step = Deadline(since + timedelta(seconds=limit), ReasonCode.NO_PROGRESS)
     return min(of_step, whole, key=lambda deadline: deadline.at)
 
@@ -123,16 +138,38 @@ def _whole(strategy: Strategy, standing: Standing) -> datetime:
         since = opens if standing.step_since is None else standing.step_since
         if standing.step is Step.WAITING_WINDOW:
             since = max(_open_from(one, since) for one in asked)
+        elif standing.step is Step.DOWNLOADING and told.download is not None:
+            return _once_open_for(told.download, since, _execution(strategy))
     return since + _execution(strategy)
 
 
-def _fetching_from(spec: WindowSpec, told_at: datetime, limit: int) -> datetime:
-    """Return from when a download that was last told of must go on, while its window lets it."""
+def _window_of(strategy: Strategy, step: Step | None) -> WindowSpec | None:
+    name = None if step is None else _WINDOWS.get(step)
+    return getattr(timing.windows_of(strategy), name) if name else None
+
+
+def _going_on_from(spec: WindowSpec, since: datetime, limit: int) -> datetime:
+    """Return from when what was last told of must go on, while its window lets it."""
     window = windows.parse(spec)
-    closes = windows.closes_at(window, told_at)
-    if closes is not None and told_at + timedelta(seconds=limit) <= closes:
-        return told_at
-    return windows.next_open(window, closes or told_at) or told_at
+    closes = windows.closes_at(window, since)
+    if closes is not None and since + timedelta(seconds=limit) <= closes:
+        return since
+    return windows.next_open(window, closes or since) or since
+
+
+@lru_cache(maxsize=1 << 14)  # 6 ms for a day of one-hour nights, asked again at each progress
+def _once_open_for(spec: WindowSpec, since: datetime, needed: timedelta) -> datetime:
+    """Return when a window has been open for so long since then."""
+    window = windows.parse(spec)
+    at = since
+    for _ in range(_MAX_OPENINGS):
+        at = _open_from(spec, at)
+        closes = windows.closes_at(window, at)
+        if closes is None or at + needed <= closes:
+            break
+        needed -= closes - at
+        at = closes
+    return at + needed
 
 
 def _open_from(spec: WindowSpec, at: datetime) -> datetime:

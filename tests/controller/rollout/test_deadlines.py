@@ -125,6 +125,42 @@ def test_a_download_that_its_window_cut_off_is_not_stuck(
     assert due(hurried, told) == Deadline(after(told_s + 1_800), STALE)
 
 
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [
+        # Half an hour is left of this opening, then an hour each day at noon.
+        (0.25, after(1_800 + 900)),
+        (0.5, after(3_600)),
+        (1, after(86_400 + 1_800)),
+        (3, after(3 * 86_400 + 1_800)),
+        # After 64 openings what is missing is counted on without them: it ends all the same.
+        (100, after(63 * 86_400 + 3_600 + int(36.5 * 3_600))),
+    ],
+)
+def test_a_download_over_several_nights_has_the_time_in_which_its_window_is_open(
+    hours: float, expected: datetime
+) -> None:
+    limits = Deadlines(execution_s=int(hours * 3_600), no_progress_s=0)
+    noon = WindowSpec("0 12 * * *", 3_600)
+    strategy = structs.replace(PLAIN, download_window=noon, deadlines=limits)
+    assert due(strategy, standing(Step.DOWNLOADING, 1_800)) == Deadline(expected, OVER)
+
+
+@pytest.mark.parametrize("step", [Step.INSTALLING, Step.PROBING, Step.ACTIVATING])
+def test_what_is_begun_again_in_a_closed_window_is_not_stuck(step: Step) -> None:
+    limits = structs.replace(LIMITS, execution_s=7 * 86_400, install_s=600, probe_s=600)
+    strategy = structs.replace(PLAIN, activate_window=NIGHT, deadlines=limits)
+    tonight = START.replace(hour=22)
+    # Open for long enough; cut off by its end; told of when it was closed.
+    for since, goes_on in (
+        (tonight, tonight),
+        (tonight + timedelta(minutes=55), tonight + timedelta(days=1)),
+        (START, tonight),
+    ):
+        found = due(strategy, Standing(START, step, since, since))
+        assert found == Deadline(goes_on + timedelta(minutes=10), STALE)
+
+
 def test_a_device_that_is_away_has_until_the_end_of_the_whole() -> None:
     assert excused_until(PLAIN, after(4_000), standing(Step.PROBING, 60)) == after(7_200)
     assert excused_until(PLAIN, after(4_000), None) == after(11_200)
@@ -165,7 +201,9 @@ def test_every_standing_has_an_end(
     strategy = structs.replace(PLAIN, download_window=asked[0], activate_window=asked[1])
     one = replace(standing(step, times[0], told=sum(times)), is_reverting=is_reverting)
     found = due(strategy, one)
-    most = timedelta(hours=2) if not any(asked) or is_reverting else timedelta(days=1, hours=2)
+    # A download of two hours in windows of one takes two nights.
+    windowed = timedelta(days=2, hours=2)
+    most = timedelta(hours=2) if not any(asked) or is_reverting else windowed
     since = one.started_at if not any(asked) else max(one.started_at, one.step_since or START)
     assert found.at <= since + most
     assert found.at > START
