@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Scope
 
+from sprat_controller.api import security_headers
 from sprat_controller.api.errors import add_error_handlers, error_answers
 from sprat_controller.api.middleware import Envelope
 from sprat_controller.api.parts import Parts
@@ -30,6 +33,8 @@ from sprat_controller.api.routes import (
 )
 
 PREFIX = "/api/v1"
+DOCS = "/docs"
+_STATIC = "/static-offline-docs"  # where fastapi_offline serves what the page loads
 
 
 def make_app(parts: Parts, version: str) -> ASGIApp:
@@ -40,6 +45,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         description="Publishes signed models and rolls them out to a fleet of devices.",
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.parts = parts
@@ -65,7 +71,27 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         bundles.router,
     ):
         app.include_router(_with_answers(router))
-    return Envelope(app, parts.ids.new_id, _is_upload)
+    pages = {DOCS: security_headers.of_page(_add_docs(app))}
+    return Envelope(app, parts.ids.new_id, _is_upload, pages)
+
+
+def _add_docs(app: FastAPI) -> str:
+    """Serve the page that shows the API, made once so that its script's hash holds; return it."""
+    made = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=f"{app.title} - Swagger UI",
+        oauth2_redirect_url=None,
+        swagger_js_url=f"{_STATIC}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_STATIC}/swagger-ui.css",
+        swagger_favicon_url=f"{_STATIC}/favicon.png",
+    )
+    page = bytes(made.body).decode()
+
+    @app.get(DOCS, include_in_schema=False)
+    async def docs() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction] - it is a route
+        return HTMLResponse(page)
+
+    return page
 
 
 def _with_answers(router: APIRouter) -> APIRouter:

@@ -1,21 +1,23 @@
-"""Around every request: an id, a bound on the body, and a log line for what nobody expected."""
+"""Around every request: an id, a bound on the body, headers for browsers, a log line for bugs."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sprat_controller.api import security_headers
 from sprat_controller.audit import asking
 
 # A rollout to 10,000 devices by name is 0.7 MB.
 MAX_BODY_BYTES: Final = 4 << 20
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PRIVATE: Final = "/api/"  # what only who asked may see
 _log = logging.getLogger(__name__)
 
 
@@ -23,7 +25,11 @@ class Envelope:
     """Wraps the whole application."""
 
     def __init__(
-        self, app: ASGIApp, new_id: Callable[[], str], unbounded: Callable[[Scope], bool]
+        self,
+        app: ASGIApp,
+        new_id: Callable[[], str],
+        unbounded: Callable[[Scope], bool],
+        pages: Mapping[str, Mapping[str, str]],
     ) -> None:
         """Wrap `app`.
 
@@ -31,10 +37,13 @@ class Envelope:
             app: The application.
             new_id: Makes the id of a request that brings none.
             unbounded: Tells requests whose body may be large: uploads, which are streamed.
+            pages: The headers of what is a page, by path.
         """
         self._app = app
         self._new_id = new_id
         self._unbounded = unbounded
+        self._pages = pages
+        self._data = security_headers.of_data()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -49,7 +58,11 @@ class Envelope:
         async def send_with_id(message: Message) -> None:
             nonlocal is_whole
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers.update(self._pages.get(scope["path"], self._data))
+                if scope["path"].startswith(_PRIVATE):
+                    headers.setdefault("cache-control", "no-store")
             is_whole = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
