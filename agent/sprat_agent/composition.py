@@ -23,7 +23,7 @@ from sprat_agent.api import network
 from sprat_agent.api.device import DeviceFigures
 from sprat_agent.api.tally import Tally
 from sprat_agent.audit import sealing
-from sprat_agent.audit.journal import EventWriter, Journal
+from sprat_agent.audit.journal import EventWriter, Journal, Watch
 from sprat_agent.clock import BUILT_AT, Clock, seconds_since_boot
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
@@ -104,7 +104,8 @@ class Agent:
         self._profile = profile
         self._boot_id = world.new_id()
         self._state = State(config.state_dir)
-        self._journal = Journal(self._state, world.clock, sealing.of(identity))
+        watch = Watch(self._boot_id, world.uptime, world.is_synchronised)
+        self._journal = Journal(self._state, world.clock, sealing.of(identity), watch)
         self._journal.begin()
         audit_keys.erase_seed(identity.folder)
         self._events = EventWriter(self._state, self._journal, world.clock)

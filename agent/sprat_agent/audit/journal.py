@@ -22,7 +22,7 @@ from sprat_proto.audit_events import Tag
 from sprat_proto.audit_seal import KEY_BYTES, SealKey
 from sprat_proto.merkle import Frontier
 
-from sprat_agent.audit.record import Record, make
+from sprat_agent.audit.record import Moment, Record, make
 from sprat_agent.audit.sealing import Sealing
 from sprat_agent.clock import Clock
 from sprat_agent.errors import StateError
@@ -38,13 +38,34 @@ _MAX_WAITING: Final = 10_000
 _NO_SEED: Final = bytes(KEY_BYTES)
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What says how far to believe the clock.
+
+    Attributes:
+        boot_id: Of this start of the agent; "" leaves it out.
+        uptime: Seconds since the device started, by a clock that never goes back.
+        is_synchronised: Whether something keeps the clock of the wall right.
+    """
+
+    boot_id: str
+    uptime: Callable[[], float]
+    is_synchronised: Callable[[], bool]
+
+
+UNWATCHED: Final = Watch("", lambda: 0.0, lambda: False)
+
+
 class Journal:
     """Appends to the log, and hands it out for upload."""
 
-    def __init__(self, state: State, clock: Clock, sealing: Sealing) -> None:
+    def __init__(
+        self, state: State, clock: Clock, sealing: Sealing, watch: Watch = UNWATCHED
+    ) -> None:
         self._state = state
         self._clock = clock
         self._sealing = sealing
+        self._watch = watch
         self.on_append: Callable[[], None] = _nothing  # called after each kept transaction
 
     def begin(self) -> None:
@@ -79,7 +100,15 @@ class Journal:
         """Keep one record exactly if the caller's open transaction is kept; return its position."""
         head = self._head(connection)
         seq = head.tree.size + 1
-        body = make(seq, at=at or self._clock(), tag=tag, subject=subject, detail=detail)
+        watch = self._watch
+        moment = Moment(
+            at or self._clock(),
+            watch.is_synchronised(),
+            watch.boot_id,
+            round(watch.uptime() * 1e9),
+        )
+        log = self._sealing.device_id
+        body = make(log, seq, moment=moment, tag=tag, subject=subject, detail=detail)
         leaf = merkle.leaf_hash(body)
         key = head.key.at(seq)
         connection.execute("INSERT INTO audit VALUES (?, ?, ?)", (seq, body, key.seal(leaf)))

@@ -1,19 +1,17 @@
-"""One audit record: canonical JSON, a leaf of the device's log. Pure.
+"""One audit record: a leaf of the device's log. Pure.
 
 The body has the fields of the controller's own log, so that one reader reads both.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sprat_proto import canonical
+from sprat_proto import audit_events
 
-_TAG: Final = re.compile(r"([a-z]+):[a-z]+:([a-z]+)")
 _FAILURES: Final = frozenset({"refused", "failed", "crashed", "diverged"})
 
 
@@ -26,10 +24,28 @@ class Record:
     seal: bytes
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When something was written down.
+
+    Attributes:
+        at: By the clock of the wall, timezone-aware.
+        is_synchronised: Something (NTP, PTP) keeps that clock right.
+        boot_id: Of this start of the agent.
+        since_boot_ns: By the clock that never goes back; it says the order where the other jumped.
+    """
+
+    at: datetime
+    is_synchronised: bool = False
+    boot_id: str = ""
+    since_boot_ns: int = 0
+
+
 def make(
+    log: str,
     seq: int,
     *,
-    at: datetime,
+    moment: Moment,
     tag: str,
     subject: str,
     detail: Mapping[str, object],
@@ -37,25 +53,28 @@ def make(
     """Return the body of the record at a position.
 
     Args:
+        log: Whose log: the device's id.
         seq: Its position, from 1.
-        at: When, timezone-aware.
-        tag: `source:subject:action`; the source is also the actor, and actions that say that
-            something went wrong (`refused`, `crashed`, ...) make the outcome a failure.
+        moment: When.
+        tag: `source:subject:action`; actions that say that something went wrong (`refused`,
+            `crashed`, ...) make the outcome a failure.
         subject: To which thing, for example `execution/<id>`.
         detail: Integers, strings, booleans and lists or mappings of them.
     """
-    match = _TAG.fullmatch(tag)
-    if match is None:
+    if audit_events.GRAMMAR.fullmatch(tag) is None:
         raise ValueError(f"expected a tag of the form source:subject:action, found {tag!r}")
-    return canonical.encode(
-        {
-            "v": 1,
-            "seq": seq,
-            "ts": at.isoformat(timespec="milliseconds"),
-            "actor": match[1],
-            "tag": tag,
-            "subject": subject,
-            "outcome": "failure" if match[2] in _FAILURES else "success",
-            "detail": dict(detail),
-        }
+    return audit_events.encode(
+        log=log,
+        seq=seq,
+        at=moment.at,
+        actor={"type": "device", "id": log},
+        tag=tag,
+        subject=subject,
+        outcome="failure" if tag.rpartition(":")[2] in _FAILURES else "success",
+        detail=dict(detail),
+        more={
+            "tsq": "synced" if moment.is_synchronised else "unsynced",
+            "boot": moment.boot_id,
+            "mono": moment.since_boot_ns or None,
+        },
     )

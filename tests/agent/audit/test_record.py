@@ -6,19 +6,26 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from sprat_agent.audit.record import make
+from sprat_agent.audit.record import Moment, make
 from sprat_proto import canonical
 
 NOW = datetime(2026, 11, 24, 1, 2, 3, 4000, tzinfo=UTC)
+MOMENT = Moment(NOW, is_synchronised=True, boot_id="b1", since_boot_ns=5_000_000_001)
 
 
 def test_a_record_says_who_what_and_when_in_canonical_form() -> None:
-    body = make(7, at=NOW, tag="agent:model:refused", subject="m@1", detail={"b": 1, "a": 2})
+    body = make(
+        "gw-1", 7, moment=MOMENT, tag="agent:model:refused", subject="m@1", detail={"b": 1, "a": 2}
+    )
     assert json.loads(body) == {
-        "v": 1,
+        "v": 2,
+        "log": "gw-1",
         "seq": 7,
         "ts": "2026-11-24T01:02:03.004+00:00",
-        "actor": "agent",
+        "tsq": "synced",
+        "boot": "b1",
+        "mono": 5_000_000_001,
+        "actor": {"type": "device", "id": "gw-1"},
         "tag": "agent:model:refused",
         "subject": "m@1",
         "outcome": "failure",
@@ -30,4 +37,11 @@ def test_a_record_says_who_what_and_when_in_canonical_form() -> None:
 @pytest.mark.parametrize("tag", ["agent", "agent:model", "Agent:model:loaded", "a:b:c:d", "a:b:"])
 def test_a_tag_of_another_form_is_a_bug(tag: str) -> None:
     with pytest.raises(ValueError, match="source:subject:action"):
-        make(1, at=NOW, tag=tag, subject="x", detail={})
+        make("gw-1", 1, moment=MOMENT, tag=tag, subject="x", detail={})
+
+
+def test_a_clock_that_nothing_keeps_right_is_said_to_be_so() -> None:
+    body = make("gw-1", 1, moment=Moment(NOW), tag="agent:model:loaded", subject="m", detail={})
+    record = json.loads(body)
+    assert record["tsq"] == "unsynced"
+    assert not {"boot", "mono"} & set(record)
