@@ -77,6 +77,7 @@ def signed_in(request: Request, parts: AllParts, credentials: Credentials) -> Ac
     actor = _known(parts, credentials.credentials, now) if credentials else None
     if actor is None:
         raise denied(request, parts, "anonymous", _not_authenticated(), now)
+    request.state.actor = actor.audit_name
     return actor
 
 
@@ -107,6 +108,7 @@ def denied(
     request: Request, parts: Parts, actor: str, refusal: DeniedError, now: datetime
 ) -> DeniedError:
     """Write a refusal down, and return it."""
+    request.state.written_down = refusal
     parts.denials.record(
         Tag.AUTH_DENIED,
         at=now,

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sprat_proto.audit_events import Tag
 from starlette.exceptions import HTTPException
 
 from sprat_controller.api.schema import ErrorAnswer
@@ -72,12 +73,29 @@ def status_of(error: SpratError) -> int:
     return error.status
 
 
-def _on_sprat_error(_request: Request, error: Exception) -> JSONResponse:
+def _on_sprat_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, SpratError):
         raise TypeError("expected a SpratError") from error
+    if isinstance(error, DeniedError):
+        _write_down(request, error)
     status = status_of(error)
     headers = {"www-authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
     return error_response(status, error.code, error.message, error.details, headers)
+
+
+def _write_down(request: Request, refusal: DeniedError) -> None:
+    """Keep who was refused something further in, after they were let in, as `auth` does before."""
+    actor = getattr(request.state, "actor", None)
+    if actor is None or getattr(request.state, "written_down", None) is refusal:
+        return
+    parts = request.app.state.parts
+    parts.denials.record(
+        Tag.AUTH_DENIED,
+        at=parts.clock(),
+        actor=actor,
+        subject=f"route{request.url.path[:256]}",
+        detail={"code": refusal.code, "method": request.method, **refusal.details},
+    )
 
 
 def _on_invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -307,3 +307,15 @@ async def test_what_a_replica_took_away_is_gone_on_the_other(world: HttpWorld) -
     assert (await other.get("devices")).status_code == 200
     await delete(world.client(), f"bindings/{await binding_of(world, 'ann')}")
     assert error_of(await other.get("devices")) == (403, "not_allowed")
+
+
+async def test_every_attempt_is_written_down(world: HttpWorld) -> None:
+    await enrol(world, "gw-1", site="lyon")
+    ann = world.client_of(world.admit("ann", "operator", "site = lyon"))
+    await ann.post("tokens", {"name": "wide", "role": "admin"})
+    await patch(ann, "devices/gw-1", {"labels": {"site": "lima"}})
+    await ann.post("users", {"name": "x"})
+    denied = (await world.client().get("audit?tag=api:request:denied")).json()["items"]
+    codes = [item["body"]["detail"]["code"] for item in denied]
+    assert codes == ["cannot_grant", "outside_scope", "not_allowed"]
+    assert {item["body"]["actor"]["id"] for item in denied} == {"ann"}

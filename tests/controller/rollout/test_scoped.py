@@ -33,7 +33,7 @@ from sprat_controller.rollout.requests import (
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.rollout.strategy import Membership, Strategy
 from sprat_controller.schedule.leases import Leases
-from sprat_controller.store import tables
+from sprat_controller.store import queries, tables
 from sprat_controller.store.tables import Recurrence
 from sprat_proto.audit_events import Tag
 from sprat_proto.states import ExecutionState, ReasonCode
@@ -146,6 +146,29 @@ def test_what_is_not_there_for_somebody_is_neither_shown_nor_changed(world: Worl
     assert [view.id for view in lima.list()] == [everywhere.id]
     assert [one.device_id for one in lima.executions(everywhere.id)] == ["b"]
     assert lima.get(everywhere.id).groups[0].devices == 1
+
+
+def test_records_are_seen_with_their_device_or_with_the_whole_rollout(world: World) -> None:
+    device = world.join("a", site="lyon")
+    world.join("b", site="lima")
+    both, own = world.create(start=False).id, at_lyon(world).id
+    world.run_due()
+    device.sync()
+    move(world, "b", "rome")
+    with world.database.reading() as session:
+
+        def seen(scope: Scope) -> set[tuple[str | None, str | None]]:
+            wanted = queries.AuditFilter(within=scope)
+            rows = queries.audit_page(session, wanted, after=0, limit=1000)
+            return {(row.device_id, row.rollout_id) for row in rows}
+
+        lyon, rome = seen(LYON), seen(scopes.read("site = rome"))
+        assert {device_id for device_id, _ in lyon} == {"a", None}
+        assert {(None, own), ("a", own)} <= lyon
+        assert (None, both) not in lyon
+        assert {device_id for device_id, _ in rome} == {"b"}
+        assert seen(scopes.read("site = lima")) == set()
+        assert lyon | rome | {(None, both)} <= seen(EVERYTHING)
 
 
 NIGHTLY = RecurrenceRequest(MODEL, "stable", ALIAS, "0 2 * * *", "UTC", context=256)
