@@ -55,6 +55,8 @@ NAMES = {
     "user": "lyon-victim",
     "role": "lyon-role",
     "device_id": "gw-lyon",
+    "level": "0",
+    "index": "000",
 }
 # Whoever names the same thing in another way.
 OTHERWISE = {

@@ -15,6 +15,7 @@ from sprat_controller.api.middleware import Envelope
 from sprat_controller.api.parts import Parts
 from sprat_controller.api.routes import (
     audit,
+    audit_proofs,
     blobs,
     bundles,
     channels,
@@ -59,6 +60,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         enrolment_tokens.router,
         # Before the devices, whose {device_id} would not match it anyway: the more exact first.
         audit.router,
+        audit_proofs.router,
         devices.router,
         publishers.router,
         trust.router,

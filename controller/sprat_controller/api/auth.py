@@ -14,6 +14,7 @@ from sprat_controller.access import tokens
 from sprat_controller.access.actor import Actor, not_allowed
 from sprat_controller.access.policy import Permission
 from sprat_controller.api.parts import AllParts, Parts
+from sprat_controller.audit import asking
 from sprat_controller.errors import DeniedError
 from sprat_controller.store.tables import Device
 
@@ -78,6 +79,7 @@ def signed_in(request: Request, parts: AllParts, credentials: Credentials) -> Ac
     if actor is None:
         raise denied(request, parts, "anonymous", _not_authenticated(), now)
     request.state.actor = actor.audit_name
+    asking.current().identify(actor.audit_name, authn=actor.authn, session=actor.session)
     return actor
 
 

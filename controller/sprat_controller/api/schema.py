@@ -383,6 +383,45 @@ class AuditPage(Answered):
     next: int | None
 
 
+class AuditKey(Answered):
+    """Who signs the checkpoints of the log."""
+
+    origin: str
+    vkey: str
+
+
+class AuditInclusion(Answered):
+    """That a record is in the log; `tlog_proof` is a C2SP tlog-proof, checkpoint included."""
+
+    seq: int
+    hash: str
+    size: int
+    tlog_proof: str
+
+
+class AuditConsistency(Answered):
+    """That a log begins with a shorter one: hashes in base64 (RFC 9162, 2.1.4)."""
+
+    from_: int = Field(alias="from")
+    to: int
+    hashes: list[str]
+
+
+class NewCosignature(Accepted):
+    """A witness's word about a checkpoint: its signature line, and the key that verifies it."""
+
+    size: int = Field(ge=1, le=(1 << 63) - 1)
+    vkey: str = Field(max_length=400)
+    line: str = Field(max_length=600)
+
+
+class AuditNote(Answered):
+    """A checkpoint with all its signatures."""
+
+    size: int
+    note: str
+
+
 class ChainAnswer(Answered):
     """What a check of a log found."""
 

@@ -59,20 +59,33 @@ def hashes(session: Session, level: int, start: int, count: int) -> list[bytes]:
     return found
 
 
+def bodies(session: Session, start: int, count: int) -> list[bytes]:
+    """Return the records of neighbouring leaves, from index `start` on, as they were written."""
+    seq = col(AuditRecord.seq)
+    wanted = (
+        sql.select(col(AuditRecord.body)).where(seq > start, seq <= start + count).order_by(seq)
+    )
+    return [bytes(one) for one in session.connection().execute(wanted).scalars()]
+
+
 class Tree:
     """The tree as one session sees it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._known: dict[tuple[int, int], bytes] = {}  # neighbours' proofs share most of them
         self.size = size(session)
 
     def subtree(self, level: int, index: int) -> bytes:
         """Return the root of a complete subtree."""
-        tile, above = divmod(level, TILE_LEVELS)
-        frontier = Frontier()
-        for one in hashes(self._session, tile, index << above, 1 << above):
-            frontier.append(one)
-        return frontier.root()
+        known = self._known.get((level, index))
+        if known is None:
+            tile, above = divmod(level, TILE_LEVELS)
+            frontier = Frontier()
+            for one in hashes(self._session, tile, index << above, 1 << above):
+                frontier.append(one)
+            known = self._known[level, index] = frontier.root()
+        return known
 
     def root(self, at_size: int) -> bytes:
         """Return the root that the log had at a size.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlmodel import Session, col, select
 
@@ -29,6 +30,24 @@ class AuditFilter:
     actor: str | None = None
     subject: str | None = None
     within: Scope = EVERYTHING  # of whoever asks
+    device: str | None = None
+    rollout: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None  # not any more
+
+    def said(self) -> dict[str, str]:
+        """Return what is asked for, by name; nothing: all."""
+        given = {
+            "tag": self.tag,
+            "actor": self.actor,
+            "subject": self.subject,
+            "device": self.device,
+            "rollout": self.rollout,
+            "since": self.since.isoformat() if self.since else None,
+            "until": self.until.isoformat() if self.until else None,
+            "within": None if self.within.is_everything else self.within.text,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def audit_page(
@@ -41,9 +60,15 @@ def audit_page(
         (col(AuditRecord.tag), wanted.tag),
         (col(AuditRecord.actor), wanted.actor),
         (col(AuditRecord.subject), wanted.subject),
+        (col(AuditRecord.device_id), wanted.device),
+        (col(AuditRecord.rollout_id), wanted.rollout),
     ):
         if value is not None:
             statement = statement.where(column == value)
+    if wanted.since is not None:
+        statement = statement.where(col(AuditRecord.at) >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(col(AuditRecord.at) < wanted.until)
     return session.exec(statement.order_by(col(AuditRecord.seq)).limit(limit)).all()
 
 

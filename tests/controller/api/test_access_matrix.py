@@ -32,6 +32,7 @@ TABLE = Path(__file__).with_name("access_matrix.txt")
 # What is told to be of Lyon, of lists and of what reads many devices.
 SHOWS = {
     *(f"GET {V1}/{one}" for one in ("devices", "rollouts", "rollouts/plans", "audit")),
+    f"GET {V1}/audit/export",
     *(f"GET {V1}/{one}" for one in ("recurring-rollouts", "enrolment-tokens")),
     *(f"POST {V1}/{one}" for one in ("fit/matrix", "rollouts/plan")),
 }

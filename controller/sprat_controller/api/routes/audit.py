@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AwareDatetime
 
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import Permission
@@ -27,20 +28,34 @@ WholeAuditor = Annotated[Actor, Depends(require_everywhere(Permission.READ_AUDIT
 Filter = Annotated[str | None, Query(max_length=300)]
 
 
-@router.get("/audit", response_model=schema.AuditPage, responses=error_answers(422))
-def list_audit(
+def wanted_of(
     auditor: Auditor,
-    database: DatabasePart,
     *,
-    after: AfterPosition = 0,
-    limit: Limit = 100,
     tag: Filter = None,
     actor: Filter = None,
     subject: Filter = None,
+    device: Filter = None,
+    rollout: Filter = None,
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+) -> queries.AuditFilter:
+    """Return which records are asked for, of those that the asker may see."""
+    scope = auditor.scope(Permission.READ_AUDIT)
+    return queries.AuditFilter(tag, actor, subject, scope, device, rollout, since, until)
+
+
+Wanted = Annotated[queries.AuditFilter, Depends(wanted_of)]
+
+
+@router.get("/audit", response_model=schema.AuditPage, responses=error_answers(422))
+def list_audit(
+    database: DatabasePart,
+    wanted: Wanted,
+    *,
+    after: AfterPosition = 0,
+    limit: Limit = 100,
 ) -> Response:
     """The controller's log, oldest first: what is about devices in one's scope."""
-    scope = auditor.scope(Permission.READ_AUDIT)
-    wanted = queries.AuditFilter(tag, actor, subject, scope)
     with database.reading() as session:
         return _page(queries.audit_page(session, wanted, after=after, limit=limit), limit)
 
