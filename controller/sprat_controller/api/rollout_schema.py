@@ -232,7 +232,9 @@ class Rollout(Answered):
     strategy: Json = Field(description="How it proceeds; what is left out is as by default")
     groups: list[Group]
     revision: int = Field(description="One more with each change: name the one you looked at")
-    abort: Json | None = Field(description="The abort criterion that was met, and how it stood")
+    abort: Json | None = Field(
+        description="The abort criterion that was met, and how it stood; and who stopped it"
+    )
 
 
 class LookedAt(Accepted):

@@ -243,12 +243,16 @@ class Abort:
     PAUSE: the rollout is PAUSED. CANCEL and ROLLBACK on the rollout: STOPPING, ROLLING_BACK. On a
     group: the group is in ERROR (its unfinished end, and by ROLLBACK what succeeded returns), and
     the rollout is PAUSED.
+
+    A miss: no criterion that was asked for; the group cannot come to its success threshold any
+    more, `failures` of the `judged` that count in it are lost.
     """
 
     group: int
     criterion: AbortCriterion
     failures: int
     judged: int
+    is_miss: bool = False
 
 
 @dataclass(frozen=True)

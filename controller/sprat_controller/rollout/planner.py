@@ -206,7 +206,7 @@ def _miss(group: GroupFacts, asked: Group) -> Abort:
         action=AbortAction.PAUSE,
         acts_on=Extent.GROUP,
     )
-    return Abort(group.number, criterion, lost, group.tally.counting)
+    return Abort(group.number, criterion, lost, group.tally.counting, is_miss=True)
 
 
 # What ends, returns or counts no more

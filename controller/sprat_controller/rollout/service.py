@@ -406,7 +406,13 @@ class RolloutService:
             ConflictError: It is over.
         """
         by = By(Tag.ROLLOUT_STOPPED, actor, self._clock())
-        return self._move(rollout_id, RolloutEvent.STOP, by, expected_revision)
+
+        def stop(session: Session, rollout: Rollout) -> None:
+            # What was met before stays known; but from here on it is a person who ended it.
+            abort = {**(rollout.abort or {}), "stopped_by": actor}
+            move_rollout(session, rollout, RolloutEvent.STOP, by, abort=abort)
+
+        return self._change(rollout_id, stop, expected_revision)
 
     def get(self, rollout_id: str) -> RolloutView:
         """Return one rollout.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -25,6 +25,7 @@ from sqlmodel import Session, col
 
 from sprat_controller.audit import log
 from sprat_controller.rollout import (
+    abort_said,
     assign,
     budget,
     deadlines,
@@ -170,6 +171,14 @@ _BECAUSE: Final[Mapping[RolloutState, Reason]] = {
 }
 
 
+def _stopped(abort: Mapping[str, Any] | None) -> Reason:
+    """Return why what is unfinished ends: a person said so, also after an abort, or an abort."""
+    by = abort_said.stopped_by(abort)
+    if by:
+        return replace(_STOPPED, message=f"the rollout was stopped by {by}")
+    return _ABORTED if abort_said.criterion(abort) else _STOPPED
+
+
 class SqlBook:
     """One rollout's rows in the database, under a lease."""
 
@@ -313,6 +322,7 @@ class _Page:
             "group": decision.group,
             "failures": decision.failures,
             "judged": decision.judged,
+            **({"miss": True} if decision.is_miss else {}),
             "at": self.now.isoformat(),
         }
         event, by = _ABORTS[criterion.action], By(Tag.ROLLOUT_ABORTED, PLANNER, self.now)
@@ -325,7 +335,7 @@ class _Page:
             if criterion.action is AbortAction.ROLLBACK:
                 abort["going_back"] = [*before.get("going_back", ()), decision.group]
         said = {
-            "criterion": f"{decision.failures} of {decision.judged} {criterion.failure}",
+            "criterion": abort_said.criterion(abort),
             "group": str(decision.group),
             "action": f"{criterion.action} {criterion.acts_on}",
         }
@@ -452,10 +462,8 @@ class _Page:
         if reason is None:
             in_error = any(row.state == GroupState.ERROR for row in rows)
             reason = _ABORTED if in_error else _OVER
-        elif self.rollout.state == RolloutState.STOPPING and "criterion" in (
-            self.rollout.abort or {}
-        ):
-            reason = _ABORTED
+        elif self.rollout.state == RolloutState.STOPPING:
+            reason = _stopped(self.rollout.abort)
         runs = self._unfinished(executions, which)
         return self._ended(runs, self._mover(ExecutionEvent.CANCEL, reason))
 

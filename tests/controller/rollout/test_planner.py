@@ -91,7 +91,7 @@ CONTINUOUS = Strategy(groups=TWO.groups, membership=Membership.CONTINUOUS)
 
 def miss(group: int, lost: int, counting: int, percent: int = 0) -> Abort:
     criterion = AbortCriterion(percent=percent, min_count=max(1, lost), acts_on=Extent.GROUP)
-    return Abort(group, criterion, lost, counting)
+    return Abort(group, criterion, lost, counting, is_miss=True)
 
 
 def aborting(action: AbortAction = AbortAction.PAUSE, **said: Any) -> AbortCriterion:

@@ -11,20 +11,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-import msgspec
 import sqlalchemy as sql
 from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutState, Step
 from sqlmodel import Session, col
 
 from sprat_controller.errors import NotFoundError
-from sprat_controller.rollout import frozen_strategy, targets, unavailable
+from sprat_controller.rollout import abort_said, frozen_strategy, targets, unavailable
 from sprat_controller.rollout.gates import judgement as judgements
 from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.records import UNFINISHED
 from sprat_controller.rollout.requests import target_from
 from sprat_controller.rollout.strategy import (
-    AbortCriterion,
-    Extent,
     Group,
     Membership,
     Strategy,
@@ -262,7 +259,8 @@ def _rollout(row: Row, strategy: Strategy) -> RolloutAt:
         start_at=row["start_at"],
         looks_at=row["due_at"],
         run_until=row["run_until"],
-        aborted=_aborted(row["abort"]),
+        aborted=abort_said.criterion(row["abort"]),
+        stopped_by=abort_said.stopped_by(row["abort"]),
         strategy=strategy,
     )
 
@@ -393,19 +391,6 @@ def _is_under_way(row: Row) -> bool:
 def _is_superseded(row: Row) -> bool:
     code = _json(row["reason"]).get("code")
     return row["state"] == ExecutionState.CANCELED and code == ReasonCode.SUPERSEDED.value
-
-
-def _aborted(stored: Mapping[str, Any] | None) -> str:
-    """Return in words which criterion was met."""
-    abort = _json(stored)
-    if "criterion" not in abort:
-        return ""
-    met = msgspec.convert(abort["criterion"], AbortCriterion)
-    extent = f" in group {abort.get('group')}" if met.extent is Extent.GROUP else ""
-    return (
-        f"{abort.get('failures')} of {abort.get('judged')} ended {met.failure}{extent}"
-        f" (the limit is {met.percent} % and {met.min_count})"
-    )
 
 
 def _named(running: Mapping[str, str]) -> str:

@@ -79,6 +79,7 @@ class RolloutAt:
         looks_at: When the controller looks at it next.
         run_until: After which devices no longer run what it brought; None: for ever.
         aborted: Which criterion was met, in a sentence; empty: none.
+        stopped_by: Who stopped it; empty: no person did, or nobody wrote it down.
         strategy: How it proceeds.
     """
 
@@ -89,6 +90,7 @@ class RolloutAt:
     looks_at: datetime | None = None
     run_until: datetime | None = None
     aborted: str = ""
+    stopped_by: str = ""
     strategy: Strategy = ALL_AT_ONCE
 
 

@@ -63,7 +63,8 @@ class _Found:
 
 _CODES: Final = frozenset(ReasonCode)
 _GIVES_WORK: Final = frozenset({RolloutState.STARTING, RolloutState.RUNNING})
-_ABORTABLE: Final = frozenset({RolloutState.PAUSED, RolloutState.STOPPING, RolloutState.STOPPED})
+_STOPPED: Final = frozenset({RolloutState.STOPPING, RolloutState.STOPPED})
+_ABORTABLE: Final = _STOPPED | {RolloutState.PAUSED}
 
 
 def answers(device: DeviceAt, aliases: Sequence[AliasAt], now: datetime) -> tuple[Answer, ...]:
@@ -223,8 +224,11 @@ def _held(wanted: Wanted, now: datetime) -> _Found | None:
     if rollout.state is RolloutState.PAUSED and failed is not None:
         return _gate_failed(failed)
     code, said, then = NO_WORK[rollout.state]
+    if rollout.stopped_by and rollout.state in _STOPPED:
+        after = f", after it was held because {rollout.aborted}" if rollout.aborted else ""
+        return _Found(code, f"{subject} {said} by {rollout.stopped_by}{after}", then)
     if rollout.aborted and rollout.state in _ABORTABLE:
-        message = f"{subject} {said}, because an abort criterion was met: {rollout.aborted}"
+        message = f"{subject} {said}, because {rollout.aborted}"
         return _Found(ReasonCode.ABORTED, message, then)
     if rollout.state is RolloutState.SCHEDULED and rollout.start_at is not None:
         message = f"{subject} starts at {wording.minute(rollout.start_at)}"

@@ -320,7 +320,33 @@ def test_a_rollout_that_was_aborted_says_by_what(world: World) -> None:
     change(world, Rollout, col(Rollout.id) == rollout_id, state="PAUSED", abort=abort)
     answer = only(world, "b")
     assert answer.code is ReasonCode.ABORTED
-    assert answer.message.endswith("3 of 9 ended ALL in group 0 (the limit is 10 % and 2)")
+    assert answer.message.endswith(
+        "3 of 9 that ended in group 0 did not succeed (the limit is 10 %, and at least 2)"
+    )
+
+
+def test_a_stop_after_an_abort_says_who_stopped_it_and_offers_no_resume(world: World) -> None:
+    devices = {name: world.join(name, BIG) for name in "ab"}
+    view = world.create(strategy=Strategy(groups=TWO))
+    world.run_due()
+    states = world.states(view.id)
+    (canary,) = (name for name in states if states[name] is ExecutionState.IN_PROGRESS)
+    (waits,) = states.keys() - {canary}
+    devices[canary].sync(ExecutionState.FAILED)
+    world.run_due()
+    held = only(world, waits)
+    assert held.code is ReasonCode.ABORTED
+    assert held.message.endswith(
+        "is paused, because group 0 can no longer reach its share of 100 %: 1 of 1 did not succeed"
+    )
+    world.service.stop(view.id, "user:ann")
+    stopping = only(world, waits)
+    world.run_due()
+    assert world.states(view.id)[waits] is ExecutionState.CANCELED
+    for answer in (stopping, only(world, waits)):
+        assert answer.code is ReasonCode.STOPPED_BY_OPERATOR
+        assert "was stopped by user:ann" in answer.message
+        assert "resume" not in answer.do
 
 
 def test_retry_penalty_and_absence_are_told(world: World) -> None:
