@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
+import msgspec
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
+from sprat_proto import canonical
 from sprat_proto.states import ExecutionState, RolloutState
 
 from sprat_controller.cli import policy, strategy
@@ -19,6 +21,7 @@ from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError, Exit, UnreachableError
 from sprat_controller.cli.output import Row, console, named, say, table, text
 from sprat_controller.cli.verbs import Session
+from sprat_controller.rollout import abort_said
 
 INTERVAL_S: Final = 1.0
 # A controller that restarts is back long before this.
@@ -103,7 +106,7 @@ def show_rollout(session: Session, found: Json) -> None:
         "policy": policy.shown(found.get("policy")),
         "strategy": strategy.in_words(found.get("strategy")),
         "groups": [_group(one) for one in found.get("groups") or ()],
-        "abort": found.get("abort"),
+        "abort": _abort(found.get("abort")),
     }
     session.output.one(shown, found)
 
@@ -119,6 +122,14 @@ def execution_row(execution: Json) -> Row:
         execution.get("variant"),
         why,
     ]
+
+
+def _abort(kept: Json | None) -> str | None:
+    """Return in a sentence what held or ended a rollout."""
+    try:
+        return abort_said.in_words(kept) or None
+    except (KeyError, TypeError, msgspec.ValidationError):  # a newer controller says more
+        return canonical.encode(kept).decode()
 
 
 def _group(group: Json) -> str:

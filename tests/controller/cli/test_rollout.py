@@ -364,3 +364,27 @@ def test_rollouts_are_listed_held_and_ended(sprat: Sprat, api: OperatorApi) -> N
     api.lists["rollouts"][0]["state"] = "FINISHED"
     said = sprat("rollout", "pause", "r-1")
     said.assert_one_sentence(5)
+
+
+@pytest.mark.parametrize(
+    ("kept", "line"),
+    [
+        (
+            {"since": {"0": {"succeeded": 1}}, "gate": "FAIL", "group": 0, "at": "-"},
+            "the gate of group 0 failed",
+        ),
+        ({"stopped_by": "user:ann"}, "stopped by user:ann"),
+        (
+            {"criterion": {"percent": 5, "new": 1}, "group": 0, "failures": 1, "judged": 2},
+            '{"criterion":{"new":1,"percent":5},"failures":1,"group":0,"judged":2}',
+        ),
+        (None, "-"),
+    ],
+)
+def test_show_says_in_a_sentence_what_held_a_rollout(
+    sprat: Sprat, api: OperatorApi, kept: dict[str, Any] | None, line: str
+) -> None:
+    running(api, ("PAUSED", []))
+    api.lists["rollouts"][0]["abort"] = kept
+    assert ["abort", line] in sprat("rollout", "show", "r-1").lines
+    assert sprat("rollout", "show", "r-1", "-o", "json").json["abort"] == kept
