@@ -19,7 +19,7 @@ Table: TypeAlias = Mapping[StateT, Mapping[EventT, StateT]]
 
 
 class RolloutEvent(StrEnum):
-    """What happens to a rollout."""
+    """What happens to a rollout; what people ask for is named as `sprat rollout` and the API do."""
 
     PLANNED = "planned"  # every device has an execution
     EDIT = "edit"
@@ -34,9 +34,18 @@ class RolloutEvent(StrEnum):
     FINISH = "finish"  # every execution is final
     STOP = "stop"  # by a person or an abort criterion
     STOPPED = "stopped"  # what was unfinished is cancelled
-    ROLL_BACK = "roll_back"  # by a person or an abort criterion
+    ROLL_BACK = "roll-back"  # by a person or an abort criterion
     ROLLED_BACK = "rolled_back"  # what had succeeded is back
-    RETRY = "retry"  # a person has what failed tried again
+    RETRY = "retry-failed"  # a person has what failed tried again
+
+
+# What no person can ask for by itself.
+BY_ITSELF: Final = frozenset(
+    {
+        *(RolloutEvent.PLANNED, RolloutEvent.SUBMIT, RolloutEvent.SCHEDULE, RolloutEvent.STARTED),
+        *(RolloutEvent.FINISH, RolloutEvent.STOPPED, RolloutEvent.ROLLED_BACK),
+    }
+)
 
 
 class GroupEvent(StrEnum):
@@ -192,10 +201,11 @@ def apply(
     possible = table.get(state, {})
     if event in possible:
         return possible[event]
+    verbs = tuple(one for one in possible if not _is_by_itself(one))
     raise ConflictError(
         code,
         f"{subject} is {state}: expected one of {_words(allowing(table, event))} to {event} it;"
-        f" now possible: {_words(possible)}",
+        f" now possible: {_words(verbs)}",
         {"state": str(state), "event": str(event), "possible": [str(one) for one in possible]},
     )
 
@@ -205,5 +215,10 @@ def allowing(table: Table[StateT, EventT], event: EventT) -> tuple[StateT, ...]:
     return tuple(state for state, row in table.items() if event in row)
 
 
-def _words(names: Mapping[EventT, object] | tuple[StrEnum, ...]) -> str:
+def _is_by_itself(event: StrEnum) -> bool:
+    # Not by equality alone: members of other enums have the same text.
+    return isinstance(event, RolloutEvent) and event in BY_ITSELF
+
+
+def _words(names: tuple[StrEnum, ...]) -> str:
     return ", ".join(str(name) for name in names) or "nothing"

@@ -221,7 +221,7 @@ def test_what_runs_is_not_edited(world: World) -> None:
 def test_a_second_start_neither_starts_nor_voids(world: World) -> None:
     view = fleet(world)
     approve(world, view.id, "bob")
-    with pytest.raises(ConflictError, match="now possible: edit, submit, approve, deny, stop"):
+    with pytest.raises(ConflictError, match="now possible: edit, approve, deny, stop"):
         world.service.start(view.id, "token:ann")
     assert len(world.service.approval(view.id).approved_by) == 1
 

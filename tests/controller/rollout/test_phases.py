@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sprat_controller.cli.rollout import rollout
 from sprat_controller.errors import ConflictError
 from sprat_controller.rollout.phases import (
+    BY_ITSELF,
     EXECUTION,
     GROUP,
     ROLLOUT,
@@ -150,3 +152,12 @@ def test_the_refusal_says_state_and_what_is_possible() -> None:
     assert caught.value.message == (
         "rollout 7 is STOPPED: expected one of STARTING, RUNNING to pause it; now possible: nothing"
     )
+
+
+def test_what_a_refusal_offers_are_verbs_as_people_type_them() -> None:
+    verbs = {str(one.name) for one in rollout.registered_commands}
+    assert {str(one) for one in set(RolloutEvent) - BY_ITSELF} <= verbs
+    assert not {str(one) for one in BY_ITSELF} & verbs
+    with pytest.raises(ConflictError) as caught:
+        apply(ROLLOUT, RolloutState.FINISHED, RolloutEvent.PAUSE, "rollout 7", "rollout_state")
+    assert caught.value.message.endswith("now possible: retry-failed, roll-back")
