@@ -51,7 +51,7 @@ def list_tokens(actor: SignedIn, database: DatabasePart) -> schema.TokenPage:
 
 
 @router.post(
-    "/tokens", status_code=status.HTTP_201_CREATED, responses=error_answers(404, 409, 413, 422)
+    "/tokens", status_code=status.HTTP_201_CREATED, responses=error_answers(400, 404, 409, 413, 422)
 )
 def create_token(
     body: schema.TokenRequest, actor: SignedIn, request: Request, parts: AllParts
