@@ -1,7 +1,8 @@
 """The grammar of audit: all tags of both sides, and the one shape of their records. Pure.
 
 A tag is `source:subject:action`: who or what made it happen, to what kind of thing, what was done.
-It is a format: never renamed, only added.
+It is a format: never renamed, only added. A new one is given its class for other systems, too:
+`sprat_controller.audit.views.ocsf_classes`.
 
 A record is one JSON object in canonical form (RFC 8785), of integers, strings, booleans, and lists
 and objects of them; its bytes are what the log's tree is made of. Fields that say nothing are left
