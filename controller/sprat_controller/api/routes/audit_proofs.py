@@ -99,7 +99,7 @@ def get_consistency_proof(
     return schema.AuditConsistency.model_validate({"from": old, "to": new, "hashes": listed})
 
 
-@router.post("/cosignatures", responses=error_answers(404, 409, 422))
+@router.post("/cosignatures", responses=error_answers(400, 404, 409, 413, 422))
 def cosign_checkpoint(
     body: schema.NewCosignature, actor: WholeAuditor, parts: AllParts
 ) -> schema.AuditNote:

@@ -47,7 +47,7 @@ class Bundle(Answered):
     blobs: list[BlobOfBundle]
 
 
-@router.post("", responses=error_answers(400, 404, 409))
+@router.post("", responses=error_answers(400, 404, 409, 413))
 def collect(body: BundleBody, actor: Changer, exporter: ExporterPart) -> Bundle:
     """Return what a bundle is made of; plans of named devices are signed anew for it."""
     scope = actor.scope(Permission.ROLL_OUT)

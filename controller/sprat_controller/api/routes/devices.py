@@ -77,7 +77,9 @@ def change_device(
         return schema.DeviceDetail.model_validate(inventory.show(session, device_id))
 
 
-@router.post("/{device_id}/release-quarantine", responses=error_answers(404, 409, 422, 503))
+@router.post(
+    "/{device_id}/release-quarantine", responses=error_answers(400, 404, 409, 413, 422, 503)
+)
 def release_device(
     device_id: str, body: schema.QuarantineRelease, actor: Changer, parts: AllParts
 ) -> schema.DeviceDetail:

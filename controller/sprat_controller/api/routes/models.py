@@ -55,7 +55,7 @@ def show_release(
         return _release(session, model, release)
 
 
-@router.post("/{model}/releases", status_code=201, responses=error_answers(400, 409, 422, 503))
+@router.post("/{model}/releases", status_code=201, responses=error_answers(400, 409, 413, 422, 503))
 def publish_release(
     model: str,
     body: schema.ReleaseRequest,
@@ -78,7 +78,7 @@ def publish_release(
         return _release(session, model, body.release)
 
 
-@router.post("/{model}/releases/{release}/retire", responses=error_answers(400, 404, 422, 503))
+@router.post("/{model}/releases/{release}/retire", responses=error_answers(400, 404, 413, 422, 503))
 def retire_release(
     model: str,
     release: str,

@@ -93,7 +93,7 @@ def list_occurrences(
     return schema.OccurrencePage.model_validate({"items": [asdict(view) for view in views]})
 
 
-@router.patch("/{recurrence_id}", responses=error_answers(400, 404, 409, 422))
+@router.patch("/{recurrence_id}", responses=error_answers(400, 404, 409, 413, 422))
 def edit_recurrence(
     recurrence_id: str,
     body: schema.RecurrenceEditBody,
@@ -116,7 +116,7 @@ def edit_recurrence(
     )
 
 
-@router.post("/{recurrence_id}/pause", responses=error_answers(404, 409, 422))
+@router.post("/{recurrence_id}/pause", responses=error_answers(400, 404, 409, 413, 422))
 def pause_recurrence(
     recurrence_id: str, actor: Changer, recurrences: Changed, body: LookedAt = None
 ) -> schema.Recurrence:
@@ -125,7 +125,7 @@ def pause_recurrence(
     return _answer(recurrences.pause(recurrence_id, actor.audit_name, expected_revision=expected))
 
 
-@router.post("/{recurrence_id}/resume", responses=error_answers(404, 409, 422))
+@router.post("/{recurrence_id}/resume", responses=error_answers(400, 404, 409, 413, 422))
 def resume_recurrence(
     recurrence_id: str, actor: Changer, recurrences: Changed, body: LookedAt = None
 ) -> schema.Recurrence:

@@ -198,7 +198,7 @@ def executions(rollout_id: str, rollouts: Seen, database: DatabasePart) -> Respo
     return fast({"items": items, "next": None})
 
 
-@router.post("/{rollout_id}/start", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/start", responses=error_answers(400, 404, 409, 413, 422))
 def start(
     rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
@@ -206,7 +206,7 @@ def start(
     return _answer(rollouts.start(rollout_id, actor.audit_name, expected_revision=_expected(body)))
 
 
-@router.patch("/{rollout_id}", responses=error_answers(400, 404, 409, 422))
+@router.patch("/{rollout_id}", responses=error_answers(400, 404, 409, 413, 422))
 def edit(
     rollout_id: str,
     body: schema.EditBody,
@@ -236,7 +236,7 @@ def approval(rollout_id: str, rollouts: Seen) -> schema.Approval:
     return _approval(rollouts.approval(rollout_id))
 
 
-@router.post("/{rollout_id}/approve", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/approve", responses=error_answers(400, 404, 409, 413, 422))
 def approve(
     rollout_id: str, body: schema.ApprovalBody, actor: Approver, rollouts: Approved
 ) -> schema.Approval:
@@ -249,7 +249,7 @@ def approve(
     )
 
 
-@router.post("/{rollout_id}/deny", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/deny", responses=error_answers(400, 404, 409, 413, 422))
 def deny(
     rollout_id: str, body: schema.DenialBody, actor: Approver, rollouts: Approved
 ) -> schema.Rollout:
@@ -261,7 +261,7 @@ def deny(
     )
 
 
-@router.post("/{rollout_id}/pause", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/pause", responses=error_answers(400, 404, 409, 413, 422))
 def pause(
     rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
@@ -269,7 +269,7 @@ def pause(
     return _answer(rollouts.pause(rollout_id, actor.audit_name, expected_revision=_expected(body)))
 
 
-@router.post("/{rollout_id}/resume", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/resume", responses=error_answers(400, 404, 409, 413, 422))
 def resume(
     rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
@@ -277,7 +277,7 @@ def resume(
     return _answer(rollouts.resume(rollout_id, actor.audit_name, expected_revision=_expected(body)))
 
 
-@router.post("/{rollout_id}/stop", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/stop", responses=error_answers(400, 404, 409, 413, 422))
 def stop(
     rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
@@ -285,7 +285,7 @@ def stop(
     return _answer(rollouts.stop(rollout_id, actor.audit_name, expected_revision=_expected(body)))
 
 
-@router.post("/{rollout_id}/promote", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/promote", responses=error_answers(400, 404, 409, 413, 422))
 def promote(
     rollout_id: str, body: schema.PromotionBody, actor: Changer, rollouts: Changed
 ) -> schema.Rollout:
@@ -296,7 +296,7 @@ def promote(
     )
 
 
-@router.post("/{rollout_id}/retry-failed", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/retry-failed", responses=error_answers(400, 404, 409, 413, 422))
 def retry_failed(
     rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:
@@ -306,7 +306,7 @@ def retry_failed(
     )
 
 
-@router.post("/{rollout_id}/roll-back", responses=error_answers(404, 409, 422))
+@router.post("/{rollout_id}/roll-back", responses=error_answers(400, 404, 409, 413, 422))
 def roll_back(
     rollout_id: str, actor: Changer, rollouts: Changed, body: LookedAt = None
 ) -> schema.Rollout:

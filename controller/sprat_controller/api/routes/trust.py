@@ -45,7 +45,9 @@ def get_metadata(repository: Repository, name: str, _: Reader, database: Databas
 
 
 @router.post(
-    "/{repository}", status_code=status.HTTP_201_CREATED, responses=error_answers(413, 422, 503)
+    "/{repository}",
+    status_code=status.HTTP_201_CREATED,
+    responses=error_answers(400, 404, 413, 422, 503),
 )
 def publish_metadata(
     repository: Repository,
