@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import sqlalchemy as sql
@@ -46,6 +46,20 @@ def part(database: Database, signed: Signed, wanted: AuditFilter) -> Iterator[by
             break
         after = rows[-1].seq
     yield line(End(count))
+
+
+def view(
+    database: Database, wanted: AuditFilter, size: int, render: Callable[[bytes], bytes]
+) -> Iterator[bytes]:
+    """Yield a view of those records up to a size that meet a filter; no proof is in it."""
+    after = 0
+    while True:
+        with database.reading() as session:
+            rows = queries.audit_page(session, wanted, after=after, limit=PAGE)
+        yield b"".join(render(row.body) for row in rows if row.seq <= size)
+        if len(rows) < PAGE or rows[-1].seq >= size:
+            return
+        after = rows[-1].seq
 
 
 def _page(session: Session, after: int, last: int) -> Iterator[bytes]:

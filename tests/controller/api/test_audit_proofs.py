@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from simulators.http_world import HttpWorld, error_of
+from simulators.view_readers import read_cef, read_otlp, read_syslog
 from sprat_controller.audit import log
 from sprat_controller.audit.export import Result, verify
+from sprat_controller.audit.views import Format
 from sprat_proto import notes
 from sprat_proto.audit_events import Tag
 from sprat_proto.merkle import Frontier, leaf_hash, verify_consistency, verify_inclusion
@@ -152,3 +155,32 @@ async def test_a_witness_brings_its_word(world: HttpWorld) -> None:
         assert error_of(refused)[1] == "bad_cosignature"
     missing = await world.client().send("POST", f"{A}/cosignatures", json=body | {"size": 99})
     assert error_of(missing) == (404, "checkpoint_not_found")
+
+
+@pytest.mark.parametrize("format_", Format)
+async def test_a_view_holds_the_records_that_were_asked_for(
+    world: HttpWorld, format_: Format
+) -> None:
+    append(world, 1100)
+    params = {"format": format_.value, "device": "gw-1"}
+    answer = await world.client().send("GET", f"{A}/export", params=params)
+    assert answer.status_code == 200
+    assert answer.content.endswith(b"\n")
+    texts: list[str] = []
+    for line in answer.content.splitlines():
+        match format_:
+            case Format.CEF:
+                texts.append(read_cef(line).extension["spratRecord"])
+            case Format.RFC5424:
+                texts.append(read_syslog(line).message or "")
+            case Format.OTLP:
+                texts.append(read_otlp(line)[0]["body"])
+            case Format.OCSF:
+                texts.append(json.loads(line)["raw_data"])
+    subjects = [json.loads(text)["subject"] for text in texts]
+    assert subjects == ["device/gw-1"] * 367
+
+
+async def test_a_format_that_is_none_is_said(world: HttpWorld) -> None:
+    answer = await world.client().send("GET", f"{A}/export", params={"format": "xml"})
+    assert answer.status_code == 422

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import base64
 import re
+from functools import partial
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from sprat_proto import notes
 from sprat_proto.notes import InclusionProof, NoteError
 from sqlmodel import select
 
+from sprat_controller import __version__
 from sprat_controller.access import within
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import Permission
@@ -23,10 +25,12 @@ from sprat_controller.api.auth import require, require_everywhere
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, DatabasePart, Parts
 from sprat_controller.api.routes.audit import Wanted
-from sprat_controller.audit import checkpoints, exporting, tree
+from sprat_controller.audit import checkpoints, exporting, tree, views
 from sprat_controller.audit.checkpoints import Signed
 from sprat_controller.audit.log import TILE_LEVELS
 from sprat_controller.audit.tree import TILE_WIDTH, Tree
+from sprat_controller.audit.views import Format
+from sprat_controller.audit.views.record import PRODUCT, Origin
 from sprat_controller.errors import (
     ConflictError,
     NotFoundError,
@@ -44,6 +48,7 @@ Position = Annotated[int, Query(ge=1, le=(1 << 63) - 1)]
 _TILE: Final = re.compile(r"((?:x\d{3}/)*)(\d{3})(?:\.p/([1-9]\d?|1\d\d|2[0-4]\d|25[0-5]))?")
 _MAX_ENTRY: Final = (1 << 16) - 1
 _MAX_PATH: Final = 40
+_TEXT: Final = frozenset({Format.CEF, Format.RFC5424})
 _FOR_EVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-cache"}
 
@@ -116,9 +121,23 @@ def cosign_checkpoint(
 
 
 @router.get("/export", response_class=StreamingResponse, responses=error_answers(404, 422))
-def export_audit(wanted: Wanted, parts: AllParts) -> StreamingResponse:
-    """The log as JSON Lines with what verifying it needs: whole, or what is asked for of it."""
+def export_audit(
+    wanted: Wanted,
+    parts: AllParts,
+    request: Request,
+    format_: Annotated[Format | None, Query(alias="format")] = None,
+) -> StreamingResponse:
+    """The log as JSON Lines with what verifying it needs: whole, or what is asked for of it.
+
+    With `format`, the same records in a form for another system, without proofs: a line each.
+    """
     signed = _newest(parts)
+    if format_ is not None:
+        origin = Origin(request.url.hostname or PRODUCT, __version__)
+        render = partial(views.line, format_, origin=origin)
+        shown = exporting.view(parts.database, wanted, signed.checkpoint.size, render)
+        media = "text/plain; charset=utf-8" if format_ in _TEXT else "application/x-ndjson"
+        return StreamingResponse(shown, media_type=media, headers=_NOW)
     lines = (
         exporting.part(parts.database, signed, wanted)
         if wanted.said()

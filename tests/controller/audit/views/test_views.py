@@ -26,7 +26,8 @@ SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "ocsf-1.6.0.json").
 NASTY = st.sampled_from(
     [
         *("\n", "\r\n", "\x00", "\x1b[2J", "\x85", "\u2028", "\u202e", "\ufeff", "|", "\\"),
-        *("\\n", 
+        *(
+            "\\n",
             "=",
             " cs1=",
             '"',
