@@ -15,6 +15,8 @@ from typing import Any, Final
 import httpx
 from sprat_proto import canonical, manifest
 
+from simulators.audit_log import ORIGIN, AuditLog
+
 Json = dict[str, Any]
 ADMIN: Final = "sprat_admin"
 VIEWER: Final = "sprat_viewer"
@@ -81,6 +83,7 @@ class OperatorApi:
         self.sizes: dict[str, int] = {}  # of blobs that have another than they should
         self.audit: list[Json] = []
         self.audit_ok = True
+        self.log = AuditLog()
         self.page_size = 1000
         # What a watcher sees one after the other: the state and the executions of the rollout.
         self.moments: list[tuple[str, list[Json]]] = [("FINISHED", [])]
@@ -479,6 +482,25 @@ class OperatorApi:
             self._find(list(self.devices.values()), device, "device")
         return httpx.Response(200, json={"ok": self.audit_ok, "records": len(self.audit)})
 
+    def audit_key(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+        return httpx.Response(200, json={"origin": ORIGIN, "vkey": self.log.vkey})
+
+    def audit_checkpoint(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+        return httpx.Response(200, text=self.log.note())
+
+    def audit_export(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+        headers = {"content-type": "application/x-ndjson"}
+        return httpx.Response(200, content=self.log.export(), headers=headers)
+
+    def audit_consistency(self, request: httpx.Request, _body: Json) -> httpx.Response:
+        asked = request.url.params
+        hashes = self.log.proof(int(asked["from"]), int(asked["to"]))
+        return httpx.Response(200, json={"hashes": hashes})
+
+    def audit_cosign(self, _request: httpx.Request, body: Json) -> httpx.Response:
+        self.log.cosigned.append(body["line"])
+        return httpx.Response(200, json={"size": body["size"]})
+
     def _find(self, items: list[Json], one: str, kind: str) -> Json:
         for item in items:
             if item["id"] == one:
@@ -552,6 +574,11 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("POST", "bundles", OperatorApi.bundles),
     ("GET", "audit", OperatorApi.list_audit),
     ("GET", "audit/verify", OperatorApi.verify),
+    ("GET", "audit/key", OperatorApi.audit_key),
+    ("GET", "audit/checkpoint", OperatorApi.audit_checkpoint),
+    ("GET", "audit/export", OperatorApi.audit_export),
+    ("GET", "audit/proof/consistency", OperatorApi.audit_consistency),
+    ("POST", "audit/cosignatures", OperatorApi.audit_cosign),
     ("GET", f"devices/{NAME}/audit", OperatorApi.list_audit),
     ("GET", f"devices/{NAME}/audit/verify", OperatorApi.verify),
 ]

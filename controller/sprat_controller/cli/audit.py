@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from sprat_proto import audit_events
 
-from sprat_controller.cli import words
+from sprat_controller.cli import audit_proofs, words
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import Cell
@@ -22,6 +23,7 @@ DeviceOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
+    audit_proofs.add_to(audit)
     app.add_typer(audit, name="audit")
 
 
@@ -45,16 +47,35 @@ def list_records(
     session.output.rows(columns, [_row(item) for item in items], {"items": items})
 
 
-@verb(audit, "verify", example="sprat audit verify --device gateway-1")
-def verify(session: Session, device: DeviceOption = None) -> None:
-    """Check the hash chain of a log from its first record to its last."""
+@verb(audit, "verify", example="sprat audit verify audit.jsonl --key fleet.vkey")
+def verify(
+    session: Session,
+    export: Annotated[
+        Path | None, typer.Argument(metavar="[EXPORT]", help="A file, to check it offline.")
+    ] = None,
+    *,
+    device: DeviceOption = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an export: the log's public key or its file; then witnesses'."),
+    ] = None,
+) -> None:
+    """Check a log from its first record to its last: at the controller, or an export of it.
+
+    Of an export the exit status is 0: intact, 1: tampered with, 2: cut off, 3: of another key.
+    """
+    if export is not None:
+        audit_proofs.verify_export(session, export, key or [])
+        return
     found = session.api.get(f"{_path(device)}/verify")
     fields = ("ok", "records", "head", "message")
     shown = {name: found.get(name) for name in fields if name in found}
     session.output.one(shown, found)
     if found.get("ok") is not True:
         whose = f"the log of {device}" if device else "the controller's log"
-        raise CliError(f"{whose} was changed: its hash chain is broken", Exit.REFUSED)
+        raise CliError(
+            f"{whose} was changed: its records are not those that were written", Exit.REFUSED
+        )
 
 
 def _path(device: str | None) -> str:

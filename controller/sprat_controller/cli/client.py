@@ -27,6 +27,7 @@ PREFIX: Final = "/api/v1"
 PAGE: Final = 1000
 CHUNK: Final = 1 << 20
 # Connecting, writing and pool are quick or broken; reading waits for plans of large fleets.
+JSON_LINES: Final = "application/x-ndjson"
 TIMEOUT: Final = httpx.Timeout(20, read=120)
 _STATUSES: Final[Mapping[int, Exit]] = {
     400: Exit.USAGE,
@@ -64,6 +65,23 @@ class Api:
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Json:
         """Return the JSON object at `path` (below the API's prefix)."""
         return self._object(self._send("GET", path, params=_given(params or {})))
+
+    def text(self, path: str) -> str:
+        """Return the text at `path` (below the API's prefix)."""
+        return self._send("GET", path).text
+
+    def json_lines(self, path: str, params: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield the JSON Lines at `path` (below the API's prefix) as they come, in any pieces."""
+        try:
+            with self._http.stream("GET", f"{PREFIX}/{path}", params=_given(params)) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._check(answer)
+                if answer.headers.get("content-type") != JSON_LINES:
+                    raise self._no_api(answer)
+                yield from answer.iter_bytes(CHUNK)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
         """Post a JSON object and return the answer."""

@@ -19,6 +19,10 @@ class Exit(IntEnum):
     CONFLICT = 5
     REFUSED = 6  # by verification: signature, digest, model file, audit chain
     USAGE = 64
+    # Of `sprat audit verify EXPORT`, whose statuses auditors' scripts know.
+    AUDIT_TAMPERED = 1
+    AUDIT_INCOMPLETE = 2
+    AUDIT_UNKNOWN_KEY = 3
     TIMEOUT = 124  # still going on
 
 

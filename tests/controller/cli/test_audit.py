@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from simulators.audit_log import AuditLog
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
+from sprat_proto import notes
 
 TAGS = ["operator:rollout:created", "operator:rollout:started"]
 
@@ -72,4 +76,62 @@ def test_a_broken_log_ends_with_6(sprat: Sprat, api: OperatorApi, device: list[s
     said = sprat("audit", "verify", *device)
     assert said.status == 6
     assert said.lines[0] == ["ok", "no"]
-    assert "broken" in said.errors
+    assert "was changed" in said.errors
+
+
+def exported(sprat: Sprat, folder: Path) -> Path:
+    file = folder / "audit.jsonl"
+    assert sprat("audit", "export", str(file)).status == 0
+    return file
+
+
+def test_an_export_is_checked_without_the_controller(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    file, vkey = exported(sprat, tmp_path), tmp_path / "fleet.vkey"
+    vkey.write_text(sprat("audit", "key", "-o", "json").json["vkey"])
+    api.answer = lambda _: pytest.fail("the controller was asked")
+    said = sprat("audit", "verify", str(file), "--key", str(vkey), "-o", "json")
+    assert (said.status, said.json["result"], said.json["records"]) == (0, "intact", 5)
+
+
+def test_the_status_tells_what_is_wrong_with_an_export(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    file = exported(sprat, tmp_path)
+    good, vkey = file.read_bytes(), api.log.vkey
+    other = AuditLog(Ed25519PrivateKey.from_private_bytes(bytes(32))).vkey
+    for data, key, status, result in (
+        (good.replace(b"success", b"failure", 1), vkey, 1, "tampered"),
+        (good[:-20], vkey, 2, "incomplete"),
+        (b"", vkey, 2, "incomplete"),
+        (good, other, 3, "unknown_key"),
+    ):
+        file.write_bytes(data)
+        said = sprat("audit", "verify", str(file), "--key", key, "-o", "json")
+        assert (said.status, said.json["result"]) == (status, result)
+    sprat("audit", "verify", str(file)).assert_one_sentence(64)
+
+
+def test_a_witness_cosigns_what_grew_and_t34_refuses_what_was_rewritten(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    state = tmp_path / "witness.json"
+    first = sprat(
+        *("audit", "witness", "--state", str(state), "--name", "customer/w"),
+        *("--log", api.log.vkey, "-o", "json"),
+    )
+    assert first.status == 0
+    assert state.stat().st_mode & 0o077 == 0
+    key = notes.read_key(first.json["witness"])
+    notes.verify(notes.read_note(first.json["note"]), [key])
+    api.log.append(7)
+    assert sprat("audit", "witness", "--state", str(state)).status == 0
+    assert len(api.log.cosigned) == 2
+    kept = state.read_bytes()
+    api.log.rewrite()
+    said = sprat("audit", "witness", "--state", str(state))
+    assert said.status == 6
+    assert "it was rewritten" in said.errors
+    assert len(api.log.cosigned) == 2
+    assert state.read_bytes() == kept

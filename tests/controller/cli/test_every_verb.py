@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from simulators import frozen
+from simulators.audit_log import AuditLog
 from simulators.image_keys import targets_file
 from simulators.operator_api import VIEWER, OperatorApi
 from simulators.sprat_command import NOW, Sprat
@@ -390,7 +391,22 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["--limit", "0"], 64),
         (["--after", "-1"], 64),
     ],
-    "audit verify": [(["--device", "nobody"], 1), (["--device", "a/b"], 64)],
+    "audit verify": [
+        (["--device", "nobody"], 1),
+        (["--device", "a/b"], 64),
+        (["/no/such/file"], 64),
+        (["/no/such/file", "--key", "x"], 1),
+        (["/no/such/file", "--key", AuditLog().vkey], 1),
+    ],
+    "audit key": [(["x"], 64)],
+    "audit export": [([], 64), (["/no/such/folder/file"], 1)],
+    "audit witness": [
+        ([], 64),
+        (["--state", "/no/such/file"], 64),
+        (["--state", "{binary}"], 1),
+        (["--state", "/no/such/file", "--name", "a b", "--log", AuditLog().vkey], 64),
+        (["--state", "/no/such/file", "--name", "a", "--log", "x"], 1),
+    ],
 }
 # A call of each verb that is right, for those that need more than their name.
 GOOD: dict[str, list[str]] = {
@@ -408,6 +424,8 @@ GOOD: dict[str, list[str]] = {
     "tokens revoke": ["id-1"],
     "enrolment create": ["gw-2"],
     "enrolment revoke": ["id-1"],
+    "audit export": ["{new}"],
+    "audit witness": ["--state", "{new}", "--name", "w", "--log", AuditLog().vkey],
     "devices show": ["gw-1"],
     "devices label": ["gw-1", "a=b"],
     "devices remove": ["gw-1", "--yes"],

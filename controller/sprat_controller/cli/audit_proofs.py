@@ -1,0 +1,172 @@
+"""The audit log outside the controller: exports, checking them, and being its witness."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import msgspec
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sprat_proto import notes
+from sprat_proto.notes import NoteError, VerifierKey
+
+from sprat_controller.audit import export as exports
+from sprat_controller.audit import witness as witnesses
+from sprat_controller.audit.export import MAX_LINE_BYTES, Result
+from sprat_controller.audit.witness import Keeper, WitnessRefusedError
+from sprat_controller.cli.exits import CliError, Exit
+from sprat_controller.cli.verbs import Session, verb
+from sprat_controller.config import write_private
+
+_EXITS = {
+    Result.TAMPERED: Exit.AUDIT_TAMPERED,
+    Result.INCOMPLETE: Exit.AUDIT_INCOMPLETE,
+    Result.UNKNOWN_KEY: Exit.AUDIT_UNKNOWN_KEY,
+}
+
+
+def add_to(audit: typer.Typer) -> None:
+    """Add these verbs to the group."""
+    verb(audit, "key", example="sprat audit key")(key)
+    verb(audit, "export", example="sprat audit export audit.jsonl --device gateway-1")(export)
+    verb(
+        audit,
+        "witness",
+        example="sprat audit witness --state witness.json --name customer.example/w --log KEY",
+    )(witness)
+
+
+def key(session: Session) -> None:
+    """Show the public key of the log; keep it where nobody of the controller can change it."""
+    found = session.api.get("audit/key")
+    session.output.one({name: found.get(name) for name in ("origin", "vkey")}, found)
+
+
+def export(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; - is standard output.")],
+    *,
+    device: Annotated[str | None, typer.Option(help="Only what is about it.")] = None,
+    rollout: Annotated[str | None, typer.Option(help="Only what is about it.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only what has this tag.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only what this actor did.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only what was done to this.")] = None,
+    since: Annotated[str | None, typer.Option(help="RFC 3339: only from then on.")] = None,
+    until: Annotated[str | None, typer.Option(help="RFC 3339: only before then.")] = None,
+) -> None:
+    """Write the controller's log as JSON Lines, with all that verifying it needs."""
+    params = {"device": device, "rollout": rollout, "tag": tag, "actor": actor}
+    params |= {"subject": subject, "since": since, "until": until}
+    chunks = session.api.json_lines("audit/export", params)
+    if str(file) == "-":
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        return
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        with partial.open("wb") as made:
+            for chunk in chunks:
+                made.write(chunk)
+        partial.replace(file)
+    except OSError as error:
+        raise CliError(f"the export cannot be written to {file}: {error.strerror}") from error
+
+
+def verify_export(session: Session, file: Path, given: list[str]) -> None:
+    """Check an export, without a controller."""
+    if not given:
+        raise CliError(
+            "expected --key with the log's public key (`sprat audit key`), found none", Exit.USAGE
+        )
+    keys = [_read_key(one) for one in given]
+    try:
+        with file.open("rb") as lines:
+            found = exports.verify(_bounded(lines), keys)
+    except OSError as error:
+        raise CliError(f"the export {file} cannot be read: {error.strerror}") from error
+    shown = {
+        "result": found.result.name.lower(),
+        "records": found.records,
+        "first_bad": found.seq,
+        "signed_by": ", ".join(found.signers) or None,
+        "message": found.message,
+    }
+    session.output.one(cast("Any", shown), shown)
+    if found.result is not Result.INTACT:
+        raise CliError(found.message, _EXITS[found.result])
+
+
+def witness(
+    session: Session,
+    *,
+    state: Annotated[Path, typer.Option(metavar="FILE", help="What it keeps; made if not there.")],
+    name: Annotated[str | None, typer.Option(help="Of the witness, at the first time.")] = None,
+    log: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The log's public key, at the first time.")
+    ] = None,
+) -> None:
+    """Cosign the newest checkpoint, if the log only grew since the last one that was."""
+    keeper = _keeper(state, name, log)
+    api = session.api
+    note = _note(api.text("audit/checkpoint"))
+    try:
+        checkpoint, seen = witnesses.read(keeper, note), keeper.seen
+        proof: list[bytes] = []
+        if seen is not None and seen.size < checkpoint.size:
+            asked = {"from": seen.size, "to": checkpoint.size}
+            answer = api.get("audit/proof/consistency", asked)
+            hashes = msgspec.convert(answer.get("hashes"), list[str])
+            proof = [base64.b64decode(one) for one in hashes]
+        time_s = int(session.around.clock().timestamp())
+        keeper, signature = witnesses.cosign(keeper, note, proof, time_s)
+    except (WitnessRefusedError, ValueError) as error:
+        raise CliError(f"not cosigned: {error}", Exit.REFUSED) from error
+    # Kept before it is told: what was told is never contradicted.
+    write_private(state, msgspec.json.encode(keeper))
+    body = {"size": checkpoint.size, "vkey": str(keeper.vkey), "line": str(signature)}
+    api.post("audit/cosignatures", body)
+    told = str(note.signed(signature))
+    shown = {"size": checkpoint.size, "witness": str(keeper.vkey), "note": told}
+    session.output.one(cast("Any", shown), shown)
+
+
+def _keeper(state: Path, name: str | None, log: str | None) -> Keeper:
+    try:
+        return msgspec.json.decode(state.read_bytes(), type=Keeper)
+    except FileNotFoundError:
+        pass
+    except (OSError, msgspec.DecodeError) as error:
+        raise CliError(f"expected {state} as this verb makes it: {error}") from error
+    if name is None or log is None:
+        raise CliError(f"{state} is not there: give --name and --log to make it", Exit.USAGE)
+    private = Ed25519PrivateKey.generate()
+    try:
+        notes.verifier_key(private, name, notes.COSIGNER)
+    except NoteError as error:
+        raise CliError(str(error), Exit.USAGE) from error
+    return Keeper(name, private.private_bytes_raw().hex(), str(_read_key(log)))
+
+
+def _read_key(given: str) -> VerifierKey:
+    """Read a vkey, or the file that it is in."""
+    try:
+        text = given if "+" in given else Path(given).read_text(encoding="utf-8")
+        return notes.read_key(text)
+    except (OSError, UnicodeDecodeError, NoteError) as error:
+        raise CliError(f"expected a key such as `sprat audit key` shows: {error}") from error
+
+
+def _note(text: str) -> notes.Note:
+    try:
+        return notes.read_note(text)
+    except NoteError as error:
+        raise CliError(f"expected a checkpoint from the controller: {error}") from error
+
+
+def _bounded(lines: Any) -> Iterator[bytes]:
+    while one := lines.readline(MAX_LINE_BYTES):
+        yield one
