@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sprat_controller.access.actor import DEFAULT_LIFETIME, MAX_LIFETIME
-from sprat_controller.cli import users, words
+from sprat_controller.cli import users, whole_ids, words
 from sprat_controller.cli.client import Api
 from sprat_controller.cli.files import read_text
 from sprat_controller.cli.output import say
@@ -107,7 +107,8 @@ def list_tokens(session: Session) -> None:
 @verb(tokens, "revoke", example="sprat tokens revoke 0190c5ad")
 def revoke_token(session: Session, token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Make a token worthless at once, and what its owner made with it."""
-    session.api.delete(f"tokens/{words.identifier(token_id, 'a token')}")
+    token_id = whole_ids.whole(session.api, "tokens", token_id, "a token")
+    session.api.delete(f"tokens/{token_id}")
     session.output.one({"id": token_id, "revoked": True}, {"id": token_id, "revoked": True})
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from sprat_proto.claim import ClaimFile, write_file
 
-from sprat_controller.cli import claims, words
+from sprat_controller.cli import claims, whole_ids, words
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.files import read_text
 from sprat_controller.cli.output import Cell, say
@@ -117,5 +117,6 @@ def _shown(item: Json, column: str) -> Cell:
 @verb(enrolment, "revoke", example="sprat enrolment revoke 0190c5ad")
 def revoke(session: Session, token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Make an enrolment token worthless."""
-    session.api.delete(f"enrolment-tokens/{words.identifier(token_id, 'an enrolment token')}")
+    token_id = whole_ids.whole(session.api, "enrolment-tokens", token_id, "an enrolment token")
+    session.api.delete(f"enrolment-tokens/{token_id}")
     session.output.one({"id": token_id, "revoked": True}, {"id": token_id, "revoked": True})

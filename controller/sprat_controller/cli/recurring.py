@@ -12,7 +12,7 @@ from sprat_proto.policy import FitPolicy
 
 from sprat_controller.cli import policy as policies
 from sprat_controller.cli import strategy as strategies
-from sprat_controller.cli import words
+from sprat_controller.cli import whole_ids, words
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.output import Row
 from sprat_controller.cli.policy import policy_options
@@ -107,7 +107,7 @@ def list_recurring(session: Session) -> None:
 @verb(recurring, "show", example="sprat rollout recurring show 0190c5ad")
 def show(session: Session, recurrence_id: Id) -> None:
     """Show what came of each moment of a recurring rollout, newest first."""
-    path = _path(recurrence_id)
+    path = _path(session, recurrence_id)
     found = session.api.get(path)
     occurrences = list(session.api.pages(f"{path}/occurrences"))
     rows = [_occurrence(one) for one in occurrences]
@@ -173,7 +173,7 @@ def edit(
         body["cron"], body["zone"] = rule(every)
     if not body and changes is None:
         raise words.wrong("expected something to change, such as --every, found nothing")
-    path = _path(recurrence_id)
+    path = _path(session, recurrence_id)
     expected = expecting(revision)
     if changes is not None:
         found = session.api.get(path)
@@ -186,19 +186,19 @@ def edit(
 @verb(recurring, "pause", example="sprat rollout recurring pause 0190c5ad")
 def pause(session: Session, recurrence_id: Id, *, revision: Revision = None) -> None:
     """Have nothing be due until it is resumed; rollouts under way go on."""
-    _show(session, session.api.post(f"{_path(recurrence_id)}/pause", expecting(revision)))
+    _show(session, session.api.post(f"{_path(session, recurrence_id)}/pause", expecting(revision)))
 
 
 @verb(recurring, "resume", example="sprat rollout recurring resume 0190c5ad")
 def resume(session: Session, recurrence_id: Id, *, revision: Revision = None) -> None:
     """Go on from the next moment; what was left out is not made up for."""
-    _show(session, session.api.post(f"{_path(recurrence_id)}/resume", expecting(revision)))
+    _show(session, session.api.post(f"{_path(session, recurrence_id)}/resume", expecting(revision)))
 
 
 @verb(recurring, "remove", example="sprat rollout recurring remove 0190c5ad")
 def remove(session: Session, recurrence_id: Id, *, revision: Revision = None) -> None:
     """Forget a recurring rollout; what it rolled out goes on."""
-    session.api.delete(_path(recurrence_id), expecting(revision))
+    session.api.delete(_path(session, recurrence_id), expecting(revision))
     said = {"id": recurrence_id, "removed": True}
     session.output.one(said, said)
 
@@ -213,8 +213,9 @@ def rule(text: str) -> tuple[str, str]:
     return cron, zone or "UTC"
 
 
-def _path(recurrence_id: str) -> str:
-    return f"recurring-rollouts/{words.identifier(recurrence_id, 'a recurring rollout')}"
+def _path(session: Session, recurrence_id: str) -> str:
+    path = "recurring-rollouts"
+    return f"{path}/{whole_ids.whole(session.api, path, recurrence_id, 'a recurring rollout')}"
 
 
 def _show(session: Session, found: Json) -> None:

@@ -12,7 +12,7 @@ from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.policy import FitPolicy
 from sprat_proto.states import GroupState
 
-from sprat_controller.cli import approving, planned, words
+from sprat_controller.cli import approving, planned, whole_ids, words
 from sprat_controller.cli import policy as policies
 from sprat_controller.cli import strategy as strategies
 from sprat_controller.cli.client import Api, Json
@@ -30,7 +30,9 @@ from sprat_controller.rollout.strategy import Strategy
 rollout = typer.Typer(help="Bring a release to many devices.", rich_markup_mode=None)
 
 Release = Annotated[str, typer.Argument(metavar="MODEL@RELEASE")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="As rollout list shows it.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="As rollout list shows it, or its first 8 letters.")
+]
 Alias = Annotated[str, typer.Option(help="The name that applications ask for.")]
 Where = Annotated[
     list[str] | None,
@@ -123,7 +125,7 @@ def plans(
         rows = [[one.get(column) for column in planned.KEPT] for one in items]
         session.output.rows(planned.KEPT, rows, {"items": items})
         return
-    found = session.api.get(f"rollouts/plans/{words.identifier(plan_id, 'a plan')}")
+    found = session.api.get(f"rollouts/plans/{_whole_plan(session, plan_id)}")
     devices: list[Json] = found.get("devices") or []
     rows = [[one.get(column) for column in planned.KEPT_LINES] for one in devices]
     session.output.rows(planned.KEPT_LINES, rows, found)
@@ -140,9 +142,11 @@ def apply(
     watch: Watch = False,
 ) -> None:
     """Create and start the rollout of a saved plan, exactly as it was shown or not at all."""
-    path = f"rollouts/plans/{words.identifier(plan_id, 'a plan')}/apply"
+    plan_id = _whole_plan(session, plan_id)
     session.confirm(f"Roll out the plan {plan_id}?", yes=yes)
-    _begin(session, path, {"name": name} if name else {}, at, watch=watch)
+    _begin(
+        session, f"rollouts/plans/{plan_id}/apply", {"name": name} if name else {}, at, watch=watch
+    )
 
 
 @verb(
@@ -224,7 +228,7 @@ def start(
 @verb(rollout, "watch", example="sprat rollout watch 0190c5ad --timeout 600")
 def watch(session: Session, rollout_id: Id, timeout: GiveUp = None) -> None:
     """Watch a rollout to its end: status 0 if all succeeded, 3 if some did not."""
-    watch_rollout(session, words.identifier(rollout_id, "a rollout"), timeout_s=timeout)
+    watch_rollout(session, _whole(session, rollout_id), timeout_s=timeout)
 
 
 @verb(rollout, "list", example="sprat rollout list")
@@ -239,7 +243,7 @@ def list_rollouts(session: Session) -> None:
 @verb(rollout, "show", example="sprat rollout show 0190c5ad")
 def show(session: Session, rollout_id: Id) -> None:
     """Show a rollout and how each device stands."""
-    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+    path = f"rollouts/{_whole(session, rollout_id)}"
     found = session.api.get(path)
     executions = list(session.api.pages(f"{path}/executions"))
     document = {**found, "executions": executions}
@@ -275,7 +279,7 @@ def edit(
         body["start_at"] = words.moment(at, session.around.clock()).isoformat()
     if not body and changes is None:
         raise words.wrong("expected something to change, such as --max-in-progress, found nothing")
-    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+    path = f"rollouts/{_whole(session, rollout_id)}"
     expected = expecting(revision)
     if changes is not None:
         found = session.api.get(path)
@@ -299,7 +303,7 @@ def approve(
     revision: Revision = None,
 ) -> None:
     """Approve a rollout that somebody else started: exactly what is shown, signed here."""
-    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+    path = f"rollouts/{_whole(session, rollout_id)}"
     signing_key = load_key(key, passphrase(session, passphrase_file)) if key else None
     found = approving.frozen(session.api.get(f"{path}/approval"), rollout_id)
     for line in approving.in_words(session.api, found):
@@ -312,7 +316,7 @@ def approve(
 @verb(rollout, "approval", example="sprat rollout approval 0190c5ad")
 def approval(session: Session, rollout_id: Id) -> None:
     """Show who approved a rollout, and what is missing."""
-    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/approval"
+    path = f"rollouts/{_whole(session, rollout_id)}/approval"
     _show_approval(session, session.api.get(path))
 
 
@@ -325,7 +329,7 @@ def deny(
     revision: Revision = None,
 ) -> None:
     """End a rollout that waits for approvals."""
-    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/deny"
+    path = f"rollouts/{_whole(session, rollout_id)}/deny"
     show_rollout(session, session.api.post(path, {"reason": reason, **expecting(revision)}))
 
 
@@ -354,7 +358,7 @@ def promote(
     """Let the next group start now, whatever this one waits for."""
     body = expecting(revision)
     if group is None:
-        path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}"
+        path = f"rollouts/{_whole(session, rollout_id)}"
         found = session.api.get(path)
         group = _under_way(found)
         # What is promoted is what was found here.
@@ -373,6 +377,7 @@ def roll_back(
     session: Session, rollout_id: Id, *, yes: Yes = False, revision: Revision = None
 ) -> None:
     """Return all devices to what they ran before it; no model is fetched for that."""
+    rollout_id = _whole(session, rollout_id)
     session.confirm(f"Take back what the rollout {rollout_id} brought?", yes=yes)
     _act(session, rollout_id, "roll-back", expecting(revision))
 
@@ -380,6 +385,7 @@ def roll_back(
 @verb(rollout, "stop", example="sprat rollout stop 0190c5ad --yes")
 def stop(session: Session, rollout_id: Id, *, yes: Yes = False, revision: Revision = None) -> None:
     """End a rollout; devices that are done keep what they have."""
+    rollout_id = _whole(session, rollout_id)
     session.confirm(f"Stop the rollout {rollout_id} for good?", yes=yes)
     _act(session, rollout_id, "stop", expecting(revision))
 
@@ -387,6 +393,14 @@ def stop(session: Session, rollout_id: Id, *, yes: Yes = False, revision: Revisi
 def expecting(revision: int | None) -> Json:
     """Return what a request says of the revision that was looked at."""
     return {} if revision is None else {"expected_revision": revision}
+
+
+def _whole(session: Session, rollout_id: str) -> str:
+    return whole_ids.whole(session.api, "rollouts", rollout_id, "a rollout")
+
+
+def _whole_plan(session: Session, plan_id: str) -> str:
+    return whole_ids.whole(session.api, "rollouts/plans", plan_id, "a plan")
 
 
 def _under_way(found: Json) -> int:
@@ -403,7 +417,7 @@ def _show_approval(session: Session, found: Json) -> None:
 
 
 def _act(session: Session, rollout_id: str, action: str, body: Json) -> None:
-    path = f"rollouts/{words.identifier(rollout_id, 'a rollout')}/{action}"
+    path = f"rollouts/{_whole(session, rollout_id)}/{action}"
     show_rollout(session, session.api.post(path, body))
 
 
@@ -440,7 +454,7 @@ def _start_created(
             "expected MODEL@RELEASE to create a rollout, or the ID of one alone to start it, found"
             f" {what!r} with {beside[0]}"
         )
-    rollout_id = words.identifier(what, "a rollout")
+    rollout_id = _whole(session, what)
     session.confirm(f"Start the rollout {rollout_id} now?", yes=yes)
     try:
         made = session.api.post(f"rollouts/{rollout_id}/start", expecting(revision))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from sprat_controller.access.actor import SubjectKind
-from sprat_controller.cli import words
+from sprat_controller.cli import whole_ids, words
 from sprat_controller.cli.verbs import Session, verb
 
 users = typer.Typer(help="Users and service accounts.", rich_markup_mode=None)
@@ -130,7 +130,8 @@ def grant(session: Session, user: User, role: RoleName, scope: Scope = "") -> No
 @verb(bindings, "revoke", example="sprat bindings revoke 0190c5ad")
 def revoke(session: Session, binding_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Take a role away, at once."""
-    session.api.delete(f"bindings/{words.identifier(binding_id, 'a binding')}")
+    binding_id = whole_ids.whole(session.api, "bindings", binding_id, "a binding")
+    session.api.delete(f"bindings/{binding_id}")
     said = {"id": binding_id, "revoked": True}
     session.output.one(said, said)
 

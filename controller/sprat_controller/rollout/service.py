@@ -426,10 +426,12 @@ class RolloutService:
             )
             return views.of(session, rollout, self._scope)
 
-    def list(self, limit: int = 1000, beginning: str = "") -> tuple[RolloutView, ...]:
-        """Return the newest rollouts, newest first, of those whose names begin so."""
+    def list(
+        self, limit: int = 1000, beginning: str = "", *, id_beginning: str = ""
+    ) -> tuple[RolloutView, ...]:
+        """Return the newest rollouts, newest first, of those whose names and ids begin so."""
         with self._database.reading() as session:
-            return views.newest(session, limit, beginning, self._scope)
+            return views.newest(session, limit, beginning, self._scope, id_beginning=id_beginning)
 
     def executions(self, rollout_id: str) -> tuple[ExecutionView, ...]:
         """Return the executions of a rollout, in order of position.

@@ -30,10 +30,25 @@ def of(session: Session, rollout: Rollout, scope: Scope = EVERYTHING) -> Rollout
 
 
 def newest(
-    session: Session, limit: int, beginning: str = "", scope: Scope = EVERYTHING
+    session: Session,
+    limit: int,
+    beginning: str = "",
+    scope: Scope = EVERYTHING,
+    *,
+    id_beginning: str = "",
 ) -> tuple[RolloutView, ...]:
-    """Return the newest rollouts, newest first, of those whose names begin so and that are seen."""
+    """Return the newest rollouts, newest first, of those that begin so and that are seen.
+
+    Args:
+        session: A transaction.
+        limit: So many at most.
+        beginning: Of their names.
+        scope: Only those that have a device in it.
+        id_beginning: Of their ids.
+    """
     named = col(Rollout.name).startswith(beginning, autoescape=True)
+    if id_beginning:
+        named &= col(Rollout.id).startswith(id_beginning, autoescape=True)
     seen = within.sees(session, scope, col(Rollout.id))
     order = (col(Rollout.created_at).desc(), col(Rollout.id))
     rollouts = session.exec(select(Rollout).where(named, seen).order_by(*order).limit(limit)).all()

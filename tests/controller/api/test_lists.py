@@ -118,6 +118,8 @@ async def test_a_rollout_is_planned_created_and_steered(
     path = f"rollouts/{rollout['id']}"
     assert (await admin.get(path)).json() == rollout
     assert (await admin.get("rollouts")).json()["items"] == [rollout]
+    for beginning, found in ((rollout["id"][:8], [rollout]), ("ffffffff", [])):
+        assert (await admin.get(f"rollouts?id={beginning}")).json()["items"] == found
     execution = (await admin.get(f"{path}/executions")).json()["items"][0]
     assert (execution["device_id"], execution["state"]) == ("a", "QUEUED")
     assert execution["simulated"] is True

@@ -301,6 +301,8 @@ def test_the_newest_rollouts_come_first(world: World) -> None:
         world.wait(seconds=1)
     assert [view.id for view in world.service.list()] == created
     assert [view.id for view in world.service.list(limit=1)] == created[:1]
+    assert [view.id for view in world.service.list(id_beginning=created[1])] == created[1:2]
+    assert world.service.list(id_beginning="%") == ()
 
 
 def test_a_scheduled_rollout_waits_for_its_moment_in_its_row(world: World) -> None:

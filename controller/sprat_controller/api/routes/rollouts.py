@@ -43,6 +43,9 @@ Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
 Beginning = Annotated[
     str, Query(max_length=200, description="Only those whose names begin with this")
 ]
+IdBeginning = Annotated[
+    str, Query(alias="id", max_length=64, description="Only those whose ids begin with this")
+]
 LookedAt = Annotated[schema.LookedAt | None, Body()]
 
 
@@ -173,9 +176,15 @@ def create(
 
 
 @router.get("")
-def list_rollouts(rollouts: Seen, limit: Limit = 1000, name: Beginning = "") -> schema.RolloutPage:
+def list_rollouts(
+    rollouts: Seen,
+    limit: Limit = 1000,
+    name: Beginning = "",
+    id_beginning: IdBeginning = "",
+) -> schema.RolloutPage:
     """The newest rollouts, newest first."""
-    return schema.RolloutPage(items=[_answer(view) for view in rollouts.list(limit, name)])
+    found = rollouts.list(limit, name, id_beginning=id_beginning)
+    return schema.RolloutPage(items=[_answer(view) for view in found])
 
 
 @router.get("/{rollout_id}", responses=error_answers(404))
