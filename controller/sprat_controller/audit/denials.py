@@ -42,7 +42,14 @@ class Denials:
         shown = dict(detail) | ({"unrecorded_before": missed} if missed else {})
         with self._database.transaction() as session:
             log.append(
-                session, tag, at=at, actor=actor, subject=subject, outcome="denied", detail=shown
+                session,
+                tag,
+                at=at,
+                actor=actor,
+                subject=subject,
+                outcome="denied",
+                reason=str(detail["code"]) if "code" in detail else None,
+                detail=shown,
             )
 
     def _has_room(self, at: datetime) -> bool:

@@ -162,7 +162,16 @@ def move_rollout(
     moved = {"from": before.value, "to": state.value, "revision": rollout.revision}
     detail: dict[str, object] = {**moved, **(said or {})}
     subject = f"rollout/{rollout.id}"
-    log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)
+    log.append(
+        session,
+        by.tag,
+        at=by.now,
+        actor=by.actor,
+        subject=subject,
+        before=before.value,
+        after=state.value,
+        detail=detail,
+    )
     return state
 
 
@@ -185,7 +194,16 @@ def move_group(
     session.add(row)
     detail = {"group": row.number, "from": before.value, "to": state.value}
     about = f"rollout/{row.rollout_id}"
-    log.append(session, by.tag, at=by.now, actor=by.actor, subject=about, detail=detail)
+    log.append(
+        session,
+        by.tag,
+        at=by.now,
+        actor=by.actor,
+        subject=about,
+        before=before.value,
+        after=state.value,
+        detail=detail,
+    )
 
 
 def wake(session: Session, rollout_id: str, now: datetime) -> None:
@@ -286,4 +304,13 @@ def _record(
         **said,
     }
     subject = f"execution/{run.id}"
-    log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)
+    log.append(
+        session,
+        by.tag,
+        at=by.now,
+        actor=by.actor,
+        subject=subject,
+        before=run.state.value,
+        after=state.value,
+        detail=detail,
+    )
