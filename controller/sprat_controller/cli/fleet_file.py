@@ -14,6 +14,7 @@ from sprat_controller.cli import words
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit, NotFoundError
 from sprat_controller.cli.output import say
+from sprat_controller.cli.rollout import expecting
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.yaml_files import read_yaml
 from sprat_controller.errors import RequestError
@@ -57,7 +58,7 @@ def apply(session: Session, file: File = DEFAULT, *, yes: Yes = False) -> None:
     """Have the fleet as a file says; a second time changes nothing."""
     changes = _changes(session.api, read(file))
     _show(session, changes)
-    deeds = [deed for change in changes for deed in change.deeds]
+    deeds = fleet_file.in_order(changes)
     if not deeds:
         return
     session.confirm(f"Make {len(deeds)} changes?", yes=yes)
@@ -90,9 +91,12 @@ def _changes(api: Api, said: FleetFile) -> list[Change]:
         changes = fleet_file.diff(said, standing, labels, _newest(api, said))
     except FleetFileError as error:
         raise words.wrong(str(error)) from error
-    for deed in (deed for change in changes for deed in change.deeds):
+    deeds = fleet_file.in_order(changes)
+    relabels = any(isinstance(deed, Relabel) for deed in deeds)
+    for deed in deeds:
         if isinstance(deed, Start):
             _check_release(api, deed)
+            _check_target(api, deed, relabels=relabels)
     return changes
 
 
@@ -107,6 +111,23 @@ def _check_release(api: Api, deed: Start) -> None:
             f"rollouts.{name}.release: expected a release that was published, found"
             f" {deed.brings.release}: push it first, or see `sprat models list`"
         ) from error
+
+
+def _check_target(api: Api, deed: Start, *, relabels: bool) -> None:
+    """Refuse devices that are not there, and a target with nobody in it.
+
+    Nobody may be in it yet where devices are to get other labels first.
+    """
+    where = f"rollouts.{deed.name.removeprefix(fleet_file.PREFIX)}"
+    try:
+        planned = api.post("rollouts/plan", _body(deed.brings))
+    except NotFoundError as error:
+        raise words.wrong(f"{where}: {error.message}") from error
+    if not planned.get("devices") and not relabels:
+        raise words.wrong(
+            f"{where}: expected a target with at least one device in it, found nobody: enrol or"
+            " label devices first"
+        )
 
 
 def _newest(api: Api, said: FleetFile) -> dict[str, str]:
@@ -136,6 +157,7 @@ def standing_of(rollout: Json) -> Standing:
             id=rollout["id"],
             name=rollout["name"],
             state=RolloutState(rollout["state"]),
+            revision=rollout.get("revision"),
             brings=Brought(
                 release=f"{rollout['model']}@{rollout['release']}",
                 alias=rollout["alias"],
@@ -178,10 +200,10 @@ def _do(api: Api, deed: Deed) -> None:
         case Start(name, brings):
             made = api.post("rollouts", {"name": name, **_body(brings)})
             api.post(f"rollouts/{made['id']}/start")
-        case Begin(rollout_id):
-            api.post(f"rollouts/{rollout_id}/start")
-        case Stop(rollout_id):
-            api.post(f"rollouts/{rollout_id}/stop")
+        case Begin(rollout_id, revision):
+            api.post(f"rollouts/{rollout_id}/start", expecting(revision))
+        case Stop(rollout_id, revision):
+            api.post(f"rollouts/{rollout_id}/stop", expecting(revision))
         case Relabel(device_id, labels):
             api.patch(f"devices/{device_id}", {"labels": dict(labels)})
 

@@ -123,12 +123,13 @@ class Brought:
 
 @dataclass(frozen=True)
 class Standing:
-    """A rollout as the controller has it."""
+    """A rollout as the controller has it; its revision, None: a controller that tells none."""
 
     id: str
     name: str
     state: RolloutState
     brings: Brought
+    revision: int | None = None
 
 
 class Sign(StrEnum):
@@ -150,16 +151,18 @@ class Start:
 
 @dataclass(frozen=True)
 class Begin:
-    """Start a rollout that is there."""
+    """Start a rollout that is there, as it was looked at."""
 
     rollout_id: str
+    revision: int | None = None
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop a rollout."""
+    """Stop a rollout, as it was looked at."""
 
     rollout_id: str
+    revision: int | None = None
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ def diff(
     _check_apart(wanted)
     found = [_rollout(name, one, stands.get(name)) for name, one in wanted.items()]
     found += [
-        Change(Sign.REMOVE, f"rollout {name}", (_summary(one.brings),), (Stop(one.id),))
+        Change(Sign.REMOVE, f"rollout {name}", (_summary(one.brings),), (_stop(one),))
         for name, one in stands.items()
         if name not in wanted and one.state not in _OVER
     ]
@@ -294,6 +297,12 @@ def _release(said: RolloutSaid, where: str, newest: Mapping[str, str]) -> str:
     return f"{said.channel.partition('@')[0]}@{newest[said.channel]}"
 
 
+def in_order(changes: Sequence[Change]) -> list[Deed]:
+    """Return what is to be done, labels first: they say who is in the targets of rollouts."""
+    deeds = [deed for change in changes for deed in change.deeds]
+    return sorted(deeds, key=lambda deed: not isinstance(deed, Relabel))
+
+
 def would_change(changes: Sequence[Change]) -> bool:
     """Tell whether something is to be done."""
     return any(change.deeds for change in changes)
@@ -307,11 +316,11 @@ def _rollout(name: str, wanted: Brought, stands: Standing | None) -> Change | No
     if stands.brings != wanted:
         differs = tuple(_differences(stands.brings, wanted))
         # What is under way still must not go on beside what follows it.
-        end = () if stands.state in _OVER else (Stop(stands.id),)
+        end = () if stands.state in _OVER else (_stop(stands),)
         return Change(Sign.CHANGE, what, differs, (*end, start))
     if stands.state in _NOT_STARTED:
         lines = (f"the rollout {stands.id} was created and not started",)
-        return Change(Sign.CHANGE, what, lines, (Begin(stands.id),))
+        return Change(Sign.CHANGE, what, lines, (Begin(stands.id, stands.revision),))
     if stands.state in _TAKEN_BACK:
         line = (
             f"the rollout {stands.id} is {stands.state}: it is not started again before the file"
@@ -319,6 +328,10 @@ def _rollout(name: str, wanted: Brought, stands: Standing | None) -> Change | No
         )
         return Change(Sign.NOTE, what, (line,))
     return None
+
+
+def _stop(stands: Standing) -> Stop:
+    return Stop(stands.id, stands.revision)
 
 
 def _labelled(

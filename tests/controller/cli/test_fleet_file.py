@@ -54,7 +54,8 @@ def test_a_plan_ends_with_2_if_it_would_change_something(sprat: Sprat, file: Pat
     assert ["+", "rollout lyon", "release: talk@1.0.0"] in said.lines
     assert ["~", "device cam-1", "+ ring=canary"] in said.lines
     assert "1 to add, 1 to change, 0 to stop" in said.errors
-    assert not sprat.api.bodies
+    asked = [path for method, path in sprat.api.calls if method != "GET"]
+    assert asked == ["/api/v1/rollouts/plan"]
 
 
 def test_applying_asks_and_then_does_it_once(sprat: Sprat, api: OperatorApi, file: Path) -> None:
@@ -64,10 +65,15 @@ def test_applying_asks_and_then_does_it_once(sprat: Sprat, api: OperatorApi, fil
     done = sprat("apply", str(file), "--yes")
     assert done.status == 0, done
     assert api.devices["cam-1"]["labels"] == {"site": "oslo", "ring": "canary"}
-    created = next(body for body in api.bodies if "model" in body)
+    created = next(body for body in api.bodies if "name" in body)
     assert (created["name"], created["labels"]) == ("fleet:lyon", {"site": "lyon"})
     assert ("POST", "/api/v1/rollouts") in api.calls
-    assert api.calls[-2][1].endswith("/start")
+    # Labels first: they say who is in the target.
+    assert api.calls[-3:] == [
+        ("PATCH", "/api/v1/devices/cam-1"),
+        ("POST", "/api/v1/rollouts"),
+        ("POST", "/api/v1/rollouts/r-1/start"),
+    ]
 
 
 def test_what_stands_is_no_change(sprat: Sprat, api: OperatorApi, file: Path) -> None:
@@ -102,6 +108,10 @@ def test_what_another_controller_answers_is_one_sentence(
         ),
         (FILE.replace("cam-1", "Not A Device"), "expected a device name"),
         (
+            FILE.replace("labels:\n      site: lyon", "devices: [gone-1]"),
+            "rollouts.lyon: there is no device",
+        ),
+        (
             FILE.replace("alias: assistant", "alias: assistant\n    strategy: {}").replace(
                 "strategy: {}", "strategy:\n      groups:\n      - devices: 1"
             ),
@@ -116,3 +126,29 @@ def test_a_file_that_is_wrong_is_told_in_one_sentence(
     said = sprat("plan", str(file))
     said.assert_one_sentence(64)
     assert sentence in said.errors
+
+
+def test_a_target_with_nobody_in_it_is_refused_unless_labels_come_first(
+    sprat: Sprat, api: OperatorApi, file: Path
+) -> None:
+    api.devices.clear()
+    file.write_text(FILE.partition("devices:")[0])
+    said = sprat("plan", str(file))
+    said.assert_one_sentence(64)
+    assert "rollouts.lyon: expected a target with at least one device in it" in said.errors
+    assert sprat("apply", str(file), "--yes").status == 64
+    assert not api.lists["rollouts"]
+
+
+def test_a_stop_names_the_revision_that_was_read(
+    sprat: Sprat, api: OperatorApi, file: Path
+) -> None:
+    api.lists["rollouts"].append(standing(revision=7))
+    file.write_text("schema: 1\n")
+    assert sprat("apply", str(file), "--yes").status == 0
+    assert ("POST", "/api/v1/rollouts/r-1/stop") in api.calls
+    assert api.bodies == [{"expected_revision": 7}]
+    api.lists["rollouts"][:] = [standing(state="READY", revision=3)]
+    file.write_text(FILE.partition("devices:")[0])
+    assert sprat("apply", str(file), "--yes").status == 0
+    assert api.bodies[-1] == {"expected_revision": 3}
