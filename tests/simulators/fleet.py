@@ -123,12 +123,12 @@ class Fleet:
 
     def wait_online(self, device_ids: Sequence[str]) -> None:
         """Wait until the controller has heard from all of them and knows their hardware."""
-        wait_for("all devices online", lambda: self._online(device_ids))
+        wait_for("all devices online", lambda: set(device_ids) <= self.online())
 
-    def _online(self, device_ids: Sequence[str]) -> bool:
+    def online(self) -> set[str]:
+        """Return which devices are."""
         with self.api() as api:
-            online = {row["id"] for row in api.pages("devices") if row["online"]}
-        return set(device_ids) <= online
+            return {str(row["id"]) for row in api.pages("devices") if row["online"]}
 
     def start_rollout(self, release: str, devices: Sequence[str], *options: str) -> str:
         """Start a rollout to these devices and return its id."""

@@ -27,6 +27,17 @@ pytestmark = [
 ]
 
 
+class FleetOfOtherDays(Fleet):
+    """Is asked by processes that have its clock: by ours its certificates are not in date."""
+
+    def online(self) -> set[str]:
+        rows = self.sprat("devices", "list", "-o", "json")["items"]
+        return {str(row["id"]) for row in rows if row["online"]}
+
+    def state(self, rollout_id: str) -> str:
+        return str(self.sprat("rollout", "show", rollout_id, "-o", "json")["state"])
+
+
 @dataclass
 class Years:
     """A fleet of one device, and its days."""
@@ -75,7 +86,7 @@ class Years:
 def years(tmp_path_factory: pytest.TempPathFactory) -> Generator[Years]:
     folder = tmp_path_factory.mktemp("years")
     clock = folder / "clock"
-    made = Years(Fleet(folder), clock)
+    made = Years(FleetOfOtherDays(folder), clock)
     with pytest.MonkeyPatch.context() as patch:
         # For every process that is started from here on; this one has its clock already.
         patch.setenv("LD_PRELOAD", str(FAKETIME))
