@@ -141,7 +141,7 @@ def test_a_claim_token_is_good_for_one_device_only(fleet: Fleet, tmp_path: Path)
     assert len(second.stderr.strip().splitlines()) == 1
     files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
     keys = [path for path in files if b"PRIVATE KEY" in path.read_bytes()]
-    assert len(keys) == 2  # the identity's and the TLS key
+    assert len(keys) == 3  # the identity's, the TLS key, and the audit log's
     assert all(key.stat().st_mode & 0o777 == 0o600 for key in keys)
 
 
