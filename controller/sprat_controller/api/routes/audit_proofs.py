@@ -21,6 +21,7 @@ from sprat_controller.access import within
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
+from sprat_controller.api.answers import contents
 from sprat_controller.api.auth import require, require_everywhere
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, DatabasePart, Parts
@@ -50,10 +51,12 @@ _MAX_ENTRY: Final = (1 << 16) - 1
 _MAX_PATH: Final = 40
 _TEXT: Final = frozenset({Format.CEF, Format.RFC5424})
 _FOR_EVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
+_BYTES: Final = "application/octet-stream"
+_JSON_LINES: Final = "application/x-ndjson"
 _NOW: Final = {"cache-control": "no-cache"}
 
 
-@router.get("/key")
+@router.get("/key", responses=error_answers(503))
 def get_audit_key(_: Auditor, parts: AllParts) -> schema.AuditKey:
     """The public key of the log's checkpoints, as a C2SP vkey; its name is the log's origin."""
     try:
@@ -63,7 +66,11 @@ def get_audit_key(_: Auditor, parts: AllParts) -> schema.AuditKey:
     return schema.AuditKey(origin=key.name, vkey=str(key))
 
 
-@router.get("/checkpoint", response_class=PlainTextResponse, responses=error_answers(404))
+@router.get(
+    "/checkpoint",
+    response_class=Response,
+    responses=contents("text/plain") | error_answers(404),
+)
 def get_audit_checkpoint(_: Auditor, parts: AllParts) -> Response:
     """A checkpoint of all that is in the log, or the newest there is while none can be signed."""
     return PlainTextResponse(str(_newest(parts).note), headers=_NOW)
@@ -120,7 +127,11 @@ def cosign_checkpoint(
     return schema.AuditNote(size=signed.checkpoint.size, note=str(signed.note))
 
 
-@router.get("/export", response_class=StreamingResponse, responses=error_answers(404, 422))
+@router.get(
+    "/export",
+    response_class=StreamingResponse,
+    responses=contents(_JSON_LINES, "text/plain") | error_answers(404, 422),
+)
 def export_audit(
     wanted: Wanted,
     parts: AllParts,
@@ -136,17 +147,21 @@ def export_audit(
         origin = Origin(request.url.hostname or PRODUCT, __version__)
         render = partial(views.line, format_, origin=origin)
         shown = exporting.view(parts.database, wanted, signed.checkpoint.size, render)
-        media = "text/plain; charset=utf-8" if format_ in _TEXT else "application/x-ndjson"
+        media = "text/plain; charset=utf-8" if format_ in _TEXT else _JSON_LINES
         return StreamingResponse(shown, media_type=media, headers=_NOW)
     lines = (
         exporting.part(parts.database, signed, wanted)
         if wanted.said()
         else exporting.whole(parts.database, signed)
     )
-    return StreamingResponse(lines, media_type="application/x-ndjson", headers=_NOW)
+    return StreamingResponse(lines, media_type=_JSON_LINES, headers=_NOW)
 
 
-@router.get("/tile/entries/{index:path}", response_class=Response, responses=error_answers(404))
+@router.get(
+    "/tile/entries/{index:path}",
+    response_class=Response,
+    responses=contents(_BYTES) | error_answers(404, 409),
+)
 def get_audit_entries(index: str, _: WholeAuditor, database: DatabasePart) -> Response:
     """A bundle of records, as C2SP tlog-tiles has it."""
     number, width = _tile(index)
@@ -162,10 +177,14 @@ def get_audit_entries(index: str, _: WholeAuditor, database: DatabasePart) -> Re
                 " the export",
             )
     data = b"".join(len(one).to_bytes(2) + one for one in bodies)
-    return Response(data, headers=_FOR_EVER, media_type="application/octet-stream")
+    return Response(data, headers=_FOR_EVER, media_type=_BYTES)
 
 
-@router.get("/tile/{level}/{index:path}", response_class=Response, responses=error_answers(404))
+@router.get(
+    "/tile/{level}/{index:path}",
+    response_class=Response,
+    responses=contents(_BYTES) | error_answers(404),
+)
 def get_audit_tile(level: int, index: str, _: WholeAuditor, database: DatabasePart) -> Response:
     """A tile of the log's tree, as C2SP tlog-tiles has it."""
     number, width = _tile(index)
@@ -175,7 +194,7 @@ def get_audit_tile(level: int, index: str, _: WholeAuditor, database: DatabasePa
         ):
             raise _no_tile(f"{level}/{index}")
         hashes = tree.hashes(session, level, number * TILE_WIDTH, width)
-    return Response(b"".join(hashes), headers=_FOR_EVER, media_type="application/octet-stream")
+    return Response(b"".join(hashes), headers=_FOR_EVER, media_type=_BYTES)
 
 
 def _newest(parts: Parts) -> Signed:

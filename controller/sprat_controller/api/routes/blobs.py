@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
+from sprat_controller.api.answers import contents
 from sprat_controller.api.auth import blob_reader, require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import BlobsPart, DatabasePart, Now
@@ -27,6 +28,8 @@ Publisher = Annotated[Actor, Depends(require(Permission.PUBLISH))]
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex")]
 # Writes and hashes in one step off the loop; larger ones save hops, smaller ones save memory.
 _CHUNK_BYTES: Final = 1 << 20
+_BYTES: Final = "application/octet-stream"
+_CONTENTS: Final = contents(_BYTES) | contents(_BYTES, status=206)
 _RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,15})-([0-9]{0,15})\s*(,.*)?")
 
 
@@ -97,7 +100,7 @@ async def _receive(request: Request, upload: Upload) -> None:
     "/{sha256}",
     dependencies=[Depends(blob_reader)],
     response_class=FileResponse,
-    responses=error_answers(401, 403, 404, 416, 422),
+    responses=_CONTENTS | error_answers(401, 403, 404, 416, 422),
 )
 def get_blob(
     sha256: Digest,
@@ -124,9 +127,7 @@ def _file(blobs: BlobStore, sha256: str, range_: str | None) -> FileResponse:
     if range_ is not None:
         _check_range(range_, stat.st_size)
     headers = {"etag": f'"{sha256}"', "cache-control": "public, max-age=31536000, immutable"}
-    return FileResponse(
-        path, headers=headers, media_type="application/octet-stream", stat_result=stat
-    )
+    return FileResponse(path, headers=headers, media_type=_BYTES, stat_result=stat)
 
 
 def _check_range(text: str, size: int) -> None:

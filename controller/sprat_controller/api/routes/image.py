@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Header, Response
 from sprat_proto.trust import IMAGE
 
+from sprat_controller.api.answers import contents
 from sprat_controller.api.auth import blob_reader
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart
@@ -24,7 +25,7 @@ _GZIP_FROM: Final = 1000
     "/{name}",
     dependencies=[Depends(blob_reader)],
     response_class=Response,
-    responses=error_answers(401, 403, 404, 422),
+    responses=contents("application/json") | error_answers(401, 403, 404, 422),
 )
 def get_image_metadata(
     name: str, database: DatabasePart, accept_encoding: Annotated[str, Header()] = ""

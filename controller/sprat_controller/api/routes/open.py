@@ -11,12 +11,14 @@ from sprat_proto.trust import DIRECTOR, IMAGE
 from sqlalchemy import text
 
 from sprat_controller.api import schema
+from sprat_controller.api.answers import contents
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, AuthorityPart, DatabasePart
 from sprat_controller.errors import RequestError
 from sprat_controller.fleet import enrolment, renewal, roots
 
 router = APIRouter(tags=["open"])
+_PEM: Final = "application/x-pem-file"
 _HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
 
@@ -34,10 +36,10 @@ def readyz(database: DatabasePart) -> schema.Health:
     return schema.Health(status="ok")
 
 
-@router.get("/enrol/ca.pem", response_class=Response)
+@router.get("/enrol/ca.pem", response_class=Response, responses=contents(_PEM))
 async def ca(authority: AuthorityPart) -> Response:
     """The CA's certificate; a device compares its SHA-256 with the one in its token."""
-    return Response(authority.certificate_pem, media_type="application/x-pem-file")
+    return Response(authority.certificate_pem, media_type=_PEM)
 
 
 @router.post("/enrol", responses=error_answers(400, 403, 409, 413, 422, 429, 503))

@@ -11,6 +11,7 @@ from sprat_proto.trust import MAX_TARGETS_BYTES, Repository
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import Permission
 from sprat_controller.api import schema
+from sprat_controller.api.answers import contents
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import BlobsPart, DatabasePart, Now, SignerPart
@@ -36,7 +37,11 @@ def list_metadata(repository: Repository, _: Reader, database: DatabasePart) -> 
     )
 
 
-@router.get("/{repository}/{name}", response_class=Response, responses=error_answers(404))
+@router.get(
+    "/{repository}/{name}",
+    response_class=Response,
+    responses=contents("application/json") | error_answers(404),
+)
 def get_metadata(repository: Repository, name: str, _: Reader, database: DatabasePart) -> Response:
     """One published file of a repository."""
     with database.reading() as session:
