@@ -53,7 +53,7 @@ class ConflictError(RequestError):
 
 
 class DeniedError(RequestError):
-    """Not allowed; `not_authenticated` is answered with 401, all else with 403."""
+    """Not allowed; `not_authenticated` and `login_failed` are answered with 401, else with 403."""
 
     status = 403
 

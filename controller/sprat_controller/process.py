@@ -28,6 +28,7 @@ from sqlmodel import Session
 
 from sprat_controller import __version__, ids
 from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.passwords import Passwords
 from sprat_controller.access.policy import Permission
 from sprat_controller.access.scopes import Scope
 from sprat_controller.access.snapshot import Policies
@@ -48,7 +49,7 @@ from sprat_controller.config import (
 from sprat_controller.errors import StartupError
 from sprat_controller.fleet import reconcile
 from sprat_controller.fleet.ca import CONTROLLER_NAME, KeyPair, Root, certified
-from sprat_controller.fleet.rate import Gate, Gates
+from sprat_controller.fleet.rate import LOGIN_OF_ALL, LOGIN_PER_SOURCE, Gate, Gates
 from sprat_controller.https import HttpsServer, listen
 from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
@@ -338,7 +339,8 @@ def _parts(core: Core, addresses: LinkAddresses) -> Parts:
         ids=Ids(core.new_id, ids.new_secret),
         authority=core.root,
         signer=core.signer,
-        gates=Gates(enrolment=Gate(), renewal=Gate()),
+        gates=Gates(enrolment=Gate(), renewal=Gate(), login=Gate(LOGIN_PER_SOURCE, LOGIN_OF_ALL)),
+        passwords=Passwords(),
         blobs=core.blobs,
         blob_credentials=core.blob_credentials,
         denials=core.denials,

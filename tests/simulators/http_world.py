@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from sprat_controller.access import grants, subjects, tokens
 from sprat_controller.access.actor import SubjectKind
 from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.passwords import Cost, Passwords
 from sprat_controller.access.policy import Role
 from sprat_controller.access.scopes import read
 from sprat_controller.access.snapshot import Policies
@@ -24,7 +25,7 @@ from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit.checkpoints import Checkpoints
 from sprat_controller.audit.denials import Denials
 from sprat_controller.fleet.ca import Root
-from sprat_controller.fleet.rate import Gate, Gates
+from sprat_controller.fleet.rate import LOGIN_OF_ALL, LOGIN_PER_SOURCE, Gate, Gates
 from sprat_controller.ids import new_secret
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout.recurring.recurrences import Recurrences
@@ -38,6 +39,7 @@ from simulators.signing_desk import Desk
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOST = "ctl.example"
+QUICK = Cost(memory_kib=64, passes=1, lanes=1)  # of passwords
 
 
 class HttpWorld:
@@ -58,7 +60,10 @@ class HttpWorld:
             ids=Ids(lambda: f"id-{next(counter):06d}", new_secret),
             authority=Root.load(self.desk.root_file),
             signer=self.desk.core,
-            gates=Gates(enrolment=Gate(), renewal=Gate()),
+            gates=Gates(
+                enrolment=Gate(), renewal=Gate(), login=Gate(LOGIN_PER_SOURCE, LOGIN_OF_ALL)
+            ),
+            passwords=Passwords(QUICK),
             blobs=BlobStore(folder / "blobs"),
             blob_credentials=BlobCredentials(b"s" * 32),
             denials=Denials(database),

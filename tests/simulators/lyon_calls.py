@@ -10,6 +10,8 @@ V1 = "/api/v1"
 LOOKED = {"expected_revision": 999}  # nobody did: allowed, and nothing happens
 NAMED: dict[str, Any] = {**WHAT, "devices": ["gw-lyon"]}
 BODIES: dict[str, Any] = {
+    f"PUT {V1}/users/{{user}}/password": {"password": "a heron at low tide"},
+    f"POST {V1}/login": {"name": "lyon-victim", "password": "a heron at low tide"},
     f"POST {V1}/users": {"name": "lyon-victim"},
     f"POST {V1}/roles": {"name": "lyon-role", "permissions": ["fleet:read"]},
     f"PATCH {V1}/roles/{{role}}": {"permissions": ["fleet:read"]},
@@ -47,6 +49,7 @@ BODIES: dict[str, Any] = {
     f"POST {V1}/bundles": {"devices": ["gw-lyon"]},
 }
 NAMES = {
+    "session_id": "nothing",
     "repository": "image",
     "name": "1.root.json",
     "model": "talk",

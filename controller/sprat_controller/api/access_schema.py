@@ -42,14 +42,16 @@ class RoleOver(Answered):
 
 
 class WhoAmI(Answered):
-    """Who shows this token, and what both together allow."""
+    """Who shows this token or session, and what both together allow."""
 
     subject: str
     name: str
     roles: list[RoleOver] = Field(description="Of the subject")
-    token: str = Field(description="Id of the token that was shown")
-    token_role: str = Field(description="The most that the token allows")
+    token: str = Field(description="Id of the token or session that was shown")
+    token_role: str = Field(description="The most that the token allows; empty: all of it")
     token_scope: str
+    authn: str = Field(description="How they showed who they are")
+    csrf: str | None = Field(description="What x-sprat-csrf must say; None: not by cookie")
     permissions: list[Held] = Field(description="Of the token and the subject together")
 
 

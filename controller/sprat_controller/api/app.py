@@ -28,6 +28,7 @@ from sprat_controller.api.routes import (
     publishers,
     recurrences,
     rollouts,
+    sign_in,
     tokens,
     trust,
     users,
@@ -55,6 +56,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
     app.include_router(blobs.downloads)
     app.include_router(image.router)
     for router in (
+        sign_in.router,
         tokens.router,
         users.router,
         enrolment_tokens.router,

@@ -1,26 +1,39 @@
-"""Who asks, and may they: one dependency for each permission, and every refusal written down."""
+"""Who asks, and may they: one dependency for each permission, and every refusal written down.
+
+A bearer is a token or a session; without one, a browser's cookie counts. What a browser sends by
+itself, other sites can have it send: a change by cookie must come from our own pages
+(`check_site`), and say what only they can know (`CSRF`).
+"""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sprat_proto.audit_events import Tag
 
-from sprat_controller.access import tokens
+from sprat_controller.access import sessions, tokens
 from sprat_controller.access.actor import Actor, not_allowed
 from sprat_controller.access.policy import Permission
+from sprat_controller.access.sessions import Kind
 from sprat_controller.api.parts import AllParts, Parts
 from sprat_controller.audit import asking
 from sprat_controller.errors import DeniedError
 from sprat_controller.store.tables import Device
 
+# Of this host, whole, over https alone, whatever other hosts of the domain set (RFC 6265bis).
+COOKIE: Final = "__Host-sprat"
+CSRF: Final = "x-sprat-csrf"
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OPERATOR = HTTPBearer(
     scheme_name="operator",
-    description="A token of `sprat tokens create`: sprat_...",
+    description="A token of `sprat tokens create`: sprat_..., or of POST /api/v1/login:"
+    " sprat-session.... A browser's session is in a cookie instead, and its changes bear the header"
+    f" {CSRF}.",
     auto_error=False,
 )
 DEVICE = HTTPBearer(
@@ -73,9 +86,12 @@ def demand(request: Request, parts: Parts, actor: Actor, permission: Permission)
 
 
 def signed_in(request: Request, parts: AllParts, credentials: Credentials) -> Actor:
-    """Let in who has a token, whatever its role."""
+    """Let in who has a token or a session, whatever its role."""
     now = parts.clock()
-    actor = _known(parts, credentials.credentials, now) if credentials else None
+    if credentials is not None:
+        actor = _known(parts, credentials.credentials, now)
+    else:
+        actor = _by_cookie(request, parts, now)
     if actor is None:
         raise denied(request, parts, "anonymous", _not_authenticated(), now)
     request.state.actor = actor.audit_name
@@ -97,7 +113,48 @@ def blob_reader(
 
 
 def _known(parts: Parts, text: str, now: datetime) -> Actor | None:
+    if text.startswith(sessions.PREFIX):
+        return sessions.recognise(parts.database, parts.policies, text, Kind.BEARER, now)
     return tokens.recognise(parts.database, parts.policies, text, now)
+
+
+def _by_cookie(request: Request, parts: Parts, now: datetime) -> Actor | None:
+    text = request.cookies.get(COOKIE, "")
+    actor = sessions.recognise(parts.database, parts.policies, text, Kind.COOKIE, now)
+    if actor is None or request.method in _SAFE:
+        return actor
+    check_site(request, parts)
+    said = request.headers.get(CSRF, "")
+    if not hmac.compare_digest(said.encode(), sessions.csrf_of(text).encode()):
+        fault = f"expected {CSRF} as login or whoami told it, found another"
+        refusal = DeniedError("cross_site", f"{fault}: load the page again")
+        raise denied(request, parts, actor.audit_name, refusal, now)
+    return actor
+
+
+def check_site(request: Request, parts: Parts) -> None:
+    """Let no page of another site ask; only browsers tell where a request comes from.
+
+    Raises:
+        DeniedError: `cross_site`.
+    """
+    site = request.headers.get("sec-fetch-site", "none")
+    if site not in ("same-origin", "none"):
+        refusal = DeniedError(
+            "cross_site", f"expected a page of ours, found one that is {site[:20]!r}"
+        )
+        raise denied(request, parts, "anonymous", refusal, parts.clock())
+
+
+def csrf_token(request: Request) -> str | None:
+    """Return what a page of ours must say with its changes; None: it is not by cookie."""
+    by_cookie = "authorization" not in request.headers and COOKIE in request.cookies
+    return sessions.csrf_of(request.cookies[COOKIE]) if by_cookie else None
+
+
+def source_of(request: Request) -> str:
+    """Return the address that a request comes from."""
+    return request.client.host if request.client else "unknown"
 
 
 def _is_ours(parts: Parts, device_id: str) -> bool:

@@ -23,6 +23,7 @@ _CODES: Final[Mapping[int, str]] = {
     413: "body_too_large",
     416: "range_not_satisfiable",
 }
+_UNKNOWN: Final = ("not_authenticated", "login_failed")
 _LONGEST_FOUND: Final = 100
 _DESCRIPTIONS: Final[Mapping[int, str]] = {
     400: "The request makes no sense",
@@ -68,7 +69,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def status_of(error: SpratError) -> int:
     """Return the HTTP status of an error."""
-    if isinstance(error, DeniedError) and error.code == "not_authenticated":
+    if isinstance(error, DeniedError) and error.code in _UNKNOWN:
         return HTTPStatus.UNAUTHORIZED
     return error.status
 

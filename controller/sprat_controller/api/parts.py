@@ -15,6 +15,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.passwords import Passwords
 from sprat_controller.access.snapshot import Policies
 from sprat_controller.audit.checkpoints import Checkpoints
 from sprat_controller.audit.denials import Denials
@@ -87,6 +88,7 @@ class Parts:
     blob_credentials: BlobCredentials
     denials: Denials
     policies: Policies
+    passwords: Passwords
     checkpoints: Checkpoints
     rollouts: RolloutService
     recurrences: Recurrences

@@ -33,6 +33,9 @@ class Bucket:
 # the limit keeps the controller's processor for those it knows (1.3 ms a request).
 PER_SOURCE: Final = Rate(burst=100, per_s=2.0)
 OF_ALL: Final = Rate(burst=400, per_s=100.0)
+# People sign in a few times a day; each try costs 64 MiB and a tenth of a second of a processor.
+LOGIN_PER_SOURCE: Final = Rate(burst=20, per_s=0.2)
+LOGIN_OF_ALL: Final = Rate(burst=40, per_s=4.0)
 
 
 def take(bucket: Bucket | None, rate: Rate, now: datetime) -> tuple[Bucket, float]:
@@ -92,3 +95,4 @@ class Gates:
 
     enrolment: Gate
     renewal: Gate
+    login: Gate

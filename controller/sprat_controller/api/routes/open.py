@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from sprat_controller.api import schema
 from sprat_controller.api.answers import contents
+from sprat_controller.api.auth import source_of
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, AuthorityPart, DatabasePart
 from sprat_controller.errors import RequestError
@@ -50,7 +51,7 @@ def enrol(
     host: Annotated[str, Header(max_length=300)] = "",
 ) -> schema.EnrolAnswer:
     """Redeem a claim token; a lost answer may be asked for again with the same keys."""
-    parts.gates.enrolment.enter(_source(request), parts.clock())
+    parts.gates.enrolment.enter(source_of(request), parts.clock())
     reached_at = _host_name(host)
     given = enrolment.enrol(
         parts.database,
@@ -87,7 +88,7 @@ def renew(body: schema.RenewRequest, request: Request, parts: AllParts) -> schem
 
     A lost answer may be asked for again with the same key.
     """
-    parts.gates.renewal.enter(_source(request), parts.clock())
+    parts.gates.renewal.enter(source_of(request), parts.clock())
     given = renewal.renew(
         parts.database,
         parts.signer,
@@ -100,10 +101,6 @@ def renew(body: schema.RenewRequest, request: Request, parts: AllParts) -> schem
     return schema.RenewAnswer(
         certificate=given.chain_pem, ca=parts.authority.certificate_pem.decode()
     )
-
-
-def _source(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
 
 
 def _bytes(code: str, text: str) -> bytes:

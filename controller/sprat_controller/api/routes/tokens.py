@@ -13,7 +13,7 @@ from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import ABOUT, Permission
 from sprat_controller.access.tokens import Wanted
 from sprat_controller.api import access_schema as schema
-from sprat_controller.api.auth import demand, signed_in
+from sprat_controller.api.auth import csrf_token, demand, signed_in
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, DatabasePart
 
@@ -22,8 +22,8 @@ SignedIn = Annotated[Actor, Depends(signed_in)]
 
 
 @router.get("/whoami")
-def whoami(actor: SignedIn) -> schema.WhoAmI:
-    """Who shows this token, and what both together allow."""
+def whoami(actor: SignedIn, request: Request) -> schema.WhoAmI:
+    """Who shows this token or session, and what both together allow."""
     held = {permission: actor.held(permission) for permission in Permission}
     bindings = actor.policy.bindings_of(actor.subject)
     return schema.WhoAmI(
@@ -33,6 +33,8 @@ def whoami(actor: SignedIn) -> schema.WhoAmI:
         token=actor.session,
         token_role=actor.cap.role if actor.cap else "",
         token_scope=actor.cap.scope.text if actor.cap else "",
+        authn=actor.authn,
+        csrf=csrf_token(request),
         permissions=[
             schema.Held(permission=permission, about=ABOUT[permission], scope=scope.text)
             for permission, scope in held.items()

@@ -43,6 +43,7 @@ from sprat_controller.store.tables.rollout import (
     RolloutGroup,
     SavedPlan,
 )
+from sprat_controller.store.tables.sign_on import LoginFailure, LoginSession, Password
 from sprat_controller.store.tables.trust import Publisher, TrustMetadata
 
 __all__ = [
@@ -66,10 +67,13 @@ __all__ = [
     "EnrolmentRedemption",
     "EnrolmentToken",
     "Execution",
+    "LoginFailure",
+    "LoginSession",
     "ObservedMetric",
     "ObservedRate",
     "Occurrence",
     "OperatorToken",
+    "Password",
     "Publisher",
     "Recurrence",
     "Release",
