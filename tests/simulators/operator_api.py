@@ -21,6 +21,7 @@ Json = dict[str, Any]
 ADMIN: Final = "sprat_admin"
 VIEWER: Final = "sprat_viewer"
 URL: Final = "https://controller.test:7770"
+PASSWORD: Final = "seven herons at low tide"
 CREATED: Final = "2026-11-23T10:00:00+00:00"
 
 Q8: Final[Json] = {
@@ -63,6 +64,7 @@ class OperatorApi:
             "roles": [],
             "bindings": [],
             "tokens": [],
+            "sessions": [],
             "enrolment-tokens": [],
             "publishers": [],
             "rollouts": [],
@@ -123,6 +125,8 @@ class OperatorApi:
             )
 
     def _authenticate(self, request: httpx.Request) -> None:
+        if request.url.path == "/api/v1/login":
+            return
         known = request.headers.get("authorization") in (f"Bearer {ADMIN}", f"Bearer {VIEWER}")
         if not known:
             raise RefusalError(401, "not_authenticated", "expected a valid token, found another")
@@ -166,6 +170,15 @@ class OperatorApi:
         answer["roles"] = [{"role": "admin", "scope": ""}]
         answer |= {"token": "t-1", "token_role": "admin", "token_scope": ""}
         return httpx.Response(200, json=answer)
+
+    def login(self, request: httpx.Request, body: Json) -> httpx.Response:
+        if "authorization" in request.headers or body["password"] != PASSWORD:
+            raise RefusalError(401, "login_failed", "expected a user and their password")
+        made = {"id": "s-1", "subject": "user:root", "expires_at": CREATED}
+        return httpx.Response(200, json={**made, "token": ADMIN, "csrf": None})
+
+    def done(self, _request: httpx.Request, _body: Json, *_names: str) -> httpx.Response:
+        return httpx.Response(204)
 
     def list_of(self, request: httpx.Request, _body: Json, kind: str) -> httpx.Response:
         return self._page(request, self.lists[kind])
@@ -523,10 +536,13 @@ class OperatorApi:
 NAME: Final = "([^/]+)"
 ACTIONS: Final = "(start|pause|resume|stop|deny|promote|retry-failed|roll-back)"
 LISTS: Final = (
-    "(users|roles|bindings|tokens|enrolment-tokens|publishers|rollouts|recurring-rollouts)"
+    "(users|roles|bindings|tokens|sessions|enrolment-tokens|publishers|rollouts|recurring-rollouts)"
 )
 ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", "whoami", OperatorApi.whoami),
+    ("POST", "login", OperatorApi.login),
+    ("POST", "logout", OperatorApi.done),
+    ("PUT", f"users/{NAME}/password", OperatorApi.done),
     ("POST", "rollouts/plan", OperatorApi.plan),
     ("POST", "fit", OperatorApi.fit),
     ("POST", "fit/matrix", OperatorApi.matrix),

@@ -1,4 +1,4 @@
-"""Who you are to the controller: login, whoami, and the tokens of people and services."""
+"""Who you are to the controller: login, logout, whoami, sessions, and tokens."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from sprat_controller.cli.settings import (
     checked_token,
     checked_url,
     config_path,
+    forget,
+    resolve,
     save,
     tls,
 )
 from sprat_controller.cli.verbs import Session, verb
 
+sessions = typer.Typer(help="Who is signed in, and where.", rich_markup_mode=None)
 tokens = typer.Typer(help="Tokens: yours, and those of services.", rich_markup_mode=None)
 
 
@@ -31,8 +34,10 @@ def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
     example = "sprat login https://ctl:7770 --ca ca.pem --token-file admin.token"
     verb(app, "login", example=example)(login)
+    verb(app, "logout", example="sprat logout")(logout)
     verb(app, "whoami", example="sprat whoami")(whoami)
     users.add_to(app)
+    app.add_typer(sessions, name="sessions")
     app.add_typer(tokens, name="tokens")
 
 
@@ -42,12 +47,23 @@ def login(
     token_file: Annotated[
         Path | None, typer.Option(help="A file that holds the token; - reads standard input.")
     ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sign in with a password, for 12 hours.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the password; - reads standard input.")
+    ] = None,
 ) -> None:
-    """Check an address and a token, and keep both for later calls."""
-    settings = Settings(
-        checked_url(address), _token(session, token_file), _absolute(_ca_of(session))
-    )
-    tls(settings.ca)
+    """Check an address and who you are, and keep both for later calls."""
+    url, ca = checked_url(address), _absolute(_ca_of(session))
+    tls(ca)
+    if user is not None:
+        token = _sign_in(session, Settings(url, "", ca), user, password_file)
+    elif password_file is not None:
+        raise words.wrong("--password-file is for --user NAME: whose password is it?")
+    else:
+        token = _token(session, token_file)
+    settings = Settings(url, token, ca)
     api = Api(settings, session.around.transport)
     try:
         who = api.get("whoami")
@@ -57,10 +73,41 @@ def login(
     session.output.one({"controller": settings.url, **_shown(who)}, who)
 
 
+def logout(session: Session) -> None:
+    """End the session that `sprat login --user` began, and keep it no longer."""
+    flags, environ = session.flags, session.around.environ
+    settings = resolve(environ, url=flags.url, token=flags.token, ca=flags.ca)
+    session.api.ask("logout")
+    forget(config_path(environ), settings)
+    said = {"controller": settings.url, "signed_in": False}
+    session.output.one(said, said)
+
+
 def whoami(session: Session) -> None:
     """Show whose token is in use, what they were given, and what the token allows of it."""
     who = session.api.get("whoami")
     session.output.one(_shown(who), who)
+
+
+@verb(sessions, "list", example="sprat sessions list")
+def list_sessions(session: Session) -> None:
+    """List your sessions that are not over; for who manages tokens, those of all."""
+    items = list(session.api.pages("sessions"))
+    columns = (
+        *("id", "subject_id", "kind", "authn", "source"),
+        *("created_at", "last_used_at", "expires_at"),
+    )
+    rows = [[item.get(column) for column in columns] for item in items]
+    session.output.rows(columns, rows, {"items": items})
+
+
+@verb(sessions, "revoke", example="sprat sessions revoke 0190c5ad")
+def revoke_session(
+    session: Session, session_id: Annotated[str, typer.Argument(metavar="ID")]
+) -> None:
+    """End a session at once."""
+    session.api.delete(f"sessions/{words.identifier(session_id, 'a session')}")
+    session.output.one({"id": session_id, "revoked": True}, {"id": session_id, "revoked": True})
 
 
 @verb(tokens, "create", example="sprat tokens create nightly --for ci --role publisher")
@@ -115,8 +162,21 @@ def revoke_token(session: Session, token_id: Annotated[str, typer.Argument(metav
 def _shown(who: Mapping[str, Any]) -> dict[str, object]:
     """Return who somebody is, in a few words."""
     roles = [f"{one['role']} over {one['scope'] or 'everything'}" for one in who.get("roles", ())]
+    if not who.get("token_role"):
+        limit = "all that the roles allow"
+        return {"name": who.get("subject"), "roles": ", ".join(roles), "session": limit}
     limit = f"{who.get('token_role')} over {who.get('token_scope') or 'everything'}"
     return {"name": who.get("subject"), "roles": ", ".join(roles), "token": limit}
+
+
+def _sign_in(session: Session, settings: Settings, user: str, file: Path | None) -> str:
+    """Begin a session and return its secret."""
+    body = {"name": words.name(user, "a user's name"), "password": users.password(file, "Password")}
+    api = Api(settings, session.around.transport)
+    try:
+        return checked_token(str(api.post("login", body).get("token")))
+    finally:
+        api.close()
 
 
 def _token(session: Session, token_file: Path | None) -> str:

@@ -46,7 +46,7 @@ class Api:
         self._settings = settings
         self._http = httpx.Client(
             base_url=settings.url,
-            headers={"authorization": f"Bearer {settings.token}"},
+            headers={"authorization": f"Bearer {settings.token}"} if settings.token else {},
             verify=tls(settings.ca),
             timeout=TIMEOUT,
             transport=transport,
@@ -87,6 +87,10 @@ class Api:
         """Post a JSON object and return the answer."""
         return self._object(self._send("POST", path, json=dict(body or {})))
 
+    def ask(self, path: str) -> None:
+        """Have something done that has no answer."""
+        self._send("POST", path)
+
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
         """Change something and return the answer."""
         return self._object(self._send("PATCH", path, json=dict(body)))
@@ -94,6 +98,10 @@ class Api:
     def put(self, path: str) -> Json:
         """Have something be there and return the answer."""
         return self._object(self._send("PUT", path))
+
+    def replace(self, path: str, body: Mapping[str, Any]) -> None:
+        """Have something be other than it was."""
+        self._send("PUT", path, json=dict(body))
 
     def delete(self, path: str, params: Mapping[str, Any] | None = None) -> None:
         """Remove something."""

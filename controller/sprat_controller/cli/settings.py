@@ -16,7 +16,10 @@ from sprat_controller.cli.exits import CliError, Exit
 
 @dataclass(frozen=True)
 class Settings:
-    """What a connection needs; `ca` is a PEM file, or None for the system's authorities."""
+    """What a connection needs; `ca` is a PEM file, or None for the system's authorities.
+
+    Without a token it is for signing in alone.
+    """
 
     url: str
     token: str
@@ -125,6 +128,21 @@ def save(path: Path, settings: Settings) -> None:
         partial.replace(path)
     except OSError as error:
         raise CliError(f"the settings {path} cannot be written: {error.strerror}") from error
+
+
+def forget(path: Path, settings: Settings) -> None:
+    """Keep a token no longer, if it is this one of this controller that is kept.
+
+    Raises:
+        CliError: The file cannot be read, or not be removed.
+    """
+    kept = _load(path)
+    if (kept.get("url"), kept.get("token")) != (settings.url, settings.token):
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CliError(f"the settings {path} cannot be removed: {error.strerror}") from error
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from sprat_controller.access.actor import SubjectKind
 from sprat_controller.cli import whole_ids, words
+from sprat_controller.cli.files import read_text
 from sprat_controller.cli.verbs import Session, verb
 
 users = typer.Typer(help="Users and service accounts.", rich_markup_mode=None)
@@ -73,6 +76,29 @@ def disable_user(session: Session, user: User) -> None:
 def enable_user(session: Session, user: User) -> None:
     """Give somebody back what they were given."""
     _moved(session, session.api.post(f"users/{subject(user)}/enable"))
+
+
+@verb(users, "set-password", example="sprat users set-password bob")
+def set_password(
+    session: Session,
+    user: User,
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the new password; - reads stdin.")
+    ] = None,
+    current_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the one before; asked for if needed.")
+    ] = None,
+) -> None:
+    """Set your password, or that of somebody who holds nothing that you do not hold."""
+    path = f"users/{subject(user)}/password"
+    body: Json = {"password": password(password_file, "New password", twice=True)}
+    if current_file is not None:
+        body["current"] = password(current_file, "Password")
+    elif sys.stdin.isatty() and session.api.get("whoami").get("name") == user:
+        body["current"] = password(None, "Password before (empty: none)")
+    session.api.replace(path, {key: value for key, value in body.items() if value})
+    said = {"id": user, "password": "set"}
+    session.output.one(said, said)
 
 
 @verb(roles, "list", example="sprat roles list")
@@ -148,6 +174,32 @@ def subject(text: str) -> str:
             f" {text!r}"
         )
     return text
+
+
+def password(file: Path | None, what: str, *, twice: bool = False) -> str:
+    """Return a password from a file, from standard input (-), or from who sits there.
+
+    Raises:
+        CliError: There is none, or nobody to ask.
+    """
+    if file is None and sys.stdin.isatty():
+        asked: str = typer.prompt(
+            what,
+            hide_input=True,
+            err=True,
+            confirmation_prompt=twice,
+            default=None if twice else "",
+            show_default=False,
+        )
+        return asked
+    if file is None:
+        raise words.wrong("no password, and nobody to ask: give --password-file")
+    given = sys.stdin.read(4096) if str(file) == "-" else read_text(file, "password")
+    # The line's end is the editor's; a space may be part of it.
+    given = given.rstrip("\r\n")
+    if not given:
+        raise words.wrong(f"expected a password in {file}, found nothing")
+    return given
 
 
 def _row(columns: tuple[str, ...], one: Json) -> list[Any]:

@@ -40,6 +40,11 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["https://controller.test", "--token-file", "/no/such/file"], 1),
         (["https://controller.test", "--ca", "/no/such/file"], 1),
         (["https://controller.test", "--ca", "{text}"], 1),
+        (["https://controller.test", "--user", "A B", "--password-file", "{text}"], 64),
+        (["https://controller.test", "--user", "root", "--password-file", "/no/such/file"], 1),
+        (["https://controller.test", "--user", "root", "--password-file", "{text}"], 4),
+        (["https://controller.test", "--user", "root"], 64),
+        (["https://controller.test", "--password-file", "{text}"], 64),
     ],
     "whoami": [(["--token", "sprat_wrong"], 4), (["--url", "ftp://x"], 64), (["extra"], 64)],
     "tokens create": [
@@ -63,6 +68,17 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
     "bindings list": [(["--of", "a b"], 64), (["extra"], 64)],
     "bindings grant": [(["bob"], 64), (["a b", "viewer"], 64), (["bob", "The Emperor"], 64)],
     "bindings revoke": [([], 64), (["nothing"], 1), (["../x"], 64)],
+    "logout": [(["extra"], 64), (["--token", "sprat_wrong"], 4)],
+    "sessions list": [(["extra"], 64)],
+    "sessions revoke": [([], 64), (["nothing"], 1), (["../x"], 64)],
+    "users set-password": [
+        ([], 64),
+        (["a b", "--password-file", "{text}"], 64),
+        (["bob"], 64),
+        (["bob", "--password-file", "/no/such/file"], 1),
+        (["bob", "--password-file", "{binary}"], 1),
+        (["bob", "--password-file", "{text}", "--current-file", "/no/such/file"], 1),
+    ],
     "tokens list": [(["-o", "papyrus"], 64), (["extra"], 64)],
     "tokens revoke": [([], 64), (["nothing"], 1), (["../devices/gw-1"], 64), ([""], 64)],
     "enrolment create": [
@@ -413,6 +429,9 @@ GOOD: dict[str, list[str]] = {
     "login": ["https://controller.test:7770"],
     "users create": ["bob", "--role", "operator", "--scope", "site = lyon"],
     "users disable": ["id-1"],
+    "users set-password": ["id-1", "--password-file", "{text}"],
+    "sessions revoke": ["id-1"],
+    "logout": [],
     "users enable": ["id-1"],
     "roles create": ["night", "--allow", "fleet:read"],
     "roles change": ["id-1", "--allow", "fleet:read"],
@@ -477,7 +496,8 @@ GOOD: dict[str, list[str]] = {
     "bundle sign": ["{statement}", "--key", "{key}", "--yes"],
 }
 CHANGING = [
-    *("users create", "users disable", "users enable"),
+    *("users create", "users disable", "users enable", "users set-password"),
+    *("logout", "sessions revoke"),
     *("roles create", "roles change", "roles remove"),
     *("bindings grant", "bindings revoke"),
     "tokens create",
@@ -522,7 +542,7 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 REMOVALS = (
-    *("roles remove", "bindings revoke"),
+    *("roles remove", "bindings revoke", "sessions revoke", "logout", "users set-password"),
     *("tokens revoke", "enrolment revoke", "devices remove", "channels remove"),
     "rollout recurring remove",
 )
@@ -642,7 +662,10 @@ def released(api: OperatorApi, key: Path) -> None:
 
 def seed(api: OperatorApi) -> None:
     """Make the things that right calls speak of."""
-    for kind in ("users", "bindings", "tokens", "enrolment-tokens", "recurring-rollouts"):
+    for kind in (
+        *("users", "bindings", "tokens", "sessions"),
+        *("enrolment-tokens", "recurring-rollouts"),
+    ):
         api.lists[kind].append({"id": "id-1"})
     api.lists["roles"].append({"id": "id-1", "permissions": ["fleet:read"]})
     api.lists["rollouts"].append({"id": "r-1", "state": "RUNNING"})

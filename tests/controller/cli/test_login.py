@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from simulators.operator_api import ADMIN, URL, OperatorApi
+from simulators.operator_api import ADMIN, PASSWORD, URL, VIEWER, OperatorApi
 from simulators.sprat_command import Sprat
 
 
@@ -162,3 +162,53 @@ def test_tokens_are_made_listed_and_revoked(sprat: Sprat) -> None:
     assert "secret" not in listed.output
     assert sprat("tokens", "revoke", "id-1").status == 0
     assert sprat.api.calls[-1] == ("DELETE", "/api/v1/tokens/id-1")
+
+
+def test_who_signs_in_with_a_password_keeps_the_session_and_not_the_password(
+    stranger: Sprat, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    said = stranger("login", URL, "--user", "root", "--password-file", str(file))
+    assert said.status == 0, said
+    assert stranger.api.bodies[-1] == {"name": "root", "password": PASSWORD}
+    assert json.loads(kept(stranger).read_text()) == {"url": URL, "token": ADMIN, "ca": None}
+    assert kept(stranger).stat().st_mode & 0o777 == 0o600
+    typed = stranger("login", URL, "--user", "root", "--password-file", "-", stdin=PASSWORD)
+    assert typed.status == 0
+    assert PASSWORD not in said.output + said.errors + typed.output + typed.errors
+
+
+def test_a_wrong_password_is_not_kept_and_not_shown(stranger: Sprat) -> None:
+    wrong = "eleven otters under ice"
+    said = stranger("login", URL, "--user", "root", "--password-file", "-", stdin=wrong)
+    said.assert_one_sentence(4)
+    assert wrong not in said.errors
+    assert not kept(stranger).exists()
+
+
+def test_logging_out_ends_the_session_and_keeps_it_no_longer(stranger: Sprat) -> None:
+    stranger("login", URL, "--user", "root", "--password-file", "-", stdin=PASSWORD)
+    assert stranger("logout").status == 0
+    assert stranger.api.calls[-1] == ("POST", "/api/v1/logout")
+    assert not kept(stranger).exists()
+    stranger("whoami").assert_one_sentence(64)
+
+
+def test_logging_out_another_session_leaves_what_login_kept(stranger: Sprat) -> None:
+    stranger("login", URL, "--token", ADMIN)
+    assert stranger("logout", "--token", VIEWER).status == 4
+    stranger("logout", "--url", "https://elsewhere.test", "--token", ADMIN)
+    assert kept(stranger).exists()
+
+
+def test_a_password_is_set_from_a_file_with_the_one_before(sprat: Sprat, tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.write_text("eleven otters under ice\n")
+    old.write_text(PASSWORD)
+    files = ["--password-file", str(new), "--current-file", str(old)]
+    said = sprat("users", "set-password", "root", *files)
+    assert said.status == 0, said
+    assert sprat.api.calls[-1] == ("PUT", "/api/v1/users/root/password")
+    assert sprat.api.bodies[-1] == {"password": "eleven otters under ice", "current": PASSWORD}
+    assert "otters" not in said.output + said.errors
