@@ -64,7 +64,7 @@ async def two_sites(world: HttpWorld, folder: Path) -> TwoSites:
     """Make the fleet, all that there can be at Lyon, and the people."""
     made_here = TwoSites(world)
     for place in ("lyon", "lima"):
-        await enrol(world, f"gw-{place}", site=place)
+        await enrol(world, f"gw-{place}", site=place, rack=f"rack-{place}")
         of_class = update(Device).where(col(Device.id) == f"gw-{place}")
         with world.parts.database.transaction() as session:
             session.exec(of_class.values(hardware_class=f"class-{place}"))

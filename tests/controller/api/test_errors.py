@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from simulators.http_world import Client, error_of
 from sprat_controller.api.middleware import MAX_BODY_BYTES
 from sprat_controller.fleet import inventory
@@ -141,40 +139,6 @@ async def test_a_bug_is_told_without_its_traceback(
     assert f"request {answer.headers['x-request-id']}: GET /api/v1/devices" in caplog.text
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-FIELDS = st.sampled_from(
-    ["device_id", "labels", "ttl_s", "name", "role", "release", "devices", "?"]
-)
-ROUTES = [
-    "enrolment-tokens",
-    "tokens",
-    "trust/image",
-    "models/m/releases",
-    "rollouts/plan",
-    "rollouts",
-]
-
-
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(route=st.sampled_from(ROUTES), body=JSON | st.dictionaries(FIELDS, JSON, max_size=4))
-async def test_no_body_makes_the_controller_fail(guest: Client, route: str, body: object) -> None:
-    answer = await guest.send(
-        "POST",
-        f"{V1}/{route}",
-        content=json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
-    )
-    assert answer.status_code in (201, 400, 404, 409, 422), answer.text
-    if answer.status_code != 201:
-        error_of(answer)
-
-
 async def test_half_a_character_in_a_name_is_a_mistake_of_the_caller(guest: Client) -> None:
     content = b'{"device_id": "\\ud800", "\\udfff": 1}'
     answer = await guest.send(
@@ -193,7 +157,7 @@ async def test_every_documented_error_has_the_one_shape(guest: Client) -> None:
         for method, route in methods.items():
             where = f"{method} {path}"
             answers = route["responses"]
-            if path.startswith(V1):
+            if path.startswith(V1) and path != f"{V1}/login":  # nobody is signed in yet
                 assert {"401", "403"} <= set(answers), where
                 assert {"operator": []} in route["security"], where
             for status, answer in answers.items():

@@ -23,7 +23,7 @@ router = APIRouter(tags=["sessions"])
 SignedIn = Annotated[Actor, Depends(signed_in)]
 
 
-@router.post("/login", responses=error_answers(413, 429, 503))
+@router.post("/login", responses=error_answers(400, 413, 429, 503))
 def login(
     body: schema.LoginRequest, request: Request, response: Response, parts: AllParts
 ) -> schema.Login:
