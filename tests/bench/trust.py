@@ -29,7 +29,7 @@ from sprat_controller.signer.client import SignerClient
 from sprat_controller.signer.keys import tuf_signer
 from sprat_controller.signer.limits import PLAN, Limits
 from sprat_controller.signer.plan import make_plan
-from sprat_controller.signer.port import Signer
+from sprat_controller.signer.port import FullSigner, Signer
 from sprat_controller.signer.server import SignerServer
 from sprat_proto.assignment import AssignedModel
 from sprat_proto.v1 import link_pb2
@@ -138,7 +138,7 @@ def fsync_alone(folder: Path) -> Took:
         return took([write] * PLANS)
 
 
-def through_the_socket(core: Signer, folder: Path) -> Took:
+def through_the_socket(core: FullSigner, folder: Path) -> Took:
     """Ask as the controller does, of a signer that is a thread of this process."""
     server = SignerServer(core, folder / "signer.sock", frozenset({os.getuid()}))
     server.bind()
