@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from sprat_controller.audit.forwarding.destination import Destination
 from sprat_controller.errors import StartupError
 
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -167,6 +168,7 @@ class RunOptions:
     heartbeat_s: int = 60
     signer: Path | None = None  # the socket of a signer that runs elsewhere; None: a managed child
     database: str | None = None  # URL of the rows; None: where `init` was told to keep them
+    forward_audit: tuple[Destination, ...] = ()  # who else gets the audit log
 
 
 def check_host(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 import uvloop
 
 from sprat_controller import __version__, config
+from sprat_controller.audit.forwarding import destination
 from sprat_controller.clock import system_clock
 from sprat_controller.errors import StartupError
 from sprat_controller.initialise import initialise, screen
@@ -83,6 +84,7 @@ def _run(asked: argparse.Namespace) -> int:
         asked.heartbeat,
         asked.signer,
         asked.database,
+        tuple({one.name: one for one in asked.forward_audit}.values()),
     )
     uvloop.run(run(config.DataFolder(asked.data), options, system_clock))
     return 0
@@ -148,6 +150,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help=f"{_DATABASE_FORM}, if it is not what `init` was told",
     )
+    run_.add_argument(
+        "--forward-audit",
+        type=_destination,
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a receiver of the audit log, syslog+udp|tcp|tls://HOST:PORT or"
+        " otlp+http|https://HOST:PORT; repeatable",
+    )
     run_.add_argument("--heartbeat", type=_seconds, default=60, metavar="SECONDS")
     return parser
 
@@ -169,6 +180,13 @@ def _port(text: str) -> int:
 def _database(text: str) -> str:
     try:
         return config.check_database(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _destination(text: str) -> destination.Destination:
+    try:
+        return destination.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

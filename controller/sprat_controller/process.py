@@ -37,6 +37,9 @@ from sprat_controller.api.parts import Ids, LinkAddresses, Parts
 from sprat_controller.audit import log
 from sprat_controller.audit.checkpoints import Checkpoints
 from sprat_controller.audit.denials import Denials
+from sprat_controller.audit.forwarding import senders
+from sprat_controller.audit.forwarding.forwarder import Forwarder
+from sprat_controller.audit.views.record import Origin
 from sprat_controller.clock import Clock
 from sprat_controller.config import (
     DataFolder,
@@ -85,6 +88,7 @@ _SHARE: Final = b"sprat: what devices say over MQTT"
 class Core:
     """The parts of one process that need no port."""
 
+    own_name: str  # no other controller of the same rows has it
     clock: Clock
     database: Database
     signer: Signer
@@ -130,6 +134,7 @@ async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
             _grpc(core, options) as grpc_port,
             _broker(core, options, folder, grpc_port) as (addresses, carrier),
             _ticking(core.clockwork),
+            _forwarding(core, folder, options),
         ):
             app = make_app(_parts(core, addresses), __version__)
             https = HttpsServer(app, core.server, folder.tls)
@@ -284,6 +289,7 @@ def _core(
     # Whoever was connected to the process before this one is not connected to this one.
     conversation.forget_presence()
     return Core(
+        own_name=own_name,
         clock=clock,
         database=database,
         signer=signer,
@@ -428,6 +434,28 @@ async def _ticking(clockwork: Clockwork) -> AsyncGenerator[None]:
         yield
     finally:
         await asyncio.to_thread(clockwork.stop)
+
+
+@asynccontextmanager
+async def _forwarding(core: Core, folder: DataFolder, options: RunOptions) -> AsyncGenerator[None]:
+    """Have the audit log sent on, to each destination in a thread of its own."""
+    origin = Origin(_server_name(folder, options), __version__)
+    forwarders = [
+        Forwarder(one.name, senders.make(one, origin), core.database, core.own_name, core.clock)
+        for one in options.forward_audit
+    ]
+    for forwarder in forwarders:
+        await asyncio.to_thread(forwarder.start)
+    try:
+        yield
+    finally:
+        stopped = (asyncio.to_thread(forwarder.stop) for forwarder in forwarders)
+        await asyncio.gather(*stopped)
+
+
+def _server_name(folder: DataFolder, options: RunOptions) -> str:
+    """Return the name of this controller that is the most public."""
+    return server_names(folder.hosts(), options.listen, folder.machine())[0]
 
 
 def _addresses(options: RunOptions, api_port: int, addresses: LinkAddresses) -> dict[str, object]:

@@ -124,6 +124,7 @@ class Tag(StrEnum):
     DEVICE_AUDIT_SILENT = "device:audit:silent"
     REVOCATIONS_LATE = "controller:revocations:late"
     CHECKPOINT_LATE = "controller:checkpoint:late"
+    FORWARDING_LATE = "controller:forwarding:late"
     CHECKPOINT_COSIGNED = "witness:checkpoint:cosigned"
     CONTROLLER_STARTED = "controller:process:started"
     CONTROLLER_STOPPED = "controller:process:stopped"

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from processes import BIN, Controller, wait_for
+from simulators.log_receivers import StreamReceiver
+from simulators.view_readers import read_syslog
 from sprat_controller.main import main
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import AuditRecord
@@ -60,6 +62,20 @@ def test_it_serves_until_it_is_told_to_stop(controller: Controller) -> None:
         tags = [record.tag for record in session.exec(select(AuditRecord))]
     database.close()
     assert tags[-2:] == ["controller:process:started", "controller:process:stopped"]
+
+
+def test_its_audit_log_is_sent_on(tmp_path: Path) -> None:
+    receiver = StreamReceiver()
+    url = f"syslog+tcp://127.0.0.1:{receiver.port}"
+    controller = Controller(tmp_path, "--forward-audit", url)
+    controller.init()
+    try:
+        controller.start()
+        (first,) = receiver.take(1)
+        assert json.loads(read_syslog(first).message or "")["seq"] == 1
+    finally:
+        assert controller.terminate() == 0
+        receiver.close()
 
 
 def test_a_killed_one_is_started_again(controller: Controller) -> None:
@@ -127,6 +143,7 @@ def refused_among_log(done: subprocess.CompletedProcess[str]) -> str:
         ("run", "--data", "{new}", "--listen", "every where"),
         ("run", "--data", "{new}", "--mqtt", "maybe"),
         ("run", "--data", "{new}", "--heartbeat", "0"),
+        ("run", "--data", "{new}", "--forward-audit", "siem.example:514"),
     ],
     ids=lambda arguments: " ".join(arguments) or "nothing",
 )

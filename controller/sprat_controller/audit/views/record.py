@@ -39,6 +39,7 @@ class Severity(Enum):
 # What nobody should find in a log weeks later.
 ALARMS: Final = frozenset(
     {
+        Tag.LOGIN_LOCKED,
         Tag.DEVICE_ENROLMENT_CONTESTED,
         Tag.DEVICE_COPY_SUSPECTED,
         Tag.DEVICE_QUARANTINED,
@@ -49,6 +50,7 @@ ALARMS: Final = frozenset(
         Tag.DEVICE_AUDIT_SILENT,
         Tag.REVOCATIONS_LATE,
         Tag.CHECKPOINT_LATE,
+        Tag.FORWARDING_LATE,
         Tag.AUDIT_DIVERGED,
         Tag.SIGNER_CHECKPOINT_REFUSED,
         Tag.SIGNER_PLAN_REFUSED,

@@ -17,6 +17,7 @@ from sprat_controller.store.tables.access import (
 from sprat_controller.store.tables.audit import (
     AuditCheckpoint,
     AuditCosignature,
+    AuditForwarding,
     AuditHead,
     AuditRecord,
     AuditSubtree,
@@ -53,6 +54,7 @@ __all__ = [
     "AssignmentRow",
     "AuditCheckpoint",
     "AuditCosignature",
+    "AuditForwarding",
     "AuditHead",
     "AuditRecord",
     "AuditSubtree",

@@ -75,6 +75,17 @@ class AuditCosignature(SQLModel, table=True):
     received_at: datetime = Field(sa_column=moment())
 
 
+class AuditForwarding(SQLModel, table=True):
+    """How far a receiver elsewhere has the controller's log, and which controller sends it on."""
+
+    __tablename__: ClassVar[str] = "audit_forwarding"
+    destination: str = Field(primary_key=True)
+    seq: int = Field(default=0, sa_type=Int64, sa_column_kwargs={"server_default": "0"})
+    sent_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    owner: str | None = None
+    claimed_until: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+
+
 class DeviceAuditRecord(SQLModel, table=True):
     """One record of a device's own audit log, as it arrived; triggers refuse UPDATE and DELETE."""
 

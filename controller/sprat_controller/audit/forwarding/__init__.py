@@ -1,0 +1,1 @@
+"""Sending the controller's audit log on, as it grows: to syslog receivers and OTLP collectors."""
