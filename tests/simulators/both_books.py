@@ -241,7 +241,7 @@ class SqlTrial:
             self.world.run_due()
 
     def person(self, rollout: str, event: RolloutEvent) -> None:
-        getattr(self.world.service, event.value)(rollout, OPERATOR)
+        getattr(self.world.service, event.value.replace("-", "_"))(rollout, OPERATOR)
 
     def retry_failed(self, rollout: str) -> None:
         self.world.service.retry_failed(rollout, OPERATOR)
