@@ -54,6 +54,23 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Newer:
+    """What a device proved of later releases of a model: it goes back only to what it proved.
+
+    Attributes:
+        release: The latest, model@release.
+        counter: Its release counter.
+        asked: The release counter that is asked for now.
+        proved: Digests of what is asked for that it proved before, as far as that is known.
+    """
+
+    release: str
+    counter: int
+    asked: int
+    proved: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class DeviceFacts:
     """What the plan knows of a device, under the alias of the rollout."""
 
@@ -66,6 +83,7 @@ class DeviceFacts:
     reserved_bytes: int = 0  # memory that the device's other aliases are bound to
     capability: int = CAPABILITY  # of its agent
     enforces_approval: bool = False  # its group's devices check approvals themselves
+    newer: Newer | None = None  # a later release of the model that it is known to have proved
     # By digest, the medians of what devices of its hardware class measured.
     observed: Mapping[str, Rates] = field(default_factory=dict[str, Rates])
 
@@ -154,7 +172,10 @@ def plan_device(
     too_old = _too_old(device, wanted, proceeding, proof)
     if too_old is not None:
         return _line(device, Action.REJECTED, None, too_old, ())
-    choice = _choose(device, device.profile, candidates, wanted)
+    usable = _not_too_old(device.newer, candidates)
+    if candidates and not usable and device.newer is not None:
+        return _line(device, Action.REJECTED, None, _went_on(device.device_id, device.newer), ())
+    choice = _choose(device, device.profile, usable, wanted)
     if choice.chosen is None:
         return _line(device, Action.REJECTED, None, _nothing_fits(device, choice), choice.verdicts)
     if _already_runs(device, replace(wanted, digest=choice.chosen.digest)):
@@ -205,6 +226,25 @@ def verdict_json(verdict: fit.Verdict) -> dict[str, Any]:
 def _tps(milli: int) -> float | None:
     """Return tokens a second; None: unknown."""
     return milli / 1000 if milli else None
+
+
+def _not_too_old(
+    newer: Newer | None, candidates: Sequence[fit.Candidate]
+) -> Sequence[fit.Candidate]:
+    """Return the variants that the device would not refuse for their age."""
+    if newer is None:
+        return candidates
+    return [one for one in candidates if one.digest in newer.proved]
+
+
+def _went_on(device_id: str, newer: Newer) -> Reason:
+    return Reason(
+        ReasonCode.RELEASE_TOO_OLD,
+        f"device {device_id} has proved {newer.release} and never this earlier release, so it"
+        " would refuse it: publish it anew with a higher counter",
+        expected=f"release counter {newer.counter} or higher",
+        found=f"release counter {newer.asked}",
+    )
 
 
 def _choose(

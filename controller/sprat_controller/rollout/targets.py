@@ -12,6 +12,7 @@ from sprat_proto import fit, manifest
 from sprat_proto.assignment import ServingTerms
 from sprat_proto.candidates import candidate_of
 from sprat_proto.rates import Rates
+from sprat_proto.states import ExecutionState
 from sqlmodel import Session, col
 
 from sprat_controller.errors import ConflictError, NotFoundError
@@ -20,7 +21,7 @@ from sprat_controller.fleet.filters import queries
 from sprat_controller.fleet.filters.fields import SITE
 from sprat_controller.rollout import fit_policy, hardware, serving
 from sprat_controller.rollout.grouping import Member
-from sprat_controller.rollout.plan import Bound, DeviceFacts
+from sprat_controller.rollout.plan import Bound, DeviceFacts, Newer
 from sprat_controller.rollout.records import UNFINISHED
 from sprat_controller.rollout.requests import PlanRequest, Target
 from sprat_controller.rollout.strategy import Strategy
@@ -105,6 +106,7 @@ def devices(
     desired = _desired(session, who, request.alias)
     needs = _needs(session, desired)
     observed = observed_rates.of_release(session, request.model, request.release)
+    newer = _newer(session, who, request)
     rows = session.connection().execute(
         sqlalchemy.select(
             col(Device.id),
@@ -124,6 +126,7 @@ def devices(
             needs,
             observed.get(hardware_class or "", {}),
             enforces_approval=group in enforcing,
+            newer=newer.get(device_id),
         )
         for device_id, profile, hardware_class, running, capability, group in rows
     ]
@@ -194,6 +197,7 @@ def _facts(
     observed: Mapping[str, Rates],
     *,
     enforces_approval: bool,
+    newer: Newer | None,
 ) -> DeviceFacts:
     device_id, profile, hardware_class, running, capability = row
     return DeviceFacts(
@@ -206,8 +210,93 @@ def _facts(
         reserved_bytes=sum(needs[other] for other in desired.others),
         capability=capability,
         enforces_approval=enforces_approval,
+        newer=newer,
         observed=observed,
     )
+
+
+def _newer(
+    session: Session, who: sqlalchemy.ColumnElement[bool], request: PlanRequest
+) -> Mapping[str, Newer]:
+    """Return, by device, what it proved of releases that came after the one that is asked for.
+
+    Only what rollouts brought is known, and by the same publisher, as devices count: what a bundle
+    brought, devices find themselves. A name is never given to another device.
+    """
+    asked = session.get(Release, (request.model, request.release))
+    if asked is None:
+        return {}
+    of_asked = sqlalchemy.select(col(Variant.publisher)).where(
+        col(Variant.model) == request.model, col(Variant.release) == request.release
+    )
+    later: dict[str, tuple[int, str]] = {
+        digest: (counter, f"{request.model}@{release}")
+        for digest, counter, release in session.connection().execute(
+            sqlalchemy.select(col(Variant.digest), col(Release.counter), col(Release.release))
+            .join(
+                Release,
+                (col(Release.model) == col(Variant.model))
+                & (col(Release.release) == col(Variant.release)),
+            )
+            .where(
+                col(Variant.model) == request.model,
+                col(Release.counter) > asked.counter,
+                col(Variant.publisher).in_(of_asked),
+            )
+        )
+    }
+    if not later:
+        return {}
+    is_in = col(Execution.device_id).in_(sqlalchemy.select(col(Device.id)).where(who))
+    proved = session.connection().execute(
+        sqlalchemy.select(col(Execution.device_id), col(Execution.digest))
+        .where(
+            col(Execution.rollout_id).in_(_rollouts_of(request.model)),
+            col(Execution.state) == ExecutionState.SUCCEEDED.value,
+            col(Execution.digest).in_(later),
+            is_in,
+        )
+        .distinct()
+    )
+    latest: dict[str, tuple[int, str]] = {}
+    for device_id, digest in proved:
+        latest[device_id] = max(later[str(digest)], latest.get(device_id, (0, "")))
+    if not latest:
+        return {}
+    had = _had(session, request, is_in)
+    return {
+        device_id: Newer(name, counter, asked.counter, frozenset(had.get(device_id, ())))
+        for device_id, (counter, name) in latest.items()
+    }
+
+
+def _rollouts_of(model: str) -> sqlalchemy.Select[str]:
+    return sqlalchemy.select(col(Rollout.id)).where(col(Rollout.model) == model)
+
+
+def _had(
+    session: Session, request: PlanRequest, is_in: sqlalchemy.ColumnElement[bool]
+) -> Mapping[str, set[str]]:
+    """Return, by device, the variants of a release that it may have proved.
+
+    One that went back may have proved it before: whether it did, it knows itself.
+    """
+    digests = sqlalchemy.select(col(Variant.digest)).where(
+        col(Variant.model) == request.model, col(Variant.release) == request.release
+    )
+    states = [ExecutionState.SUCCEEDED.value, ExecutionState.ROLLED_BACK.value]
+    rows = session.connection().execute(
+        sqlalchemy.select(col(Execution.device_id), col(Execution.digest)).where(
+            col(Execution.rollout_id).in_(_rollouts_of(request.model)),
+            col(Execution.digest).in_(digests),
+            col(Execution.state).in_(states) | col(Execution.is_reverting),
+            is_in,
+        )
+    )
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for device_id, digest in rows:
+        found[device_id].add(str(digest))
+    return found
 
 
 def _name(running: Mapping[str, str]) -> str:

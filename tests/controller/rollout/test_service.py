@@ -397,3 +397,39 @@ def test_devices_that_know_no_windows_are_not_in_a_rollout_that_has_them(world: 
     view = world.create(start=False, strategy=Strategy(download_window=night))
     states = {one.device_id: one.state for one in world.service.executions(view.id)}
     assert states == {"old": ExecutionState.REJECTED, "new": ExecutionState.QUEUED}
+
+
+def test_a_plan_says_that_a_device_would_not_go_back_to_what_it_never_proved(world: World) -> None:
+    world.publish("1.1.0", counter=2)
+    went_on, fresh = world.join("a"), world.join("b")
+    only_a = Target(devices=("a",))
+    world.create("1.1.0", target=only_a)
+    world.run_due()
+    went_on.sync()
+    world.run_due()
+    assert fresh.running() == []
+
+    plan = world.service.plan(PlanRequest(MODEL, "1.0.0", "assistant"))
+    by_device = {one.device_id: one for one in plan}
+    assert by_device["b"].action is Action.INSTALL
+    refused = by_device["a"]
+    assert refused.action is Action.REJECTED
+    assert refused.reason is not None
+    assert (refused.reason.code, refused.reason.found) == ("RELEASE_TOO_OLD", "release counter 1")
+    assert "has proved talk@1.1.0" in refused.reason.message
+    # Nothing is tried there.
+    view = world.create("1.0.0")
+    assert world.states(view.id)["a"] is ExecutionState.REJECTED
+
+
+def test_a_device_may_go_back_to_what_it_proved_before(world: World) -> None:
+    world.publish("1.1.0", counter=2)
+    device = world.join("a")
+    for release in ("1.0.0", "1.1.0"):
+        world.create(release)
+        world.run_due()
+        device.sync()
+        world.run_due()
+        world.wait(seconds=1)
+    (line,) = world.service.plan(PlanRequest(MODEL, "1.0.0", "assistant"))
+    assert (line.action, line.reason) == (Action.INSTALL, None)
