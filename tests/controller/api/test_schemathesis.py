@@ -26,8 +26,10 @@ from simulators.two_sites import TwoSites, two_sites
 from sprat_controller.access.policy import Role
 
 TABLE = Path(__file__).with_name("access_matrix.txt")
-OPEN = ["GET /livez", "GET /readyz", "GET /enrol/ca.pem", "POST /enrol", "POST /enrol/renew"]
-OPEN += ["POST /api/v1/login"]
+OPEN = [
+    *("GET /livez", "GET /readyz", "GET /enrol/ca.pem", "POST /enrol", "POST /enrol/renew"),
+    "POST /api/v1/login",
+]
 ROUTES = [
     *OPEN,
     *(line[:72].strip() for line in TABLE.read_text(encoding="utf-8").splitlines()[1:]),
