@@ -17,7 +17,9 @@ from sprat_proto.notes import NoteError, VerifierKey
 from sprat_controller.audit import export as exports
 from sprat_controller.audit import witness as witnesses
 from sprat_controller.audit.export import MAX_LINE_BYTES, Result
+from sprat_controller.audit.views import Format
 from sprat_controller.audit.witness import Keeper, WitnessRefusedError
+from sprat_controller.cli.client import JSON_LINES, TEXT_LINES
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.config import write_private
@@ -57,11 +59,17 @@ def export(
     subject: Annotated[str | None, typer.Option(help="Only what was done to this.")] = None,
     since: Annotated[str | None, typer.Option(help="RFC 3339: only from then on.")] = None,
     until: Annotated[str | None, typer.Option(help="RFC 3339: only before then.")] = None,
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", help="For another system, without what verifying it needs."),
+    ] = None,
 ) -> None:
     """Write the controller's log as JSON Lines, with all that verifying it needs."""
     params = {"device": device, "rollout": rollout, "tag": tag, "actor": actor}
     params |= {"subject": subject, "since": since, "until": until}
-    chunks = session.api.json_lines("audit/export", params)
+    kind = TEXT_LINES if format_ in (Format.CEF, Format.RFC5424) else JSON_LINES
+    params["format"] = None if format_ is None else format_.value
+    chunks = session.api.lines("audit/export", params, kind)
     if str(file) == "-":
         for chunk in chunks:
             sys.stdout.buffer.write(chunk)

@@ -28,6 +28,7 @@ PAGE: Final = 1000
 CHUNK: Final = 1 << 20
 # Connecting, writing and pool are quick or broken; reading waits for plans of large fleets.
 JSON_LINES: Final = "application/x-ndjson"
+TEXT_LINES: Final = "text/plain; charset=utf-8"
 TIMEOUT: Final = httpx.Timeout(20, read=120)
 _STATUSES: Final[Mapping[int, Exit]] = {
     400: Exit.USAGE,
@@ -70,14 +71,16 @@ class Api:
         """Return the text at `path` (below the API's prefix)."""
         return self._send("GET", path).text
 
-    def json_lines(self, path: str, params: Mapping[str, Any]) -> Iterator[bytes]:
-        """Yield the JSON Lines at `path` (below the API's prefix) as they come, in any pieces."""
+    def lines(
+        self, path: str, params: Mapping[str, Any], kind: str = JSON_LINES
+    ) -> Iterator[bytes]:
+        """Yield the lines at `path` (below the API's prefix) as they come, in any pieces."""
         try:
             with self._http.stream("GET", f"{PREFIX}/{path}", params=_given(params)) as answer:
                 if not answer.is_success:
                     answer.read()
                     self._check(answer)
-                if answer.headers.get("content-type") != JSON_LINES:
+                if answer.headers.get("content-type") != kind:
                     raise self._no_api(answer)
                 yield from answer.iter_bytes(CHUNK)
         except httpx.HTTPError as error:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from simulators.audit_log import AuditLog
@@ -135,3 +136,20 @@ def test_a_witness_cosigns_what_grew_and_t34_refuses_what_was_rewritten(
     assert "it was rewritten" in said.errors
     assert len(api.log.cosigned) == 2
     assert state.read_bytes() == kept
+
+
+def test_an_export_for_another_system_asks_for_its_format(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params["format"])
+        headers = {"content-type": "text/plain; charset=utf-8"}
+        return httpx.Response(200, content=b"CEF:0|\n", headers=headers)
+
+    api.answer = answer
+    file = tmp_path / "audit.cef"
+    assert sprat("audit", "export", str(file), "--format", "cef").status == 0
+    assert (asked, file.read_bytes()) == (["cef"], b"CEF:0|\n")
+    sprat("audit", "export", str(file), "--format", "xml").assert_one_sentence(64)
