@@ -151,6 +151,7 @@ class Tag(StrEnum):
     ALIAS_RETURNED = "agent:alias:returned"
     AUDIT_DIVERGED = "agent:audit:diverged"
     JOURNAL_ALIVE = "agent:journal:alive"
+    JOURNAL_SUMMED = "agent:journal:summed"
 
     # Of the signer, in its own log.
     SIGNER_KEYS_REPLACED = "signer:keys:replaced"

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 from sprat_proto import audit_seal, device_log, merkle
 from sprat_proto.audit_events import Tag
@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 ALIVE_S: Final = 3600.0
 _RETRY_S: Final = 5.0
-# What may wait in memory while the disk takes nothing; then the oldest are dropped, said aloud.
+# What may wait in memory while the disk takes nothing; then the oldest are only counted.
 _MAX_WAITING: Final = 10_000
 # A device whose log is gone works on.
 _NO_SEED: Final = bytes(KEY_BYTES)
@@ -223,7 +223,8 @@ class EventWriter:
     """Takes events without waiting for the disk; a task writes them, many in one transaction.
 
     An inference must not wait for an SD card. What was noted in the last moment before a power cut
-    may be missing; whatever has a position never is.
+    may be missing; whatever has a position never is. While the disk takes nothing so many wait; of
+    older ones it is told how many there were of each tag, and when.
     """
 
     def __init__(
@@ -235,13 +236,14 @@ class EventWriter:
         self._alive_s = alive_s
         self._clock = clock
         self._waiting: deque[Event] = deque()
+        self._summed: Counter[str] = Counter()
+        self._summed_from = self._summed_to = clock()
         self._noted = asyncio.Event()
 
     def note(self, tag: str, subject: str, detail: Mapping[str, object]) -> None:
         """Have an event written soon; call it in the event loop."""
         if len(self._waiting) >= _MAX_WAITING:
-            dropped = self._waiting.popleft()
-            _LOG.error("audit event %s of %s is lost: the disk takes nothing", *_named(dropped))
+            self._sum_up(self._waiting.popleft())
         self._waiting.append(Event(self._clock(), tag, subject, dict(detail)))
         self._noted.set()
 
@@ -273,9 +275,24 @@ class EventWriter:
         """
         self._write(self._take())
 
+    def _sum_up(self, event: Event) -> None:
+        if not self._summed:
+            _LOG.error("the disk takes no audit: of the oldest events only the number is kept")
+            self._summed_from = event.at
+        if event.tag == Tag.JOURNAL_SUMMED:
+            self._summed.update(cast("Mapping[str, int]", event.detail["counts"]))
+        else:
+            self._summed[event.tag] += 1
+        self._summed_to = event.at
+
     def _take(self) -> list[Event]:
         events = list(self._waiting)
         self._waiting.clear()
+        if self._summed:
+            until = self._summed_to.isoformat(timespec="milliseconds")
+            detail = {"counts": dict(self._summed), "until": until}
+            events.insert(0, Event(self._summed_from, Tag.JOURNAL_SUMMED, "journal", detail))
+            self._summed.clear()
         return events
 
     def _write(self, events: list[Event]) -> None:
@@ -284,10 +301,6 @@ class EventWriter:
         with self._state.transaction() as connection:
             for event in events:
                 self._journal.write(connection, event.tag, event.subject, event.detail, at=event.at)
-
-
-def _named(event: Event) -> tuple[str, str]:
-    return event.tag, event.subject
 
 
 def _size(connection: sqlite3.Connection) -> int:

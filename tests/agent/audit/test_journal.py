@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -184,4 +186,46 @@ async def test_a_journal_that_is_told_nothing_says_that_it_is_there(tmp_path: Pa
     running.cancel()
     await asyncio.wait({running})
     assert b"agent:journal:alive" in journal.batch(1, 1)[0].body
+    state.close()
+
+
+async def test_of_events_beyond_what_may_wait_the_number_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, journal = opened(tmp_path)
+    monkeypatch.setattr("sprat_agent.audit.journal._MAX_WAITING", 3)
+    monkeypatch.setattr("sprat_agent.audit.journal._RETRY_S", 0.01)
+    failing = [StateError("disk full")] * 2
+    write = journal.write
+
+    def full(*args: object, **options: object) -> int:
+        if failing:
+            raise failing.pop()
+        return write(*args, **options)  # pyright: ignore[reportArgumentType] - passed through
+
+    monkeypatch.setattr(journal, "write", full)
+    moments = iter(NOW + timedelta(seconds=number) for number in range(100))
+    writer = EventWriter(state, journal, lambda: next(moments))
+    first = ["agent:model:loaded"] * 4 + ["agent:model:crashed"] * 2
+    for number, tag in enumerate(first):
+        writer.note(tag, f"m{number}", {})
+    running = asyncio.create_task(writer.run())
+    # While it cannot write, more is noted: what was summed up is summed up once more.
+    await until(lambda: len(failing) < 2)
+    for number in range(6, 9):
+        writer.note("agent:model:loaded", f"m{number}", {})
+    await until(lambda: journal.next_seq() > 4)
+    running.cancel()
+    await asyncio.wait({running})
+    records = [json.loads(one.body) for one in journal.batch(10, 1 << 20)]
+    summed, *rest = records
+    assert summed["tag"] == "agent:journal:summed"
+    counts: Counter[str] = Counter(summed["detail"]["counts"])
+    counts.update(str(one["tag"]) for one in rest)
+    assert counts == Counter(first + ["agent:model:loaded"] * 3)
+    kept = range(9 - len(rest), 9)
+    assert [one["subject"] for one in rest] == [f"m{number}" for number in kept]
+    # The first moment of the clock is the writer's own.
+    assert summed["ts"] == "2026-11-24T00:00:01.000+00:00"
+    assert summed["detail"]["until"] == f"2026-11-24T00:00:{kept[0]:02}.000+00:00"
     state.close()
