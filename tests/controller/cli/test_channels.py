@@ -10,7 +10,7 @@ def test_a_channel_shows_what_it_stands_for_and_what_else_is_in_it(
     api.models["talk"].append({"release": "1.1.0", "counter": 5, "variants": []})
     sprat("channels", "put", "talk@1.1.0", "stable")
     said = sprat("channels", "put", "talk@1.0.0", "stable")
-    common = [CREATED, "token:root", "-"]
+    common = [CREATED, "user:root", "-"]
     assert said.lines == [
         ["stable", "yes", "1.1.0", "5", *common],
         ["stable", "", "1.0.0", "4", *common],
