@@ -78,6 +78,7 @@ hellos = st.builds(
     running=st.lists(running, max_size=3),
     next_report_seq=numbers,
     next_audit_seq=numbers,
+    audit_size=st.none() | numbers,
 )
 heartbeats = st.builds(
     link_pb2.Heartbeat,
@@ -103,10 +104,11 @@ trails = st.builds(
             link_pb2.AuditRecord,
             seq=numbers,
             body=st.binary(max_size=40),
-            hash=st.binary(max_size=40),
+            seal=st.binary(max_size=40),
         ),
         max_size=4,
     ),
+    checkpoint=texts | st.just("sprat/devices/a/audit\n1\nAAAA\n\n\N{EM DASH} a AAAA\n"),
 )
 messages = st.one_of(
     hellos.map(lambda hello: link_pb2.DeviceMessage(hello=hello)),

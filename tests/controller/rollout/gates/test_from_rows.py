@@ -98,6 +98,7 @@ def test_a_device_is_set_against_itself_and_its_class(two: World) -> None:
 
 def test_what_was_told_of_the_candidate_before_it_was_given_out_does_not_count(two: World) -> None:
     device = join(two, "a")
+    bring(two, "1.0.0", [device])  # else it were too old for this device, after the next
     bring(two, "2.0.0", [device])
     tell(device, decode_milli_tps=1, crashes=2)
     bring(two, "1.0.0", [device])
