@@ -28,7 +28,7 @@ from sprat_agent.clock import BUILT_AT, Clock, seconds_since_boot
 from sprat_agent.config import RunConfig
 from sprat_agent.errors import StartupError, StateError
 from sprat_agent.identity import audit_keys
-from sprat_agent.identity.identity import Identity
+from sprat_agent.identity.identity import Identity, IdentityError
 from sprat_agent.identity.renewal import Renewal
 from sprat_agent.kept import Kept, kept_blocking
 from sprat_agent.link.acknowledged import checked_by
@@ -95,8 +95,8 @@ class Agent:
         """Open the state and connect the parts; nothing runs yet.
 
         Raises:
-            StartupError: The state folder is in use or cannot be opened, or the local API is to
-                listen beyond loopback without what that needs.
+            StartupError: The state folder is in use or cannot be opened, the audit log cannot be
+                gone on with, or the local API is to listen beyond loopback without what that needs.
         """
         self._config = config
         self._network = network.prepare(config.network)
@@ -105,9 +105,13 @@ class Agent:
         self._boot_id = world.new_id()
         self._state = State(config.state_dir)
         watch = Watch(self._boot_id, world.uptime, world.is_synchronised)
-        self._journal = Journal(self._state, world.clock, sealing.of(identity), watch)
-        self._journal.begin()
-        audit_keys.erase_seed(identity.folder)
+        try:
+            self._journal = Journal(self._state, world.clock, sealing.of(identity), watch)
+            self._journal.begin()
+            audit_keys.erase_seed(identity.folder)
+        except (IdentityError, StateError, OSError) as error:
+            self._state.close()
+            raise StartupError(f"the audit log cannot be gone on with: {error}") from error
         self._events = EventWriter(self._state, self._journal, world.clock)
         self._outbox = Outbox(self._state)
         self._ledger = Ledger(self._state, self._journal, self._outbox, world.clock)

@@ -57,7 +57,8 @@ def agent_on(
     is_measured: bool = True,
 ) -> Agent:
     identity = enrolled(WORLD, folder)
-    keys_in(identity.folder)
+    if not identity.folder.exists():
+        keys_in(identity.folder)
     identity.ca_path.write_bytes(AUTHORITY)
     numbers = iter(range(1000))
     world = World(
@@ -247,3 +248,12 @@ def test_a_declared_profile_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="profile"):
         profile_of(tmp_path / "none.json", tmp_path)
     assert not profile_of(None, tmp_path).simulated
+
+
+def test_without_the_key_of_its_audit_log_it_does_not_start_and_says_so(tmp_path: Path) -> None:
+    agent_on(tmp_path, MemoryCarrier(ControllerEnd()))._state.close()
+    (tmp_path / "identity" / "audit-key.pem").write_bytes(b"cut off")
+    with pytest.raises(StartupError, match=r"audit-key\.pem.*enrol anew"):
+        agent_on(tmp_path, MemoryCarrier(ControllerEnd()))
+    # Nothing is held that would keep the next start away.
+    State(tmp_path).close()
