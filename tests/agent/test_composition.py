@@ -251,7 +251,7 @@ def test_a_declared_profile_that_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 def test_without_the_key_of_its_audit_log_it_does_not_start_and_says_so(tmp_path: Path) -> None:
-    agent_on(tmp_path, MemoryCarrier(ControllerEnd()))._state.close()
+    keys_in(tmp_path / "identity")
     (tmp_path / "identity" / "audit-key.pem").write_bytes(b"cut off")
     with pytest.raises(StartupError, match=r"audit-key\.pem.*enrol anew"):
         agent_on(tmp_path, MemoryCarrier(ControllerEnd()))
