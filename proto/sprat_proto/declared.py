@@ -44,6 +44,7 @@ class _Measured(Struct, frozen=True, forbid_unknown_fields=True):
     at_ms: _Count = 0
     engine: Annotated[str, Meta(max_length=64)] = "declared"
     threads: _Cores | None = None  # as many as cores
+    look_fs: _Count = 0
 
 
 class _Declared(Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,4 +115,5 @@ def _declared_measured(fields: _Declared) -> Measured | None:
         layer_ns=found.layer_ns,
         kv_fs=found.kv_fs,
         costs=tuple(TypeCost(one.kind, one.decode_fs, one.prefill_fs) for one in found.costs),
+        look_fs=found.look_fs,
     )

@@ -74,7 +74,8 @@ def check(path: Path) -> GgufFile:
     """
     file = read(path)
     fault = (
-        _fault_of_architecture(file)
+        _fault_of_kind(file)
+        or _fault_of_architecture(file)
         or _fault_of_ranges(file)
         or _fault_of_attention(file)
         or _fault_of_experts(file)
@@ -160,6 +161,14 @@ def _window_layers(file: GgufFile) -> int:
     layers = file.of_architecture("block_count") or 0
     pattern = file.of_architecture(_PATTERN) or _WINDOW_PATTERN
     return layers - layers // pattern
+
+
+def _fault_of_kind(file: GgufFile) -> str | None:
+    """Models may leave out what they are; adapters, projectors and such say it."""
+    kind = file.metadata.get("general.type", "model")
+    if kind == "model":
+        return None
+    return f"expected a model (general.type), found {kind!r}"[:200]
 
 
 def _fault_of_architecture(file: GgufFile) -> str | None:

@@ -31,6 +31,9 @@ MAX_NAME_BYTES: Final = 63  # ggml keeps 64 with the final zero
 MAX_STRING_BYTES: Final = 64 << 10
 MAX_KEPT_BYTES: Final = 4 << 20  # all metadata strings together
 MAX_ARRAY: Final = 2_000_000
+# Of all arrays together: each is looked at, which takes a microsecond, though it may cost a hole in
+# the file alone. The largest vocabulary and its merges are below a million.
+MAX_STRINGS: Final = 4_000_000
 MAX_TOKENS: Final = 1 << 20  # the largest vocabulary in use has 262,144
 MAX_DIMENSION: Final = 1 << 40
 MAX_ELEMENTS: Final = 1 << 46  # of 4 bytes each they fit `manifest.Size`
@@ -158,6 +161,7 @@ class _Header:
         self._size = os.fstat(file.fileno()).st_size
         self._position = 0
         self._kept = 0
+        self._strings = 0  # in arrays
         self._metadata: dict[str, Scalar] = {}
         self._arrays: dict[str, Array] = {}
         self._vocabulary = VocabularyReader()
@@ -220,6 +224,12 @@ class _Header:
         if key in _SEEN:
             return self._seen(key, kind, count)
         if kind == _STRING:
+            self._strings += count
+            if self._strings > MAX_STRINGS:
+                raise self._error(
+                    f"expected at most {MAX_STRINGS} strings in all arrays, found {self._strings}"
+                    f" up to {key}"
+                )
             take = self._vocabulary.take_token if key == _TOKENS else _ignore
             for _ in range(count):
                 take(self._string(MAX_STRING_BYTES, f"element of {key}"))

@@ -4,8 +4,8 @@ A roofline by parts. To decode a token each weight is read once, at a cost a byt
 its type (F16 waits for memory, Q5_1 for the processor: the device measures which); the keys and
 values so far are read too; each layer and each step have a fixed cost. In a prompt each weight
 serves a whole micro-batch, so its cost is arithmetic, a weight and token, but for the output head,
-which only the last token needs; that a prompt looks back at itself is not counted apart. Integers
-only, so that both sides come to the same.
+which only the last token needs; and each token looks back at those before it. Integers only, so
+that both sides come to the same.
 
 Predictions give way to what devices of the same hardware class measured with this very variant.
 """
@@ -51,6 +51,7 @@ class Measured:
     layer_ns: int  # and of each layer in it
     kv_fs: int  # for each byte of keys and values that is read, or its like (`HEAD_BYTES`)
     costs: tuple[TypeCost, ...]
+    look_fs: int = 0  # for each number of a token of a prompt that another's is multiplied with
 
 
 class Basis(StrEnum):
@@ -99,7 +100,7 @@ def predict(facts: Facts, measured: Measured | None, depth: int) -> Rates:
     Args:
         facts: Of the variant.
         measured: Of the device; None: it did not measure itself.
-        depth: Tokens of context that are full when a token is decoded.
+        depth: Tokens of the prompt, which are full when a token is decoded.
     """
     if measured is None:
         return UNKNOWN
@@ -116,6 +117,7 @@ def predict(facts: Facts, measured: Measured | None, depth: int) -> Rates:
         return UNKNOWN
     fixed_fs = (measured.step_ns + facts.layers * measured.layer_ns) * (FEMTO // NANO)
     decode_fs = weights_fs + fixed_fs + _kv_bytes(facts, depth) * measured.kv_fs
+    prefill_fs += _numbers_looked_at(facts, depth) * measured.look_fs
     return Rates(Basis.PREDICTED, _milli_tps(decode_fs), _milli_tps(prefill_fs))
 
 
@@ -125,7 +127,7 @@ def expected(facts: Facts, measured: Measured | None, depth: int, observed: Rate
     Args:
         facts: Of the variant.
         measured: Of the device.
-        depth: Tokens of context that are full.
+        depth: Tokens of the prompt.
         observed: On devices of this hardware class; None, and a rate of 0: nothing yet.
     """
     if observed is None or not observed.decode_milli_tps:
@@ -178,3 +180,20 @@ def _kv_bytes(facts: Facts, depth: int) -> int:
     near = min(depth, facts.window) if facts.window else depth
     windowed = min(facts.window_layers, facts.layers)
     return per_layer * ((facts.layers - windowed) * depth + windowed * near)
+
+
+def _numbers_looked_at(facts: Facts, prompt: int) -> int:
+    """Return with how many numbers of those before it a token of a prompt is multiplied: the mean.
+
+    Each head takes a key and a value of each of them.
+    """
+    windowed = min(facts.window_layers, facts.layers)
+    tokens = (facts.layers - windowed) * _before(prompt) + windowed * _before(prompt, facts.window)
+    # Of all tokens together: divided once, so that little is lost.
+    return facts.heads * (facts.key_length + facts.value_length) * tokens // max(prompt, 1)
+
+
+def _before(prompt: int, window: int = 0) -> int:
+    """Return the sum over all tokens of a prompt of how many before it each looks at."""
+    near = min(prompt, window) if window else prompt
+    return near * near // 2 + (prompt - near) * near

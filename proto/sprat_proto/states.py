@@ -132,6 +132,7 @@ class ReasonCode(StrEnum):
     QUARANTINED = "QUARANTINED"  # crashed too often on this device
     PLAN_EXPIRED = "PLAN_EXPIRED"
     WINDOW_INVALID = "WINDOW_INVALID"  # the device cannot tell when it is open
+    AUDIT_FULL = "AUDIT_FULL"  # the device has no room for the records of what it would do
     # Why an execution did not go on.
     DOWNLOAD_FAILED = "DOWNLOAD_FAILED"
     BLOB_NOT_FOUND = "BLOB_NOT_FOUND"

@@ -176,9 +176,32 @@ def test_a_malformed_file_is_refused_in_one_sentence(path: Path, data: bytes) ->
     refused(path, data)
 
 
+@pytest.mark.parametrize("kind", ["adapter", "mmproj", "line\nbreak" * 99])
+def test_what_says_that_it_is_no_model_is_refused_as_what_it_is(path: Path, kind: str) -> None:
+    message = refused(path, build({"type": pair("general.type", STRING, kind)}))
+    assert f"expected a model (general.type), found '{kind[:4]}" in message
+
+
+def test_a_model_may_say_that_it_is_one(path: Path) -> None:
+    path.write_bytes(build({"type": pair("general.type", STRING, "model")}))
+    assert gguf.check(path).metadata["general.type"] == "model"
+
+
 def test_metadata_strings_are_bounded_together(path: Path) -> None:
     many = {str(n): pair(f"x{n}", STRING, "y" * (64 << 10)) for n in range(65)}
     assert "metadata strings" in refused(path, build(many))
+
+
+def test_strings_of_all_arrays_are_bounded_together(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of holes has any number of empty strings for nothing; a reader looks at each."""
+    monkeypatch.setattr("sprat_proto.gguf_header.MAX_STRINGS", 9)
+    most = {name: array(name, STRING, [""] * 3) for name in ("x1", "x2")}  # beside three tokens
+    path.write_bytes(build(most))
+    assert gguf.check(path).arrays["x2"].count == 3
+    one_more = build({**most, "x3": array("x3", STRING, [""])})
+    assert "at most 9 strings in all arrays, found 10" in refused(path, one_more)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

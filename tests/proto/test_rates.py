@@ -81,6 +81,34 @@ def test_each_head_looks_for_itself() -> None:
     assert found.decode_milli_tps == 10**6 * 1000 // (1000 + 1344)
 
 
+def test_each_token_of_a_prompt_looks_back_at_those_before_it() -> None:
+    one = msgspec.structs.replace(
+        SIMPLE,
+        layers=3,
+        heads=2,
+        kv_heads=1,
+        key_length=30,
+        value_length=20,
+        window=10,
+        window_layers=1,
+    )
+    looking = dataclasses.replace(measured(COST), look_fs=10**7)
+    # Beside 500 weights at 1e-7 s: 100 numbers at 1e-8 s of each that is looked at, 10 on average
+    # in two layers, and of the 20 in the window 5 by the first ten tokens and 10 by the others.
+    assert rates.predict(one, looking, 20).prefill_milli_tps == 10**18 // (
+        50 * 10**9 + 27_500_000_000
+    )
+    assert rates.predict(one, looking, 0).prefill_milli_tps == 20_000_000
+
+
+@given(any_measured(), st.integers(0, 1 << 20), st.integers(1, 1 << 20))
+def test_a_longer_prompt_is_never_computed_faster(device: Measured, prompt: int, more: int) -> None:
+    windowed = msgspec.structs.replace(FACTS, window=512, window_layers=FACTS.layers // 2)
+    for one in (FACTS, windowed):
+        short, long = (rates.predict(one, device, length) for length in (prompt, prompt + more))
+        assert long.prefill_milli_tps <= short.prefill_milli_tps
+
+
 def test_a_model_with_more_windowed_layers_than_layers_breaks_no_arithmetic() -> None:
     odd = msgspec.structs.replace(FACTS, window=512, window_layers=1 << 40)
     assert rates.predict(odd, PI5, 1 << 20).decode_milli_tps > 0

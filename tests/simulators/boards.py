@@ -57,6 +57,7 @@ def measured(
             )
             for kind in decode
         ),
+        look_fs=3 * FEMTO // weights,
     )
 
 

@@ -92,6 +92,7 @@ def any_measured(draw: st.DrawFn) -> Measured:
         layer_ns=draw(_NUMBERS),
         kv_fs=draw(_NUMBERS),
         costs=tuple(TypeCost(kind, draw(_NUMBERS), draw(_NUMBERS)) for kind in kinds),
+        look_fs=draw(_NUMBERS),
     )
 
 

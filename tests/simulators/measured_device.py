@@ -20,6 +20,7 @@ class MeasuredDevice:
     step_s: float = 0.0
     layer_s: float = 0.0
     kv_s: float = 0.0
+    look_s: float = 0.0
     now: float = 0.0
     is_cached_three_times_as_fast: bool = False
     cached: object = None  # the model whose weights lie in the processor's caches
@@ -51,7 +52,13 @@ class TimedModel:
         (run,) = runs
         weights = shape.layers * shape.layer_weights
         if len(run.tokens) > 1:
-            device.now += weights * len(run.tokens) * device.prefill_s[self._kind]
+            count = len(run.tokens)
+            # Of the last layer, those that get no logits need nothing behind the attention.
+            spared = 3 * shape.width * shape.inner * (count - run.rows)
+            device.now += (weights * count - spared) * device.prefill_s[self._kind]
+            device.now += VOCABULARY * shape.width * run.rows * device.prefill_s["F16"]
+            numbers = shape.layers * shape.heads * shape.head * 2
+            device.now += numbers * count * (run.start + count / 2) * device.look_s
             return
         per_layer = shape.kv_heads * shape.head * 2 * 2 + shape.heads * HEAD_BYTES
         kv = shape.layers * per_layer * run.start

@@ -52,6 +52,8 @@ _MOST_REPEATS: Final = 32
 _REPEATS_S: Final = 0.2
 _PROMPT_S: Final = 0.2
 _FIRST_PROMPT: Final = 16  # tokens
+_LOOKING_PROMPT: Final = 128  # of 64 and more, llama.cpp looks back for many at once
+_LOOKS: Final = 3
 _MOST_PROMPT: Final = 256
 
 
@@ -100,10 +102,10 @@ class _Seen:
     """A model of one type."""
 
     layers: int
-    weights: int
-    size: int  # bytes
+    weights: int  # that a prompt was multiplied with
+    size: int  # bytes of the layers
     layers_s: float  # of a token that is decoded, what the layers take
-    prompt_s: float  # for one of a prompt
+    prompt_s: float  # for one of a prompt, what weights take
 
 
 def measure(terms: Terms, bench: Bench, at_ms: int) -> Measured:
@@ -114,7 +116,7 @@ def measure(terms: Terms, bench: Bench, at_ms: int) -> Measured:
     few_s, many_s = (bench.token_s(shape) for shape in (_FEW_LAYERS, _MANY_LAYERS))
     narrow_s = max(many_s - few_s, 0.0) / (_MANY_LAYERS.layers - _FEW_LAYERS.layers)
     base_s = max(few_s - _FEW_LAYERS.layers * narrow_s, 0.0)
-    kv_fs = bench.kv_fs()
+    kv_fs, look_fs = bench.looking_fs()
     layer_s = 0.0
     costs: dict[str, TypeCost] = {}
     for kind in KINDS:
@@ -122,7 +124,7 @@ def measure(terms: Terms, bench: Bench, at_ms: int) -> Measured:
             break
         shape = _filling(kind, size)
         beside_s = base_s + _kv_bytes(shape, _SHALLOW) * kv_fs / FEMTO
-        seen = bench.seen(kind, shape, beside_s)
+        seen = bench.seen(kind, shape, beside_s, look_fs)
         if kind == _NARROW_KIND:
             layer_s = _layer_s(seen, narrow_s)
         costs[kind] = _cost(kind, seen, layer_s)
@@ -138,6 +140,7 @@ def measure(terms: Terms, bench: Bench, at_ms: int) -> Measured:
         layer_ns=round(layer_s * NANO),
         kv_fs=_whole(kv_fs),
         costs=tuple(costs.values()),
+        look_fs=_whole(look_fs),
     )
 
 
@@ -161,13 +164,14 @@ class Bench:
         self._clock = clock
         self._fill_caches = fill_caches
 
-    def seen(self, kind: str, shape: Shape, beside_s: float) -> _Seen:
+    def seen(self, kind: str, shape: Shape, beside_s: float, look_fs: float) -> _Seen:
         """Run a model of one type.
 
         Args:
             kind: Of its matrices.
             shape: Its shape.
-            beside_s: What a token takes beside its layers.
+            beside_s: What a token that is decoded takes beside its layers.
+            look_fs: See `Measured`.
         """
         weights = shape.layers * shape.layer_weights
         with self._opened(kind, shape) as model:
@@ -179,7 +183,10 @@ class Bench:
                 prompt_s = min(self._prompt_s(model, count) for _ in range(2))
             token_s = self._decode_s(model, _SHALLOW, self._fill_caches)
         layers_s = max(token_s - beside_s, token_s / 2)
-        return _Seen(shape.layers, weights, bytes_of(kind, weights), layers_s, prompt_s / count)
+        looking_s = _numbers(shape) * count / 2 * look_fs / FEMTO
+        each_s = max(prompt_s / count - looking_s, prompt_s / count / 2)
+        computed = weights + VOCABULARY * shape.width
+        return _Seen(shape.layers, computed, bytes_of(kind, weights), layers_s, each_s)
 
     def token_s(self, shape: Shape) -> float:
         """Return the seconds to decode a token with a model of narrow layers."""
@@ -187,14 +194,20 @@ class Bench:
             self._prompt_s(model, _SHALLOW)
             return self._decode_s(model, _SHALLOW)
 
-    def kv_fs(self) -> float:
-        """Return the femtoseconds for each byte of keys and values that a token looks at."""
+    def looking_fs(self) -> tuple[float, float]:
+        """Return the femtoseconds of looking at what was before: `kv_fs` and `look_fs`."""
         shape = _OF_VALUES
         with self._opened(_NARROW_KIND, shape) as model:
             self._prompt_s(model, _DEEP)
             deep_s = self._decode_s(model, _DEEP)
+            far_s = min(self._prompt_s(model, _LOOKING_PROMPT, _DEEP) for _ in range(_LOOKS))
             shallow_s = self._decode_s(model, _SHALLOW)
-        return max(deep_s - shallow_s, 0.0) * FEMTO / _kv_bytes(shape, _DEEP - _SHALLOW)
+            near_s = min(self._prompt_s(model, _LOOKING_PROMPT) for _ in range(_LOOKS))
+        looks = _numbers(shape) * _DEEP * _LOOKING_PROMPT
+        return (
+            max(deep_s - shallow_s, 0.0) * FEMTO / _kv_bytes(shape, _DEEP - _SHALLOW),
+            max(far_s - near_s, 0.0) * FEMTO / looks,
+        )
 
     def _decode_s(
         self, model: Model, depth: int, before: Callable[[], object] = lambda: None
@@ -209,9 +222,15 @@ class Bench:
             times.append(self._step_s(model, run))
         return median(times[1:])
 
-    def _prompt_s(self, model: Model, count: int) -> float:
-        model.keep(0, 0)
-        return self._step_s(model, Run(0, 0, [token % VOCABULARY for token in range(count)], 1))
+    def _prompt_s(self, model: Model, count: int, depth: int = 0) -> float:
+        """Return the seconds for a prompt of which each token has logits.
+
+        For a single token's llama.cpp leaves out what the others need of the last layer, which
+        may be the only one.
+        """
+        model.keep(0, depth)
+        tokens = [token % VOCABULARY for token in range(count)]
+        return self._step_s(model, Run(0, depth, tokens, count))
 
     def _step_s(self, model: Model, run: Run) -> float:
         began = self._clock()
@@ -278,6 +297,11 @@ def _kv_bytes(shape: Shape, depth: int) -> int:
     """Return the bytes that a token at this depth looks at, as `rates.predict` counts them."""
     keys_and_values = shape.kv_heads * shape.head * 2 * 2
     return shape.layers * (keys_and_values + shape.heads * HEAD_BYTES) * depth
+
+
+def _numbers(shape: Shape) -> int:
+    """Return how many numbers of one before it a token of a prompt is multiplied with."""
+    return shape.layers * shape.heads * shape.head * 2
 
 
 def _passed(work: Callable[[], Any]) -> float:

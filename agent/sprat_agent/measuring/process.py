@@ -63,7 +63,8 @@ async def measure(terms: Terms, folder: Path) -> Measured:
             start_new_session=True,
         )
         try:
-            out, said = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                out, said = await process.communicate()
         except TimeoutError as error:
             raise MeasuringError(f"measuring took more than {PATIENCE_S:.0f} s") from error
         finally:

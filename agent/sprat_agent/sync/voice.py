@@ -163,4 +163,5 @@ def measured(found: rates.Measured) -> link_pb2.Measured:
             link_pb2.TypeCost(kind=cost.kind, decode_fs=cost.decode_fs, prefill_fs=cost.prefill_fs)
             for cost in found.costs
         ],
+        look_fs=found.look_fs,
     )

@@ -106,6 +106,7 @@ def _measured_of(wire: link_pb2.Measured) -> Measured:
         layer_ns=wire.layer_ns,
         kv_fs=wire.kv_fs,
         costs=tuple(TypeCost(one.kind, one.decode_fs, one.prefill_fs) for one in wire.costs),
+        look_fs=wire.look_fs,
     )
 
 
@@ -176,7 +177,7 @@ def _is_measured(wire: link_pb2.Measured) -> bool:
     kinds = [cost.kind for cost in wire.costs]
     numbers = [wire.threads, wire.bandwidth]
     numbers += [number for cost in wire.costs for number in (cost.decode_fs, cost.prefill_fs)]
-    fixed = (wire.step_ns, wire.layer_ns, wire.kv_fs)
+    fixed = (wire.step_ns, wire.layer_ns, wire.kv_fs, wire.look_fs)
     return (
         0 <= wire.at_ms <= MAX_COUNT
         and 0 < len(kinds) <= MAX_COSTS

@@ -452,6 +452,7 @@ class Measured(_message.Message):
     LAYER_NS_FIELD_NUMBER: _builtins.int
     KV_FS_FIELD_NUMBER: _builtins.int
     COSTS_FIELD_NUMBER: _builtins.int
+    LOOK_FS_FIELD_NUMBER: _builtins.int
     at_ms: _builtins.int
     engine: _builtins.str
     """Library and version that ran it."""
@@ -463,6 +464,10 @@ class Measured(_message.Message):
     layer_ns: _builtins.int
     kv_fs: _builtins.int
     """Femtoseconds for each byte of keys and values."""
+    look_fs: _builtins.int
+    """Femtoseconds for each number of a token of a prompt that another's is multiplied with;
+    0: not measured.
+    """
     @_builtins.property
     def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeCost]: ...
     def __init__(
@@ -476,10 +481,11 @@ class Measured(_message.Message):
         layer_ns: _builtins.int = ...,
         kv_fs: _builtins.int = ...,
         costs: _abc.Iterable[Global___TypeCost] | None = ...,
+        look_fs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "bandwidth", b"bandwidth", "costs", b"costs", "engine", b"engine", "kv_fs", b"kv_fs", "layer_ns", b"layer_ns", "step_ns", b"step_ns", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "bandwidth", b"bandwidth", "costs", b"costs", "engine", b"engine", "kv_fs", b"kv_fs", "layer_ns", b"layer_ns", "look_fs", b"look_fs", "step_ns", b"step_ns", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

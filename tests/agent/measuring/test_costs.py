@@ -15,7 +15,7 @@ PREFILL = {kind: (30 + 5 * place) * 1e-12 for place, kind in enumerate(KINDS)}
 
 
 def a_device() -> MeasuredDevice:
-    return MeasuredDevice(DECODE, PREFILL, step_s=80e-6, layer_s=40e-6, kv_s=400e-12)
+    return MeasuredDevice(DECODE, PREFILL, step_s=80e-6, layer_s=40e-6, kv_s=400e-12, look_s=60e-12)
 
 
 def test_costs_are_taken_apart() -> None:
@@ -29,6 +29,7 @@ def test_costs_are_taken_apart() -> None:
     assert found.layer_ns == pytest.approx(40_000, rel=0.05)
     assert found.step_ns == pytest.approx(80_000, rel=0.05)
     assert found.kv_fs == pytest.approx(400_000, rel=0.02)
+    assert found.look_fs == pytest.approx(60_000, rel=0.02)
     assert found.bandwidth >= FEMTO / min(cost.decode_fs for cost in found.costs) - 1
 
 

@@ -46,6 +46,7 @@ def test_a_declaration_may_say_all_that_is_known_of_a_device(tmp_path: Path) -> 
         "step_ns": 100,
         "layer_ns": 30,
         "kv_fs": 500,
+        "look_fs": 60,
         "costs": [{"kind": "q4_0", "decode_fs": 250_000, "prefill_fs": 40_000}],
     }
     fields = {
@@ -74,6 +75,7 @@ def test_a_declaration_may_say_all_that_is_known_of_a_device(tmp_path: Path) -> 
         layer_ns=30,
         kv_fs=500,
         costs=(TypeCost("q4_0", 250_000, 40_000),),
+        look_fs=60,
     )
 
 

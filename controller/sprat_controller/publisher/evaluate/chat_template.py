@@ -1,21 +1,14 @@
 """A release's chat template, as devices run it; imported in children only.
 
-What templates may use beyond Jinja is what an agent gives them, so that a golden prompt is put to a
-variant here exactly as there (`sprat_agent/worker/prompting/template.py`; a test holds both to the
-same). The time and memory that a device allows a template are not held here.
+A golden prompt is put to a variant here exactly as there (a test holds both to the same). The time
+and memory that a device allows a template are not held here.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any, NoReturn
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from sprat_proto.chat_rendering import compiled
 
 
 class ChatTemplateError(Exception):
@@ -36,12 +29,8 @@ class ChatTemplate:
                 "expected a chat template to put golden prompts with, found none: add"
                 " --chat-template"
             )
-        functions: dict[str, Any] = {
-            "raise_exception": _raise_exception,
-            "strftime_now": time.strftime,
-        }
         try:
-            self._template = _environment().from_string(source, functions)
+            self._template = compiled(source, time.strftime)
         except Exception as error:
             # Jinja computes constants, and Python refuses what is nested too deep.
             raise ChatTemplateError(f"the chat template is not Jinja: {_line(error)}") from error
@@ -69,45 +58,6 @@ class ChatTemplate:
             raise ChatTemplateError(
                 f"the chat template refuses the golden prompt {prompt[:60]!r}: {_line(error)}"
             ) from error
-
-
-class _GenerationTag(Extension):
-    """`{% generation %}` marks what is learnt from in training; its inside is rendered as it is."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration, not to be narrowed
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        parser.stream.skip(1)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
-    )
-    environment.filters["tojson"] = _tojson
-    return environment
-
-
-def _tojson(
-    value: Any,
-    indent: int | None = None,
-    *,
-    ensure_ascii: bool = False,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
 
 
 def _line(error: Exception) -> str:
