@@ -22,13 +22,17 @@ from sprat_agent import __version__
 from sprat_agent.api import network
 from sprat_agent.api.device import DeviceFigures
 from sprat_agent.api.tally import Tally
-from sprat_agent.audit import sealing
-from sprat_agent.audit.journal import EventWriter, Journal, Watch
+from sprat_agent.audit import configuration, sealing, settings
+from sprat_agent.audit.accounts import Accounts
+from sprat_agent.audit.intents import Effect
+from sprat_agent.audit.journal import EventWriter, Journal, Room, Watch
 from sprat_agent.clock import BUILT_AT, Clock, seconds_since_boot
 from sprat_agent.config import RunConfig
+from sprat_agent.configured import KeptConfiguration
 from sprat_agent.errors import StartupError, StateError
 from sprat_agent.identity import audit_keys
 from sprat_agent.identity.identity import Identity, IdentityError
+from sprat_agent.identity.keys import read_tls
 from sprat_agent.identity.renewal import Renewal
 from sprat_agent.kept import Kept, kept_blocking
 from sprat_agent.link.acknowledged import checked_by
@@ -42,6 +46,7 @@ from sprat_agent.registry.local import LocalRegistry
 from sprat_agent.registry.remote import HttpRemote
 from sprat_agent.registry.store import PREFIXES, Store
 from sprat_agent.registry.trust import Past
+from sprat_agent.reserve import Reserve
 from sprat_agent.runtime.limits import Limits
 from sprat_agent.runtime.supervisor import Supervisor
 from sprat_agent.sd_notify import ServiceManager
@@ -58,6 +63,7 @@ from sprat_agent.sync.loop import Conversation
 from sprat_agent.sync.outbox import Outbox
 from sprat_agent.sync.ports import ExecutionError
 from sprat_agent.sync.retreat import Retreat
+from sprat_agent.sync.room import Recording
 from sprat_agent.sync.voice import Speaker, Trust
 
 if TYPE_CHECKING:  # imported while models load, see `_make_api`
@@ -96,23 +102,40 @@ class Agent:
 
         Raises:
             StartupError: The state folder is in use or cannot be opened, the audit log cannot be
-                gone on with, or the local API is to listen beyond loopback without what that needs.
+                gone on with, its policy cannot be obeyed, or the local API is to listen beyond
+                loopback without what that needs.
         """
         self._config = config
         self._network = network.prepare(config.network)
+        self._policy = policy = settings.read_policy(config.audit.policy)
+        started = configuration.started_with(settings.settings_of(config), policy.capture)
+        self._settings_sha256 = started.digest
+        capturing = settings.capturing_of(policy, config.state_dir)
         self._identity = identity
         self._profile = profile
         self._boot_id = world.new_id()
-        self._state = State(config.state_dir)
+        reserve = Reserve(config.state_dir, config.audit.reserve_bytes)
+        self._state = State(config.state_dir, reserve)
         watch = Watch(self._boot_id, world.uptime, world.is_synchronised)
         try:
-            self._journal = Journal(self._state, world.clock, sealing.of(identity), watch)
+            room = Room(config.audit.bound_bytes, reserve)
+            self._journal = Journal(self._state, world.clock, sealing.of(identity), watch, room)
             self._journal.begin()
             audit_keys.erase_seed(identity.folder)
+            configuration.note(self._state, self._journal, started)
+            self._events = EventWriter(self._state, self._journal, world.clock)
+            self._accounts = Accounts(
+                self._state,
+                self._journal,
+                self._events,
+                clock=world.clock,
+                draw=lambda: world.uniform(0, 1),
+                one_in=policy.one_in,
+                capturing=capturing,
+            )
         except (IdentityError, StateError, OSError) as error:
             self._state.close()
             raise StartupError(f"the audit log cannot be gone on with: {error}") from error
-        self._events = EventWriter(self._state, self._journal, world.clock)
         self._outbox = Outbox(self._state)
         self._ledger = Ledger(self._state, self._journal, self._outbox, world.clock)
         self._tally = Tally()
@@ -135,10 +158,12 @@ class Agent:
             lambda floor: freshness.reference_time(
                 world.clock(), floor, BUILT_AT, is_synchronised=world.is_synchronised()
             ),
+            intents=self._ledger.intents,
         )
+        self._store = Store(config.state_dir)
         fetcher = Fetcher(self._access, identity.ca_path)
         self._registry = LocalRegistry(
-            Store(config.state_dir),
+            self._store,
             fetcher,
             Judge(
                 self._trust.director,
@@ -160,6 +185,7 @@ class Agent:
             fitting=Fitting(self._profile_now, self._registry, self._ledger, self._workers),
             crashes=crashes,
             now=now,
+            recording=Recording(self._journal, self._ledger),
         )
         self._intake = Intake(
             identity.device_id,
@@ -234,7 +260,18 @@ class Agent:
             "audit": {
                 "next_seq": self._journal.next_seq(),
                 "oldest_unacknowledged": self._journal.oldest_unacknowledged(),
+                **self._room(),
+                **self._policy.told(),
             },
+        }
+
+    def _room(self) -> Mapping[str, object]:
+        fill, room = self._journal.fill(), self._journal.room
+        return {
+            "kept_bytes": fill.kept_bytes,
+            "bound_bytes": room.full_bytes,
+            "reserve_bytes": room.reserve.held_bytes if room.reserve else 0,
+            "refuses_rollouts": fill.is_full or fill.is_short,
         }
 
     def _figures_blocking(self) -> DeviceFigures:
@@ -295,6 +332,7 @@ class Agent:
             clock=self._world.clock,
             uniform=self._world.uniform,
             on_renewed=self._conversation.connect_anew,
+            intents=self._ledger.intents,
         )
 
     def _connect(self) -> None:
@@ -392,10 +430,56 @@ class Agent:
                 # The supervisor has audited it and goes on trying where that makes sense.
                 _LOG.error("%s does not answer: %s", wanted.alias, error.message)
 
+    def _settle(self) -> Callable[[], None]:
+        """Write how ended what the process before this one began, and that settings will change.
+
+        Returns:
+            To be called when the settings of this start hold.
+        """
+        intents = self._ledger.intents
+        held = KeptConfiguration(self._state)
+        now = self._settings_sha256
+        try:
+            intents.settle(self._found(held))
+            before = held.sha256()
+            if before == now:
+                return _nothing
+            name = f"configuration/{self._identity.device_id}"
+            intent = intents.begin(Effect.CONFIGURATION, name, before, now)
+        except StateError as error:
+            _LOG.error("what was begun before this start is written down at the next: %s", error)
+            return _nothing
+
+        def hold() -> None:
+            try:
+                held.keep(now)
+            except StateError as error:
+                _LOG.error("that the settings hold is written down at the next start: %s", error)
+            else:
+                intents.end(intent)
+
+        return hold
+
+    def _found(self, held: KeptConfiguration) -> Mapping[str, Callable[[str], str]]:
+        """Return by kind of thing what tells how one is now; see `Intents.settle`."""
+
+        def root(repository: str) -> str:
+            is_image = repository == self._trust.image_anchor.repository
+            return str((self._trust.image if is_image else self._trust.director).root_version())
+
+        return {
+            "alias": self._ledger.stands_for,
+            "version": lambda digest: digest if digest in self._store.versions() else "",
+            "root": root,
+            "certificate": lambda _: read_tls(self._identity.tls_path).serial,
+            "configuration": lambda _: held.sha256(),
+        }
+
     async def _serve(self) -> None:
         """Serve until cancelled."""
         api: LocalApi | None = None
         try:
+            configuring = self._settle()
             self._events.note(Tag.AGENT_STARTED, self._subject, {"version": __version__})
             self._service_manager.starting("loading models")
             async with asyncio.TaskGroup() as starting:
@@ -403,10 +487,12 @@ class Agent:
                 api = await self._make_api()
             url = await api.start()
             self._ready_file.write(url, self._config.socket)
+            configuring()
             self._service_manager.ready(f"serving on {url}")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._service_manager.run(), name="watchdog")
                 group.create_task(self._events.run(), name="audit")
+                group.create_task(self._accounts.run(), name="accounts")
                 group.create_task(self._executor.run(), name="executions")
                 group.create_task(self._intake.run(), name="plans")
                 group.create_task(self._ageing.run(), name="ageing")
@@ -433,6 +519,7 @@ class Agent:
             status=self.status,
             network=self._network,
             read_device=self._figures_blocking,
+            account=self._accounts,
         )
         return make(app, self._config.listen, self._config.socket, self._network)
 
@@ -440,10 +527,15 @@ class Agent:
         await self._workers.close()
         try:
             self._events.flush()
+            self._accounts.close()
             self._journal.append(Tag.AGENT_STOPPED, self._subject, {})
         except StateError as error:
             _LOG.warning("the last audit records are lost: %s", error)
         self._state.close()
+
+
+def _nothing() -> None:
+    """Nothing was changed."""
 
 
 def _import_api() -> tuple[Callable[..., ASGIApp], type[LocalApi]]:

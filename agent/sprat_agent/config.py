@@ -12,6 +12,8 @@ from sprat_agent import __version__
 
 DEFAULT_LISTEN = "127.0.0.1:7772"
 DEFAULT_PREFIXES_MIB = 256
+DEFAULT_AUDIT_BOUND_MIB = 64
+DEFAULT_AUDIT_RESERVE_MIB = 16
 _MOST_MIB = 1 << 20
 
 Carrier: TypeAlias = Literal["auto", "grpc", "mqtt"]
@@ -29,6 +31,15 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class AuditConfig:
+    """What `sprat-agent run` is told of its audit log."""
+
+    bound_bytes: int = DEFAULT_AUDIT_BOUND_MIB << 20  # that wait, before rollouts are refused
+    reserve_bytes: int = DEFAULT_AUDIT_RESERVE_MIB << 20  # kept free for it; 0: none
+    policy: Path | None = None  # TOML: what of inference goes on record; None: sums of each hour
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """`sprat-agent run`."""
 
@@ -40,6 +51,7 @@ class RunConfig:
     network: NetworkConfig = NetworkConfig()
     prefix_bytes: int = DEFAULT_PREFIXES_MIB << 20  # of a model's file; 0: none
     is_measured: bool = True  # it measures its speed when it is idle, unless declared
+    audit: AuditConfig = AuditConfig()
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,7 @@ def parse(arguments: Sequence[str]) -> Config:
                 ),
                 found.prefixes << 20,
                 found.measure,
+                AuditConfig(found.audit_bound << 20, found.audit_reserve << 20, found.audit_policy),
             )
         case "measure":
             return MeasureConfig(found.state)
@@ -194,7 +207,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM, with its chain")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM, mode 0600, unencrypted")
     parser.add_argument(
-        "--api-keys", type=Path, metavar="FILE", help="mode 0600; one key of 32 or more a line"
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help="mode 0600; a line has a key of 32 or more, before it its name if you like",
     )
     parser.add_argument(
         "--host-name",
@@ -227,6 +243,37 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="how much of the disk each model may take for what it computed of prompts, which"
         f" tells of them; 0 keeps nothing (default {DEFAULT_PREFIXES_MIB})",
     )
+    parser.add_argument(
+        "--audit-policy",
+        type=Path,
+        metavar="FILE.toml",
+        help="what goes on record of each request to a model (default: sums of each hour, and"
+        " nothing of what was said)",
+    )
+    parser.add_argument(
+        "--audit-bound",
+        type=_some_mebibytes,
+        default=DEFAULT_AUDIT_BOUND_MIB,
+        metavar="MIB",
+        help="refuse rollouts while so much of the audit log waits for the controller, until a"
+        f" quarter of it is acknowledged (default {DEFAULT_AUDIT_BOUND_MIB})",
+    )
+    parser.add_argument(
+        "--audit-reserve",
+        type=_mebibytes,
+        default=DEFAULT_AUDIT_RESERVE_MIB,
+        metavar="MIB",
+        help="space that the audit log gets when the disk is full, and rollouts are refused; 0"
+        f" reserves none (default {DEFAULT_AUDIT_RESERVE_MIB})",
+    )
+
+
+def _some_mebibytes(text: str) -> int:
+    found = _mebibytes(text)
+    if found == 0:
+        message = f"expected a whole number from 1 to {_MOST_MIB}, found 0"
+        raise argparse.ArgumentTypeError(message)
+    return found
 
 
 def _mebibytes(text: str) -> int:

@@ -17,7 +17,7 @@ from sprat_proto.claim import ClaimError, read_file
 from sprat_proto.trust import hardware_id
 
 from sprat_agent import config as configuration
-from sprat_agent.clock import BUILT_AT, kernel_is_synchronised, system_clock
+from sprat_agent.clock import BUILT_AT, kernel_is_synchronised, seconds_since_boot, system_clock
 from sprat_agent.config import (
     Claimed,
     EnrolConfig,
@@ -179,6 +179,7 @@ def import_bundle(config: ImportConfig) -> None:
         StartupError: It is refused, or an agent runs there.
     """
     # As above: `status` and `enrol` need nothing of this.
+    from sprat_agent.audit.journal import Watch  # noqa: PLC0415
     from sprat_agent.bundle.receive import Device, receive  # noqa: PLC0415
     from sprat_agent.bundle.refusal import BundleError  # noqa: PLC0415
     from sprat_agent.errors import StateError  # noqa: PLC0415
@@ -194,6 +195,7 @@ def import_bundle(config: ImportConfig) -> None:
             time=lambda floor: reference_time(
                 system_clock(), floor, BUILT_AT, is_synchronised=kernel_is_synchronised()
             ),
+            watch=Watch(uuid.uuid4().hex, seconds_since_boot, kernel_is_synchronised),
         )
         loaded = asyncio.run(receive(config.bundle, device))
     except (BundleError, IdentityError, StateError) as error:

@@ -1,9 +1,10 @@
 """`agent.db`: everything of this device that must survive a power cut, opened in this one place.
 
 WAL with `synchronous=FULL`: when a transaction has returned it is on disk. The tables belong to
-`sync.ledger`, `sync.outbox`, `audit.journal`, `measuring.kept`, and of `registry` to `metadata`,
-`floors`, `offline` and `image`; they share one file so that a phase, its report and its audit
-record, or a plan, what proves it and the floors that it raises, are kept together or not at all.
+`sync.ledger`, `sync.outbox`, `audit.journal`, `audit.accounts`, `audit.configuration`,
+`measuring.kept`, and of `registry` to `metadata`, `floors`, `offline` and `image`; they share one
+file so that a phase, its report and its audit record, or a plan, what proves it and the floors that
+it raises, are kept together or not at all.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from sprat_agent.errors import StartupError, StateError
+from sprat_agent.reserve import Reserve
 
-FORMAT: Final = 6
+FORMAT: Final = 8
 _FIRST_FORMAT: Final = 6  # of `_SCHEMA`; what is older has an audit log of another kind
 
 # `proved` outlives `committed`: what this device may go back to, and below what it may not go.
@@ -114,14 +116,50 @@ CREATE TABLE measurement (
 """
 
 # What each later format added.
-_ADDED: Final[dict[int, str]] = {}
+_ADDED: Final[dict[int, str]] = {
+    7: """
+ALTER TABLE audit_head ADD COLUMN kept_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE audit_head ADD COLUMN is_full INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE audit_head ADD COLUMN is_short INTEGER NOT NULL DEFAULT 0;
+UPDATE audit_head SET kept_bytes = (SELECT coalesce(sum(length(body)), 0) FROM audit);
+CREATE TABLE intent (
+    seq INTEGER PRIMARY KEY,
+    effect TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    before TEXT NOT NULL,
+    after TEXT NOT NULL
+) STRICT;
+CREATE TABLE configuration (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    sha256 TEXT NOT NULL
+) STRICT;
+""",
+    8: """
+CREATE TABLE counted (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    body BLOB NOT NULL
+) STRICT;
+CREATE TABLE started_with (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    body BLOB NOT NULL
+) STRICT;
+""",
+}
+# Of a disk that takes nothing more; a quota says it by the second.
+_FULL: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+)
 
 
 class State:
     """The open state file; usable from any thread, one transaction at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reserve: Reserve | None = None) -> None:
         """Open or create `folder`/agent.db and keep every other agent out of the folder.
+
+        Args:
+            folder: Of the state file.
+            reserve: Gives way to this file when its disk is full; None: there is none.
 
         Raises:
             StartupError: Another agent runs on this folder, the file cannot be opened, or a newer
@@ -129,6 +167,9 @@ class State:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
+        self._reserve = reserve
+        if reserve:
+            reserve.look()  # to open it takes some room, too
         self._lock_file = _take_folder(folder)
         try:
             self._connection = _open(folder / "agent.db")
@@ -149,13 +190,17 @@ class State:
             StateError: It could not be kept; nothing was.
         """
         with self._lock, _translated():
+            if self._reserve:
+                self._reserve.look()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                if self._reserve and isinstance(error, sqlite3.Error) and _is_full(error):
+                    self._reserve.give_way()  # for whoever tries again
                 raise
 
     @contextmanager
@@ -173,6 +218,10 @@ class State:
         with self._lock:
             self._connection.close()
             os.close(self._lock_file)
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in _FULL
 
 
 @contextmanager

@@ -109,15 +109,25 @@ async def test_it_says_how_it_is_and_goes_when_asked(
         assert found["device_id"] == "gw-1"
         assert found["simulated"] is True
         assert found["controller"] == {"url": "https://controller", "carrier": "grpc"}
-        assert found["audit"]["next_seq"] == 2
+        # That its settings hold, and that it started.
+        assert found["audit"]["next_seq"] == 5
+        assert found["audit"]["refuses_rollouts"] is False
         assert await asyncio.to_thread(main, ["status", "--state", str(tmp_path)]) == 0
         assert json.loads(capsys.readouterr().out) == found
     assert not (tmp_path / "agent.json").exists()
     assert not (tmp_path / "sprat.sock").exists()
     async with running(tmp_path, MemoryCarrier(end)):
-        await until(lambda: len(end.bodies) == 3)
+        await until(lambda: len(end.bodies) == 7)
     tags = [json.loads(body)["tag"] for body in end.bodies]
-    assert tags == ["agent:process:started", "agent:process:stopped", "agent:process:started"]
+    assert tags == [
+        "agent:configuration:changed",
+        "agent:configuration:intended",
+        "agent:configuration:ended",
+        "agent:process:started",
+        "application:access:summed",
+        "agent:process:stopped",
+        "agent:process:started",
+    ]
 
 
 async def test_its_figures_follow_the_link_and_what_is_kept(tmp_path: Path) -> None:
@@ -126,7 +136,7 @@ async def test_its_figures_follow_the_link_and_what_is_kept(tmp_path: Path) -> N
     async with running(tmp_path, carrier := MemoryCarrier(end)):
         before = await figures(tmp_path)
         assert before["sprat_memory_budget_bytes",] == PROFILE.memory_budget_bytes
-        assert before["sprat_outbox_records", ("kind", "audit")] == 1
+        assert before["sprat_outbox_records", ("kind", "audit")] == 4
         assert before["sprat_outbox_records", ("kind", "report")] == 0
         assert 0 < before["sprat_sync_age_seconds",] < 60
         end.welcomes, end.assignment = True, WORLD.plan("gw-1", 1, [RELEASE.wanted("e1")])
@@ -257,3 +267,34 @@ def test_without_the_key_of_its_audit_log_it_does_not_start_and_says_so(tmp_path
         agent_on(tmp_path, MemoryCarrier(ControllerEnd()))
     # Nothing is held that would keep the next start away.
     State(tmp_path).close()
+
+
+async def test_other_settings_are_intended_and_hold_once_it_serves(tmp_path: Path) -> None:
+    def told() -> list[tuple[str, str, str]]:
+        state = State(tmp_path)
+        records = [json.loads(one.body) for one in journal_of(state).batch(1000, 1 << 20)]
+        state.close()
+        return [
+            (one["tag"].split(":")[2], one["outcome"], one["after"])
+            for one in records
+            if one["tag"] in {"agent:configuration:intended", "agent:configuration:ended"}
+        ]
+
+    carrier = MemoryCarrier(ControllerEnd(welcomes=False))
+    for _ in range(2):
+        async with running(tmp_path, carrier):
+            pass
+    first = told()
+    assert [one[:2] for one in first] == [("intended", "success"), ("ended", "success")]
+    # Other settings with which it cannot even listen: they never held.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupError):
+            await agent_on(tmp_path, carrier, f"127.0.0.1:{port}").run(asyncio.Event())
+    assert [one[0] for one in told()] == ["intended", "ended", "intended"]
+    async with running(tmp_path, carrier):
+        pass
+    assert [one[:2] for one in told()[2:]] == [("intended", "success"), ("ended", "failure")]
+    assert told()[2][2] == told()[3][2] != first[0][2]

@@ -71,7 +71,8 @@ async def test_it_gives_signs_of_life_twice_a_period(systemd: Systemd) -> None:
 async def test_where_nobody_watches_it_gives_no_signs(environment: dict[str, str]) -> None:
     manager = ServiceManager(environment)
     assert manager.watchdog_s is None
-    await asyncio.wait_for(manager.run(), 5)
+    async with asyncio.timeout(5):
+        await manager.run()
 
 
 @pytest.mark.parametrize("found", ["0", "-5", "soon", "²"])

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from sprat_agent.api import replies
+from sprat_agent.api.account import Account, Nobody
 from sprat_agent.api.answering import Answering
 from sprat_agent.api.anthropic import errors as anthropic_errors
 from sprat_agent.api.anthropic.messages import routes as anthropic_routes
@@ -52,6 +53,7 @@ def build_app(
     status: Callable[[], Mapping[str, object]],
     network: Network | None = None,
     read_device: ReadDevice | None = None,
+    account: Account | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
 
@@ -63,9 +65,11 @@ def build_app(
         status: What else GET /agent/v1/status tells: fields of the device besides `models`.
         network: What is asked of requests from beyond loopback.
         read_device: Figures of the device for GET /metrics; None: it tells of models alone.
+        account: Takes what was asked, and by whom, to the journal; None: nobody does.
     """
     recorder = Recorder()
-    models = Recorded(models, recorder)
+    account = account or Nobody()
+    models = Recorded(models, recorder, account)
     device = _Device(models, is_simulated=is_simulated, status=status)
     answering = Answering(models, clock=clock, new_id=new_id)
     app = Starlette(
@@ -85,7 +89,7 @@ def build_app(
             Exception: _unexpected,
         },
     )
-    return Guard(app, _respond, network)
+    return Guard(app, _respond, network, account.accessed)
 
 
 class _Device:

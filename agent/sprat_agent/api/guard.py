@@ -10,10 +10,13 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sprat_agent.api import asking
+from sprat_agent.api.asking import Asking, is_unix
 from sprat_agent.api.faults import ApiError
-from sprat_agent.api.network import Network
+from sprat_agent.api.network import Network, headers_of
+from sprat_agent.audit.access import Access
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
@@ -25,7 +28,11 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, respond: Callable[[str, ApiError], Response], network: Network | None
+        self,
+        app: ASGIApp,
+        respond: Callable[[str, ApiError], Response],
+        network: Network | None,
+        on_access: Callable[[Access], None],
     ) -> None:
         """Guard `app`.
 
@@ -33,26 +40,63 @@ class Guard:
             app: What answers.
             respond: Makes the response of a refusal, by path.
             network: What is asked of requests from beyond loopback.
+            on_access: Told of each request, once: when its response begins, or when it ended
+                without one.
         """
         self._app = app
         self._respond = respond
         self._network = network
+        self._on_access = on_access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401 or 403."""
-        fault = refusal(scope, self._network) if scope["type"] == "http" else None
-        if fault:
-            await self._respond(scope["path"], fault)(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        who = asking.asking_of(scope, self._network)
+        asking.begin(who)
+        fault = refusal(scope, self._network)
+        door = _Door(who, fault.code if fault else "", send, self._on_access)
+        app = self._respond(scope["path"], fault) if fault else self._app
+        try:
+            await app(scope, receive, door.send)
+        finally:
+            door.close()
+
+
+class _Door:
+    """Sends one response, and tells once how it was."""
+
+    def __init__(
+        self, who: Asking, refused: str, send: Send, on_access: Callable[[Access], None]
+    ) -> None:
+        self._who = who
+        self._refused = refused
+        self._send = send
+        self._on_access = on_access
+        self._is_told = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on."""
+        if message["type"] == "http.response.start":
+            self._tell(f"{message['status'] // 100}xx")
+        await self._send(message)
+
+    def close(self) -> None:
+        """Take note that nothing more comes."""
+        self._tell("none")
+
+    def _tell(self, status: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._on_access(Access(self._who.caller, self._who.routes, status, self._refused))
 
 
 def refusal(scope: Scope, network: Network | None) -> ApiError | None:
     """Return why a request may not come in, or None."""
-    if _is_unix(scope):
+    if is_unix(scope):
         return None
-    pairs: list[tuple[bytes, bytes]] = scope["headers"]
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    headers = headers_of(scope)
     if scope["scheme"] != "https":
         return _foreign(headers, LOCAL_NAMES)
     if network is None:
@@ -74,12 +118,6 @@ def _forbidden(header: str, found: str, names: Collection[str]) -> ApiError:
     expected = " or ".join(names)
     message = f"expected {expected} in the header {header}, found {found[:100]!r}"
     return ApiError(403, f"{header.lower()}_not_allowed", message)
-
-
-def _is_unix(scope: Scope) -> bool:
-    """Tell whether the request came by the Unix socket, which has a path and no port."""
-    server = scope.get("server")
-    return server is not None and server[1] is None
 
 
 def _name(netloc: str) -> str:

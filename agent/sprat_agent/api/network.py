@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import ssl
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from starlette.types import Scope
 
 from sprat_agent.api.addresses import Address, ListenError, parse
 from sprat_agent.api.faults import ApiError
@@ -22,6 +25,7 @@ from sprat_agent.config import NetworkConfig
 
 MIN_KEY_LENGTH: Final = 32
 OPEN_PATHS: Final = frozenset({"/livez"})
+_KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAX_FILE_BYTES: Final = 1 << 20
 _OTHERS: Final = 0o077
 # Root may let a service read by group or by an access list, as systemd's credentials are.
@@ -31,14 +35,18 @@ _OTHERS_OF_ROOT: Final = 0o037
 class ApiKeys:
     """The keys that applications may show; their digests are all that stays in memory."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = tuple(_digest(key) for key in keys)
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        """Know keys, each with its name; one without is called by the beginning of its digest."""
+        self._names = tuple((_digest(key), name or _digest_name(key)) for key, name in keys.items())
 
-    def has(self, shown: str) -> bool:
-        """Tell whether it is one of them, in a time that does not depend on how alike they are."""
+    def name_of(self, shown: str) -> str | None:
+        """Return the name of a key, in a time that does not depend on how alike they are.
+
+        None: it is none of them.
+        """
         digest = _digest(shown)
-        found = [hmac.compare_digest(digest, one) for one in self._digests]
-        return any(found)
+        found = [name for one, name in self._names if hmac.compare_digest(digest, one)]
+        return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Network:
         if path in OPEN_PATHS:
             return None
         shown = shown_key(headers)
-        if self.keys.has(shown):
+        if self.keys.name_of(shown) is not None:
             return None
         what = "another one" if shown else "none"
         message = (
@@ -123,21 +131,23 @@ def tls_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     return context
 
 
-def read_keys(file: Path) -> list[str]:
-    """Return the API keys of a file: one a line; `#` begins a comment's line.
+def read_keys(file: Path) -> dict[str, str]:
+    """Return the API keys of a file, each with its name: one a line; `#` begins a comment's line.
+
+    A line is `KEY` or `NAME KEY`; several keys may have one name, so that one can follow another.
 
     Raises:
         ListenError: It cannot be read, is open to others, has no key, or one that is no good.
     """
     lines = [line.strip() for line in read_secret(file).decode("utf-8", "replace").splitlines()]
-    keys = [line for line in lines if line and not line.startswith("#")]
-    good = all(len(key) >= MIN_KEY_LENGTH and key.isascii() and " " not in key for key in keys)
-    if not keys or not good:
+    said = [line.split() for line in lines if line and not line.startswith("#")]
+    if not said or not all(_is_key(words) for words in said):
         raise ListenError(
             f"expected API keys of {MIN_KEY_LENGTH} or more letters and digits in {file}, one a"
-            f" line, found {'another line' if keys else 'none'}: `openssl rand -hex 32` makes one"
+            " line, each with a name of up to 63 letters, digits, `.`, `_` and `-` before it if you"
+            f" like, found {'another line' if said else 'none'}: `openssl rand -hex 32` makes a key"
         )
-    return keys
+    return {words[-1]: words[0] if words[1:] else "" for words in said}
 
 
 def read_secret(file: Path) -> bytes:
@@ -159,6 +169,22 @@ def read_secret(file: Path) -> bytes:
     if mode & (_OTHERS if is_ours else _OTHERS_OF_ROOT):
         raise ListenError(f"{file} is open to others (mode {mode:o}): run `chmod 600 {file}`")
     return data
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return a request's headers by their names, which are in lower case."""
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+
+
+def _is_key(words: list[str]) -> bool:
+    key = words[-1]
+    is_named = len(words) == 1 or (len(words) == 2 and _KEY_NAME.fullmatch(words[0]) is not None)  # noqa: PLR2004 - name and key
+    return is_named and len(key) >= MIN_KEY_LENGTH and key.isascii()
+
+
+def _digest_name(key: str) -> str:
+    return f"sha256-{_digest(key).hex()[:8]}"
 
 
 def _digest(key: str) -> bytes:

@@ -7,12 +7,16 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Final
 
-from sprat_agent.api import genai
+from sprat_agent.api import asking, genai
+from sprat_agent.api.account import Account
+from sprat_agent.api.asking import Asking
 from sprat_agent.api.models import Models
+from sprat_agent.audit.capture import Captured
+from sprat_agent.audit.inference import NO_MODEL, Inference, Outcome
 from sprat_agent.runtime.answer import Answer, PromptLength, Vectors
 from sprat_agent.runtime.faults import (
     AnswerError,
@@ -25,9 +29,9 @@ from sprat_agent.runtime.served import Status
 from sprat_agent.runtime.wire import Conversation, Prompt, Request, Text, Tokens
 from sprat_agent.sync.ports import Loadable
 
-NO_MODEL: Final = "none"  # names that clients make up are no labels: there is no end to them
 CANCELLED: Final = "cancelled"  # the client went away
 FAILED: Final = "internal_error"
+_OUTCOMES: Final = {"": Outcome.ANSWERED, CANCELLED: Outcome.CANCELED}
 # Codes of a request that was not admitted; the others come from a model that took it.
 _NOT_TAKEN: Final = frozenset(
     error.code
@@ -116,11 +120,12 @@ class Recorder:
 
 
 class Recorded:
-    """Models whose answers are counted; see `Models`."""
+    """Models whose answers are counted, and told to whoever keeps account; see `Models`."""
 
-    def __init__(self, models: Models, recorder: Recorder) -> None:
+    def __init__(self, models: Models, recorder: Recorder, account: Account) -> None:
         self._models = models
         self._recorder = recorder
+        self._account = account
 
     def statuses(self) -> tuple[Status, ...]:
         """Return how each alias is doing."""
@@ -141,9 +146,12 @@ class Recorded:
         """Have a request answered, and count how that ended."""
         began = monotonic()
         model, code, answer = NO_MODEL, FAILED, None
+        captured = self._captured(request.prompt)
         try:
             async with self._models.answering(name, request, is_batch=is_batch) as answer:
                 model = answer.loadable.alias
+                if captured:
+                    answer.on_piece = captured.hear
                 self._recorder.running[model] += 1
                 try:
                     yield answer
@@ -158,8 +166,12 @@ class Recorded:
             code = CANCELLED
             raise
         finally:
+            took_s = monotonic() - began
             kind = Kind(model, operation_of(request))
-            self._recorder.ended(kind, code, answer, monotonic() - began)
+            self._recorder.ended(kind, code, answer, took_s)
+            end = _End(kind.operation, code, took_s, request.adapter)
+            asked = None if answer else self._asked_for(name)
+            self._tell(end.of_answer(answer) if answer else replace(end, loadable=asked), captured)
 
     async def embedding(
         self,
@@ -172,10 +184,12 @@ class Recorded:
         """Have texts made into vectors, and count how that ended."""
         began = monotonic()
         code, vectors = FAILED, None
+        captured = self._captured(*inputs)
         try:
             vectors = await self._models.embedding(
                 name, inputs, is_truncated=is_truncated, is_batch=is_batch
             )
+            code = ""
         except AnswerError as error:
             code = error.code
             raise
@@ -185,18 +199,86 @@ class Recorded:
         else:
             return vectors
         finally:
+            took_s = monotonic() - began
             kind = Kind(self._alias_of(name), genai.EMBEDDINGS)
-            self._recorder.embedded(kind, code, vectors, monotonic() - began)
+            self._recorder.embedded(kind, code, vectors, took_s)
+            end = _End(kind.operation, code, took_s, loadable=self._asked_for(name))
+            self._tell(end.of_vectors(vectors) if vectors else end, captured)
 
     async def counting(self, name: str, prompt: Prompt, *, is_batch: bool = False) -> PromptLength:
         """Have the tokens of a prompt counted; no figure is about that."""
         return await self._models.counting(name, prompt, is_batch=is_batch)
 
-    def _alias_of(self, name: str) -> str:
+    def _captured(self, *prompts: Prompt) -> Captured | None:
+        capturing = self._account.capturing
+        return capturing.of(*prompts) if capturing else None
+
+    def _tell(self, end: _End, captured: Captured | None) -> None:
+        content = captured.detail() if captured else None
+        self._account.inferred(end.inference(asking.now()), content)
+
+    def _asked_for(self, name: str) -> Loadable | None:
         try:
-            return self._models.find(name).alias
+            return self._models.find(name)
         except AnswerError:
-            return NO_MODEL
+            return None
+
+    def _alias_of(self, name: str) -> str:
+        found = self._asked_for(name)
+        return found.alias if found else NO_MODEL
+
+
+@dataclass(frozen=True)
+class _End:
+    """How one request ended."""
+
+    operation: str
+    code: str  # why there is no whole answer; "" where there is one
+    took_s: float
+    adapter: str = ""  # as it was asked for
+    loadable: Loadable | None = None
+    finish: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    ttft_ms: float | None = None
+
+    def of_answer(self, answer: Answer) -> _End:
+        """Return the same, with what a model made of it."""
+        with_model = replace(self, loadable=answer.loadable, ttft_ms=answer.ttft_ms)
+        if answer.done is None:
+            return with_model
+        return replace(
+            with_model,
+            finish=answer.done.finish,
+            tokens_in=answer.done.prompt_tokens,
+            tokens_out=answer.done.completion_tokens,
+        )
+
+    def of_vectors(self, vectors: Vectors) -> _End:
+        """Return the same, with what a model made of it."""
+        tokens = vectors.prompt_tokens
+        return replace(self, loadable=vectors.loadable, tokens_in=tokens, tokens_out=0)
+
+    def inference(self, who: Asking) -> Inference:
+        """Return what goes on record of it."""
+        one = self.loadable
+        return Inference(
+            model=one.name if one else NO_MODEL,
+            alias=one.alias if one else "",
+            digest=one.digest if one else "",
+            # A name that an application made up may say anything.
+            adapter=self.adapter if one and self.adapter in one.adapter_names else "",
+            caller=who.caller,
+            dialect=who.routes,
+            operation=self.operation,
+            outcome=_OUTCOMES.get(self.code, Outcome.FAILED),
+            reason="" if self.code in _OUTCOMES else self.code,
+            finish=self.finish,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            ttft_ms=None if self.ttft_ms is None else round(self.ttft_ms),
+            ms=round(self.took_s * 1000),
+        )
 
 
 def operation_of(request: Request) -> str:

@@ -11,18 +11,23 @@ import os
 import socket
 import ssl
 import stat
+import struct
 from collections.abc import Generator
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sprat_agent.api import asking
 from sprat_agent.api.addresses import Address, ListenError, parse
 from sprat_agent.api.network import Network
 
 _BACKLOG = 128
 _MODE = 0o660
 _SHUTDOWN_S = 5  # how long answers may go on after the stop
+_CREDENTIALS: Final = struct.Struct("3i")  # unix(7), struct ucred: pid, uid, gid
 
 
 class LocalApi:
@@ -84,7 +89,7 @@ def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -95,6 +100,19 @@ def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
         timeout_graceful_shutdown=_SHUTDOWN_S,
         ssl_context_factory=(lambda _config, _default: tls) if tls else None,
     )
+
+
+class _Protocol(H11Protocol):
+    """One connection, which tells its requests who is at the other end of a Unix socket."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - uvicorn narrows it too
+        """Take a connection."""
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family == socket.AF_UNIX:
+            found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            _pid, uid, _gid = _CREDENTIALS.unpack(found)
+            self.app_state = {**self.app_state, **asking.state_of(uid)}
 
 
 class _Server(uvicorn.Server):
@@ -143,9 +161,10 @@ def listen_on(address: Address) -> socket.socket:
     Raises:
         ListenError: The address is taken or not this device's.
     """
-    listener = socket.socket(
-        socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM
-    )
+    family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
+    # asyncio switches off Nagle's algorithm for what says that it is TCP, and for nothing else:
+    # with it an answer of two writes waits 40 ms for the client to acknowledge the first.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address.host, address.port))

@@ -4,6 +4,10 @@ They are the leaves of a Merkle log (RFC 6962). A record gets its position, its 
 in the tree in the transaction that keeps it. What the controller acknowledged is removed; of the
 tree its frontier stays, there and at the end, and of the seals the key of the present epoch, so
 that the log goes on and nobody can make what was before.
+
+What waits for the controller is bounded by what this device takes on, never by dropping any of it:
+at the bound the journal says that it is full, rollouts are refused until the controller has
+acknowledged enough (`sync.room`), and what happens here all the same is recorded as before.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import logging
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, cast
 
@@ -22,10 +26,11 @@ from sprat_proto.audit_events import Tag
 from sprat_proto.audit_seal import KEY_BYTES, SealKey
 from sprat_proto.merkle import Frontier
 
-from sprat_agent.audit.record import Moment, Record, make
+from sprat_agent.audit.record import NO_CHANGE, Change, Ending, Moment, Record, make
 from sprat_agent.audit.sealing import Sealing
 from sprat_agent.clock import Clock
 from sprat_agent.errors import StateError
+from sprat_agent.reserve import Reserve
 from sprat_agent.state import State
 
 _LOG = logging.getLogger(__name__)
@@ -56,13 +61,60 @@ class Watch:
 UNWATCHED: Final = Watch("", lambda: 0.0, lambda: False)
 
 
+@dataclass(frozen=True)
+class Room:
+    """What records may take.
+
+    Attributes:
+        full_bytes: Of records that wait for the controller; no rollout begins with more.
+        reserve: What gives way to them when the disk is full; None: nothing does.
+    """
+
+    full_bytes: int = 64 << 20
+    reserve: Reserve | None = None
+
+    @property
+    def free_bytes(self) -> int:
+        """At so many or fewer, rollouts begin again: not at each acknowledgement, then not."""
+        return self.full_bytes * 3 // 4
+
+    @property
+    def is_short(self) -> bool:
+        """The disk is full, or has just been."""
+        return self.reserve is not None and not self.reserve.is_whole
+
+
+DEFAULT_ROOM: Final = Room()
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How full a journal is.
+
+    Attributes:
+        kept_bytes: The bodies of the records that are kept.
+        is_full: So many that no rollout begins.
+        is_short: The disk takes from the reserve, or did when something was last written.
+    """
+
+    kept_bytes: int
+    is_full: bool
+    is_short: bool
+
+
 class Journal:
     """Appends to the log, and hands it out for upload."""
 
     def __init__(
-        self, state: State, clock: Clock, sealing: Sealing, watch: Watch = UNWATCHED
+        self,
+        state: State,
+        clock: Clock,
+        sealing: Sealing,
+        watch: Watch = UNWATCHED,
+        room: Room = DEFAULT_ROOM,
     ) -> None:
         self._state = state
+        self.room = room
         self._clock = clock
         self._sealing = sealing
         self._watch = watch
@@ -76,6 +128,7 @@ class Journal:
         """
         with self._state.transaction() as connection:
             self._keep(connection, self._head(connection))
+            self._measure(connection)
 
     def append(self, tag: str, subject: str, detail: Mapping[str, object]) -> int:
         """Keep one record, in a transaction of its own; return its position.
@@ -96,8 +149,35 @@ class Journal:
         detail: Mapping[str, object],
         *,
         at: datetime | None = None,
+        ending: Ending | None = None,
+        change: Change = NO_CHANGE,
     ) -> int:
-        """Keep one record exactly if the caller's open transaction is kept; return its position."""
+        """Keep one record exactly if the caller's open transaction is kept; return its position.
+
+        Args:
+            connection: Of the transaction.
+            tag: What happened.
+            subject: To which thing.
+            detail: What else there is to say.
+            at: When, if not now.
+            ending: How it came out, where the tag does not say; see `record.make`.
+            change: Of what, if anything was changed.
+        """
+        seq = self._append(connection, tag, subject, detail, at=at, ending=ending, change=change)
+        self._measure(connection)
+        return seq
+
+    def _append(
+        self,
+        connection: sqlite3.Connection,
+        tag: str,
+        subject: str,
+        detail: Mapping[str, object],
+        *,
+        at: datetime | None = None,
+        ending: Ending | None = None,
+        change: Change = NO_CHANGE,
+    ) -> int:
         head = self._head(connection)
         seq = head.tree.size + 1
         watch = self._watch
@@ -108,14 +188,51 @@ class Journal:
             round(watch.uptime() * 1e9),
         )
         log = self._sealing.device_id
-        body = make(log, seq, moment=moment, tag=tag, subject=subject, detail=detail)
+        body = make(
+            log,
+            seq,
+            moment=moment,
+            tag=tag,
+            subject=subject,
+            detail=detail,
+            ending=ending,
+            change=change,
+        )
         leaf = merkle.leaf_hash(body)
         key = head.key.at(seq)
         connection.execute("INSERT INTO audit VALUES (?, ?, ?)", (seq, body, key.seal(leaf)))
         head.tree.append(leaf)
         # The next record's: a key that no record needs any more is never on disk.
         self._keep(connection, _Head(head.tree, key.at(seq + 1)))
+        connection.execute("UPDATE audit_head SET kept_bytes = kept_bytes + ?", (len(body),))
         return seq
+
+    def fill(self) -> Fill:
+        """Return how full it is now."""
+        with self._state.reading() as connection:
+            if self.room.reserve:
+                self.room.reserve.look()
+            found = _fill(connection)
+        return replace(found, is_short=self.room.is_short)
+
+    def _measure(self, connection: sqlite3.Connection) -> None:
+        """Write down what has become full, or has room again."""
+        before, room = _fill(connection), self.room
+        kept = before.kept_bytes
+        is_full = kept > room.free_bytes if before.is_full else kept >= room.full_bytes
+        if is_full is not before.is_full:
+            connection.execute("UPDATE audit_head SET is_full = ?", (is_full,))
+            tag = Tag.JOURNAL_FULL if is_full else Tag.JOURNAL_FREED
+            detail = {"kept_bytes": kept, "bound_bytes": room.full_bytes}
+            self._append(connection, tag, "journal", detail)
+        if room.reserve and room.is_short is not before.is_short:
+            connection.execute("UPDATE audit_head SET is_short = ?", (room.is_short,))
+            tag = Tag.RESERVE_GIVEN if room.is_short else Tag.RESERVE_RESTORED
+            detail = {
+                "free_bytes": room.reserve.free_bytes(),
+                "reserve_bytes": room.reserve.size_bytes,
+            }
+            self._append(connection, tag, "journal", detail)
 
     def next_seq(self) -> int:
         """Return the position that the next record will have."""
@@ -173,12 +290,17 @@ class Journal:
             tree = _tree_at(connection, up_to)
             if tree is None:
                 raise StateError(f"expected audit record {up_to} to be kept, found it gone")
+            (freed,) = connection.execute(
+                "SELECT coalesce(sum(length(body)), 0) FROM audit WHERE seq <= ?", (up_to,)
+            ).fetchone()
             connection.execute("DELETE FROM audit WHERE seq <= ?", (up_to,))
             connection.execute(
                 "INSERT INTO audit_acknowledged VALUES (1, ?1, ?2)"
                 " ON CONFLICT (only) DO UPDATE SET size = ?1, frontier = ?2",
                 (tree.size, bytes(tree)),
             )
+            connection.execute("UPDATE audit_head SET kept_bytes = kept_bytes - ?", (freed,))
+            self._measure(connection)
 
     def _head(self, connection: sqlite3.Connection) -> _Head:
         row = connection.execute(
@@ -195,7 +317,8 @@ class Journal:
 
     def _keep(self, connection: sqlite3.Connection, head: _Head) -> None:
         connection.execute(
-            "INSERT INTO audit_head VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT (only)"
+            "INSERT INTO audit_head (only, size, frontier, epoch, seal_key)"
+            " VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT (only)"
             " DO UPDATE SET size = ?1, frontier = ?2, epoch = ?3, seal_key = ?4",
             (head.tree.size, bytes(head.tree), head.key.epoch, head.key.key),
         )
@@ -251,7 +374,9 @@ class EventWriter:
         """Write what is noted, for ever."""
         while True:
             try:
-                await asyncio.wait_for(self._noted.wait(), self._alive_s)
+                # Not `wait_for`, which in Python 3.11 may swallow that it was cancelled.
+                async with asyncio.timeout(self._alive_s):
+                    await self._noted.wait()
             except TimeoutError:
                 # A log that says nothing for hours looks like one whose end was cut off.
                 self.note(Tag.JOURNAL_ALIVE, "journal", {})
@@ -306,6 +431,12 @@ class EventWriter:
 def _size(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT size FROM audit_head").fetchone()
     return int(row[0]) if row else 0
+
+
+def _fill(connection: sqlite3.Connection) -> Fill:
+    row = connection.execute("SELECT kept_bytes, is_full, is_short FROM audit_head").fetchone()
+    kept, is_full, is_short = row or (0, 0, 0)
+    return Fill(kept, bool(is_full), bool(is_short))
 
 
 def _tree_at(connection: sqlite3.Connection, seq: int) -> Frontier | None:

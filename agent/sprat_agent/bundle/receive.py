@@ -15,7 +15,7 @@ from sprat_proto.assignment import AssignedModel
 from sprat_proto.audit_events import Tag
 
 from sprat_agent.audit import sealing
-from sprat_agent.audit.journal import Journal
+from sprat_agent.audit.journal import UNWATCHED, Journal, Watch
 from sprat_agent.bundle.archive import Archive
 from sprat_agent.bundle.load import Loaded, Receiver, load
 from sprat_agent.bundle.places import BundleFetcher, BundleRemote
@@ -42,6 +42,7 @@ class Device:
         hardware_id: Of this device.
         clock: For the audit log.
         time: Told the time floor, returns the time by which expiry is judged.
+        watch: Says how far to believe the clock, in the audit log.
     """
 
     state_dir: Path
@@ -49,6 +50,7 @@ class Device:
     hardware_id: str
     clock: Clock
     time: Callable[[datetime | None], datetime]
+    watch: Watch = UNWATCHED
 
 
 async def receive(file: Path, device: Device) -> Loaded:
@@ -63,7 +65,7 @@ async def receive(file: Path, device: Device) -> Loaded:
     with Archive(file) as archive:
         state = State(device.state_dir)
         try:
-            journal = Journal(state, device.clock, sealing.of(device.identity))
+            journal = Journal(state, device.clock, sealing.of(device.identity), device.watch)
             loaded = await load(archive, _receiver(archive, state, journal, device))
             journal.append(
                 Tag.BUNDLE_IMPORTED,
@@ -84,7 +86,8 @@ def _receiver(archive: Archive, state: State, journal: Journal, device: Device) 
         return Past(ledger.counter_floor(name), ledger.was_proved(wanted.digest))
 
     remote = BundleRemote(archive)
-    trust = trust_of(state, identity, device.state_dir / "scratch", remote, device.time)
+    scratch = device.state_dir / "scratch"
+    trust = trust_of(state, identity, scratch, remote, device.time, intents=ledger.intents)
     judge = Judge(trust.director, trust.image, remote, device.hardware_id, past)
     store = Store(device.state_dir)
     return Receiver(

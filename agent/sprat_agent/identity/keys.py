@@ -94,6 +94,11 @@ def write_tls(path: Path, key: PrivateKey, chain_pem: str) -> None:
     files.write_atomically(path, _pem(key) + chain_pem.encode(), mode=0o600)
 
 
+def serial_of(chain_pem: str) -> str:
+    """Return the serial of the first certificate of a chain, as it stands in messages."""
+    return serial_text(x509.load_pem_x509_certificate(chain_pem.encode()).serial_number)
+
+
 def csr_pem(key: PrivateKey) -> str:
     """Return a request to certify the key; it carries no name, the controller knows it."""
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))

@@ -12,13 +12,16 @@ import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Final
 
 import msgspec
 from sprat_proto.identity import renewal_statement
 
+from sprat_agent.audit.intents import Effect, Intents
 from sprat_agent.clock import Clock
+from sprat_agent.errors import StateError
 from sprat_agent.identity import files, identity_key, keys
 from sprat_agent.identity.identity import Identity, IdentityError
 from sprat_agent.identity.keys import Tls
@@ -70,6 +73,7 @@ class Renewal:
         clock: Clock,
         uniform: Callable[[float, float], float],
         on_renewed: Callable[[], None],
+        intents: Intents | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Prepare to renew.
@@ -79,12 +83,14 @@ class Renewal:
             clock: Judges when.
             uniform: As `random.uniform`.
             on_renewed: Called in the event loop: connections are to be made anew.
+            intents: Where it is written down that there is another key; None: nowhere.
             pause: Waits so many seconds.
         """
         self._identity = identity
         self._clock = clock
         self._uniform = uniform
         self._on_renewed = on_renewed
+        self._intents = intents
         self._pause = pause
 
     async def run(self) -> None:
@@ -96,8 +102,8 @@ class Renewal:
                 if seconds > 0:
                     await self._pause(min(seconds, LOOK_AGAIN_S))
                     continue
-                await asyncio.to_thread(renew, self._identity)
-            except (RenewalError, IdentityError) as error:
+                await asyncio.to_thread(renew, self._identity, self._intents)
+            except (RenewalError, IdentityError, StateError) as error:
                 failures += 1
                 _LOG.warning("the certificate of this device is not renewed: %s", error)
                 await self._pause(self._delay_s(error, failures))
@@ -122,18 +128,30 @@ class Renewal:
         return backoff.delay_s(failures, self._uniform)
 
 
-def renew(identity: Identity) -> None:
+def renew(identity: Identity, intents: Intents | None = None) -> None:
     """Ask for a new certificate once, and keep it. Blocking.
 
     Raises:
         RenewalError: No answer, or a refusal; or the answer does not hold together.
         IdentityError: A file or the identity key cannot be used.
+        StateError: It cannot be written down that there will be another key.
     """
     try:
         tls = keys.read_tls(identity.tls_path)
         key = _next_key(identity, tls)
         reply = _ask(identity, tls, key)
-        _keep(identity, key, reply)
+        _check(identity, key, reply)
+        with (
+            intents.around(
+                Effect.CERTIFICATE,
+                f"certificate/{identity.device_id}",
+                tls.serial,
+                keys.serial_of(reply.certificate),
+            )
+            if intents
+            else nullcontext()
+        ):
+            _keep(identity, key, reply)
     except OSError as error:
         raise RenewalError(f"{identity.folder} cannot be read or written: {error}") from error
 
@@ -171,10 +189,13 @@ def _ask(identity: Identity, tls: Tls, key: keys.PrivateKey) -> _Reply:
         raise RenewalError(str(error)) from error
 
 
-def _keep(identity: Identity, key: keys.PrivateKey, reply: _Reply) -> None:
+def _check(identity: Identity, key: keys.PrivateKey, reply: _Reply) -> None:
     problem = keys.why_not_certified(reply.certificate, identity.device_id, key, reply.ca)
     if problem is not None:
         raise RenewalError(f"the controller's answer is refused: {problem}")
+
+
+def _keep(identity: Identity, key: keys.PrivateKey, reply: _Reply) -> None:
     if reply.ca.encode() != identity.ca_path.read_bytes():
         # Said by a controller that the old authorities vouch for: how they are replaced.
         files.write_atomically(identity.ca_path, reply.ca.encode(), mode=0o644)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sprat_proto.trust import DIRECTOR, IMAGE
 
+from sprat_agent.audit.intents import Intents
 from sprat_agent.identity.identity import Identity
 from sprat_agent.registry.director import Director
 from sprat_agent.registry.image import ImageRepository
@@ -34,6 +35,8 @@ def trust_of(
     scratch: Path,
     remote: Remote,
     time: Callable[[datetime | None], datetime],
+    *,
+    intents: Intents | None = None,
 ) -> DeviceTrust:
     """Return both repositories.
 
@@ -43,10 +46,11 @@ def trust_of(
         scratch: A folder of its own, cleared: a power cut may have left something there.
         remote: Where the image repository is.
         time: Told the time floor, returns the time by which expiry is judged.
+        intents: Where it is written down that another root is trusted; None: nowhere.
     """
     clear_scratch(scratch)
     anchor = Anchor(IMAGE, identity.image_root, scratch)
     pinned = Anchor(DIRECTOR, identity.director_root, scratch)
-    director = Director(state, pinned, identity.device_id, time)
-    image = ImageRepository(state, anchor, remote, director.now)
+    director = Director(state, pinned, identity.device_id, time, intents)
+    image = ImageRepository(state, anchor, remote, director.now, intents)
     return DeviceTrust(director, image, anchor, remote)

@@ -8,7 +8,6 @@ once: they are everybody's.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.trust import DIRECTOR
 from sprat_proto.v1 import link_pb2
 
+from sprat_agent.audit.intents import Intents
 from sprat_agent.registry import metadata, offline
 from sprat_agent.registry.floors import Standing, raise_time, time_floor, version_floor
 from sprat_agent.registry.metadata import ROOT
 from sprat_agent.registry.named import Named
-from sprat_agent.registry.refresh import check_floors, keep, roots_of
+from sprat_agent.registry.refresh import check_floors, keep, keep_changed, roots_of, version_of
 from sprat_agent.registry.source import MemorySource, SourceError
 from sprat_agent.registry.tuf_client import (
     Anchor,
@@ -81,6 +81,7 @@ class Director:
         anchor: Anchor,
         device_id: str,
         time: Callable[[datetime | None], datetime],
+        intents: Intents | None = None,
     ) -> None:
         """Obey one director.
 
@@ -89,7 +90,9 @@ class Director:
             anchor: Where trust begins.
             device_id: Of this device.
             time: Told the time floor, returns the time by which expiry is judged.
+            intents: Where it is written down that another root is trusted; None: nowhere.
         """
+        self._intents = intents
         self._state = state
         self._anchor = anchor
         self._device_id = device_id
@@ -127,7 +130,7 @@ class Director:
         """
         with self._state.reading() as connection:
             rows = metadata.read(connection, DIRECTOR)
-        source = MemorySource({f"{_version(root)}.root.json": root for root in roots})
+        source = MemorySource({f"{version_of(root)}.root.json": root for root in roots})
         try:
             with look(self._anchor, rows, source, self._at) as seen:
                 try:
@@ -155,7 +158,7 @@ class Director:
         """Return the version of the newest root."""
         with self._state.reading() as connection:
             root = metadata.read_role(connection, DIRECTOR, ROOT)
-        return root.version if root else _version(self._anchor.pinned)
+        return root.version if root else version_of(self._anchor.pinned)
 
     def version(self) -> int:
         """Return the TUF version of the accepted plan; 0 before the first."""
@@ -207,9 +210,7 @@ class Director:
         offline.keep(connection, statement, role)
 
     def _keep_roots(self, found: Verified, rows: tuple[metadata.Row, ...]) -> None:
-        if metadata.changed(rows, found.rows):
-            with self._state.transaction() as connection:
-                keep(connection, DIRECTOR, found)
+        keep_changed(self._state, self._anchor, rows, found, self._intents)
 
     def _at(self, keys: str) -> datetime:
         with self._state.reading() as connection:
@@ -290,12 +291,4 @@ def _files(message: link_pb2.Assignment) -> dict[str, bytes]:
         "snapshot.json": message.snapshot,
         "targets.json": message.targets,
     }
-    return files | {f"{_version(root)}.root.json": root for root in message.roots}
-
-
-def _version(root: bytes) -> int:
-    """Return the version that a root says it has; 0 if it says none."""
-    try:
-        return int(json.loads(root)["signed"]["version"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return 0
+    return files | {f"{version_of(root)}.root.json": root for root in message.roots}

@@ -12,10 +12,11 @@ from sprat_proto import approval, canonical
 from sprat_proto.approval import ApproverPolicy, PolicyError
 from sprat_proto.trust import IMAGE, POLICY_PATH, publisher_role
 
+from sprat_agent.audit.intents import Intents
 from sprat_agent.registry import evidence, metadata
 from sprat_agent.registry.metadata import ROOT
 from sprat_agent.registry.named import Named
-from sprat_agent.registry.refresh import refreshed
+from sprat_agent.registry.refresh import refreshed, root_version
 from sprat_agent.registry.remote import Remote
 from sprat_agent.registry.source import MemorySource, Source, SourceError
 from sprat_agent.registry.tuf_client import Anchor, Look, MetadataRefusedError, look, named_in
@@ -36,7 +37,12 @@ class ImageRepository:
     """Refreshes the rows of the image repository and reads them; usable from any thread."""
 
     def __init__(
-        self, state: State, anchor: Anchor, remote: Remote, time: Callable[[], datetime]
+        self,
+        state: State,
+        anchor: Anchor,
+        remote: Remote,
+        time: Callable[[], datetime],
+        intents: Intents | None = None,
     ) -> None:
         """Follow one repository.
 
@@ -45,7 +51,9 @@ class ImageRepository:
             anchor: Where trust begins.
             remote: Where newer metadata is.
             time: The time by which expiry is judged.
+            intents: Where it is written down that another root is trusted; None: nowhere.
         """
+        self._intents = intents
         self._state = state
         self._anchor = anchor
         self._remote = remote
@@ -64,7 +72,7 @@ class ImageRepository:
         """
         with self._lock, self._remote.opened() as sources:
             time = self._at(at)
-            with refreshed(self._state, self._anchor, sources.metadata, time):
+            with refreshed(self._state, self._anchor, sources.metadata, time, self._intents):
                 pass
             self._fetch_policy(sources.blobs)
 
@@ -86,7 +94,9 @@ class ImageRepository:
             with (
                 self._lock,
                 self._remote.opened() as sources,
-                refreshed(self._state, self._anchor, sources.metadata, self._at(at)) as seen,
+                refreshed(
+                    self._state, self._anchor, sources.metadata, self._at(at), self._intents
+                ) as seen,
             ):
                 return _proof(seen, path, publisher)
         except SourceError as error:
@@ -94,6 +104,11 @@ class ImageRepository:
                 return self._prove_from_rows(path, publisher, at)
             except (SourceError, MetadataRefusedError):
                 raise error from None
+
+    def root_version(self) -> int:
+        """Return the version of the newest root."""
+        with self._state.reading() as connection:
+            return root_version(self._anchor, metadata.read(connection, IMAGE))
 
     def policy(self) -> ApproverPolicy:
         """Return who may approve, as the newest targets that were verified say.

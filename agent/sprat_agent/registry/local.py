@@ -127,6 +127,10 @@ class LocalRegistry:
         """Return an installed version again; see `Registry`."""
         return await in_thread(lambda _: self._open_blocking(wanted, context))
 
+    async def superfluous(self, keep: frozenset[str]) -> frozenset[str]:
+        """Return what no kept version is; see `Registry`."""
+        return await in_thread(lambda _: self._store.versions() - keep)
+
     async def collect_garbage(self, keep: frozenset[str]) -> int:
         """Remove what no kept version needs; see `Registry`."""
         return await in_thread(lambda _: self._collect_blocking(keep))

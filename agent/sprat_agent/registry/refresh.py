@@ -6,13 +6,15 @@ are a chain that starts at the pinned one.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 
 from sprat_proto.trust import Repository
 
+from sprat_agent.audit.intents import Effect, Intents
 from sprat_agent.registry import floors, metadata
 from sprat_agent.registry.source import Source
 from sprat_agent.registry.tuf_client import (
@@ -27,7 +29,11 @@ from sprat_agent.state import State
 
 @contextmanager
 def refreshed(
-    state: State, anchor: Anchor, source: Source, time: Callable[[str], datetime]
+    state: State,
+    anchor: Anchor,
+    source: Source,
+    time: Callable[[str], datetime],
+    intents: Intents | None = None,
 ) -> Generator[Look]:
     """Yield a refreshed look; what it verified up to the end of the block is kept.
 
@@ -48,10 +54,50 @@ def refreshed(
             # Once more: a publisher's role is only loaded when it is asked for.
             check_floors(state, anchor.repository, seen.verified())
         finally:
-            found = seen.verified()
-            if metadata.changed(rows, found.rows):
-                with state.transaction() as connection:
-                    keep(connection, anchor.repository, found)
+            keep_changed(state, anchor, rows, seen.verified(), intents)
+
+
+def keep_changed(
+    state: State,
+    anchor: Anchor,
+    rows: Sequence[metadata.Row],
+    found: Verified,
+    intents: Intents | None,
+) -> None:
+    """Keep what is new of what was verified; that another root is trusted is recorded.
+
+    Args:
+        state: Whose rows they are.
+        anchor: Of the repository.
+        rows: What is kept.
+        found: What was verified.
+        intents: Where a new root is written down; None: nowhere.
+    """
+    if not metadata.changed(rows, found.rows):
+        return
+    before, after = root_version(anchor, rows), root_version(anchor, found.rows)
+    repository = anchor.repository
+    with (
+        intents.around(Effect.ROOT, f"root/{repository}", str(before), str(after))
+        if intents and before != after
+        else nullcontext(),
+        state.transaction() as connection,
+    ):
+        keep(connection, repository, found)
+
+
+def root_version(anchor: Anchor, rows: Sequence[metadata.Row]) -> int:
+    """Return the version of the newest root among rows, or of the one that was pinned."""
+    versions = [row.version for row in rows if row.role == metadata.ROOT]
+    return max(versions, default=version_of(anchor.pinned))
+
+
+def version_of(root: bytes) -> int:
+    """Return the version that a root says it has; 0 if it says none."""
+    try:
+        return int(json.loads(root)["signed"]["version"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return 0
 
 
 def check_floors(state: State, repository: Repository, found: Verified) -> None:

@@ -24,11 +24,6 @@ class Vectors:
     loadable: Loadable
     vectors: tuple[bytes, ...]  # in order; little-endian 32-bit floats, each of length 1
     prompt_tokens: int
-    ms: float = 0.0  # from arrival to the last vector
-
-    def audit_details(self) -> dict[str, object]:
-        """Return what the journal is to know: never the texts."""
-        return _audit_details(self.loadable, self.prompt_tokens, 0, self.ms)
 
 
 async def embed(
@@ -39,7 +34,6 @@ async def embed(
     Raises:
         AnswerError: They were not admitted or not answered; see `ServedAlias.admit`.
     """
-    began = monotonic()
     admission = await alias.admit(inputs, pinned=pinned, is_batch=is_batch)
     try:
         made = await admission.ask.vectors()
@@ -50,8 +44,7 @@ async def embed(
     finally:
         admission.ask.cancel()
     admission.hosted.note(observed.ANSWERED)
-    took_ms = (monotonic() - began) * 1000
-    return Vectors(admission.hosted.loadable, made.vectors, made.prompt_tokens, took_ms)
+    return Vectors(admission.hosted.loadable, made.vectors, made.prompt_tokens)
 
 
 @dataclass(frozen=True)
@@ -98,6 +91,7 @@ class Answer:
         self.fault: AnswerError | None = None  # why it came to no end
         self.queue_ms = (monotonic() - began) * 1000
         self.ttft_ms: float | None = None  # from arrival to the first text
+        self.on_piece: Callable[[Piece], None] = _nothing  # told of each as it is iterated over
         self._began = began
         self._ask = ask
         self._learn = learn
@@ -135,6 +129,7 @@ class Answer:
             self._took_ms = now_ms
             raise StopAsyncIteration
         self.ttft_ms = self.ttft_ms or now_ms  # also of a call, or of log probabilities
+        self.on_piece(message)
         return message
 
     def stop(self) -> None:
@@ -161,23 +156,10 @@ class Answer:
             timings["total_ms"] = self._took_ms
         return {name: round(value, 2) for name, value in timings.items()}
 
-    def audit_details(self) -> dict[str, object]:
-        """Return what the journal is to know: never the text."""
-        done = self.done
-        tokens_in, tokens_out = (done.prompt_tokens, done.completion_tokens) if done else (0, 0)
-        return _audit_details(self.loadable, tokens_in, tokens_out, self._took_ms)
-
-
-def _audit_details(
-    loadable: Loadable, tokens_in: int, tokens_out: int, milliseconds: float
-) -> dict[str, object]:
-    return {
-        "digest": loadable.digest,
-        "tokens_in": tokens_in,
-        "tokens_out": tokens_out,
-        "ms": round(milliseconds),
-    }
-
 
 def _rate(tokens: int, milliseconds: float) -> float:
     return tokens * 1000 / milliseconds if milliseconds > 0 else 0.0
+
+
+def _nothing(_piece: Piece) -> None:
+    """Nobody listens."""

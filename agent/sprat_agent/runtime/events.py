@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 from sprat_proto.audit_events import Tag
 
-from sprat_agent.runtime.answer import Answer, Vectors
 from sprat_agent.runtime.hosted import HostedModel
 from sprat_agent.sync.ports import ExecutionError
 
@@ -44,10 +43,6 @@ class ModelEvents:
     def quarantined(self, hosted: HostedModel, crashes: int) -> None:
         """The model crashed too often: it is not started here any more."""
         self._say(Tag.MODEL_QUARANTINED, hosted, {"crashes": crashes})
-
-    def answered(self, answer: Answer | Vectors) -> None:
-        """An application has its whole answer."""
-        self._on_event(Tag.INFERENCE_ANSWERED, answer.loadable.name, answer.audit_details())
 
     def _say(self, tag: str, hosted: HostedModel, details: Mapping[str, object]) -> None:
         one = hosted.loadable

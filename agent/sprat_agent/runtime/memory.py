@@ -152,7 +152,8 @@ class Memory:
         self._claims.append(demand)
         self.poke()
         try:
-            await asyncio.wait_for(granted, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await granted
         except TimeoutError as error:
             message = (
                 f"{alias.name!r} does not fit the memory budget of {_mib(self._budget_bytes)}"

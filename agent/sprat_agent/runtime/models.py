@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from sprat_agent.runtime.answer import Answer, PromptLength, Vectors, count, embed
-from sprat_agent.runtime.events import ModelEvents
 from sprat_agent.runtime.faults import ModelNotFoundError
 from sprat_agent.runtime.observed import Observed
 from sprat_agent.runtime.process import Counting, Inputs
@@ -21,9 +20,8 @@ from sprat_agent.sync.ports import Loadable, SeenRates
 class ServedModels:
     """The models of this device as applications see them; see `api.models.Models`."""
 
-    def __init__(self, aliases: Mapping[str, ServedAlias], events: ModelEvents) -> None:
+    def __init__(self, aliases: Mapping[str, ServedAlias]) -> None:
         self._aliases = aliases
-        self._events = events
         self._observed = Observed()
 
     def statuses(self) -> tuple[Status, ...]:
@@ -86,7 +84,6 @@ class ServedModels:
                     self._note_ttft(answer, request, answer.done)
                     alias.note(answer.done)
                     self._observed.note(answer.loadable.digest, request, answer.done, under_way)
-                    self._events.answered(answer)
 
     async def embedding(
         self,
@@ -110,9 +107,7 @@ class ServedModels:
         alias, pinned = self._resolve(name)
         asked = Inputs(inputs, is_truncated)
         with self._observed.request():
-            vectors = await embed(alias, asked, pinned=pinned, is_batch=is_batch)
-        self._events.answered(vectors)
-        return vectors
+            return await embed(alias, asked, pinned=pinned, is_batch=is_batch)
 
     async def counting(self, name: str, prompt: Prompt, *, is_batch: bool = False) -> PromptLength:
         """Have the tokens of a prompt counted, by the model's own template and vocabulary.

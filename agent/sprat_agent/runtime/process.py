@@ -331,7 +331,8 @@ class WorkerProcess:
             self._kill(f"broke the contract: {line(str(error))}")
         finally:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), _EXIT_S)
+                async with asyncio.timeout(_EXIT_S):
+                    await self._process.wait()
             self._kill("closed its end of the connection")  # it is of no use any more
             await self._process.wait()
             await asyncio.wait([self._draining], timeout=_LAST_WORDS_S)
@@ -415,7 +416,8 @@ class WorkerProcess:
             self._pong.clear()
             self._writer.write(wire.frame(wire.Ping(number)))
             try:
-                await asyncio.wait_for(self._pong.wait(), self._limits.ping_timeout_s)
+                async with asyncio.timeout(self._limits.ping_timeout_s):
+                    await self._pong.wait()
             except TimeoutError:
                 self._kill("hung")
                 return

@@ -70,7 +70,7 @@ class Supervisor(ServedModels):
         self._crashes = crashes
         self._by_name: dict[str, ServedAlias] = {}
         events = ModelEvents(on_event)
-        super().__init__(self._by_name, events)
+        super().__init__(self._by_name)
         self._upkeep = Upkeep(events, crashes, self._limits, self._quarantined)
         self._memory = Memory(
             budget_bytes, self._by_name, load=self._upkeep.load_cold, end=self._upkeep.end

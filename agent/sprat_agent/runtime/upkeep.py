@@ -147,7 +147,8 @@ class Upkeep:
         """Wait until the model answers nothing, but not for ever."""
         if hosted.worker:
             with suppress(TimeoutError):
-                await asyncio.wait_for(hosted.worker.idle.wait(), self._limits.drain_timeout_s)
+                async with asyncio.timeout(self._limits.drain_timeout_s):
+                    await hosted.worker.idle.wait()
 
     async def _drain(self, alias: ServedAlias, hosted: HostedModel) -> None:
         await self._watchers.stop(hosted)

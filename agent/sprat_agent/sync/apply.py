@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,6 +18,7 @@ from sprat_proto.probes import Traffic
 from sprat_proto.states import ExecutionState, ReasonCode, Step
 from sprat_proto.trust import custom_of
 
+from sprat_agent.audit.intents import Effect
 from sprat_agent.runtime.quarantine import Crashes, refuse_quarantined
 from sprat_agent.sync import freshness, phases, plan, proving
 from sprat_agent.sync.fitting import Fitting
@@ -30,6 +32,7 @@ from sprat_agent.sync.ports import (
     RetryLaterError,
     Workers,
 )
+from sprat_agent.sync.room import Recording
 
 # How much of a soak a power cut may cost.
 WATCH_SLICE_S: Final = 60
@@ -56,6 +59,7 @@ class Effects:
         crashes: Crashes,
         now: Callable[[], datetime],
         watch_slice_s: int = WATCH_SLICE_S,
+        recording: Recording | None = None,
     ) -> None:
         """Work on these.
 
@@ -67,7 +71,9 @@ class Effects:
             crashes: What is in quarantine, of which nothing is fetched.
             now: The time by which the plan's expiry is judged.
             watch_slice_s: See `WATCH_SLICE_S`.
+            recording: Refuses what could not be recorded; None: nothing is.
         """
+        self._recording = recording
         self._fitting = fitting
         self._crashes = crashes
         self._now = now
@@ -91,8 +97,7 @@ class Effects:
                 # Stations: they are reported; what holds an execution in one is `holds.judge`.
                 return
             case Step.DOWNLOADING:
-                refuse_quarantined(wanted.name, wanted.digest, self._crashes)
-                self._require_fresh_plan(execution)
+                self._require_that_it_may_begin(execution)
                 await self._registry.download(wanted, partial(self._fitting.check, execution))
             case Step.VERIFYING:
                 await self._verify(execution)
@@ -108,7 +113,11 @@ class Effects:
             case Step.SOAKING:
                 await self._soak(execution)
             case Step.ROLLING_BACK:
-                await self.undo(execution, frozenset())
+                alias = wanted.alias
+                with self._ledger.intents.around(
+                    Effect.ROLLBACK, f"alias/{alias}", wanted.digest, self._ledger.stands_for(alias)
+                ):
+                    await self.undo(execution, frozenset())
             case (
                 ExecutionState.IN_PROGRESS
                 | ExecutionState.SUCCEEDED
@@ -152,7 +161,12 @@ class Effects:
             keep.add(one.wanted.digest)
             if one.previous:
                 keep.add(one.previous.wanted.digest)
-        await self._registry.collect_garbage(frozenset(keep))
+        with ExitStack() as removing:
+            for digest in sorted(await self._registry.superfluous(frozenset(keep))):
+                removing.enter_context(
+                    self._ledger.intents.around(Effect.REMOVAL, f"version/{digest}", digest, "")
+                )
+            await self._registry.collect_garbage(frozenset(keep))
 
     async def installed(self, execution: Execution) -> Installed:
         """Return the execution's installed version, verified anew."""
@@ -170,6 +184,12 @@ class Effects:
         except ExecutionError:
             installed = await self.installed(execution)
             await self._workers.load_committed(installed.loadable)
+
+    def _require_that_it_may_begin(self, execution: Execution) -> None:
+        refuse_quarantined(execution.wanted.name, execution.wanted.digest, self._crashes)
+        if self._recording:
+            self._recording.check(execution)
+        self._require_fresh_plan(execution)
 
     def _require_fresh_plan(self, execution: Execution) -> None:
         """Begin nothing new under a plan that has expired: wait for one that was signed anew."""

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from sprat_proto.states import ReasonCode, Step
 
+from sprat_agent.audit.intents import Effect
 from sprat_agent.errors import StateError
 from sprat_agent.sync import holds, phases, plan
 from sprat_agent.sync.apply import Effects
@@ -378,11 +379,15 @@ class Executor:
         except ExecutionError as error:
             self._entered(self._ledger.step(execution, Event.FAILED, _reason(error)))
             return
+        alias, digest = execution.wanted.alias, execution.wanted.digest
         with self._outbox.held():
-            following = self._ledger.commit(execution, installed.manifest)
-            self._entered(following)
             try:
-                await self._effects.promote(execution)
+                with self._ledger.intents.around(
+                    Effect.ACTIVATION, f"alias/{alias}", self._ledger.stands_for(alias), digest
+                ):
+                    following = self._ledger.commit(execution, installed.manifest)
+                    self._entered(following)
+                    await self._effects.promote(execution)
             except ExecutionError as error:
                 # Committed all the same; the heartbeat says that it does not run.
                 _LOG.warning("%s: %s", installed.loadable.name, error.message)
@@ -390,8 +395,11 @@ class Executor:
         await self._effects.clean()
 
     async def _forget(self, alias: str) -> None:
-        self._ledger.forget(alias)
-        await self._workers.unload(alias)
+        with self._ledger.intents.around(
+            Effect.REMOVAL, f"alias/{alias}", self._ledger.stands_for(alias), ""
+        ):
+            self._ledger.forget(alias)
+            await self._workers.unload(alias)
         await self._effects.clean()
         self.on_commit()
 

@@ -22,6 +22,7 @@ from sprat_proto.states import ExecutionState
 from sprat_proto.trust import custom_of
 from sprat_proto.v1 import link_pb2
 
+from sprat_agent.audit.intents import Intents
 from sprat_agent.audit.journal import Journal
 from sprat_agent.clock import Clock, to_ms
 from sprat_agent.state import State
@@ -40,6 +41,7 @@ class Ledger:
         self._journal = journal
         self._outbox = outbox
         self._clock = clock
+        self.intents = Intents(state, journal)
         # Called with an execution in the phase that it could not complete, and why.
         self.on_failed: Callable[[Execution, Reason], None] = _nothing
 
@@ -85,6 +87,11 @@ class Ledger:
         """Return what each alias stands for."""
         with self._state.reading() as connection:
             return _committed(connection)
+
+    def stands_for(self, alias: str) -> str:
+        """Return the digest that an alias stands for; "": nothing."""
+        found = self.committed().get(alias)
+        return found.wanted.digest if found else ""
 
     def counter_floor(self, name: str) -> int:
         """Return the highest release counter of `publisher/model` ever committed; 0 if none."""

@@ -306,6 +306,10 @@ class Registry(Protocol):
         """
         ...
 
+    async def superfluous(self, keep: frozenset[str]) -> frozenset[str]:
+        """Return the digests of the installed versions that `collect_garbage` would remove."""
+        ...
+
     async def collect_garbage(self, keep: frozenset[str]) -> int:
         """Remove versions whose digest is not in `keep`; return bytes freed.
 

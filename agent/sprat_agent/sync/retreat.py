@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from sprat_agent.audit.intents import Effect
 from sprat_agent.runtime.quarantine import Crashes, is_quarantined
 from sprat_agent.sync import plan
 from sprat_agent.sync.ledger import Ledger
@@ -52,11 +53,15 @@ class Retreat:
             if former is None:
                 _LOG.error("%s does not answer, and there is nothing to go back to", alias)
                 continue
-            self._ledger.go_back(alias, committed, former)
-            _LOG.warning("%s goes back to %s", alias, former.wanted.name)
+            digest = former.wanted.digest
             try:
-                installed = await self._registry.open_installed(former.wanted, former.context)
-                await self._workers.load_committed(installed.loadable)
+                with self._ledger.intents.around(
+                    Effect.ROLLBACK, f"alias/{alias}", committed.wanted.digest, digest
+                ):
+                    self._ledger.go_back(alias, committed, former)
+                    _LOG.warning("%s goes back to %s", alias, former.wanted.name)
+                    installed = await self._registry.open_installed(former.wanted, former.context)
+                    await self._workers.load_committed(installed.loadable)
             except ExecutionError as error:
                 # Committed all the same; the supervisor tries again where that makes sense.
                 _LOG.error("%s does not answer: %s", alias, error.message)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from simulators.kept_account import KeptAccount
 from simulators.told_models import ToldModels
 from sprat_agent.api.app import build_app
 from sprat_agent.api.server import LocalApi
@@ -35,7 +36,14 @@ def told() -> ToldModels:
 
 
 @pytest.fixture
-async def listening(told: ToldModels, tmp_path: Path) -> AsyncIterator[Listening]:
+def account() -> KeptAccount:
+    return KeptAccount()
+
+
+@pytest.fixture
+async def listening(
+    told: ToldModels, account: KeptAccount, tmp_path: Path
+) -> AsyncIterator[Listening]:
     numbers = itertools.count(1)
     app = build_app(
         told,
@@ -43,6 +51,7 @@ async def listening(told: ToldModels, tmp_path: Path) -> AsyncIterator[Listening
         new_id=lambda: str(next(numbers)),
         is_simulated=True,
         status=lambda: {"device_id": "device-1"},
+        account=account,
     )
     socket = tmp_path / "sprat.sock"
     api = LocalApi(app, "127.0.0.1:0", socket)

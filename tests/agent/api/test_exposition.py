@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 from simulators import models, scripted_worker
+from simulators.kept_account import KeptAccount
 from simulators.scraping import Samples, samples
 from simulators.waiting import until
 from simulators.workbench import PLENTY, QUICK, Bench, CountedCrashes, say
@@ -35,7 +36,7 @@ class Scraped:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.recorder = Recorder()
-        self.models = Recorded(bench.supervisor, self.recorder)
+        self.models = Recorded(bench.supervisor, self.recorder, KeptAccount())
 
     def look(self) -> Samples:
         tally = Tally()

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators.kept_account import KeptAccount
 from simulators.pki import Pki
 from simulators.told_models import ToldModels
 from sprat_agent.api import network
@@ -30,6 +32,7 @@ from sprat_agent.api.addresses import ListenError
 from sprat_agent.api.app import build_app
 from sprat_agent.api.network import ApiKeys, Network, shown_key
 from sprat_agent.api.server import LocalApi
+from sprat_agent.audit.access import Access
 from sprat_agent.config import NetworkConfig
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -63,7 +66,9 @@ def prepared(config: NetworkConfig) -> Network:
 
 
 @pytest.fixture
-async def url(told: ToldModels, config: NetworkConfig, tmp_path: Path) -> AsyncIterator[str]:
+async def url(
+    told: ToldModels, account: KeptAccount, config: NetworkConfig, tmp_path: Path
+) -> AsyncIterator[str]:
     numbers = itertools.count(1)
     found = prepared(config)
     app = build_app(
@@ -73,6 +78,7 @@ async def url(told: ToldModels, config: NetworkConfig, tmp_path: Path) -> AsyncI
         is_simulated=True,
         status=dict,
         network=found,
+        account=account,
     )
     api = LocalApi(app, "127.0.0.1:0", tmp_path / "sprat.sock", found)
     await api.start()
@@ -178,6 +184,22 @@ async def test_plain_http_is_not_answered_and_others_still_are(
     assert not caplog.records
 
 
+async def test_who_comes_is_told_by_the_name_of_their_key_and_never_by_the_key(
+    http: httpx.AsyncClient, account: KeptAccount
+) -> None:
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "Hi"}]}
+    await http.post("/v1/chat/completions", json=body, headers=bearer(KEY))
+    await http.post("/v1/chat/completions", json=body, headers=bearer(WRONG_KEY))
+    await http.get("/livez")
+    name = f"key:sha256-{sha256(KEY.encode()).hexdigest()[:8]}"
+    assert [one.caller for one in account.inferences] == [name]
+    assert account.accesses == [
+        Access(name, "openai", "2xx"),
+        Access("stranger", "openai", "4xx", "invalid_api_key"),
+        Access("stranger", "health", "2xx"),
+    ]
+
+
 async def test_a_version_of_tls_before_1_2_is_refused(url: str) -> None:
     old = trusting()
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
@@ -250,14 +272,22 @@ def test_a_secret_of_somebody_else_is_refused(config: NetworkConfig) -> None:
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [(b"", "none"), (b"# only this\n", "none"), (b"short\n", "another line"), (b"\xff" * 40, "an")],
+    [
+        (b"", "none"),
+        (b"# only this\n", "none"),
+        (b"short\n", "another line"),
+        (b"\xff" * 40, "an"),
+        (b"till 1 " + b"a" * 32, "another line"),
+        (b"t/1 " + b"a" * 32, "another line"),
+        (b"a" * 32 + b" till-1", "another line"),
+    ],
 )
 def test_keys_that_are_none_or_can_be_guessed_are_refused(
     config: NetworkConfig, content: bytes, found: str
 ) -> None:
     assert config.api_keys
     config.api_keys.write_bytes(content)
-    with pytest.raises(ListenError, match=f"one a line, found {found}"):
+    with pytest.raises(ListenError, match=f"one a line, .* found {found}"):
         network.prepare(config)
 
 
@@ -288,8 +318,18 @@ def test_a_key_is_read_from_either_header(headers: dict[str, str], expected: str
     assert shown_key(headers) == expected
 
 
-@given(st.lists(st.text()), st.text())
-def test_a_key_is_known_exactly_when_it_is_one_of_them(keys: list[str], shown: str) -> None:
+@given(st.dictionaries(st.text(), st.text()), st.text())
+def test_a_key_is_known_by_its_name_exactly_when_it_is_one_of_them(
+    keys: dict[str, str], shown: str
+) -> None:
     known = ApiKeys(keys)
-    assert known.has(shown) == (shown in keys)
-    assert all(known.has(key) for key in keys)
+    assert (known.name_of(shown) is not None) == (shown in keys)
+    assert all(known.name_of(key) == name for key, name in keys.items() if name)
+
+
+def test_a_key_may_have_a_name_and_is_called_by_its_digest_without(tmp_path: Path) -> None:
+    lines = f"till-1 {KEY}\n# the next of the same till\ntill-1\t{OTHER_KEY}\n{WRONG_KEY}\n"
+    found = network.read_keys(secret(tmp_path / "named", lines.encode()))
+    assert found == {KEY: "till-1", OTHER_KEY: "till-1", WRONG_KEY: ""}
+    digest = sha256(WRONG_KEY.encode()).hexdigest()
+    assert ApiKeys(found).name_of(WRONG_KEY) == f"sha256-{digest[:8]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import stat
 from pathlib import Path
@@ -67,3 +68,20 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
 def test_a_path_that_is_too_long_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="AF_UNIX path too long"):
         listen_on_path(tmp_path / ("x" * 120))
+
+
+async def test_no_part_of_an_answer_waits_for_the_one_before() -> None:
+    found: asyncio.Queue[int] = asyncio.Queue()
+
+    async def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        found.put_nowait(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    listener = listen_on_loopback("127.0.0.1:0")
+    async with await asyncio.start_server(take, sock=listener):
+        _reader, writer = await asyncio.open_connection(*listener.getsockname())
+        async with asyncio.timeout(10):
+            assert await found.get()
+        writer.close()
+        await writer.wait_closed()

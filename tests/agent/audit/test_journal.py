@@ -96,6 +96,24 @@ async def test_events_are_written_in_order_without_waiting_for_the_disk(tmp_path
     state.close()
 
 
+async def test_whoever_writes_events_ends_when_told_to_whatever_was_just_noted(
+    tmp_path: Path,
+) -> None:
+    state, journal = opened(tmp_path)
+    for turns in range(12):
+        writer = EventWriter(state, journal, lambda: NOW)
+        running = asyncio.create_task(writer.run())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        writer.note(TAG, "m", {})
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        done, _ = await asyncio.wait({running}, timeout=10)
+        assert done, turns
+    state.close()
+
+
 async def test_events_wait_while_the_disk_takes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,3 +45,16 @@ def test_a_clock_that_nothing_keeps_right_is_said_to_be_so() -> None:
     record = json.loads(body)
     assert record["tsq"] == "unsynced"
     assert not {"boot", "mono"} & set(record)
+
+
+def test_who_asked_is_who_did_what_applications_do() -> None:
+    def actor_of(tag: str, detail: dict[str, object]) -> dict[str, str]:
+        body = make("gw-1", 1, moment=Moment(NOW), tag=tag, subject="m", detail=detail)
+        return json.loads(body)["actor"]
+
+    caller: dict[str, object] = {"caller": "key:till-1"}
+    application = {"type": "application", "id": "key:till-1"}
+    assert actor_of("application:inference:answered", caller) == application
+    device = {"type": "device", "id": "gw-1"}
+    assert actor_of("application:inference:answered", {}) == device
+    assert actor_of("agent:model:loaded", caller) == device

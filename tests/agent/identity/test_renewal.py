@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulators.enrolment_api import DEVICE, NOW, EnrolmentApi
+from simulators.sealed import journal_of
+from sprat_agent.audit.intents import Intents
+from sprat_agent.audit.journal import Journal
 from sprat_agent.identity import files, keys
 from sprat_agent.identity.enrol import Choices, enrol
 from sprat_agent.identity.identity import Identity, IdentityError, load
@@ -25,6 +30,7 @@ from sprat_agent.identity.renewal import (
     renew,
     wait_s,
 )
+from sprat_agent.state import State
 
 WEEK = timedelta(days=7)
 
@@ -314,3 +320,64 @@ def test_fifty_renewals_in_one_process_leave_no_file_open(identity: Identity) ->
     for _ in range(50):
         renew(identity)
     assert open_files() <= before
+
+
+def pairs_in(intents: Intents, journal: Journal) -> list[tuple[str, str, str, str]]:
+    """Return of each end: outcome, reason, before, after; every intent has one."""
+    assert intents.open() == ()
+    records = [json.loads(one.body) for one in journal.batch(1000, 1 << 20)]
+    assert [one["tag"] for one in records] == [
+        "agent:certificate:intended",
+        "agent:certificate:ended",
+    ] * (len(records) // 2)
+    ends = records[1::2]
+    return [(e["outcome"], e.get("reason", ""), e["before"], e["after"]) for e in ends]
+
+
+class KilledError(BaseException):
+    """kill -9: nothing catches it."""
+
+
+@pytest.mark.parametrize("when", ["never", "before", "after"])
+def test_another_key_is_intended_before_it_is_there_and_found_after_a_kill(
+    identity: Identity,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    old = usable(identity)
+    state = State(tmp_path / "journal")
+    journal = journal_of(state)
+    intents = Intents(state, journal)
+    write = keys.write_tls
+
+    def killed(*what: Any) -> None:
+        if when != "before":
+            write(*what)
+        if when != "never":
+            raise KilledError
+
+    monkeypatch.setattr(keys, "write_tls", killed)
+    with contextlib.suppress(KilledError):
+        renew(identity, intents)
+    monkeypatch.undo()
+    intents.settle({"certificate": lambda _: keys.read_tls(identity.tls_path).serial})
+    ((outcome, reason, before, after),) = pairs_in(intents, journal)
+    assert before == old != after
+    assert (outcome, reason) == (
+        ("failure", "interrupted") if when == "before" else ("success", "")
+    )
+    assert usable(identity) == (old if when == "before" else after)
+    renew(identity, intents)
+    assert pairs_in(intents, journal)[-1][0] == "success"
+    state.close()
+
+
+def test_no_answer_is_no_intent(api: EnrolmentApi, identity: Identity, tmp_path: Path) -> None:
+    api.stop()
+    state = State(tmp_path / "journal")
+    journal = journal_of(state)
+    with pytest.raises(RenewalError):
+        renew(identity, Intents(state, journal))
+    assert journal.next_seq() == 1
+    state.close()

@@ -50,8 +50,6 @@ async def test_each_text_gets_a_vector_and_the_journal_no_text(
     assert [struct.unpack("<f", one) for one in made.vectors] == [(0.0,), (1.0,)]
     assert (made.prompt_tokens, made.loadable.release) == (5, "1.0.0")
     assert (await supervisor.embedding("tiny", HELLO, is_truncated=True)).prompt_tokens == 7
-    answered = [details for tag, details in events if tag == "application:inference:answered"]
-    assert [(one["tokens_in"], one["tokens_out"]) for one in answered] == [(5, 0), (7, 0)]
     assert "hello" not in str(events)
 
 

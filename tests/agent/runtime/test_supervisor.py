@@ -37,19 +37,12 @@ async def test_a_committed_model_answers_by_all_its_names(bench: Bench, one: Loa
         await bench.ask("hello", "tiny@9.9.9")
 
 
-async def test_events_tell_what_happened_and_never_what_was_said(
-    bench: Bench, one: Loadable
-) -> None:
+async def test_events_tell_of_models_and_not_of_what_was_asked(bench: Bench, one: Loadable) -> None:
     await bench.supervisor.load_committed(one)
     await bench.ask("a secret")
     await bench.supervisor.unload("assistant")
-    assert bench.tags() == [
-        "agent:model:loaded",
-        "application:inference:answered",
-        "agent:model:unloaded",
-    ]
-    details = bench.events[1][2]
-    assert (details["digest"], details["tokens_in"], details["tokens_out"]) == (one.digest, 1, 2)
+    assert bench.tags() == ["agent:model:loaded", "agent:model:unloaded"]
+    assert {details["digest"] for _, _, details in bench.events} == {one.digest}
     assert "secret" not in str(bench.events)
 
 
@@ -94,7 +87,7 @@ async def test_a_file_that_is_not_what_was_signed_is_refused(
     assert caught.value.found
     assert caught.value.expected != caught.value.found
     assert await bench.ask("still here") == ("1.0.0", "still here")
-    assert bench.tags()[-2] == "agent:model:refused"
+    assert bench.tags()[-1] == "agent:model:refused"
 
 
 async def test_a_committed_model_that_is_refused_does_not_run_and_says_why(
@@ -305,7 +298,6 @@ async def test_leaving_an_answer_stops_the_generation(bench: Bench, one: Loadabl
     async with bench.supervisor.answering("assistant", say("hold")) as answer:
         assert (await anext(answer)).text == "held"
     assert await bench.ask("hello") == ("1.0.0", "hello")
-    assert bench.tags().count("application:inference:answered") == 1
 
 
 async def test_a_cancelled_wait_leaves_the_queue(bench: Bench, one: Loadable) -> None:
