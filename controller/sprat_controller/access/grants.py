@@ -18,9 +18,9 @@ from sprat_controller.access import scopes, snapshot, subjects
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import Policy
 from sprat_controller.access.scopes import Scope
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.errors import ConflictError, NotFoundError
-from sprat_controller.store.tables import RoleBinding
+from sprat_controller.store.tables import ProvidedRole, RoleBinding
 
 _CONTROLLER: Final = "controller"
 
@@ -72,12 +72,12 @@ def grant(
         ConflictError: `granted_already`.
         RequestError: `bad_scope`: it is too long, together with the giver's.
     """
-    policy = snapshot.load(session)
+    policy = snapshot.load(session, now)
     check_role(policy, wanted.role)
     row = subjects.find(session, wanted.subject)
     given, by = wanted.scope, _CONTROLLER
     if actor is not None:
-        giver = snapshot.renewed(session, actor)
+        giver = snapshot.renewed(session, actor, now)
         given, by = giver.grantable(policy.permissions_of(wanted.role), given), actor.audit_name
     scope = scopes.read(given.text).text
     same = select(RoleBinding).where(
@@ -101,8 +101,7 @@ def grant(
     session.add(binding)
     session.flush()
     snapshot.changed(session)
-    after = _state(binding)
-    _record(session, Tag.ROLE_GRANTED, binding, {"before": {}, "after": after}, by, now)
+    _record(session, Tag.ROLE_GRANTED, binding, by, now)
     return binding
 
 
@@ -115,31 +114,40 @@ def take(session: Session, binding_id: str, *, actor: Actor, now: datetime) -> N
         ConflictError: `last_administrator`.
     """
     row = session.get(RoleBinding, binding_id)
+    if row is None and session.get(ProvidedRole, binding_id) is not None:
+        raise ConflictError(
+            "given_by_groups",
+            "expected a role that people gave, found one by groups at the provider: change them"
+            " there, or disable whom they are of",
+        )
     if row is None:
         raise NotFoundError("binding_not_found", f"there is no binding with the id {binding_id!r}")
-    taker = snapshot.renewed(session, actor)
+    taker = snapshot.renewed(session, actor, now)
     taker.check_holds(taker.policy.permissions_of(row.role), scopes.read(row.scope))
     session.delete(row)
     session.flush()
     subjects.check_administrator(session)
     snapshot.changed(session)
-    _record(
-        session, Tag.ROLE_TAKEN, row, {"before": _state(row), "after": {}}, actor.audit_name, now
-    )
+    _record(session, Tag.ROLE_TAKEN, row, actor.audit_name, now)
 
 
 def _state(row: RoleBinding) -> dict[str, object]:
     return {"role": row.role, "scope": row.scope}
 
 
-def _record(  # noqa: PLR0917 - the same six each time
-    session: Session,
-    tag: Tag,
-    row: RoleBinding,
-    change: dict[str, object],
-    by: str,
-    now: datetime,
-) -> None:
-    detail = {"binding": row.id, **change}
-    subject = f"subject/{row.subject_id}"
-    log.append(session, tag, at=now, actor=by, subject=subject, detail=detail)
+def _record(session: Session, tag: Tag, row: RoleBinding, by: str, now: datetime) -> None:
+    is_given, state = tag is Tag.ROLE_GRANTED, _state(row)
+    log.append(
+        session,
+        tag,
+        at=now,
+        actor=by,
+        subject=f"subject/{row.subject_id}",
+        before=None if is_given else changes.digest(state),
+        after=changes.digest(state) if is_given else None,
+        detail={
+            "binding": row.id,
+            "before": {} if is_given else state,
+            "after": state if is_given else {},
+        },
+    )

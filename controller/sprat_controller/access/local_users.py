@@ -16,12 +16,12 @@ import sqlalchemy
 from sprat_proto.audit_events import Tag
 from sqlmodel import Session, col, select
 
-from sprat_controller.access import lockout, sessions, tokens
+from sprat_controller.access import identities, lockout, sessions, tokens
 from sprat_controller.access.actor import SubjectKind, subject_of
 from sprat_controller.access.lockout import Failures
 from sprat_controller.access.passwords import Passwords, Verdict
 from sprat_controller.access.sessions import Begun, Kind
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.audit.denials import Denials
 from sprat_controller.errors import DeniedError, RequestError, TooManyRequestsError
 from sprat_controller.store.session import Database
@@ -126,11 +126,18 @@ def set_password(
         row_id: Of the row.
 
     Raises:
-        RequestError: `not_a_person`.
+        RequestError: `not_a_person`, or `not_a_local_user`.
     """
     if subject.kind != SubjectKind.USER:
         raise RequestError(
             "not_a_person", f"{subject.id} signs in with tokens only: make one (`sprat tokens`)"
+        )
+    # Who was shut out there would still come in here.
+    if identities.of(session, subject.id) is not None:
+        raise RequestError(
+            "not_a_local_user",
+            f"{subject.id} signs in at a provider, which is where their password is (`sprat login"
+            " --oidc`)",
         )
     before = _current(session, subject.id)
     if before is not None:
@@ -146,10 +153,17 @@ def set_password(
         at=now,
         actor=by,
         subject=f"subject/{subject.id}",
+        before=_which(before) if before else "none",
+        after=_which(made),
         detail={"was_set_by": before.set_by if before else ""},
     )
     since = before.set_at if before is not None and before.set_by != subject.id else None
     _end_all(session, subject.id, keep, since, by=by, now=now)
+
+
+def _which(password: Password) -> str:
+    """Return a digest of who set a password and when; nothing of what it is."""
+    return changes.digest({"by": password.set_by, "at": password.set_at.isoformat()})
 
 
 def _end_all(
@@ -227,13 +241,14 @@ def _failed(desk: Desk, attempt: Attempt, subject: str | None, now: datetime) ->
                 actor="anonymous",
                 subject=about,
                 outcome="denied",
+                reason="locked_out",
                 detail={
                     "source": attempt.source,
                     "failed": lockout.LIMIT,
                     "until": after.locked_until.isoformat(),
                 },
             )
-    detail = {"source": attempt.source}
+    detail = {"code": "login_failed", "source": attempt.source}
     desk.denials.record(Tag.LOGIN_FAILED, at=now, actor="anonymous", subject=about, detail=detail)
     return _wrong()
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from sprat_controller.access import scopes
+from sprat_controller.access.covering import Covering
 from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.fleet.filters.fields import Facts
 
@@ -43,7 +45,9 @@ class Permission(StrEnum):
     ROLL_OUT = "rollouts:change"
     APPROVE = "rollouts:approve"
     OVERRIDE = "rollouts:override"  # windows, budgets and pace, in an emergency
+    BREAK_GLASS = "rollouts:break-glass"  # and the approvals that the controller asks for
     READ_AUDIT = "audit:read"
+    MANAGE_AUDIT = "audit:manage"  # how long it is kept, and what is kept all the same
     READ_USERS = "users:read"
     MANAGE_USERS = "users:manage"  # and service accounts, and who has which role
     MANAGE_ROLES = "roles:manage"
@@ -71,7 +75,9 @@ ABOUT: Final[Mapping[Permission, About]] = {
     Permission.ROLL_OUT: About.DEVICES,
     Permission.APPROVE: About.DEVICES,
     Permission.OVERRIDE: About.DEVICES,
+    Permission.BREAK_GLASS: About.DEVICES,
     Permission.READ_AUDIT: About.DEVICES,
+    Permission.MANAGE_AUDIT: About.FLEET,
     Permission.READ_USERS: About.FLEET,
     Permission.MANAGE_USERS: About.FLEET,
     Permission.MANAGE_ROLES: About.FLEET,
@@ -105,6 +111,9 @@ GRANTS: Final[Mapping[str, frozenset[Permission]]] = {
     Role.AUDITOR: _VIEW | {Permission.READ_AUDIT, Permission.READ_BLOBS, Permission.READ_USERS},
     Role.ADMIN: frozenset(Permission),
 }
+
+# Of what somebody has, in a refusal.
+_MOST_SAID: Final = 10
 
 Roles = Mapping[str, frozenset[Permission]]
 
@@ -153,7 +162,27 @@ class _Rule:
     reason: str
 
 
-_Held = Mapping[Permission, tuple[_Rule, ...]]
+class _Rules:
+    """What allows a subject one permission."""
+
+    def __init__(self, rules: Iterable[_Rule]) -> None:
+        # What is over everything comes first: it covers any device without a look at it.
+        self.every = tuple(sorted(rules, key=lambda rule: not rule.scope.is_everything))
+
+    @cached_property
+    def _covering(self) -> Covering:
+        return Covering([rule.scope for rule in self.every])
+
+    def of(self, device: Facts) -> _Rule | None:
+        """Return the first that covers a device."""
+        if self.every and self.every[0].scope.is_everything:
+            return self.every[0]
+        first = self._covering.first(device)
+        return None if first is None else self.every[first]
+
+
+_Held = Mapping[Permission, _Rules]
+_NO_RULES: Final = _Rules(())
 
 
 class Policy:
@@ -201,7 +230,7 @@ class Policy:
         """
         key = (subject, permission)
         if key not in self._scopes:
-            rules = self._rules(subject, permission)
+            rules = self._rules(subject, permission).every
             is_scoped = ABOUT[permission] is About.DEVICES
             self._scopes[key] = _union(rules) if is_scoped or not rules else EVERYTHING
         return self._scopes[key]
@@ -214,46 +243,52 @@ class Policy:
             permission: What.
             device: To which device; None: to any at all, or it is about none.
         """
-        about = device if ABOUT[permission] is About.DEVICES else None
-        for rule in self._rules(subject, permission):
-            if about is None or rule.scope.covers(about):
+        rules = self._rules(subject, permission)
+        if rules.every:
+            about = device if ABOUT[permission] is About.DEVICES else None
+            rule = rules.every[0] if about is None else rules.of(about)
+            if rule is not None:
                 return Decision(True, rule.reason, rule.binding)  # noqa: FBT003 - it costs less
         return Decision(allowed=False, reason=self._why_not(subject, permission, device))
 
-    def _rules(self, subject: str, permission: Permission) -> tuple[_Rule, ...]:
+    def _rules(self, subject: str, permission: Permission) -> _Rules:
         held = self._held.get(subject)
         if held is None:
             held = self._held[subject] = self._compiled(self._bindings.get(subject, ()))
-        return held.get(permission, ())
+        return held.get(permission, _NO_RULES)
 
     def _compiled(self, bindings: Iterable[Binding]) -> _Held:
-        held: dict[Permission, list[_Rule]] = {}
+        rules: list[_Rule] = []
+        held: dict[Permission, list[int]] = {}
         for binding in bindings:
             scope = scopes.read(binding.scope)
-            reason = f"{binding.subject} is {binding.said}"
             for permission in self.permissions_of(binding.role):
-                if ABOUT[permission] is About.FLEET and not scope.is_everything:
-                    continue
-                held.setdefault(permission, []).append(_Rule(binding, scope, reason))
-        # What is over everything covers any device without a look at it.
-        return {
-            permission: tuple(sorted(rules, key=lambda rule: not rule.scope.is_everything))
-            for permission, rules in held.items()
+                if ABOUT[permission] is not About.FLEET or scope.is_everything:
+                    held.setdefault(permission, []).append(len(rules))
+            rules.append(_Rule(binding, scope, f"{binding.subject} is {binding.said}"))
+        # Many permissions are held alike: what is the same is put together once.
+        alike = {
+            which: _Rules([rules[one] for one in which]) for which in set(map(tuple, held.values()))
         }
+        return {permission: alike[tuple(which)] for permission, which in held.items()}
 
     def _why_not(self, subject: str, permission: Permission, device: Facts | None) -> str:
         has = self._said.get(subject)
         if has is None:
-            held = [binding.said for binding in self._bindings.get(subject, ())]
-            has = self._said[subject] = " and ".join(held) or "nothing"
-        if device is not None and self._rules(subject, permission):
-            return f"{subject} is {has}, which does not cover the device {device.device}"
+            has = self._said[subject] = f"{subject} is {self._what_is_held(subject)}, which does"
+        if device is not None and self._rules(subject, permission).every:
+            return f"{has} not cover the device {device.device}"
         wanted = " or ".join(roles_with(permission))
         whole = " over everything" if ABOUT[permission] is About.FLEET else ""
-        return (
-            f"{subject} is {has}, which does not allow {permission}: ask for the role"
-            f" {wanted}{whole}"
-        )
+        return f"{has} not allow {permission}: ask for the role {wanted}{whole}"
+
+    def _what_is_held(self, subject: str) -> str:
+        """Return it for a sentence, which nobody reads whole if somebody has a thousand."""
+        held = self._bindings.get(subject, ())
+        said = [binding.said for binding in held[:_MOST_SAID]]
+        if len(held) > len(said):
+            said.append(f"{len(held) - len(said)} more")
+        return " and ".join(said) or "nothing"
 
 
 def _union(rules: Iterable[_Rule]) -> Scope | None:

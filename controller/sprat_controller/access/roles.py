@@ -17,9 +17,9 @@ from sprat_controller.access import snapshot
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.policy import GRANTS, Permission
 from sprat_controller.access.scopes import EVERYTHING
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
-from sprat_controller.store.tables import CustomRole, OperatorToken, RoleBinding
+from sprat_controller.store.tables import CustomRole, OperatorToken, ProvidedRole, RoleBinding
 
 MAX_ROLES: Final = 1000
 
@@ -51,7 +51,7 @@ def create(
         raise ConflictError(
             "too_many_roles", f"expected at most {MAX_ROLES} roles, found them: remove some first"
         )
-    said = _checked(permissions, snapshot.renewed(session, actor))
+    said = _checked(permissions, snapshot.renewed(session, actor, now))
     row = CustomRole(name=name, permissions=said, created_at=now, created_by=actor.audit_name)
     session.add(row)
     _changed(session, Tag.ROLE_CREATED, row, (), actor, now)
@@ -75,7 +75,7 @@ def change(
     """
     row = _found(session, name)
     before = tuple(row.permissions)
-    maker = snapshot.renewed(session, actor)
+    maker = snapshot.renewed(session, actor, now)
     maker.check_holds((Permission(one) for one in before), EVERYTHING)
     row.permissions = _checked(permissions, maker)
     session.add(row)
@@ -88,15 +88,18 @@ def remove(session: Session, name: str, *, actor: Actor, now: datetime) -> None:
 
     Raises:
         NotFoundError: There is no such role of one's own.
-        ConflictError: `role_in_use`.
+        ConflictError: `role_in_use`: somebody has it, a token has, or groups give it.
     """
     row = _found(session, name)
     bound = session.exec(select(RoleBinding.subject_id).where(RoleBinding.role == name)).first()
     alive = (OperatorToken.role == name, col(OperatorToken.revoked_at).is_(None))
     token = session.exec(select(OperatorToken.subject_id).where(*alive)).first()
-    if bound or token:
+    held = (ProvidedRole.role == name, col(ProvidedRole.ends_at) > now)
+    provided = session.exec(select(ProvidedRole.subject_id).where(*held)).first()
+    if bound or token or provided:
         raise ConflictError(
-            "role_in_use", f"{bound or token} has the role {name}: take it away there first"
+            "role_in_use",
+            f"{bound or token or provided} has the role {name}: take it away there first",
         )
     before = tuple(row.permissions)
     session.delete(row)
@@ -135,5 +138,7 @@ def _changed(  # noqa: PLR0917 - the same six each time
         at=now,
         actor=actor.audit_name,
         subject=f"role/{row.name}",
+        before=changes.digest(list(before)) if before else None,
+        after=changes.digest(list(row.permissions)) if row.permissions else None,
         detail={"before": list(before), "after": list(row.permissions)},
     )

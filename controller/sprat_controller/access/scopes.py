@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
+
+from sprat_proto import canonical
 
 from sprat_controller.errors import RequestError
 from sprat_controller.fleet import target_filter
@@ -29,6 +31,11 @@ from sprat_controller.fleet.target_filter import Predicate
 
 _SET_BY_PEOPLE: Final = frozenset({"device", "group"})  # beside labels
 _NAMES: Final = "device"
+# More than a filter may have tests: what has one `or` of plain tests is always told apart.
+_MOST_CASES: Final = 256
+_MOST_SAID: Final = 100  # characters
+
+Cases: TypeAlias = list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,19 @@ class Scope:
 
         It looks at how they are written, so it may say no of two that are the same in other words.
         """
-        return _contains(self.tree, other.tree)
+        return self.contains_cases(other.cases)
+
+    @property
+    def cases(self) -> Cases:
+        """When a device is in it: in each of these cases all that is said of it is true.
+
+        Kept beside what may only reach so far, a database tells too what contains it (`within`).
+        """
+        return [[*case] for case in _cases(self.tree)]
+
+    def contains_cases(self, cases: Cases) -> bool:
+        """Tell the same of what another scope's `cases` were."""
+        return all(_follows(self.tree, frozenset(case)) for case in cases)
 
     def narrowed(self, by: Scope) -> Scope:
         """Return what is in both: this one contains it, and so does the other."""
@@ -104,6 +123,13 @@ def read(text: str) -> Scope:
     return Scope(tree)
 
 
+def in_cases(tree: Tree) -> str:
+    """Return how `Scope.cases` name a part of a filter: as it is said, or by the digest of that."""
+    text = said(tree)
+    # A target may name 10,000 devices, and that would stand in each case.
+    return text if len(text) <= _MOST_SAID else canonical.sha256_hex(text.encode())
+
+
 def _is_set_by_people(field: Field) -> bool:
     return field.kind is Kind.LABEL or field.name in _SET_BY_PEOPLE
 
@@ -122,16 +148,31 @@ def _fields(tree: Tree) -> Iterator[Field | None]:
             yield tree.field
 
 
-def _contains(outer: Tree, inner: Tree) -> bool:
-    if outer == inner:
+def _cases(tree: Tree) -> tuple[tuple[str, ...], ...]:
+    """Return what `Scope.cases` are; an `or` that would make too many is left as it is said."""
+    match tree:
+        case Or(terms):
+            return tuple(dict.fromkeys(one for term in terms for one in _cases(term)))
+        case And(terms):
+            found: tuple[tuple[str, ...], ...] = ((),)
+            for term in terms:
+                more = _cases(term)
+                if len(found) * len(more) > _MOST_CASES:
+                    more = ((in_cases(term),),)
+                both = (tuple(dict.fromkeys((*one, *other))) for one in found for other in more)
+                found = tuple(dict.fromkeys(both))
+            return found
+        case _:
+            return ((in_cases(tree),),)
+
+
+def _follows(tree: Tree, case: frozenset[str]) -> bool:
+    """Tell whether a filter is surely true where all of a case is; `within` asks it in SQL."""
+    if isinstance(tree, And):
+        return all(_follows(term, case) for term in tree.terms)
+    if in_cases(tree) in case:
         return True
-    if isinstance(inner, Or):
-        return all(_contains(outer, term) for term in inner.terms)
-    if isinstance(outer, And):
-        return all(_contains(term, inner) for term in outer.terms)
-    if isinstance(inner, And) and any(_contains(outer, term) for term in inner.terms):
-        return True
-    return isinstance(outer, Or) and any(_contains(term, inner) for term in outer.terms)
+    return isinstance(tree, Or) and any(_follows(term, case) for term in tree.terms)
 
 
 def _all_terms(tree: Tree) -> tuple[Tree, ...]:

@@ -21,6 +21,7 @@ import sqlalchemy
 from sprat_proto.audit_events import Tag
 from sqlmodel import Session, col, select
 
+from sprat_controller.access import provided
 from sprat_controller.access.actor import Actor
 from sprat_controller.access.snapshot import Policies
 from sprat_controller.audit import log
@@ -69,12 +70,16 @@ class Begun:
         kind: How its secret is carried.
         authn: How they showed who they are.
         source: The address that they came from.
+        lifetime: How long it lasts, at most.
+        provider_sid: The session at a provider that it comes of; None: none, or it has no name.
     """
 
     subject: str
     kind: Kind
     authn: str
     source: str
+    lifetime: timedelta = LIFETIME
+    provider_sid: str | None = None
 
 
 def begin(
@@ -96,7 +101,8 @@ def begin(
         source=begun.source,
         created_at=now,
         last_used_at=now,
-        expires_at=now + LIFETIME,
+        expires_at=now + min(begun.lifetime, LIFETIME),
+        provider_sid=begun.provider_sid,
     )
     session.add(row)
     session.flush()
@@ -115,7 +121,7 @@ def recognise(
         row = session.connection().execute(_KNOWN, asked).first()
         if row is None:
             return None
-        policy = policies.current(session)
+        policy = policies.current(session, now)
     if now - row.last_used_at >= LAST_USED_STEP:
         with database.transaction() as session:
             used = session.get(LoginSession, row.id)
@@ -171,6 +177,8 @@ def end(session: Session, row: LoginSession, *, actor: str, now: datetime) -> No
     session.add(row)
     session.flush()
     _record(session, Tag.SESSION_ENDED, row, actor, now)
+    if row.authn == provided.AUTHN:
+        provided.after_an_end(session, row.subject_id, now)
 
 
 def _record(session: Session, tag: Tag, row: LoginSession, actor: str, now: datetime) -> None:
@@ -181,7 +189,17 @@ def _record(session: Session, tag: Tag, row: LoginSession, actor: str, now: date
         "source": row.source,
         "expires_at": row.expires_at.isoformat(),
     }
-    log.append(session, tag, at=now, actor=actor, subject=f"session/{row.id}", detail=detail)
+    has_ended = row.ended_at is not None
+    log.append(
+        session,
+        tag,
+        at=now,
+        actor=actor,
+        subject=f"session/{row.id}",
+        before="open" if has_ended else None,
+        after="ended" if has_ended else "open",
+        detail=detail,
+    )
 
 
 def _digest(text: str) -> str:

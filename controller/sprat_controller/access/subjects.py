@@ -12,10 +12,10 @@ from datetime import datetime
 from sprat_proto.audit_events import Tag
 from sqlmodel import Session, col, select
 
-from sprat_controller.access import scopes, snapshot
+from sprat_controller.access import provided, scopes, snapshot
 from sprat_controller.access.actor import Actor, SubjectKind, subject_of
 from sprat_controller.access.policy import Role
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.store.tables import RoleBinding, Subject
 
@@ -55,7 +55,13 @@ def create(
     snapshot.changed(session)
     detail = {"before": {}, "after": _state(row)}
     log.append(
-        session, Tag.USER_CREATED, at=now, actor=actor, subject=f"subject/{row.id}", detail=detail
+        session,
+        Tag.USER_CREATED,
+        at=now,
+        actor=actor,
+        subject=f"subject/{row.id}",
+        after=changes.digest(_state(row)),
+        detail=detail,
     )
     return row
 
@@ -85,7 +91,7 @@ def disable(session: Session, subject: str, *, actor: Actor, now: datetime) -> S
 
     Raises:
         NotFoundError: No such subject.
-        DeniedError: `cannot_grant`: it may do what the actor may not.
+        DeniedError: `cannot_grant`: it may do what the actor may not, or a service of it may.
         ConflictError: `last_administrator`.
     """
     return _set(session, subject, now, actor=actor, now=now)
@@ -107,7 +113,7 @@ def check_administrator(session: Session) -> None:
     Raises:
         ConflictError: `last_administrator`.
     """
-    if not snapshot.load(session).subjects_with(Role.ADMIN):
+    if not snapshot.load(session, None).subjects_with(Role.ADMIN):
         raise ConflictError(
             "last_administrator",
             "expected somebody to be left who is admin over everything, found nobody: make"
@@ -122,14 +128,14 @@ def bindings(session: Session, subject: str) -> Sequence[RoleBinding]:
     return session.exec(found).all()
 
 
-def check_reach(session: Session, subject: str, actor: Actor) -> None:
+def check_reach(session: Session, subject: str, actor: Actor, now: datetime) -> None:
     """Let only those change a subject who hold all that it was given.
 
     Raises:
         DeniedError: `cannot_grant`.
     """
-    who = snapshot.renewed(session, actor)
-    for row in bindings(session, subject):
+    who = snapshot.renewed(session, actor, now)
+    for row in (*bindings(session, subject), *provided.every(session, now, subject)):
         who.check_holds(who.policy.permissions_of(row.role), scopes.read(row.scope))
 
 
@@ -145,7 +151,8 @@ def _set(
     if (row.disabled_at is None) == (disabled_at is None):
         return row
     if actor is not None:
-        check_reach(session, row.id, actor)
+        for one in (row.id, *_acting_for(session, row.id)):
+            check_reach(session, one, actor, now)
     before = _state(row)
     row.disabled_at = disabled_at
     session.add(row)
@@ -159,9 +166,19 @@ def _set(
         at=now,
         actor=actor.audit_name if actor else "controller",
         subject=f"subject/{row.id}",
+        before=changes.digest(before),
+        after=changes.digest(_state(row)),
         detail={"before": before, "after": _state(row)},
     )
     return row
+
+
+def _acting_for(session: Session, subject: str) -> Sequence[str]:
+    """Return the services that can do something with a person, and nothing without."""
+    found = select(Subject.id).where(
+        Subject.owner_id == subject, col(Subject.disabled_at).is_(None)
+    )
+    return session.exec(found).all()
 
 
 def _state(row: Subject) -> dict[str, object]:

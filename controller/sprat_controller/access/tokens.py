@@ -26,7 +26,7 @@ from sprat_controller.access import scopes
 from sprat_controller.access.actor import DEFAULT_LIFETIME, Actor, Cap
 from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.access.snapshot import Policies, renewed
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import OperatorToken, Subject
@@ -103,7 +103,7 @@ def mint(
     _check_name(session, wanted)
     scope, expires_at = wanted.scope, now + wanted.lifetime
     if made_by is not None:
-        maker = renewed(session, made_by)
+        maker = renewed(session, made_by, now)
         scope = maker.grantable(maker.policy.permissions_of(wanted.role), scope)
         expires_at = _end(session, expires_at, wanted.subject, made_by)
     text = _with_checksum(f"{PREFIX}{new_secret()}")
@@ -126,6 +126,7 @@ def mint(
         at=now,
         actor=made_by.audit_name if made_by else "controller",
         subject=f"token/{row.id}",
+        after=changes.digest(_state(row)),
         detail={"before": {}, "after": _state(row)},
     )
     return row, text
@@ -176,6 +177,8 @@ def revoke(session: Session, token_id: str, *, actor: str, now: datetime) -> Non
         at=now,
         actor=actor,
         subject=f"token/{row.id}",
+        before=changes.digest(before),
+        after=changes.digest(_state(row)),
         detail={"before": before, "after": _state(row)},
     )
     # Whoever stole a token and made another of it has neither any more.
@@ -195,7 +198,7 @@ def recognise(database: Database, policies: Policies, text: str, now: datetime) 
         row = session.connection().execute(_KNOWN, {"sha256": _digest(text)}).first()
         if row is None or (row.expires_at and row.expires_at <= now):
             return None
-        policy = policies.current(session)
+        policy = policies.current(session, now)
     if row.last_used_at is None or now - row.last_used_at >= LAST_USED_STEP:
         _touch(database, row.id, now)
     return Actor(row.subject_id, policy, row.id, "token", Cap(row.role, scopes.read(row.scope)))

@@ -7,10 +7,11 @@ from typing import Any
 import sqlalchemy as sql
 from sqlmodel import Session, col
 
-from sprat_controller.access.scopes import Scope
+from sprat_controller.access.scopes import Scope, in_cases
 from sprat_controller.fleet.filters import queries
 from sprat_controller.fleet.filters.queries import Condition
-from sprat_controller.store.tables import AuditRecord, Device, Execution
+from sprat_controller.fleet.filters.tree import And, Or, Tree
+from sprat_controller.store.tables import AuditRecord, Device, EnrolmentToken, Execution
 
 _EXECUTIONS = Execution.metadata.tables["execution"]
 _DEVICES = Device.metadata.tables["device"]
@@ -51,6 +52,34 @@ def has_all(session: Session, scope: Scope, rollout_id: Any) -> Condition:
     )
 
 
+def reaches(session: Session, scope: Scope, cases: Any) -> Condition:
+    """Return whether what can ever be reached is in the scope, as `Scope.contains_cases` says it.
+
+    Args:
+        session: Its database says how JSON is asked.
+        scope: Of whoever asks.
+        cases: A column with the `Scope.cases` of what can be reached.
+    """
+    if scope.is_everything:
+        return sql.true()
+    case = queries.elements(session, cases)
+    outside = sql.not_(_follows(session, scope.tree, case.c.value))
+    return sql.not_(sql.exists(sql.select(sql.literal(1)).select_from(case).where(outside)))
+
+
+def enrolments(session: Session, scope: Scope) -> Condition:
+    """Return the condition on rows of `EnrolmentToken` whose devices will all be in the scope.
+
+    The names of a batch are not known: it is in no scope that asks for names.
+    """
+    if scope.is_everything:
+        return sql.true()
+    found = queries.where_to_be(session, scope.tree)
+    if scope.asks_names:
+        return sql.and_(col(EnrolmentToken.device_id).is_not(None), found)
+    return found
+
+
 def records(session: Session, scope: Scope) -> Condition:
     """Return the condition on rows of `AuditRecord` that is true of those that may be seen.
 
@@ -70,8 +99,35 @@ def records(session: Session, scope: Scope) -> Condition:
     )
 
 
+def concerning(session: Session, some: Scope) -> Condition:
+    """Return the condition on rows of `AuditRecord` that is true of what concerns some devices.
+
+    That is what is about one of them, about a rollout that has one of them, and about releases.
+    What may be seen is another question: `records`.
+    """
+    device_id, rollout_id = col(AuditRecord.device_id), col(AuditRecord.rollout_id)
+    return sql.or_(
+        device_id.in_(names(session, some)),
+        sql.and_(device_id.is_(None), rollout_id.is_not(None), sees(session, some, rollout_id)),
+        col(AuditRecord.subject).startswith("release/"),
+    )
+
+
 def _of_rollout(rollout_id: Any) -> sql.Select[Any]:
     found = sql.select(sql.literal(1)).select_from(_EXECUTIONS)
     return found.where(_EXECUTIONS.c.rollout_id == rollout_id).correlate_except(
         _EXECUTIONS, _DEVICES
     )
+
+
+def _follows(session: Session, tree: Tree, case: Any) -> Condition:
+    """Return what `scopes` says of the filter and of a case, which is a list of texts in JSON."""
+    if isinstance(tree, And):
+        return sql.and_(sql.true(), *(_follows(session, term, case) for term in tree.terms))
+    # All that stands on its own is looked for in one go.
+    terms = tree.terms if isinstance(tree, Or) else ()
+    texts = [in_cases(tree), *(in_cases(term) for term in terms if not isinstance(term, And))]
+    said_in = queries.elements(session, case, as_text=True)
+    is_one = sql.select(sql.literal(1)).select_from(said_in).where(said_in.c.value.in_(texts))
+    others = (_follows(session, term, case) for term in terms if isinstance(term, And))
+    return sql.or_(sql.exists(is_one), *others)

@@ -74,6 +74,8 @@ class Subject(Answered):
     created_at: AwareDatetime
     created_by: str
     disabled_at: AwareDatetime | None
+    issuer: str | None = Field(default=None, description="The provider that they sign in at")
+    known_as: str | None = Field(default=None, description="What it calls them; proves nothing")
 
 
 class SubjectPage(Answered):
@@ -128,6 +130,9 @@ class Binding(Answered):
     scope: str
     created_at: AwareDatetime
     created_by: str
+    ends_at: AwareDatetime | None = Field(
+        default=None, description="Of what groups at a provider give: when it ends by itself"
+    )
 
 
 class BindingPage(Answered):

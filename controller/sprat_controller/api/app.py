@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Scope
 
-from sprat_controller.api import security_headers
+from sprat_controller.api import security_headers, text
 from sprat_controller.api.errors import add_error_handlers, error_answers
 from sprat_controller.api.middleware import Envelope
-from sprat_controller.api.parts import Parts
+from sprat_controller.api.parts import PARTS, Parts
 from sprat_controller.api.routes import (
     audit,
+    audit_keeping,
     audit_proofs,
     blobs,
     bundles,
@@ -24,9 +29,11 @@ from sprat_controller.api.routes import (
     fit,
     image,
     models,
+    oidc,
     open,  # noqa: A004 - the routes that are open to all
     publishers,
     recurrences,
+    reports,
     rollouts,
     sign_in,
     tokens,
@@ -39,8 +46,22 @@ DOCS = "/docs"
 _STATIC = "/static-offline-docs"  # where fastapi_offline serves what the page loads
 
 
+class _Routes(NamedTuple):
+    """All there is to call, over whichever parts a request brings along."""
+
+    app: FastAPI
+    pages: Mapping[str, Mapping[str, str]]  # the headers of what is a page, by path
+
+
 def make_app(parts: Parts, version: str) -> ASGIApp:
     """Return the whole API over `parts`."""
+    routes = _routes(version)
+    return Envelope(routes.app, parts.ids.new_id, _is_upload, routes.pages, {PARTS: parts})
+
+
+@cache
+def _routes(version: str) -> _Routes:
+    """Put the routes together: half a second, and the same whatever the parts are."""
     app = FastAPIOffline(
         title="Sprat controller",
         version=version,
@@ -49,20 +70,24 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(text.check_address)],
     )
-    app.state.parts = parts
     add_error_handlers(app)
     app.include_router(open.router)
     app.include_router(blobs.downloads)
     app.include_router(image.router)
     for router in (
         sign_in.router,
+        oidc.router,
         tokens.router,
         users.router,
         enrolment_tokens.router,
         # Before the devices, whose {device_id} would not match it anyway: the more exact first.
         audit.router,
         audit_proofs.router,
+        audit_proofs.of_devices,
+        audit_keeping.router,
+        reports.router,
         devices.router,
         publishers.router,
         trust.router,
@@ -75,8 +100,7 @@ def make_app(parts: Parts, version: str) -> ASGIApp:
         bundles.router,
     ):
         app.include_router(_with_answers(router))
-    pages = {DOCS: security_headers.of_page(_add_docs(app))}
-    return Envelope(app, parts.ids.new_id, _is_upload, pages)
+    return _Routes(app, {DOCS: security_headers.of_page(_add_docs(app))})
 
 
 def _add_docs(app: FastAPI) -> str:

@@ -8,18 +8,21 @@ itself, other sites can have it send: a change by cookie must come from our own 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sprat_proto.audit_events import Tag
 
 from sprat_controller.access import sessions, tokens
 from sprat_controller.access.actor import Actor, not_allowed
 from sprat_controller.access.policy import Permission
+from sprat_controller.access.scopes import Scope
 from sprat_controller.access.sessions import Kind
+from sprat_controller.api.errors import CutOffError
 from sprat_controller.api.parts import AllParts, Parts
 from sprat_controller.audit import asking
 from sprat_controller.errors import DeniedError
@@ -83,20 +86,83 @@ def demand(request: Request, parts: Parts, actor: Actor, permission: Permission)
     if not decision.allowed:
         refusal = not_allowed(permission, decision)
         raise denied(request, parts, actor.audit_name, refusal, parts.clock())
+    asking.current().limit(actor.scope(permission))
 
 
 def signed_in(request: Request, parts: AllParts, credentials: Credentials) -> Actor:
     """Let in who has a token or a session, whatever its role."""
     now = parts.clock()
-    if credentials is not None:
-        actor = _known(parts, credentials.credentials, now)
-    else:
-        actor = _by_cookie(request, parts, now)
+    actor = Asking(request, parts, credentials).who(now)
     if actor is None:
         raise denied(request, parts, "anonymous", _not_authenticated(), now)
     request.state.actor = actor.audit_name
     asking.current().identify(actor.audit_name, authn=actor.authn, session=actor.session)
     return actor
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A request that is being answered, to see again whose it is."""
+
+    request: Request
+    parts: Parts
+    credentials: HTTPAuthorizationCredentials | None
+
+    def who(self, now: datetime) -> Actor | None:
+        """Return who asks; None: nobody who is known at this moment."""
+        if self.credentials is not None:
+            return _known(self.parts, self.credentials.credentials, now)
+        return _by_cookie(self.request, self.parts, now)
+
+
+def _asking(request: Request, parts: AllParts, credentials: Credentials) -> Asking:
+    return Asking(request, parts, credentials)
+
+
+AskingPart = Annotated[Asking, Depends(_asking)]
+
+
+def _always(_: Scope) -> bool:
+    return True
+
+
+def while_allowed(
+    asking: Asking,
+    actor: Actor,
+    permission: Permission,
+    chunks: Iterable[bytes],
+    is_within: Callable[[Scope], bool] = _always,
+) -> Iterator[bytes]:
+    """Yield an answer that takes long, for as long as who asked is allowed to have it.
+
+    Each chunk is looked at after it was read: none leaves that was read when the right was gone.
+    The connection is cut then, so that nobody takes a part for the whole.
+
+    Args:
+        asking: What is being answered.
+        actor: Who was let in with it.
+        permission: By which the chunks are made, over the devices that it was over then.
+        chunks: Made page by page.
+        is_within: Tells whether what they are of is still in the scope: a device may be moved.
+
+    Raises:
+        CutOffError: The token, the session or the right is gone, or is over fewer devices, or
+            what is sent is not in its scope any more.
+    """
+    before = actor.scope(permission)
+    for chunk in chunks:
+        now = asking.parts.clock()
+        by_now = asking.who(now)
+        held = None if by_now is None else by_now.held(permission)
+        if held is None or not held.contains(before) or not is_within(held):
+            refusal = DeniedError(
+                "not_allowed",
+                f"{actor.subject} may no longer have all of what is being sent: it ends here",
+                {"permission": permission.value},
+            )
+            denied(asking.request, asking.parts, actor.audit_name, refusal, now)
+            raise CutOffError(refusal.message)
+        yield chunk
 
 
 def blob_reader(
@@ -150,6 +216,19 @@ def csrf_token(request: Request) -> str | None:
     """Return what a page of ours must say with its changes; None: it is not by cookie."""
     by_cookie = "authorization" not in request.headers and COOKIE in request.cookies
     return sessions.csrf_of(request.cookies[COOKIE]) if by_cookie else None
+
+
+def set_cookie(response: Response, name: str, text: str, age: timedelta) -> None:
+    """Have a browser keep a secret that neither scripts nor other sites' requests get."""
+    response.set_cookie(
+        name,
+        text,
+        max_age=int(age.total_seconds()),
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="lax",
+    )
 
 
 def source_of(request: Request) -> str:

@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from sprat_proto.audit_events import Tag
 from starlette.exceptions import HTTPException
 
+from sprat_controller.api import text
+from sprat_controller.api.parts import parts_of
 from sprat_controller.api.schema import ErrorAnswer
 from sprat_controller.errors import DeniedError, SpratError
 
@@ -31,13 +33,19 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     403: "The token does not allow it",
     404: "No such thing",
     409: "The thing is in a state that does not allow it",
+    410: "It was there, and was erased on purpose",
     413: "The body is too large",
     416: "The blob does not have these bytes",
     422: "A field, or what was published, is not as it must be",
     429: "Asked too often: wait",
+    502: "The provider of single sign-on answered what makes no sense",
     503: "Something that is needed is away: try again",
     507: "The disk is full",
 }
+
+
+class CutOffError(Exception):
+    """An answer that had begun must not go on: its connection is cut, and that is no bug."""
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -89,7 +97,7 @@ def _write_down(request: Request, refusal: DeniedError) -> None:
     actor = getattr(request.state, "actor", None)
     if actor is None or getattr(request.state, "written_down", None) is refusal:
         return
-    parts = request.app.state.parts
+    parts = parts_of(request)
     parts.denials.record(
         Tag.AUTH_DENIED,
         at=parts.clock(),
@@ -146,19 +154,22 @@ def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
         return {"field": field, "message": "expected a value, found none"}
     if fault["type"] == "extra_forbidden":
         return {"field": field, "message": "expected only the fields of /docs, found this one"}
+    if str(fault["msg"]).endswith(text.EXPECTED):
+        # What was found is a whole body, which may hold a password.
+        return {"field": field, "message": f"{text.EXPECTED}, found one"}
     expected = str(fault["msg"]).removeprefix("Value error, ")
     expected = expected[:1].lower() + expected[1:]
     return {"field": field, "message": f"{expected}, found {_shown(fault.get('input'))}"}
 
 
-def _printable(text: str) -> str:
+def _printable(name: str) -> str:
     """Return a field's name as it can be sent: the caller's, so it may hold half characters."""
-    return text[:_LONGEST_FOUND].encode("ascii", "backslashreplace").decode()
+    return name[:_LONGEST_FOUND].encode("ascii", "backslashreplace").decode()
 
 
 def _shown(value: object) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=True)
+        said = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError):
-        text = repr(value)
-    return text if len(text) <= _LONGEST_FOUND else f"{text[:_LONGEST_FOUND]}..."
+        said = repr(value)
+    return said if len(said) <= _LONGEST_FOUND else f"{said[:_LONGEST_FOUND]}..."

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sprat_controller.api import security_headers
+from sprat_controller.api.errors import CutOffError
 from sprat_controller.audit import asking
 
 # A rollout to 10,000 devices by name is 0.7 MB.
@@ -30,6 +31,7 @@ class Envelope:
         new_id: Callable[[], str],
         unbounded: Callable[[Scope], bool],
         pages: Mapping[str, Mapping[str, str]],
+        state: Mapping[str, object],
     ) -> None:
         """Wrap `app`.
 
@@ -38,11 +40,13 @@ class Envelope:
             new_id: Makes the id of a request that brings none.
             unbounded: Tells requests whose body may be large: uploads, which are streamed.
             pages: The headers of what is a page, by path.
+            state: What the state of every request begins with.
         """
         self._app = app
         self._new_id = new_id
         self._unbounded = unbounded
         self._pages = pages
+        self._state = state
         self._data = security_headers.of_data()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +56,7 @@ class Envelope:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id()
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(self._state, request_id=request_id)
         is_whole = False
 
         async def send_with_id(message: Message) -> None:
@@ -70,6 +74,9 @@ class Envelope:
         try:
             with asking.begin(request_id):
                 await self._app(scope, bounded, send_with_id)
+        except CutOffError as error:
+            # Not completed: the server cuts the connection, so that a part is not taken for all.
+            _log.info("request %s: %s %s: %s", request_id, scope["method"], scope["path"], error)
         except Exception:
             # The answer, if none had begun, is that of `errors`; Starlette raises it here as well.
             _log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 from fastapi import Depends, Request
 
 from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.oidc.provider import Provider
 from sprat_controller.access.passwords import Passwords
 from sprat_controller.access.snapshot import Policies
 from sprat_controller.audit.checkpoints import Checkpoints
@@ -27,6 +28,8 @@ from sprat_controller.rollout.recurring.recurrences import Recurrences
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.signer.port import Signer
 from sprat_controller.store.session import Database
+
+PARTS: Final = "parts"  # where they are in a request's state
 
 
 class Authority(Protocol):
@@ -89,6 +92,7 @@ class Parts:
     denials: Denials
     policies: Policies
     passwords: Passwords
+    oidc: Provider | None  # at which people sign in; None: at none
     checkpoints: Checkpoints
     rollouts: RolloutService
     recurrences: Recurrences
@@ -99,15 +103,19 @@ class Parts:
     wake: Callable[[], None]
 
 
-async def parts_of(request: Request) -> Parts:
+def parts_of(request: Request) -> Parts:
     """Return the parts that `make_app` was given."""
-    parts = request.app.state.parts
+    parts = getattr(request.state, PARTS, None)
     if not isinstance(parts, Parts):
         raise TypeError("the application was made without its parts")
     return parts
 
 
-_All = Annotated[Parts, Depends(parts_of)]
+async def _all(request: Request) -> Parts:
+    return parts_of(request)
+
+
+_All = Annotated[Parts, Depends(_all)]
 
 
 async def _database(parts: _All) -> Database:

@@ -12,6 +12,7 @@ from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutSt
 from sprat_controller.api.schema import Accepted, Answered, Json, Short
 from sprat_controller.api.strategy_schema import Strategy
 from sprat_controller.fleet.filters.tokens import MAX_LENGTH as MAX_FILTER
+from sprat_controller.rollout.approval_override import MAX_TEXT, MIN_WORDS, Verdict
 from sprat_controller.rollout.plan import Action
 from sprat_controller.rollout.requests import DEFAULT_CONTEXT
 from sprat_controller.rollout.strategy import MAX_GROUPS
@@ -206,6 +207,25 @@ class Group(Answered):
     counts: dict[ExecutionState, int]
 
 
+class OverrideReview(Answered):
+    """What somebody else said of an override afterwards."""
+
+    by: str
+    verdict: Verdict
+    note: str
+    at: AwareDatetime
+
+
+class ApprovalOverride(Answered):
+    """Who let a rollout go without the approvals that it lacked, and why."""
+
+    by: str
+    reason: str
+    at: AwareDatetime
+    review: OverrideReview | None = Field(description="null: it is pending")
+    said: str = Field(description="All of it in one sentence")
+
+
 class Rollout(Answered):
     """A rollout, and how many executions are in each state."""
 
@@ -233,7 +253,11 @@ class Rollout(Answered):
     groups: list[Group]
     revision: int = Field(description="One more with each change: name the one you looked at")
     abort: Json | None = Field(
-        description="The abort criterion that was met, and how it stood; and who stopped it"
+        description="The abort criterion that was met, and how it stood; who stopped it; or what"
+        " held it back when its time came"
+    )
+    approval_override: ApprovalOverride | None = Field(
+        description="null: nobody overrode its approvals, or it is also for devices out of scope"
     )
 
 
@@ -279,6 +303,21 @@ class DenialBody(LookedAt):
     """Why a rollout is not to be."""
 
     reason: Short = ""
+
+
+class OverrideBody(LookedAt):
+    """Why approvals cannot be waited for."""
+
+    reason: str = Field(
+        max_length=MAX_TEXT, description=f"At least {MIN_WORDS} words; the audit log has them"
+    )
+
+
+class ReviewBody(LookedAt):
+    """What is to be thought of an override."""
+
+    verdict: Verdict
+    note: str = Field(default="", max_length=MAX_TEXT)
 
 
 class Approval(Answered):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from sprat_proto.states import DeviceState, ExecutionState
 
+from sprat_controller.api import text
 from sprat_controller.fleet.enrolment import DEFAULT_GRACE_DAYS, DEFAULT_GROUP, MAX_COUNT
 
 MAX_GRACE_DAYS: Final = 3650
@@ -25,6 +26,13 @@ class Accepted(BaseModel):
     """What is accepted: an unknown field is a mistake."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nul(cls, said: Any) -> Any:
+        if text.has_nul(said):
+            raise ValueError(text.EXPECTED)
+        return said
 
 
 class Answered(BaseModel):
@@ -373,7 +381,8 @@ class AuditItem(Answered):
 
     seq: int
     hash: str
-    body: Json
+    body: Json | None = Field(description="None: it expired, and was erased")
+    expired: bool = Field(default=False, description="Left out where it has not")
 
 
 class AuditPage(Answered):
@@ -396,6 +405,9 @@ class AuditInclusion(Answered):
     seq: int
     hash: str
     size: int
+    expired: bool = Field(
+        default=False, description="The record itself was erased: the proof is of its hash"
+    )
     tlog_proof: str
 
 
@@ -405,6 +417,19 @@ class AuditConsistency(Answered):
     from_: int = Field(alias="from")
     to: int
     hashes: list[str]
+
+
+class AuditRestoration(Answered):
+    """That the log went on from a database that lacked records, as the signer signed it."""
+
+    seq: int = Field(description="The record that says so")
+    statement: str
+
+
+class AuditRestorations(Answered):
+    """Every one, oldest first."""
+
+    items: list[AuditRestoration]
 
 
 class NewCosignature(Accepted):
@@ -429,3 +454,6 @@ class ChainAnswer(Answered):
     records: int
     head: str | None
     message: str
+    expired: int = Field(
+        default=0, description="How many of the records were erased as a policy says"
+    )

@@ -60,3 +60,33 @@ class PasswordChange(Accepted):
 
     password: Typed = Field(description=f"At least {MIN_LENGTH} characters")
     current: Typed | None = Field(default=None, description="One's own, if there is one")
+
+
+class DeviceSignIn(Answered):
+    """A sign-in that waits for a code to be typed in a browser anywhere."""
+
+    handle: str = Field(description="What to ask by; a secret")
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str | None = Field(description="The same, with the code in it")
+    expires_at: AwareDatetime
+    interval_s: int = Field(description="How long to wait before each asking")
+
+
+class DeviceAsk(Accepted):
+    """Has somebody typed the code by now?"""
+
+    handle: Annotated[str, Field(max_length=256)]
+
+
+class DeviceAnswer(Answered):
+    """They have, and are signed in; or not yet."""
+
+    interval_s: int | None = Field(description="How long to wait; None: they are signed in")
+    login: Login | None
+
+
+class SignedOut(Answered):
+    """Somebody signed out at the provider."""
+
+    sessions: int = Field(description="How many ended here")

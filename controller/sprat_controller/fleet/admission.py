@@ -12,10 +12,12 @@ from enum import Enum, auto
 from typing import Final
 
 import sqlalchemy as sql
+from sprat_proto.audit_events import Tag
 from sqlalchemy import bindparam
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
+from sprat_controller.audit import log
 from sprat_controller.store.tables import Device, DeviceCertificate
 
 
@@ -80,10 +82,27 @@ def look_up(session: Session, device_id: str) -> Certified | None:
 
 
 def note_first_use(session: Session, device_id: str, key_sha256: str, now: datetime) -> None:
-    """Write down that the newest certificate was used; from now on no older one is good."""
+    """Write down that the newest certificate was used; from now on no older one is good.
+
+    Again changes nothing.
+    """
     statement = (
         sql.update(Device)
-        .where(col(Device.id) == device_id, col(Device.key_sha256) == key_sha256)
+        .where(
+            col(Device.id) == device_id,
+            col(Device.key_sha256) == key_sha256,
+            col(Device.newest_used_at).is_(None),
+        )
         .values(newest_used_at=now)
     )
-    session.connection().execute(statement)
+    if session.connection().execute(statement).rowcount == 1:
+        log.append(
+            session,
+            Tag.DEVICE_CERTIFICATE_USED,
+            at=now,
+            actor=f"device:{device_id}",
+            subject=f"device/{device_id}",
+            before="unused",
+            after="used",
+            detail={"key_sha256": key_sha256},
+        )

@@ -23,11 +23,12 @@ from sprat_proto.states import DeviceState
 from sprat_proto.trust import HARDWARE_IDS
 from sqlmodel import Session, col, func, select
 
+from sprat_controller.access import within
 from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.audit import log
 from sprat_controller.audit.denials import Denials
 from sprat_controller.errors import ConflictError, DeniedError, NotFoundError, RequestError
-from sprat_controller.fleet import certificates
+from sprat_controller.fleet import certificates, inventory
 from sprat_controller.fleet.ca import CONTROLLER_NAME
 from sprat_controller.fleet.certificates import Given
 from sprat_controller.fleet.filters.fields import Facts
@@ -39,7 +40,6 @@ from sprat_controller.fleet.keys import (
     read_identity_key,
 )
 from sprat_controller.signer.port import Signer
-from sprat_controller.store import queries
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import (
     Device,
@@ -51,7 +51,6 @@ from sprat_controller.store.tables import (
 DEFAULT_GROUP: Final = "default"
 DEFAULT_GRACE_DAYS: Final = 365
 MAX_COUNT: Final = 10_000
-_LOOKED_AT: Final = 1000  # tokens in one go
 _GROUP: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 _SUBJECT_UNKNOWN: Final = "enrolment/unknown"
 _log = logging.getLogger(__name__)
@@ -179,6 +178,7 @@ def create_token(
         at=now,
         actor=actor,
         subject=f"enrolment/{row.id}",
+        after="valid",
         detail={
             "devices": name_of(row),
             "count": wanted.count,
@@ -195,18 +195,10 @@ def name_of(row: EnrolmentToken) -> str:
 
 
 def tokens(session: Session, scope: Scope, *, after: str, limit: int) -> Sequence[EnrolmentToken]:
-    """Return tokens for devices within a scope in the order of their ids, from behind `after`.
-
-    Labels to come are no rows: what a token names is looked at one by one.
-    """
-    found: list[EnrolmentToken] = []
-    while len(found) < limit:
-        rows = queries.enrolment_tokens(session, after=after, limit=_LOOKED_AT)
-        found += [row for row in rows if _is_of(row, scope)]
-        if len(rows) < _LOOKED_AT:
-            break
-        after = rows[-1].id
-    return found[:limit]
+    """Return tokens for devices within a scope in the order of their ids, from behind `after`."""
+    of = within.enrolments(session, scope)
+    statement = select(EnrolmentToken).where(col(EnrolmentToken.id) > after, of)
+    return session.exec(statement.order_by(col(EnrolmentToken.id)).limit(limit)).all()
 
 
 def _is_of(row: EnrolmentToken, scope: Scope) -> bool:
@@ -247,6 +239,8 @@ def revoke_token(
             at=now,
             actor=actor,
             subject=f"enrolment/{row.id}",
+            before="valid",
+            after="revoked",
             detail={"devices": name_of(row), "used": row.used},
         )
 
@@ -449,11 +443,11 @@ def _taken(token: EnrolmentToken) -> _TakenError:
 
 def _refuse_existing(existing: Device | None) -> None:
     if existing is not None:
-        how = "was removed" if existing.revoked_at else "is enrolled already"
+        # Not which of the two: it may be a device that is not there for whoever asks.
         raise ConflictError(
             "device_exists",
-            f"a device named {existing.id} {how}, and its audit log stays its own: choose another"
-            " name",
+            f"a device has or had the name {existing.id}, and its audit log stays its own: choose"
+            " another name",
         )
 
 
@@ -493,11 +487,14 @@ def _register(
         at=now,
         actor=f"device:{device_id}",
         subject=f"device/{device_id}",
+        after=inventory.digest_of(device, token.labels),
         detail={
             "enrolment": token.id,
             "group": token.group,
             "key_sha256": checked.csr.key_sha256,
             "identity_key_sha256": checked.identity.sha256,
+            # Who has the log alone can so tell whose the checkpoints of a device's log are.
+            "audit_key_sha256": read_audit_key(checked.audit_key_pem),
         },
     )
     return device

@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 
 from sprat_controller.access import within
 from sprat_controller.access.scopes import EVERYTHING, Scope
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.errors import ConflictError, DeniedError, NotFoundError, RequestError
 from sprat_controller.fleet import observed_metrics, observed_rates, target_filter
 from sprat_controller.fleet.filters import queries
@@ -112,6 +112,12 @@ def find(session: Session, device_id: str, scope: Scope = EVERYTHING) -> Device:
     return device
 
 
+def is_there(session: Session, device_id: str, scope: Scope) -> bool:
+    """Tell whether there is such a device in a scope."""
+    device = session.get(Device, device_id)
+    return device is not None and _is_within(session, device, scope)
+
+
 def unknown(device_id: str) -> NotFoundError:
     """Return the refusal of a device that is not there, or not for whom asks."""
     return NotFoundError("device_not_found", f"there is no device named {device_id!r}")
@@ -153,6 +159,11 @@ def simulated(session: Session, rollout_id: str) -> set[str]:
     return set(session.connection().execute(statement).scalars())
 
 
+def digest_of(device: Device, labels: Mapping[str, str]) -> str:
+    """Return the digest by which records tell what people said of a device: group and labels."""
+    return changes.digest({"group": device.group, "labels": dict(labels)})
+
+
 def relabel(
     session: Session,
     device_id: str,
@@ -186,7 +197,16 @@ def relabel(
         session.add(DeviceLabel(device_id=device.id, key=key, value=value))
     detail = {"from": before, "to": dict(labels)}
     subject = f"device/{device.id}"
-    log.append(session, Tag.DEVICE_LABELLED, at=now, actor=actor, subject=subject, detail=detail)
+    log.append(
+        session,
+        Tag.DEVICE_LABELLED,
+        at=now,
+        actor=actor,
+        subject=subject,
+        before=digest_of(device, before),
+        after=digest_of(device, labels),
+        detail=detail,
+    )
 
 
 def remove(
@@ -209,7 +229,14 @@ def remove(
         return
     device.revoked_at, device.online, device.carrier = now, False, None
     device.state = DeviceState.UNKNOWN.value
-    log.append(session, Tag.DEVICE_REMOVED, at=now, actor=actor, subject=f"device/{device.id}")
+    log.append(
+        session,
+        Tag.DEVICE_REMOVED,
+        at=now,
+        actor=actor,
+        subject=f"device/{device.id}",
+        before=digest_of(device, _labels(session, [device.id]).get(device.id, {})),
+    )
     session.flush()
     unfinished = sql.select(col(Execution.rollout_id)).where(
         col(Execution.device_id) == device.id, col(Execution.state).in_(UNFINISHED)
@@ -250,8 +277,19 @@ def release(
     detail = {"reason": device.quarantine_reason or "", "accept_older": accept_older}
     device.quarantined_at = device.quarantine_reason = None
     device.may_renew_from_any = accept_older
+    # What is said of a copy from now on is said anew.
+    device.former_boots = device.audit_forked_at = None
     subject = f"device/{device.id}"
-    log.append(session, Tag.DEVICE_RELEASED, at=now, actor=actor, subject=subject, detail=detail)
+    log.append(
+        session,
+        Tag.DEVICE_RELEASED,
+        at=now,
+        actor=actor,
+        subject=subject,
+        before=str(detail["reason"] or "none"),
+        after="none",
+        detail=detail,
+    )
 
 
 def check_labels(labels: Mapping[str, str]) -> None:

@@ -101,8 +101,11 @@ def read_identity_key(pem: str) -> IdentityKey:
     return IdentityKey(pem, _sha256(taken), taken)
 
 
-def read_audit_key(pem: str) -> None:
+def read_audit_key(pem: str) -> str:
     """Check the public half of the key that signs a device's audit checkpoints.
+
+    Returns:
+        SHA-256 of its SubjectPublicKeyInfo, in hex.
 
     Raises:
         RequestError: `bad_audit_key`: not an Ed25519 key in PEM form.
@@ -117,6 +120,7 @@ def read_audit_key(pem: str) -> None:
     if not isinstance(key, ed25519.Ed25519PublicKey):
         found = type(key).__name__.removesuffix("PublicKey")
         raise RequestError("bad_audit_key", f"expected an Ed25519 key for audit, found {found}")
+    return _sha256(key)
 
 
 def _taken(key: object, what: str) -> _Key:

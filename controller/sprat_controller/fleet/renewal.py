@@ -146,6 +146,7 @@ def quarantine(session: Session, device: Device, reason: str, now: datetime) -> 
     """Give the device no plan any more until a person releases it; it may speak and be heard."""
     if device.quarantined_at is not None and device.quarantine_reason in (reason, COPIED):
         return
+    before = device.quarantine_reason or "none"
     device.quarantined_at, device.quarantine_reason = now, reason
     log.append(
         session,
@@ -153,6 +154,9 @@ def quarantine(session: Session, device: Device, reason: str, now: datetime) -> 
         at=now,
         actor="controller",
         subject=f"device/{device.id}",
+        reason=reason,
+        before=before,
+        after=reason,
         detail={"reason": reason},
     )
 
@@ -222,6 +226,7 @@ def _standing(session: Session, device: Device, csr: Csr) -> Standing:
 def _issue(
     session: Session, signer: Signer, device: Device, csr: Csr, *, follows: str, now: datetime
 ) -> None:
+    before = device.serial
     issued = certificates.issue(signer, device.id, csr)
     certificates.keep(session, device, issued, key_sha256=csr.key_sha256, follows=follows, now=now)
     device.may_renew_from_any = False
@@ -231,5 +236,7 @@ def _issue(
         at=now,
         actor=f"device:{device.id}",
         subject=f"device/{device.id}",
+        before=before,
+        after=issued.serial,
         detail={"serial": issued.serial, "key_sha256": csr.key_sha256},
     )

@@ -15,7 +15,6 @@ from sprat_controller.errors import NotFoundError
 from sprat_controller.store.tables import (
     AuditRecord,
     DeviceAuditRecord,
-    EnrolmentToken,
     Publisher,
     Release,
     Variant,
@@ -34,6 +33,7 @@ class AuditFilter:
     rollout: str | None = None
     since: datetime | None = None
     until: datetime | None = None  # not any more
+    concerning: Scope = EVERYTHING  # only devices in it, rollouts with one of them, and releases
 
     def said(self) -> dict[str, str]:
         """Return what is asked for, by name; nothing: all."""
@@ -46,6 +46,7 @@ class AuditFilter:
             "since": self.since.isoformat() if self.since else None,
             "until": self.until.isoformat() if self.until else None,
             "within": None if self.within.is_everything else self.within.text,
+            "concerning": None if self.concerning.is_everything else self.concerning.text,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -56,6 +57,8 @@ def audit_page(
     """Return records of the controller's log from behind position `after`, oldest first."""
     seen = within.records(session, wanted.within)
     statement = select(AuditRecord).where(col(AuditRecord.seq) > after, seen)
+    if not wanted.concerning.is_everything:
+        statement = statement.where(within.concerning(session, wanted.concerning))
     for column, value in (
         (col(AuditRecord.tag), wanted.tag),
         (col(AuditRecord.actor), wanted.actor),
@@ -83,12 +86,6 @@ def device_audit_page(
         .limit(limit)
     )
     return session.exec(statement).all()
-
-
-def enrolment_tokens(session: Session, *, after: str, limit: int) -> Sequence[EnrolmentToken]:
-    """Return enrolment tokens in the order of their ids, from behind `after`."""
-    statement = select(EnrolmentToken).where(col(EnrolmentToken.id) > after)
-    return session.exec(statement.order_by(col(EnrolmentToken.id)).limit(limit)).all()
 
 
 def publishers(session: Session) -> Sequence[Publisher]:

@@ -44,6 +44,8 @@ class Database:
         # Threads of one process queue here, and only the first of them in PostgreSQL: a frozen
         # process is given one turn at most, and is cut off in it, however many of its threads wait.
         self._turn = threading.Lock()
+        # What each transaction's session knows besides; see `audit.watch`.
+        self.info: dict[Any, Any] = {}
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_by_hand)
@@ -72,7 +74,11 @@ class Database:
         begin = "IMMEDIATE" if alone else "BESIDE"
         engine = self.engine.execution_options(sprat_begin=begin, sprat_pause_ms=pause_ms)
         queue = self._turn if alone and self.is_shared else nullcontext()
-        with queue, Session(engine, expire_on_commit=False) as session, session.begin():
+        with (
+            queue,
+            Session(engine, expire_on_commit=False, info=self.info) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager

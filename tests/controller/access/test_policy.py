@@ -63,6 +63,7 @@ def test_the_audit_log_is_not_for_every_viewer() -> None:
 
 def test_only_an_administrator_overrides_windows_and_budgets() -> None:
     assert roles_with(Permission.OVERRIDE) == [Role.ADMIN]
+    assert roles_with(Permission.BREAK_GLASS) == [Role.ADMIN]
 
 
 @pytest.mark.parametrize("permission", Permission)
@@ -90,6 +91,19 @@ def test_a_scope_keeps_a_role_to_its_devices() -> None:
     scope = policy.scope("user:ann", Permission.ROLL_OUT)
     assert scope is not None
     assert scope.text == "site = lyon"
+
+
+def test_a_refusal_is_one_sentence_however_much_somebody_has() -> None:
+    few, many = (
+        Policy([Binding("user:ann", "viewer", f"site = s{number}") for number in range(count)])
+        for count in (10, 1000)
+    )
+    refused = few.decide("user:ann", Permission.READ_FLEET, LYON).reason
+    assert "more" not in refused
+    assert "viewer over site = s9, which does not cover the device a" in refused
+    refused = many.decide("user:ann", Permission.READ_FLEET, LYON).reason
+    assert refused.startswith("user:ann is viewer over site = s0 and viewer over site = s1 and ")
+    assert refused.endswith("s9 and 990 more, which does not cover the device a")
 
 
 def test_roles_over_several_scopes_add_up() -> None:

@@ -6,8 +6,9 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sprat_controller.access import grants, persons, roles, snapshot, subjects, tokens
+from sprat_controller.access import grants, persons, provided, roles, snapshot, subjects, tokens
 from sprat_controller.access.actor import Actor, SubjectKind
+from sprat_controller.access.oidc.mapping import Given
 from sprat_controller.access.policy import GRANTS, Permission
 from sprat_controller.access.scopes import EVERYTHING, read
 from sprat_controller.access.snapshot import Policies
@@ -45,7 +46,7 @@ class Rows:
         return row.id
 
     def actor(self, session: Session, name: str = "root") -> Actor:
-        return Actor(subjects.find(session, name).id, snapshot.load(session))
+        return Actor(subjects.find(session, name).id, snapshot.load(session, NOW))
 
     def token(self, session: Session, subject: str, made_by: Actor | None = None) -> str:
         number = next(self.ids)
@@ -81,19 +82,19 @@ def test_a_token_is_known_and_its_use_is_noted(rows: Rows) -> None:
 
 def test_the_policy_is_read_anew_exactly_when_something_changed(rows: Rows) -> None:
     with rows.database.reading() as session:
-        first = rows.policies.current(session)
-        assert rows.policies.current(session) is first
+        first = rows.policies.current(session, NOW)
+        assert rows.policies.current(session, NOW) is first
     with rows.database.transaction() as session:
         rows.add(session, "ann", "viewer")
     with rows.database.reading() as session:
-        second = rows.policies.current(session)
+        second = rows.policies.current(session, NOW)
     assert second is not first
     assert second.decide("user:ann", Permission.READ_FLEET).allowed
 
 
 def test_a_change_that_is_given_up_changes_nothing(rows: Rows) -> None:
     with rows.database.reading() as session:
-        first = rows.policies.current(session)
+        first = rows.policies.current(session, NOW)
 
     def twice() -> None:
         with rows.database.transaction() as session:
@@ -103,7 +104,7 @@ def test_a_change_that_is_given_up_changes_nothing(rows: Rows) -> None:
     with pytest.raises(ConflictError):
         twice()
     with rows.database.reading() as session:
-        assert rows.policies.current(session) is first
+        assert rows.policies.current(session, NOW) is first
 
 
 def test_a_role_that_was_widened_meanwhile_is_not_given_by_who_lacks_it(rows: Rows) -> None:
@@ -186,3 +187,83 @@ def test_roles_are_listed_changed_and_removed(rows: Rows) -> None:
         roles.remove(session, "night", actor=root, now=NOW)
         assert roles.every(session) == []
     assert set(GRANTS) == {"viewer", "operator", "approver", "publisher", "auditor", "admin"}
+
+
+def test_who_is_disabled_has_nothing_in_the_policy_that_is_kept_either(rows: Rows) -> None:
+    def held() -> list[bool]:
+        with rows.database.reading() as session:
+            policy = rows.policies.current(session, NOW)
+        return [policy.decide(who, Permission.READ_FLEET).allowed for who in (ann, service)]
+
+    with rows.database.transaction() as session:
+        ann = rows.add(session, "ann", "viewer")
+        service = rows.add(session, "ci", "viewer", owner=ann)
+    assert held() == [True, True]
+    for change, expected in ((subjects.disable, False), (subjects.enable, True)):
+        with rows.database.transaction() as session:
+            change(session, ann, actor=rows.actor(session), now=NOW)
+        assert held() == [expected, expected]
+
+
+def provide(rows: Rows, session: Session, subject: str, role: str) -> None:
+    """Give a role by groups at a provider, for an hour."""
+    ends_at = NOW + timedelta(hours=1)
+    given = [Given(role, "")]
+    provided.replace(
+        session, subject, given, now=NOW, ends_at=ends_at, new_id=lambda: f"p-{next(rows.ids)}"
+    )
+
+
+def test_what_groups_give_is_held_like_all_else(rows: Rows) -> None:
+    with rows.database.transaction() as session:
+        rows.add(session, "ann", "viewer")
+        bob = rows.add(session, "bob", "viewer")
+        subjects.check_reach(session, bob, rows.actor(session, "ann"), NOW)
+        provide(rows, session, bob, "operator")
+        with pytest.raises(DeniedError, match="does not hold"):
+            subjects.disable(session, bob, actor=rows.actor(session, "ann"), now=NOW)
+        # When it is over, it is nothing to be held any more.
+        later = NOW + timedelta(hours=2)
+        subjects.disable(session, bob, actor=rows.actor(session, "ann"), now=later)
+
+
+@pytest.mark.parametrize("how", ["binding", "token", "groups"])
+def test_a_role_that_somebody_has_in_any_way_is_not_removed(rows: Rows, how: str) -> None:
+    with rows.database.transaction() as session:
+        root = rows.actor(session)
+        roles.create(session, "night", [Permission.READ_FLEET], actor=root, now=NOW)
+        bob = rows.add(session, "bob", "night" if how == "binding" else "viewer")
+        if how == "token":
+            tokens.mint(
+                session,
+                tokens.Wanted(bob, "t", "night"),
+                made_by=None,
+                now=NOW,
+                new_id=lambda: "t-night",
+                new_secret=lambda: "a" * 43,
+            )
+        if how == "groups":
+            provide(rows, session, bob, "night")
+        with pytest.raises(ConflictError, match="user:bob has the role night"):
+            roles.remove(session, "night", actor=root, now=NOW)
+        later = NOW + timedelta(hours=2)
+        if how == "groups":
+            roles.remove(session, "night", actor=root, now=later)
+        if how == "token":
+            tokens.revoke(session, "t-night", actor="user:root", now=NOW)
+            roles.remove(session, "night", actor=root, now=NOW)
+
+
+def test_nobody_takes_out_of_a_role_what_they_do_not_hold(rows: Rows) -> None:
+    night = [Permission.READ_FLEET, Permission.ROLL_OUT]
+    with rows.database.transaction() as session:
+        root = rows.actor(session)
+        roles.create(session, "night", night, actor=root, now=NOW)
+        less = [Permission.MANAGE_ROLES, Permission.READ_FLEET]
+        roles.create(session, "maker", less, actor=root, now=NOW)
+        rows.add(session, "ann", "maker")
+        ann = rows.actor(session, "ann")
+        with pytest.raises(DeniedError, match="does not hold rollouts:change"):
+            roles.change(session, "night", [Permission.READ_FLEET], actor=ann, now=NOW)
+        roles.change(session, "night", [Permission.READ_FLEET], actor=root, now=NOW)
+        roles.change(session, "night", less, actor=ann, now=NOW)

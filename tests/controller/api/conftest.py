@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from simulators.http_world import Client, HttpWorld
+from sprat_controller.store.session import Database
 
 
 @pytest.fixture
@@ -13,6 +14,12 @@ def world(tmp_path: Path) -> Generator[HttpWorld]:
     made = HttpWorld(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def any_world(tmp_path: Path, any_database: Database) -> HttpWorld:
+    """The same on SQLite, and then on PostgreSQL."""
+    return HttpWorld(tmp_path, any_database)
 
 
 @pytest.fixture

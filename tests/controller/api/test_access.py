@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from simulators.http_world import HttpWorld, error_of
+from simulators.lyon_calls import SIGNING_IN
 from sprat_controller.access.policy import GRANTS, Permission, Role
 from sprat_controller.store.tables import AuditRecord
 from sqlmodel import col, select
@@ -69,7 +70,11 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("GET", f"{V1}/rollouts/x/executions", Permission.READ_ROLLOUTS),
     ("GET", f"{V1}/rollouts/x/approval", Permission.READ_ROLLOUTS),
     ("PATCH", f"{V1}/rollouts/x", Permission.ROLL_OUT),
-    *(("POST", f"{V1}/rollouts/x/{verb}", Permission.APPROVE) for verb in ("approve", "deny")),
+    *(
+        ("POST", f"{V1}/rollouts/x/{verb}", Permission.APPROVE)
+        for verb in ("approve", "deny", "review-override")
+    ),
+    ("POST", f"{V1}/rollouts/x/override-approval", Permission.BREAK_GLASS),
     *(
         ("POST", f"{V1}/rollouts/x/{verb}", Permission.ROLL_OUT)
         for verb in (
@@ -96,7 +101,17 @@ ROUTES: list[tuple[str, str, Permission | None]] = [
     ("GET", f"{V1}/audit/export", Permission.READ_AUDIT),
     ("GET", f"{V1}/audit/tile/entries/000", Permission.READ_AUDIT),
     ("GET", f"{V1}/audit/tile/0/000", Permission.READ_AUDIT),
+    ("GET", f"{V1}/audit/restorations", Permission.READ_AUDIT),
+    ("GET", f"{V1}/audit/retention", Permission.READ_AUDIT),
+    ("POST", f"{V1}/audit/retention", Permission.MANAGE_AUDIT),
+    ("DELETE", f"{V1}/audit/retention", Permission.MANAGE_AUDIT),
+    ("GET", f"{V1}/audit/holds", Permission.READ_AUDIT),
+    ("POST", f"{V1}/audit/holds", Permission.MANAGE_AUDIT),
+    ("POST", f"{V1}/audit/holds/x/release", Permission.MANAGE_AUDIT),
+    ("GET", f"{V1}/reports", Permission.READ_AUDIT),
+    ("GET", f"{V1}/reports/cra", Permission.READ_AUDIT),
     ("GET", f"{V1}/devices/x/audit", Permission.READ_AUDIT),
+    ("GET", f"{V1}/devices/x/audit/export", Permission.READ_AUDIT),
     ("GET", f"{V1}/devices/x/audit/verify", Permission.READ_AUDIT),
 ]
 
@@ -145,7 +160,7 @@ async def test_the_table_of_routes_above_is_complete(world: HttpWorld) -> None:
         (method.upper(), path)
         for path, methods in document["paths"].items()
         for method in methods
-        if path.startswith((V1, "/blobs", "/image")) and path != f"{V1}/login"
+        if path.startswith((V1, "/blobs", "/image")) and not path.startswith(SIGNING_IN)
     }
     assert len(there) == len([route for route in ROUTES if route[0] != "HEAD"])
 

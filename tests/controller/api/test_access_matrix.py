@@ -23,7 +23,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from simulators.http_world import Client, HttpWorld
-from simulators.lyon_calls import BODIES, NAMES, OTHERWISE, V1
+from simulators.lyon_calls import BODIES, NAMES, OTHERWISE, SIGNING_IN, V1
 from simulators.two_sites import WHERE, TwoSites, two_sites
 from sprat_controller.access.policy import Role
 from sprat_controller.api import auth
@@ -63,7 +63,7 @@ async def routes(client: Client) -> list[str]:
         f"{method.upper()} {path}"
         for path, methods in document["paths"].items()
         for method in methods
-        if path.startswith((V1, "/blobs", "/image")) and path != f"{V1}/login"
+        if path.startswith((V1, "/blobs", "/image")) and not path.startswith(SIGNING_IN)
     ]
 
 
@@ -131,7 +131,10 @@ def _asks_who(dependant: Dependant) -> bool:
     return asks or any(_asks_who(one) for one in dependant.dependencies)
 
 
-OPEN = ["livez", "readyz", "ca", "enrol", "renew", "login"]
+OPEN = [
+    *("livez", "readyz", "ca", "enrol", "renew", "login", "begin_oidc", "come_back_from_oidc"),
+    *("begin_oidc_device", "ask_oidc_device", "backchannel_logout"),
+]
 
 
 def test_t50_a_route_that_asks_nobody_who_they_are_is_found(sites: TwoSites) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from simulators.http_world import HttpWorld, error_of
+from simulators.http_world import Client, HttpWorld, error_of
 from simulators.view_readers import read_cef, read_otlp, read_syslog
 from sprat_controller.audit import log
+from sprat_controller.audit.expiring import Expiring
 from sprat_controller.audit.export import Result, verify
 from sprat_controller.audit.views import Format
 from sprat_proto import notes
@@ -184,3 +185,46 @@ async def test_a_view_holds_the_records_that_were_asked_for(
 async def test_a_format_that_is_none_is_said(world: HttpWorld) -> None:
     answer = await world.client().send("GET", f"{A}/export", params={"format": "xml"})
     assert answer.status_code == 422
+
+
+async def test_what_expired_says_so_wherever_it_is_asked_for(world: HttpWorld) -> None:
+    client = world.client()
+    append(world, 300)
+    answer = await client.send(
+        "POST", f"{A}/retention", json={"days": 90, "tag": "operator:device:labelled"}
+    )
+    assert error_of(answer) == (400, "retention_too_short")
+    wanted = {"days": 90, "tag": "operator:device:labelled", "force_reason": "a trial"}
+    answer = await client.send("POST", f"{A}/retention", json=wanted)
+    assert answer.json()["reason"] == "a trial"
+    held = {"device_id": "gw-0", "reason": "case 4711"}
+    hold = (await client.send("POST", f"{A}/holds", json=held)).json()
+    world.later(days=91)
+    client = world.client_of(world.admit("late", "admin"))
+    checkpoint = await client.send("GET", f"{A}/checkpoint")
+    assert checkpoint.status_code == 200
+    assert Expiring(world.parts.database, world.parts.checkpoints).step(world.now)
+    items = (await client.send("GET", f"{A}?limit=1000")).json()["items"]
+    gone = [item["seq"] for item in items if item.get("expired")]
+    assert len(gone) == 200
+    assert all(item["body"] is None for item in items if item.get("expired"))
+    proof = (await client.send("GET", f"{A}/proof/inclusion", params={"seq": gone[0]})).json()
+    assert (proof["expired"], proof["hash"]) == (True, items[gone[0] - 1]["hash"])
+    answer = await client.send("GET", f"{A}/tile/entries/000")
+    assert error_of(answer) == (410, "entries_expired")
+    assert (await client.send("GET", f"{A}/tile/0/000")).status_code == 200
+    export = (await client.send("GET", f"{A}/export")).content.splitlines(keepends=True)
+    found = verify(export, [await key_by(client)])
+    assert (found.result, found.expired) == (Result.INTACT, 200)
+    report = (await client.send("GET", f"{A}/verify")).json()
+    assert (report["ok"], report["expired"]) == (True, 200)
+    shown = (await client.send("GET", f"{A}/export", params={"format": "cef"})).text
+    assert len(shown.splitlines()) == proof["size"] - 200
+    released = await client.send(
+        "POST", f"{A}/holds/{hold['id']}/release", json={"reason": "closed"}
+    )
+    assert released.json()["released_by"] == "user:late"
+
+
+async def key_by(client: Client) -> notes.VerifierKey:
+    return notes.read_key((await client.send("GET", f"{A}/key")).json()["vkey"])

@@ -250,6 +250,60 @@ async def test_25_a_role_that_somebody_has_is_not_removed_to_be_made_anew(
     assert error_of(answer) == (409, "role_in_use")
 
 
+async def test_26_who_holds_it_at_a_site_does_not_take_it_from_who_has_it_everywhere(
+    world: HttpWorld,
+) -> None:
+    await somebody(world, "ann", "users:manage")
+    mine = {"subject": "ann", "role": "operator", "scope": "site = lyon"}
+    made(await world.client().post("bindings", mine))
+    ann = world.client_of(world.token_of("user:ann", "all", "admin"))
+    world.admit("wide", "operator")
+    world.admit("near", "operator", "site = lyon and group = kiosks")
+    assert error_of(await ann.post("users/wide/disable")) == (403, "cannot_grant")
+    wide = f"bindings/{await binding_of(world, 'wide')}"
+    assert error_of(await delete(ann, wide)) == (403, "cannot_grant")
+    await world.client().post("users/wide/disable")
+    assert error_of(await ann.post("users/wide/enable")) == (403, "cannot_grant")
+    for verb in ("disable", "enable"):
+        assert (await ann.post(f"users/near/{verb}")).status_code == 200
+    near = await delete(ann, f"bindings/{await binding_of(world, 'near')}")
+    assert near.status_code == 204
+
+
+async def test_27_nor_disables_whom_a_service_with_more_acts_for(world: HttpWorld) -> None:
+    ann = await somebody(world, "ann", "users:manage", "fleet:read", "models:read", "rollouts:read")
+    world.admit("bob", "viewer")
+    service = world.admit("ci", "operator", kind=SubjectKind.SERVICE, owner="user:bob")
+    assert error_of(await ann.post("users/bob/disable")) == (403, "cannot_grant")
+    assert (await world.client_of(service).get("whoami")).status_code == 200
+    assert (await world.client().post("users/bob/disable")).status_code == 200
+    assert error_of(await ann.post("users/bob/enable")) == (403, "cannot_grant")
+    assert (await world.client_of(service).get("whoami")).status_code == 401
+    await world.client().post("users/ci/disable")
+    # A service that is disabled itself gets nothing back with its owner.
+    assert (await ann.post("users/bob/enable")).status_code == 200
+
+
+async def test_28_what_is_over_everything_is_no_part_of_a_role_over_some(
+    world: HttpWorld,
+) -> None:
+    await somebody(world, "ann", "users:manage")
+    for scope in ("site = lyon", "site = lima"):
+        mine = {"subject": "ann", "role": "admin", "scope": scope}
+        made(await world.client().post("bindings", mine))
+    ann = world.client_of(world.token_of("user:ann", "all", "admin"))
+    world.admit("bob", "viewer", "site = paris")
+    # Over a site an administrator has nothing that is about all devices: Ann holds what Bob gets.
+    given = made(
+        await ann.post("bindings", {"subject": "bob", "role": "admin", "scope": "site = lyon"})
+    )
+    assert "site = lyon" in given["scope"]
+    bob = world.client_of(world.token_of("user:bob", "all", "admin"))
+    assert "users:manage" not in await held(bob)
+    assert "fleet:change" in await held(bob)
+    assert error_of(await bob.post("users", {"name": "x"})) == (403, "not_allowed")
+
+
 async def test_t40_a_token_wider_than_its_owner_does_what_the_owner_may(world: HttpWorld) -> None:
     wide = world.client_of(world.token_of("user:viewer", "wide", "admin"))
     assert await held(wide) == await held(world.client(Role.VIEWER))

@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulators.api_fleet import enrol, publish
+from simulators.api_fleet import enrol, publish, run
 from simulators.http_world import Client, HttpWorld, error_of
 from sprat_controller.access.policy import Role
-from sprat_controller.rollout import approver_policy
-from sprat_controller.rollout.runner import Runner
-from sprat_controller.rollout.sql_book import Around, SqlBook
-from sprat_controller.schedule.leases import Leases
-from sprat_controller.store import tables
-from sprat_controller.store.tables import Rollout
-from sprat_proto.v1 import link_pb2
 
 WHAT: dict[str, Any] = {
     "model": "talk",
@@ -39,20 +32,6 @@ async def started(admin: Client) -> dict[str, Any]:
     return (await admin.post(f"rollouts/{made['id']}/start")).json()
 
 
-def run(world: HttpWorld) -> None:
-    """Bring all rollouts as far as they go without their devices."""
-
-    def push(_: str, message: link_pb2.ControllerMessage) -> None:
-        assert message.ByteSize() > 0
-
-    parts = world.parts
-    leases = Leases(parts.database, tables.of(Rollout), "controller", parts.clock)
-    leases.forget_own()
-    new_id = parts.ids.new_id
-    around = Around(parts.database, parts.signer, push, leases, new_id, approver_policy.nobody)
-    Runner(leases, lambda lease: SqlBook(around, lease)).run_due(world.now)
-
-
 async def test_a_change_of_what_was_looked_at_is_made(fleet: HttpWorld, admin: Client) -> None:
     del fleet
     shown = await started(admin)
@@ -73,6 +52,8 @@ async def test_a_change_of_something_else_is_refused_with_what_changed(
         "promote": {"group": 0},
         "approve": {"spec_sha256": "0" * 64},
         "deny": {"reason": "no"},
+        "override-approval": {"reason": "the model leaks secrets"},
+        "review-override": {"verdict": "accepted"},
     }
     verbs = ("start", "pause", "resume", "stop", "retry-failed", "roll-back", *bodies)
     answers = [

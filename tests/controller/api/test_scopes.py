@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import zipfile
 from collections.abc import Generator
 from typing import Any
 
@@ -163,6 +166,18 @@ async def test_who_enrols_names_devices_of_their_own_scope(lima: Client) -> None
     made(await lima.post("enrolment-tokens", {**body, "labels": {"site": "lima"}}))
 
 
+async def test_of_a_name_that_is_taken_elsewhere_nothing_more_is_told(lima: Client) -> None:
+    """Names are one device's for ever, so that one is taken cannot be hidden; all else can."""
+    said: set[str] = set()
+    for name in ("gw-lyon", "gone-lyon"):
+        refused = await lima.post(
+            "enrolment-tokens", {"device_id": name, "labels": {"site": "lima"}}
+        )
+        assert error_of(refused) == (409, "device_exists")
+        said.add(refused.text.replace(name, "NAME"))
+    assert len(said) == 1
+
+
 async def test_a_batch_has_no_names_to_be_told_by(own: TwoSites) -> None:
     token = own.world.admit("ann", "operator", "device = kiosk-*")
     body = {"prefix": "kiosk", "count": 2}
@@ -217,6 +232,44 @@ async def test_fit_of_hardware_elsewhere_is_not_told(lima: Client) -> None:
         assert (await lima.post("fit", {**body, **what})).status_code == 404
     classes = (await lima.post("fit/matrix", {"models": ["talk"], "context": 256})).json()
     assert [one["hardware_class"] for one in classes["classes"]] == ["class-lima"]
+
+
+@pytest.mark.parametrize("framework", ["eu-ai-act", "iso-27001", "iec-62443", "cra"])
+async def test_a_report_has_nothing_of_what_is_elsewhere(sites: TwoSites, framework: str) -> None:
+    auditor = sites.client("auditor", "lima")
+    for query in ("", "?device=gw-lima", "?filter=site%20!=%20x", "?filter=label.rack%20exists"):
+        made_of = await auditor.get(f"reports/{framework}{query}")
+        assert made_of.status_code == 200, made_of.text
+        assert b"lyon" not in contents(made_of.content), query
+    everything = await sites.client("auditor").get(f"reports/{framework}")
+    assert b"lyon" in contents(everything.content)
+    there = await auditor.get(f"reports/{framework}?device=gw-lyon")
+    nothing = await auditor.get(f"reports/{framework}?device=nothing")
+    assert error_of(there) == error_of(nothing) == (404, "device_not_found")
+    assert there.text.replace("gw-lyon", "nothing") == nothing.text
+
+
+@pytest.mark.parametrize(
+    ("role", "where", "is_told"),
+    [
+        ("auditor", "everywhere", True),
+        ("operator", "everywhere", False),  # reads the audit log, and nothing of users
+        ("auditor", "lima", False),
+    ],
+)
+async def test_a_report_tells_who_used_what_last_to_who_may_see_users(
+    sites: TwoSites, role: str, where: str, *, is_told: bool
+) -> None:
+    answer = await sites.client(role, where).get("reports/iso-27001")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as made_of:
+        tables = json.loads(made_of.read("report.json"))["tables"]
+    assert bool(tables["last_used"]["statements"]) is is_told
+
+
+def contents(data: bytes) -> bytes:
+    """Return all that is in a zip file."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return b"".join(file.read(name) for name in file.namelist())
 
 
 async def test_several_scopes_are_one(own: TwoSites) -> None:

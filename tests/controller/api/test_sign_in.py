@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,12 +13,19 @@ from sprat_controller.access.passwords import Cost, Passwords
 from sprat_controller.access.policy import Role
 from sprat_controller.access.sessions import IDLE, LIFETIME, csrf_of
 from sprat_controller.api.auth import COOKIE, CSRF
+from sprat_controller.errors import DeniedError
 from sprat_controller.store.tables import AuditRecord, LoginFailure, LoginSession, Password
 from sqlmodel import col, select
 
 V1 = "/api/v1"
 GOOD = "seven herons at low tide"
 OTHER = "eleven otters under ice"
+
+
+@pytest.fixture
+def world(any_world: HttpWorld) -> HttpWorld:
+    """The API, on SQLite and then on PostgreSQL."""
+    return any_world
 
 
 async def give(world: HttpWorld, role: Role = Role.VIEWER, password: str = GOOD) -> None:
@@ -249,8 +257,14 @@ async def test_a_change_by_cookie_needs_what_only_our_own_page_knows(world: Http
         {CSRF: csrf, "sec-fetch-site": "cross-site"},
         {CSRF: csrf, "sec-fetch-site": "same-site"},
     ):
-        answer = await browser.send("POST", "users", json=body, headers=headers)
-        assert error_of(answer) == (403, "cross_site"), headers
+        for method, path in (
+            ("POST", "users"),
+            ("PATCH", "devices/gw-1"),
+            ("PUT", "users/admin/password"),
+            ("DELETE", f"sessions/{alive(world)[0].id}"),
+        ):
+            answer = await browser.send(method, path, json=body, headers=headers)
+            assert error_of(answer) == (403, "cross_site"), (method, headers)
     good = {CSRF: csrf, "sec-fetch-site": "same-origin"}
     assert (await browser.send("POST", "users", json=body, headers=good)).status_code == 201
     out = await browser.send("POST", "logout", headers=good)
@@ -379,6 +393,26 @@ async def test_what_changes_during_the_comparison_counts(
 
     monkeypatch.setattr(local_users, "_proved", meanwhile)
     assert error_of(await login(world)) == (401, "login_failed")
+    assert alive(world) == []
+
+
+async def test_a_name_that_is_locked_during_the_comparison_lets_nobody_in(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many who guess at once are not let in by the one right guess after the tenth wrong one."""
+    await give(world)
+    proved = local_users._proved  # pyright: ignore[reportPrivateUsage] - between its two halves
+
+    def meanwhile(desk: Any, attempt: Any, now: Any) -> Any:
+        found = proved(desk, attempt, now)
+        wrong = replace(attempt, password=OTHER)
+        for _ in range(lockout.LIMIT):
+            with pytest.raises(DeniedError):
+                proved(desk, wrong, now)
+        return found
+
+    monkeypatch.setattr(local_users, "_proved", meanwhile)
+    assert error_of(await login(world)) == (429, "locked_out")
     assert alive(world) == []
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -61,6 +63,15 @@ def test_a_device_has_the_name_the_group_and_the_labels_of_its_token(desk: Desk)
     with desk.database.reading() as session:
         label = session.exec(select(DeviceLabel)).one()
     assert (label.key, label.value) == ("site", "lyon")
+
+
+def test_the_record_names_the_key_of_the_devices_audit_log(desk: Desk) -> None:
+    keys = DeviceKeys()
+    desk.enrol(desk.token(), keys)
+    encoded = keys.audit.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    (record,) = desk.audited("device:identity:enrolled")
+    detail = msgspec.json.decode(record.body)["detail"]
+    assert detail["audit_key_sha256"] == hashlib.sha256(encoded).hexdigest()
 
 
 def test_the_secret_is_not_kept(desk: Desk) -> None:
@@ -298,7 +309,7 @@ def test_a_removed_device_never_comes_back_under_its_name(desk: Desk) -> None:
     desk.enrol(token, keys)
     remove(desk, "gw-1")
     assert refusal(desk, token, keys).code == "token_refused"
-    with pytest.raises(ConflictError, match="was removed"):
+    with pytest.raises(ConflictError, match="has or had the name gw-1"):
         desk.token()
 
 

@@ -421,3 +421,26 @@ def test_a_filter_of_all_tests_it_may_have_is_answered(database: Database) -> No
 def test_an_empty_filter_means_every_device() -> None:
     assert parse(" \n") == EVERY_DEVICE
     assert matches(EVERY_DEVICE, SILENT)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "site = s{0}",
+        "site = s{0} or label.ring = r{0}",
+        "device = d{0}-1 or group in (g{0}, h{0})",
+        "site = s{0} or site = gw-* or device = *-1",
+    ],
+)
+def test_what_is_put_together_of_thousands_of_filters_can_be_asked(
+    any_database: Database, test: str
+) -> None:
+    """What somebody may see is an `or` of what they were given, however often they were."""
+    tree = any_of([parse(test.format(number)) for number in range(2000)])
+    with any_database.transaction() as session:
+        enrol(session, "d7-1", {"site": "s7", "l7": "a"}, state="IN_SYNC", group="g7")
+        enrol(session, "other", {"site": "elsewhere", "ring": "none"}, state="IN_SYNC")
+        known = queries.facts(session, sql.true())
+        found = asked(session, tree)
+    assert "d7-1" in found
+    assert found == [one.device for one in known if matches(tree, one)]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sprat_controller.access import tokens
+from sprat_controller.access import scopes, tokens, within
 from sprat_controller.access.policy import Permission
 from sprat_controller.access.snapshot import Policies
 from sprat_controller.audit import log
 from sprat_controller.audit.tree import Tree
 from sprat_controller.audit.verify import verify_controller
 from sprat_controller.rollout.records import strategy_of
+from sprat_controller.rollout.requests import reach, target_from
 from sprat_controller.store import migrations, tables
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_proto import canonical
@@ -275,3 +277,39 @@ def test_an_audit_log_is_only_ever_appended_to(any_database: Database, table: st
             any_database.transaction() as session,
         ):
             session.connection().exec_driver_sql(statement.format(table=table, key=key))
+
+
+def test_plans_and_recurrences_of_before_are_listed_by_what_they_reach(unmade: Database) -> None:
+    upgrade_to("0028", unmade)
+    at_lyon: dict[str, Any] = {"labels": {"site": "lyon"}, "devices": []}
+    targets: list[dict[str, Any]] = [
+        at_lyon,
+        {**at_lyon, "devices": ["gw-1"], "filter": "cores >= 4", "scope": "group = a"},
+        {"labels": {}, "devices": []},
+    ]
+    plan = (
+        "INSERT INTO saved_plan (id, asked, strategy, lines, made_at, made_by)"
+        " VALUES (:id, :asked, '{}', :lines, '2026-11-22 12:00:00', 'a')"
+    )
+    recurrence = (
+        "INSERT INTO recurrence (id, name, model, channel, cron, zone, alias, target, context,"
+        " strategy, created_at, created_by, revision, lease_number)"
+        " VALUES (:id, 'n', 'm', 's', '0 2 * * *', 'UTC', 'a', :target, 256, '{}',"
+        " '2026-11-22 12:00:00', 'a', 1, 0)"
+    )
+    with unmade.transaction() as session:
+        for number, target in enumerate(targets):
+            asked = json.dumps({"target": target})
+            params = {"id": f"{number}", "asked": asked, "lines": b"[]"}
+            session.connection().execute(text(plan), params)
+            params = {"id": f"{number}", "target": json.dumps(target)}
+            session.connection().execute(text(recurrence), params)
+    migrations.upgrade(unmade)
+    with unmade.reading() as session:
+        for table in (tables.SavedPlan, tables.Recurrence):
+            rows = session.exec(select(table).order_by(col(table.id))).all()
+            expected = [reach(target_from(target)).cases for target in targets]
+            assert [row.reach for row in rows] == expected
+        listed = within.reaches(session, scopes.read("site = lyon"), col(tables.Recurrence.reach))
+        seen = session.exec(select(tables.Recurrence.id).where(listed)).all()
+        assert sorted(seen) == ["0", "1"]

@@ -125,6 +125,7 @@ def test_threads_of_one_controller_have_one_place_in_the_queue(postgres: Databas
 
     with closing(other), ThreadPoolExecutor(4) as pool:
         with postgres.transaction() as session:
+            session.connection()  # only now it has its turn
             done = pool.map(write, range(4))
             wait_for("a writer to queue", lambda: waiting_for_turn(session) > 0)
             for _ in range(20):

@@ -60,7 +60,7 @@ def list_audit(
         return _page(queries.audit_page(session, wanted, after=after, limit=limit), limit)
 
 
-@router.get("/audit/verify")
+@router.get("/audit/verify", response_model_exclude_defaults=True)
 def verify_audit(_: WholeAuditor, database: DatabasePart) -> schema.ChainAnswer:
     """Check the controller's log from its first record to its last."""
     with database.reading() as session:
@@ -86,7 +86,11 @@ def list_device_audit(
         return _page(queries.device_audit_page(session, device_id, after=after, limit=limit), limit)
 
 
-@router.get("/devices/{device_id}/audit/verify", responses=error_answers(404))
+@router.get(
+    "/devices/{device_id}/audit/verify",
+    responses=error_answers(404),
+    response_model_exclude_defaults=True,
+)
 def verify_device_audit(
     device_id: str, auditor: Auditor, database: DatabasePart
 ) -> schema.ChainAnswer:
@@ -98,6 +102,12 @@ def verify_device_audit(
 
 def _page(rows: Sequence[AuditRecord | DeviceAuditRecord], limit: int) -> Response:
     items = [
-        {"seq": row.seq, "hash": row.hash, "body": msgspec.json.decode(row.body)} for row in rows
+        {
+            "seq": row.seq,
+            "hash": row.hash,
+            "body": msgspec.json.decode(row.body) if row.body else None,
+        }
+        | ({} if row.body else {"expired": True})
+        for row in rows
     ]
     return fast({"items": items, "next": rows[-1].seq if len(rows) == limit else None})

@@ -57,7 +57,7 @@ def has_blob(sha256: Digest, _: Publisher, database: DatabasePart) -> Response:
 )
 async def put_blob(
     sha256: Digest,
-    _: Publisher,
+    publisher: Publisher,
     request: Request,
     response: Response,
     *,
@@ -76,7 +76,7 @@ async def put_blob(
 
     def keep() -> bool:
         with database.transaction() as session:
-            return register(session, sha256, size, now)
+            return register(session, sha256, size, actor=publisher.audit_name, now=now)
 
     is_new = await asyncio.to_thread(keep)
     response.status_code = 201 if is_new else 200

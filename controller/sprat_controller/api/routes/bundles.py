@@ -52,9 +52,9 @@ def collect(body: BundleBody, actor: Changer, exporter: ExporterPart) -> Bundle:
     """Return what a bundle is made of; plans of named devices are signed anew for it."""
     scope = actor.scope(Permission.ROLL_OUT)
     if body.statement:
-        contents = exporter.for_group(body.statement, scope)
+        contents = exporter.for_group(body.statement, scope, actor=actor.audit_name)
     else:
-        contents = exporter.for_devices(body.devices, scope)
+        contents = exporter.for_devices(body.devices, scope, actor=actor.audit_name)
     return Bundle(
         members=[
             Member(name=name, data=base64.b64encode(data).decode()) for name, data in contents.small

@@ -40,6 +40,7 @@ router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_ROLLOUTS))]
 Changer = Annotated[Actor, Depends(require(Permission.ROLL_OUT))]
 Approver = Annotated[Actor, Depends(require(Permission.APPROVE))]
+Breaker = Annotated[Actor, Depends(require(Permission.BREAK_GLASS))]
 Beginning = Annotated[
     str, Query(max_length=200, description="Only those whose names begin with this")
 ]
@@ -61,10 +62,15 @@ def _approved(actor: Approver, rollouts: RolloutsPart) -> RolloutService:
     return rollouts.within(actor.scope(Permission.APPROVE))
 
 
+def _broken(actor: Breaker, rollouts: RolloutsPart) -> RolloutService:
+    return rollouts.within(actor.scope(Permission.BREAK_GLASS))
+
+
 # What there is of rollouts for whoever asks: nothing here works with more than that.
 Seen = Annotated[RolloutService, Depends(_seen)]
 Changed = Annotated[RolloutService, Depends(_changed)]
 Approved = Annotated[RolloutService, Depends(_approved)]
+Broken = Annotated[RolloutService, Depends(_broken)]
 
 
 @router.post("/plan", response_model=schema.Plan, responses=error_answers(400, 404, 413, 422))
@@ -266,6 +272,32 @@ def deny(
     return _answer(
         rollouts.deny(
             rollout_id, body.reason, actor.audit_name, expected_revision=body.expected_revision
+        )
+    )
+
+
+@router.post("/{rollout_id}/override-approval", responses=error_answers(400, 404, 409, 413, 422))
+def override_approval(
+    rollout_id: str, body: schema.OverrideBody, actor: Breaker, rollouts: Broken
+) -> schema.Rollout:
+    """Let it go without the approvals that it lacks, but for what devices enforce themselves."""
+    expected = body.expected_revision
+    return _answer(
+        rollouts.override_approval(
+            rollout_id, body.reason, actor.audit_name, expected_revision=expected
+        )
+    )
+
+
+@router.post("/{rollout_id}/review-override", responses=error_answers(400, 404, 409, 413, 422))
+def review_override(
+    rollout_id: str, body: schema.ReviewBody, actor: Approver, rollouts: Approved
+) -> schema.Rollout:
+    """Accept or reject that somebody else overrode its approvals; it goes on as it is."""
+    expected = body.expected_revision
+    return _answer(
+        rollouts.review_override(
+            rollout_id, body.verdict, body.note, actor.audit_name, expected_revision=expected
         )
     )
 

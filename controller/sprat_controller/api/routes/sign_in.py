@@ -13,7 +13,7 @@ from sprat_controller.access.local_users import Attempt, Desk
 from sprat_controller.access.policy import Permission
 from sprat_controller.access.sessions import Kind
 from sprat_controller.api import sign_in_schema as schema
-from sprat_controller.api.auth import COOKIE, check_site, demand, signed_in, source_of
+from sprat_controller.api.auth import COOKIE, check_site, demand, set_cookie, signed_in, source_of
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import AllParts, Parts
 from sprat_controller.errors import ConflictError
@@ -35,10 +35,7 @@ def login(
     row, text = local_users.sign_in(_desk(parts), attempt, body.kind, now)
     is_cookie = body.kind is Kind.COOKIE
     if is_cookie:
-        age = int((row.expires_at - now).total_seconds())
-        response.set_cookie(
-            COOKIE, text, max_age=age, path="/", secure=True, httponly=True, samesite="lax"
-        )
+        set_cookie(response, COOKIE, text, row.expires_at - now)
     return schema.Login(
         id=row.id,
         subject=row.subject_id,
@@ -102,7 +99,7 @@ def set_password(
     with parts.database.reading() as session:
         subject = subjects.find(session, user)
         # A token that allows less than its owner may must not become a password that allows it all.
-        subjects.check_reach(session, subject.id, actor)
+        subjects.check_reach(session, subject.id, actor, now)
         must_prove = is_own and local_users.has_password(session, subject.id)
     new = passwords.checked(body.password, subject.name)
     if must_prove:
@@ -110,7 +107,7 @@ def set_password(
     hashed = parts.passwords.hash(new)
     with parts.database.transaction() as session:
         subject = subjects.find(session, user)
-        subjects.check_reach(session, subject.id, actor)
+        subjects.check_reach(session, subject.id, actor, now)
         local_users.set_password(
             session,
             subject,

@@ -100,5 +100,6 @@ def _write_down(
             actor=actor.audit_name,
             subject=subject,
             outcome="denied",
+            reason=refusal.code,
             detail={"message": refusal.message, **refusal.details},
         )

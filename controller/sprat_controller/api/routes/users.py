@@ -6,14 +6,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, status
 
-from sprat_controller.access import grants, persons, roles, scopes, subjects
+from sprat_controller.access import grants, identities, persons, provided, roles, scopes, subjects
 from sprat_controller.access.actor import Actor, SubjectKind
 from sprat_controller.access.policy import GRANTS, Permission
 from sprat_controller.api import access_schema as schema
 from sprat_controller.api.auth import require
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart, IdsPart, Now
-from sprat_controller.store.tables import CustomRole, RoleBinding
+from sprat_controller.store.tables import (
+    CustomRole,
+    OidcIdentity,
+    ProvidedRole,
+    RoleBinding,
+    Subject,
+)
 
 router = APIRouter(tags=["users"])
 Reader = Annotated[Actor, Depends(require(Permission.READ_USERS))]
@@ -26,8 +32,8 @@ OfSubject = Annotated[schema.SubjectName | None, Query(description="Only those o
 def list_users(_: Reader, database: DatabasePart) -> schema.SubjectPage:
     """All users and service accounts, by id."""
     with database.reading() as session:
-        rows = subjects.every(session)
-    return schema.SubjectPage(items=[schema.Subject.model_validate(row) for row in rows])
+        rows, known = subjects.every(session), identities.every(session)
+    return schema.SubjectPage(items=[_subject(row, known.get(row.id)) for row in rows])
 
 
 @router.post(
@@ -54,7 +60,7 @@ def disable_user(user: str, actor: Manager, database: DatabasePart, now: Now) ->
     """Take away all that somebody may, at once, and what services may that act for them."""
     with database.transaction() as session:
         row = subjects.disable(session, user, actor=actor, now=now)
-    return schema.Subject.model_validate(row)
+        return _subject(row, identities.of(session, row.id))
 
 
 @router.post("/users/{user}/enable", responses=error_answers(404))
@@ -62,7 +68,7 @@ def enable_user(user: str, actor: Manager, database: DatabasePart, now: Now) -> 
     """Give somebody back what they were given."""
     with database.transaction() as session:
         row = subjects.enable(session, user, actor=actor, now=now)
-    return schema.Subject.model_validate(row)
+        return _subject(row, identities.of(session, row.id))
 
 
 @router.get("/roles")
@@ -108,12 +114,15 @@ def remove_role(role: str, actor: RoleMaker, database: DatabasePart, now: Now) -
 
 @router.get("/bindings", responses=error_answers(404))
 def list_bindings(
-    _: Reader, database: DatabasePart, subject: OfSubject = None
+    _: Reader, database: DatabasePart, now: Now, subject: OfSubject = None
 ) -> schema.BindingPage:
-    """Who has which role over which devices, in the order of giving."""
+    """Who has which role over which devices: what people gave, then what groups give."""
     with database.reading() as session:
         rows = grants.every(session, subject)
-    return schema.BindingPage(items=[_binding(row) for row in rows])
+        known = None if subject is None else subjects.find(session, subject).id
+        more = provided.every(session, now, known)
+    items = [*(_binding(row) for row in rows), *(_provided(row) for row in more)]
+    return schema.BindingPage(items=items)
 
 
 @router.post(
@@ -138,6 +147,25 @@ def take_role(binding_id: str, actor: Manager, database: DatabasePart, now: Now)
     """Take a role away, at once."""
     with database.transaction() as session:
         grants.take(session, binding_id, actor=actor, now=now)
+
+
+def _subject(row: Subject, identity: OidcIdentity | None) -> schema.Subject:
+    found = schema.Subject.model_validate(row)
+    if identity is None:
+        return found
+    return found.model_copy(update={"issuer": identity.issuer, "known_as": identity.known_as})
+
+
+def _provided(row: ProvidedRole) -> schema.Binding:
+    return schema.Binding(
+        id=row.id,
+        subject=row.subject_id,
+        role=row.role,
+        scope=row.scope,
+        created_at=row.since,
+        created_by="provider",
+        ends_at=row.ends_at,
+    )
 
 
 def _role(row: CustomRole) -> schema.Role:

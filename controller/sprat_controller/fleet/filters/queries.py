@@ -7,7 +7,7 @@ compared as they are, on PostgreSQL (LIKE) and on SQLite (GLOB: its LIKE takes a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import sqlalchemy as sql
@@ -27,7 +27,7 @@ from sprat_controller.fleet.filters.tree import (
     Pattern,
     Tree,
 )
-from sprat_controller.store.tables import Device, DeviceLabel
+from sprat_controller.store.tables import Device, DeviceLabel, EnrolmentToken
 
 _DEVICE: Final = Device.metadata.tables["device"].c
 # Fields that are columns, by name; all others are in the profile.
@@ -46,6 +46,9 @@ _COLUMNS: Final[Mapping[str, sql.Column[Any]]] = {
         )
     },
 }
+_TOKEN: Final = EnrolmentToken.metadata.tables["enrolment_token"].c
+# What an enrolment token says of its devices beside their labels, by field.
+_TO_BE: Final[Mapping[str, sql.Column[Any]]] = {"device": _TOKEN.device_id, "group": _TOKEN.group}
 _IN_PROFILE: Final[Mapping[str, str]] = {
     "memory": "memory_bytes",
     "memory_budget": "memory_budget_bytes",
@@ -65,7 +68,28 @@ def where(session: Session, tree: Tree) -> Condition:
         session: Its database says how texts and JSON are asked.
         tree: The filter.
     """
-    return _Asked(session.get_bind().dialect.name == "sqlite").condition(tree)
+    return _Asked(_is_sqlite(session)).condition(tree)
+
+
+def where_to_be(session: Session, tree: Tree) -> Condition:
+    """Return the condition on rows of `EnrolmentToken` that is true where `matches` will be.
+
+    Args:
+        session: Its database says how texts and JSON are asked.
+        tree: The filter; it asks names, groups and labels only: no more is known beforehand.
+    """
+    return _AskedBefore(_is_sqlite(session)).condition(tree)
+
+
+def elements(session: Session, array: Any, *, as_text: bool = False) -> sql.TableValuedAlias:
+    """Return the rows of an array in JSON, one column `value`.
+
+    Args:
+        session: Its database says how JSON is asked.
+        array: A column.
+        as_text: They are texts, and no arrays themselves.
+    """
+    return _elements(array, is_sqlite=_is_sqlite(session), as_text=as_text)
 
 
 def facts(session: Session, which: Condition) -> list[Facts]:
@@ -93,7 +117,7 @@ class _Asked:
             case And(terms):
                 return sql.and_(sql.true(), *(self.condition(term) for term in terms))
             case Or(terms):
-                return sql.or_(sql.false(), *(self.condition(term) for term in terms))
+                return sql.or_(sql.false(), *(self.condition(term) for term in _at_once(terms)))
             case Not(term):
                 return sql.not_(self.condition(term))
             case Matches(field, patterns):
@@ -154,9 +178,47 @@ class _Asked:
         """Return the rows of a list in the profile, one column `value`."""
         if self._is_sqlite:
             names = sql.func.json_each(_DEVICE.profile, f"$.{field.name}")
+            return names.table_valued(sql.column("value", sql.String))
+        return _elements(_DEVICE.profile[field.name], is_sqlite=False, as_text=True)
+
+
+class _AskedBefore(_Asked):
+    """The same of a device to come, by the enrolment token that it will show."""
+
+    def _matches(self, field: Field, patterns: tuple[Pattern, ...]) -> Condition:
+        if field.kind is Kind.LABEL:
+            text: sql.ColumnElement[Any] = _TOKEN.labels[field.name].as_string()
         else:
-            names = sql.func.json_array_elements_text(_DEVICE.profile[field.name])
-        return names.table_valued(sql.column("value", sql.String))
+            text = _TO_BE[field.name]
+        return sql.and_(text.is_not(None), text != "", self._like(text, patterns))
+
+
+def _at_once(terms: Sequence[Tree]) -> list[Tree]:
+    """Return terms of an `or` with those that ask the same field put into one: it is one look-up.
+
+    What somebody has may be put together of thousands of scopes, and SQLite takes no more than
+    1,000 terms in one condition.
+    """
+    asked: dict[Field, dict[Pattern, None]] = {}
+    for term in terms:
+        if isinstance(term, Matches):
+            asked.setdefault(term.field, {}).update(dict.fromkeys(term.patterns))
+    others: list[Tree] = [term for term in terms if not isinstance(term, Matches)]
+    return [*(Matches(field, tuple(patterns)) for field, patterns in asked.items()), *others]
+
+
+def _is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def _elements(array: Any, *, is_sqlite: bool, as_text: bool) -> sql.TableValuedAlias:
+    if is_sqlite:
+        rows = sql.func.json_each(array)
+    elif as_text:
+        rows = sql.func.json_array_elements_text(array)
+    else:
+        rows = sql.func.json_array_elements(array)
+    return rows.table_valued(sql.column("value", sql.String))
 
 
 def _labelled(field: Field, value: Condition) -> Condition:

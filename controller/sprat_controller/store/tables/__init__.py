@@ -17,9 +17,13 @@ from sprat_controller.store.tables.access import (
 from sprat_controller.store.tables.audit import (
     AuditCheckpoint,
     AuditCosignature,
+    AuditExpiry,
     AuditForwarding,
+    AuditForwardingDevice,
     AuditHead,
+    AuditHold,
     AuditRecord,
+    AuditRetention,
     AuditSubtree,
     DeviceAuditRecord,
 )
@@ -44,7 +48,16 @@ from sprat_controller.store.tables.rollout import (
     RolloutGroup,
     SavedPlan,
 )
-from sprat_controller.store.tables.sign_on import LoginFailure, LoginSession, Password
+from sprat_controller.store.tables.sign_on import (
+    LoginFailure,
+    LoginSession,
+    OidcAttempt,
+    OidcDevice,
+    OidcIdentity,
+    OidcLogout,
+    Password,
+    ProvidedRole,
+)
 from sprat_controller.store.tables.trust import Publisher, TrustMetadata
 
 __all__ = [
@@ -54,9 +67,13 @@ __all__ = [
     "AssignmentRow",
     "AuditCheckpoint",
     "AuditCosignature",
+    "AuditExpiry",
     "AuditForwarding",
+    "AuditForwardingDevice",
     "AuditHead",
+    "AuditHold",
     "AuditRecord",
+    "AuditRetention",
     "AuditSubtree",
     "Blob",
     "ChannelRelease",
@@ -74,8 +91,13 @@ __all__ = [
     "ObservedMetric",
     "ObservedRate",
     "Occurrence",
+    "OidcAttempt",
+    "OidcDevice",
+    "OidcIdentity",
+    "OidcLogout",
     "OperatorToken",
     "Password",
+    "ProvidedRole",
     "Publisher",
     "Recurrence",
     "Release",

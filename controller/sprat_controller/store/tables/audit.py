@@ -6,21 +6,28 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from sqlalchemy import Column, LargeBinary
+from sqlalchemy import Column, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
 from sprat_controller.store.tables.columns import Int64, moment, partial
 
+# Of a record that has not expired.
+HAS_BODY: Final = "length(body) > 0"
+
 
 class AuditRecord(SQLModel, table=True):
-    """One line of the controller's own audit log; triggers refuse UPDATE and DELETE."""
+    """One line of the controller's own audit log; triggers refuse UPDATE and DELETE.
+
+    But for what expired: its body and all that is copied out of it are empty, but for `at`.
+    """
 
     __tablename__: ClassVar[str] = "audit_record"
     __table_args__ = (
         partial("ix_audit_record_device", ("device_id", "seq"), "device_id IS NOT NULL"),
         partial("ix_audit_record_rollout", ("rollout_id", "seq"), "rollout_id IS NOT NULL"),
+        partial("ix_audit_record_kept", ("at",), HAS_BODY),
     )
     seq: int = Field(primary_key=True, sa_type=Int64)
     # Canonical JSON, and the hash of its leaf in the log's tree, in hex.
@@ -86,15 +93,70 @@ class AuditForwarding(SQLModel, table=True):
     claimed_until: datetime | None = Field(default=None, sa_column=moment(nullable=True))
 
 
+class AuditForwardingDevice(SQLModel, table=True):
+    """How far a receiver elsewhere has a device's own log."""
+
+    __tablename__: ClassVar[str] = "audit_forwarding_device"
+    destination: str = Field(primary_key=True)
+    device_id: str = Field(primary_key=True)
+    seq: int = Field(sa_type=Int64)
+    sent_at: datetime = Field(sa_column=moment())
+
+
+class AuditRetention(SQLModel, table=True):
+    """How long records are kept; without a row for all tags, for ever."""
+
+    __tablename__: ClassVar[str] = "audit_retention"
+    tag: str = Field(primary_key=True)  # empty: those of all tags that have no row of their own
+    days: int | None  # None: for ever
+    reason: str  # why it is shorter than the law asks for, if it is
+    set_at: datetime = Field(sa_column=moment())
+    set_by: str
+
+
+class AuditHold(SQLModel, table=True):
+    """Records that do not expire while it is not released: those that meet all of it."""
+
+    __tablename__: ClassVar[str] = "audit_hold"
+    id: str = Field(primary_key=True)
+    device_id: str | None = None
+    rollout_id: str | None = None
+    since: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    reason: str
+    added_at: datetime = Field(sa_column=moment())
+    added_by: str
+    released_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    released_by: str | None = None
+
+
+class AuditExpiry(SQLModel, table=True):
+    """Which records have expired, and which record of the controller's log says so.
+
+    The triggers of both logs let bodies of these be erased, and of no others.
+    """
+
+    __tablename__: ClassVar[str] = "audit_expiry"
+    device_id: str = Field(primary_key=True)  # empty: the controller's own log
+    first_seq: int = Field(primary_key=True, sa_type=Int64)
+    last_seq: int = Field(sa_type=Int64)
+    seq: int = Field(index=True, sa_type=Int64)
+
+
 class DeviceAuditRecord(SQLModel, table=True):
-    """One record of a device's own audit log, as it arrived; triggers refuse UPDATE and DELETE."""
+    """One record of a device's own audit log, as it arrived; triggers refuse UPDATE and DELETE.
+
+    But for what expired: its body and its tag are empty.
+    """
 
     __tablename__: ClassVar[str] = "device_audit_record"
+    __table_args__ = (partial("ix_device_audit_record_kept", ("received_at",), HAS_BODY),)
     device_id: str = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=Int64)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     # Of the leaf, hex.
     hash: str
+    # A copy out of the body.
+    tag: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
     # None of a record that was chained, before logs were sealed.
     seal: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     received_at: datetime = Field(sa_column=moment())

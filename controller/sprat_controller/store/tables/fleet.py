@@ -57,6 +57,11 @@ class Device(SQLModel, table=True):
     capability: int = 0
     agent_version: str = ""
     boot_id: str = ""
+    # The ids of starts that spoke before this one, each with when it first gave way to another, in
+    # unix seconds; and where a record came that is kept as another one, until the log that is kept
+    # goes on (`link.copies`).
+    former_boots: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    audit_forked_at: int | None = Field(default=None, sa_type=Int64)
     # As the device told it (`sprat_proto.fit.Profile` as JSON); None until the first Hello.
     profile: Json | None = Field(default=None, sa_column=Column(JSON))
     hardware_class: str | None = Field(default=None, index=True)

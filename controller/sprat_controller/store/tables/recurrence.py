@@ -28,6 +28,8 @@ class Recurrence(SQLModel, table=True):
     # As in `Rollout`, for each rollout that it creates.
     alias: str
     target: Json = Field(sa_column=Column(JSON, nullable=False))
+    # `Scope.cases` of what the target can ever reach, for lists of who has some devices only.
+    reach: list[list[str]] = Field(sa_column=Column(JSON, nullable=False))
     context: int
     serving: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     policy: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))

@@ -54,6 +54,9 @@ class Rollout(SQLModel, table=True):
     edited_by: str | None = None
     # What approvers approve, frozen when it was submitted: `sprat_proto.approval.RolloutSpec`.
     spec: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    # `rollout.approval_override.Override`: who let that specification go without approvals; None:
+    # nobody. An edit removes it as it removes approvals.
+    approval_override: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     # Which controller works on it when it is due, and until when others leave it alone; the number
     # of the claim (`schedule.leases`).
     lease_owner: str | None = None
@@ -97,6 +100,8 @@ class SavedPlan(SQLModel, table=True):
     __tablename__: ClassVar[str] = "saved_plan"
     id: str = Field(primary_key=True)
     asked: Json = Field(sa_column=Column(JSON, nullable=False))  # what and to whom
+    # `Scope.cases` of what the target can ever reach, for lists of who has some devices only.
+    reach: list[list[str]] = Field(sa_column=Column(JSON, nullable=False))
     strategy: Json = Field(sa_column=Column(JSON, nullable=False))
     # Canonical JSON of `saved_plans.Line`s.
     lines: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
