@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from sprat_controller.access.scopes import EVERYTHING, Scope
+
 
 @dataclass
 class Asking:
@@ -18,6 +20,7 @@ class Asking:
 
     id: str = ""
     _actor: str = ""
+    _scope: Scope = EVERYTHING
     _identity: dict[str, str] = field(default_factory=dict[str, str])
 
     def identify(self, actor: str, *, authn: str = "", session: str = "") -> None:
@@ -31,6 +34,17 @@ class Asking:
         self._actor = actor
         said = {"authn": authn, "session": session}
         self._identity = {name: value for name, value in said.items() if value}
+
+    def limit(self, scope: Scope) -> None:
+        """Say to which devices it may do what it asks.
+
+        Of several permissions that it needs, each takes away: what is left is within all of them.
+        """
+        self._scope = self._scope.narrowed(scope)
+
+    def scope_of(self, actor: str) -> str:
+        """Return within what an actor may do what is asked; empty: everywhere, or not the asker."""
+        return self._scope.text if actor == self._actor else ""
 
     def identity_of(self, actor: str) -> dict[str, str]:
         """Return how an actor showed who it is: nothing if it is not the one who asks."""

@@ -90,8 +90,13 @@ class Checkpoints:
                 kept = find(session, tree_.size)
                 if tree_.size == 0:
                     return None
-                # Rows that were rewritten may be as many as were signed.
-                if kept is not None and kept.checkpoint.root == tree_.root(tree_.size):
+                # Rows that were rewritten may be as many as were signed, and those of a backup
+                # fewer: both are the signer's to refuse.
+                if (
+                    kept is not None
+                    and state.size <= tree_.size
+                    and kept.checkpoint.root == tree_.root(tree_.size)
+                ):
                     return kept
             try:
                 return self._sign(state.size, now)

@@ -13,19 +13,34 @@ from typing import Any, Final, cast
 
 import msgspec
 from sprat_proto import audit_seal, merkle
+from sprat_proto.audit_events import GRAMMAR
 from sprat_proto.audit_seal import SealKey
 from sprat_proto.merkle import Frontier
 
 MAX_BODY_BYTES: Final = 64 << 10
+MAX_TAG: Final = 200
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A record as it came, or as it is kept."""
+    """A record as it came, or as it is kept.
+
+    Attributes:
+        seq: Its position.
+        body: Empty of one that expired.
+        seal: Of its leaf.
+        expired: The hash of its leaf, if its body was erased where it is kept.
+    """
 
     seq: int
     body: bytes
     seal: bytes
+    expired: bytes | None = None
+
+    @property
+    def leaf(self) -> bytes:
+        """The hash of its leaf."""
+        return merkle.leaf_hash(self.body) if self.expired is None else self.expired
 
 
 @dataclass(frozen=True)
@@ -85,7 +100,7 @@ def follow(head: Head, records: Iterable[Sealed]) -> Followed:
             continue
         if record.seq > tree.size + 1:
             break
-        key_then, leaf = key.at(record.seq), merkle.leaf_hash(record.body)
+        key_then, leaf = key.at(record.seq), record.leaf
         broken = _fault(record, leaf, key_then)
         if broken is not None:
             break
@@ -103,6 +118,8 @@ def _fault(record: Sealed, leaf: bytes, key: SealKey) -> Broken | None:
             key.seal(leaf).hex(),
             record.seal.hex()[:64],
         )
+    if record.expired is not None:
+        return None
     if len(record.body) > MAX_BODY_BYTES:
         size = str(len(record.body))
         return Broken(record.seq, "its body is too large", f"{MAX_BODY_BYTES} bytes", size)
@@ -112,9 +129,20 @@ def _fault(record: Sealed, leaf: bytes, key: SealKey) -> Broken | None:
     return None
 
 
+def tag_of(body: bytes) -> str:
+    """Return what happened, as a record says it; empty: it says it in no way that is known."""
+    tag = _field(body, "tag")
+    is_tag = isinstance(tag, str) and len(tag) <= MAX_TAG and GRAMMAR.fullmatch(tag)
+    return str(tag) if is_tag else ""
+
+
 def _seq_of(body: bytes) -> object:
+    return _field(body, "seq")
+
+
+def _field(body: bytes, name: str) -> object:
     try:
         decoded: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    return cast("dict[str, object]", decoded).get("seq") if isinstance(decoded, dict) else None
+    return cast("dict[str, object]", decoded).get(name) if isinstance(decoded, dict) else None

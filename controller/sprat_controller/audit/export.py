@@ -5,16 +5,19 @@ it follow. Then the records in order, each with the hash that was kept of it:
 
     {"hash":"<hex>","record":{…}}                       of a whole export
     {"hash":"<hex>","proof":["<base64>",…],"record":{…}}  of a part: its proof of inclusion
+    {"hash":"<hex>","expired":<seq>}                    of a whole export: its body was erased
 
 A whole export has the roots of complete subtrees between them, and the checkpoints that were
 signed on the way, so that what does not fit is found near to where it is. The last line counts the
-records. `record` is byte for byte what was written: its hash is of these bytes.
+records. `record` is byte for byte what was written: its hash is of these bytes. Of a record that
+expired only the hash is left, and a later record says that it did (`expiries`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,15 +29,20 @@ from sprat_proto import notes
 from sprat_proto.merkle import Frontier, ProofError, leaf_hash, verify_inclusion
 from sprat_proto.notes import Checkpoint, NoteError, VerifierKey
 
+from sprat_controller.audit.expiries import Expiries
+
 VERSION: Final = 1
 # Longer ones are none of ours: a record has at most a few thousand names in it.
 MAX_LINE_BYTES: Final = 16 << 20
 _HASH: Final = b'{"hash":"'
 _RECORD: Final = b'","record":'
+_EXPIRED: Final = b'","expired":'
 _PROOF: Final = b'","proof":['
 _PROVED: Final = b'],"record":'
 _HEX: Final = 64
 _AFTER_HASH: Final = len(_HASH) + _HEX
+_HASH_HEX: Final = re.compile(rb"[0-9a-f]{64}")
+_EXPIRED_SEQ: Final = re.compile(rb"([1-9][0-9]{0,18})\}\n")
 
 
 class Head(Struct, frozen=True):
@@ -89,6 +97,7 @@ class Finding:
         seq: The first record that is not what it should be; None: there is none, or it is not
             known which.
         signers: Who signed the checkpoint, of those whose keys were given.
+        expired: How many of the records were erased as a policy says.
     """
 
     result: Result
@@ -96,6 +105,7 @@ class Finding:
     message: str
     seq: int | None = None
     signers: tuple[str, ...] = ()
+    expired: int = 0
 
 
 class _FoundError(Exception):
@@ -111,6 +121,48 @@ def record_line(body: bytes, hash_hex: str, proof: Sequence[bytes] | None = None
         return b"%b%b%b%b}\n" % (_HASH, hash_hex.encode(), _RECORD, body)
     listed = b",".join(b'"%b"' % base64.b64encode(one) for one in proof)
     return b"%b%b%b%b%b%b}\n" % (_HASH, hash_hex.encode(), _PROOF, listed, _PROVED, body)
+
+
+def expired_line(seq: int, hash_hex: str) -> bytes:
+    """Return the line of a record whose body was erased, with its end."""
+    return b"%b%b%b%d}\n" % (_HASH, hash_hex.encode(), _EXPIRED, seq)
+
+
+def is_whole(first: bytes) -> bool:
+    """Tell by its first line whether an export is of all records up to its checkpoint."""
+    try:
+        return msgspec.json.decode(first, type=Head).whole
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+
+
+def leaf_of(one: bytes) -> tuple[bytes, bytes] | None:
+    """Return the record of a line of a whole export that was verified, and its leaf's hash.
+
+    The record is empty if it expired; None: another line.
+    """
+    if not one.startswith(_HASH):
+        return None
+    leaf, after = bytes.fromhex(one[len(_HASH) : _AFTER_HASH].decode()), one[_AFTER_HASH:]
+    return (after[len(_RECORD) : -2] if after.startswith(_RECORD) else b""), leaf
+
+
+def note_of(one: bytes) -> str | None:
+    """Return the checkpoint of a line that was signed on the way; None: another line."""
+    return None if one.startswith(_HASH) else _checkpoint_of(one)
+
+
+def _checkpoint_of(one: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(one, type=SignedHere).checkpoint
+    except msgspec.ValidationError:
+        return None
+
+
+def body_of(one: bytes) -> bytes | None:
+    """Return the record that a line of a part holds; None: another line."""
+    _, middle, body = one.partition(_PROVED)
+    return body[:-2] if middle and one.startswith(_HASH) else None
 
 
 def line(value: Head | Subtree | SignedHere | End) -> bytes:
@@ -149,6 +201,7 @@ class _Reader:
         self._good_until = 0  # what the last checkpoint on the way vouches for
         self._last = 0
         self._end: int | None = None
+        self._expiries = Expiries()
         self._number = msgspec.json.Decoder(_Numbered)
         self.count = 0
 
@@ -191,8 +244,13 @@ class _Reader:
             )
         if self._frontier.root() != root:
             raise self._changed_since(size)
-        message = f"{size} records, unbroken, as signed"
-        return Finding(Result.INTACT, size, message, signers=self._signers)
+        fault = self._expiries.fault()
+        if fault is not None:
+            raise _FoundError(Result.TAMPERED, fault[1], fault[0])
+        expired = self._expiries.count
+        said = f", {expired} expired" if expired else ""
+        message = f"{size} records, unbroken, as signed{said}"
+        return Finding(Result.INTACT, size, message, signers=self._signers, expired=expired)
 
     def _begin(self, one: bytes) -> None:
         try:
@@ -230,6 +288,9 @@ class _Reader:
 
     def _record(self, one: bytes) -> None:
         hash_hex, after = one[len(_HASH) : _AFTER_HASH], one[_AFTER_HASH:]
+        if self._is_whole and after.startswith(_EXPIRED):
+            self._expired(hash_hex, after[len(_EXPIRED) :])
+            return
         is_part = after.startswith(_PROOF)
         if is_part:
             proof, middle, body = after[len(_PROOF) :].partition(_PROVED)
@@ -248,8 +309,19 @@ class _Reader:
         seq = self._seq(body)
         if self._is_whole:
             self._in_whole(seq, leaf)
+            self._expiries.take(seq, body)
         else:
             self._in_part(seq, leaf, proof)
+        self._last = seq
+        self.count += 1
+
+    def _expired(self, hash_hex: bytes, rest: bytes) -> None:
+        match = _EXPIRED_SEQ.fullmatch(rest)
+        if match is None or not _HASH_HEX.fullmatch(hash_hex):
+            raise self._malformed()
+        seq = int(match[1])
+        self._in_whole(seq, bytes.fromhex(hash_hex.decode()))
+        self._expiries.gone(seq)
         self._last = seq
         self.count += 1
 

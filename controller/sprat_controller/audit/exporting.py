@@ -8,8 +8,17 @@ from typing import Final
 import sqlalchemy as sql
 from sqlmodel import Session, col
 
+from sprat_controller.audit import expiring
 from sprat_controller.audit.checkpoints import Signed
-from sprat_controller.audit.export import End, Head, SignedHere, Subtree, line, record_line
+from sprat_controller.audit.export import (
+    End,
+    Head,
+    SignedHere,
+    Subtree,
+    expired_line,
+    line,
+    record_line,
+)
 from sprat_controller.audit.tree import TILE_WIDTH, Tree
 from sprat_controller.store import queries
 from sprat_controller.store.queries import AuditFilter
@@ -22,26 +31,39 @@ PAGE: Final = 1000
 
 
 def whole(database: Database, signed: Signed) -> Iterator[bytes]:
-    """Yield an export of all records up to a checkpoint, a page at a time."""
+    """Yield an export of all records up to a checkpoint, a page at a time.
+
+    Raises:
+        ConflictError: `audit_not_signed`: records expired, and what says so is beyond it. It is
+            raised on the way if they expire meanwhile; the export is cut off then.
+    """
     yield line(Head(VERSION, str(signed.note), whole=True))
     size = signed.checkpoint.size
     for after in range(0, size, PAGE):
         last = min(after + PAGE, size)
+        # Nothing is sent inside: who reads slowly, or not to the end, holds up nothing.
         with database.reading() as session:
-            yield b"".join(_page(session, after, last))
+            expiring.check_covered(session, size)
+            page = b"".join(_page(session, after, last))
+        yield page
     yield line(End(size))
 
 
 def part(database: Database, signed: Signed, wanted: AuditFilter) -> Iterator[bytes]:
-    """Yield an export of those records up to a checkpoint that meet a filter, each with a proof."""
+    """Yield an export of those records up to a checkpoint that meet a filter, each with a proof.
+
+    Those that expired are left out: nobody knows any more what they were about.
+    """
     yield line(Head(VERSION, str(signed.note), whole=False, wanted=wanted.said()))
     size, after, count = signed.checkpoint.size, 0, 0
     while True:
         with database.reading() as session:
             rows = queries.audit_page(session, wanted, after=after, limit=PAGE)
             rows = [row for row in rows if row.seq <= size]
-            yield b"".join(_proved(session, rows, size))
-        count += len(rows)
+            kept = [row for row in rows if row.body]
+            page = b"".join(proved(session, kept, size))
+        yield page
+        count += len(kept)
         if len(rows) < PAGE:
             break
         after = rows[-1].seq
@@ -51,15 +73,33 @@ def part(database: Database, signed: Signed, wanted: AuditFilter) -> Iterator[by
 def view(
     database: Database, wanted: AuditFilter, size: int, render: Callable[[bytes], bytes]
 ) -> Iterator[bytes]:
-    """Yield a view of those records up to a size that meet a filter; no proof is in it."""
+    """Yield a view of those records up to a size that meet a filter; no proof is in it.
+
+    Those that expired are left out.
+    """
     after = 0
     while True:
         with database.reading() as session:
             rows = queries.audit_page(session, wanted, after=after, limit=PAGE)
-        yield b"".join(render(row.body) for row in rows if row.seq <= size)
+        yield b"".join(render(row.body) for row in rows if row.body and row.seq <= size)
         if len(rows) < PAGE or rows[-1].seq >= size:
             return
         after = rows[-1].seq
+
+
+def device(database: Database, device_id: str, note: str, size: int) -> Iterator[bytes]:
+    """Yield an export of a device's log up to the checkpoint that it signed itself."""
+    yield line(Head(VERSION, note, whole=True))
+    for after in range(0, size, PAGE):
+        with database.reading() as session:
+            rows = queries.device_audit_page(session, device_id, after=after, limit=PAGE)
+            page = b"".join(
+                record_line(row.body, row.hash) if row.body else expired_line(row.seq, row.hash)
+                for row in rows
+                if row.seq <= size
+            )
+        yield page
+    yield line(End(size))
 
 
 def _page(session: Session, after: int, last: int) -> Iterator[bytes]:
@@ -75,7 +115,7 @@ def _page(session: Session, after: int, last: int) -> Iterator[bytes]:
     notes = run(sql.select(size, col(AuditCheckpoint.note)).where(size > after, size <= last))
     signed = {at: SignedHere(note) for at, note in notes}
     for number, body, digest in rows:
-        yield record_line(bytes(body), digest)
+        yield record_line(bytes(body), digest) if body else expired_line(number, digest)
         yield from (line(one) for one in subtrees.get(number, ()))
         if number in signed:
             yield line(signed[number])
@@ -98,7 +138,8 @@ def _subtrees(session: Session, after: int, last: int) -> dict[int, list[Subtree
     return found
 
 
-def _proved(session: Session, rows: Sequence[AuditRecord], size: int) -> Iterator[bytes]:
+def proved(session: Session, rows: Sequence[AuditRecord], size: int) -> Iterator[bytes]:
+    """Yield the lines of records, each with the proof that it is in the log of a size."""
     tree = Tree(session)
     for row in rows:
         yield record_line(row.body, row.hash, tree.inclusion(row.seq, size))

@@ -10,9 +10,10 @@ the first place; who gets around them is found out by the checkpoints (`checkpoi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 from sprat_proto import audit_events
 from sprat_proto.audit_events import Tag
 from sprat_proto.merkle import Frontier, leaf_hash
@@ -20,7 +21,7 @@ from sqlalchemy import event, insert, select, update
 from sqlalchemy.orm import Session as OrmSession
 from sqlmodel import Session, col
 
-from sprat_controller.audit import asking
+from sprat_controller.audit import asking, watch
 from sprat_controller.store.tables import AuditHead, AuditRecord, AuditSubtree
 
 NAME: Final = "controller"  # as records say whose log they are of
@@ -33,6 +34,8 @@ _INSERT = insert(AuditRecord)
 _MOVE = update(AuditHead)
 _BEGIN = insert(AuditHead).values(id=1)
 _INSERT_SUBTREES = insert(AuditSubtree)
+# Of a record that had expired when it was put back: an export says nothing of it.
+_UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
 _HEAD_KEY: Final = "sprat_audit_head"
 
 
@@ -84,7 +87,7 @@ def append(
         reason: Why, in a word that programs read, such as a refusal's code.
         before: State or digest of what was changed, before it.
         after: The same, after it.
-        scope: The target filter within which the actor may do it, if not everything.
+        scope: The target filter within which the actor may do it; None: as the request says.
     """
     said = detail or {}
     head = _head(session)
@@ -103,8 +106,9 @@ def append(
             "reason": reason,
             "before": before,
             "after": after,
-            "scope": scope,
+            "scope": request.scope_of(actor) if scope is None else scope,
             "request": request.id,
+            **watch.fields_in(session),
         },
     )
     leaf = leaf_hash(body)
@@ -125,6 +129,35 @@ def append(
     )
     head.append(leaf)
     return seq
+
+
+def refill(session: Session, seq: int, body: bytes, leaf: bytes) -> None:
+    """Add a record that the log once had, byte for byte; an empty body has expired.
+
+    Raises:
+        ValueError: It is not the next one.
+    """
+    head = _head(session)
+    if seq != head.frontier.size + 1:
+        raise ValueError(f"expected record {head.frontier.size + 1}, found {seq}")
+    said: dict[str, Any] = msgspec.json.decode(body) if body else {}
+    subject = str(said.get("subject", ""))
+    device_id, rollout_id = about(subject, said.get("detail") or {})
+    session.connection().execute(
+        _INSERT,
+        {
+            "seq": seq,
+            "body": body,
+            "hash": leaf.hex(),
+            "at": datetime.fromisoformat(str(said["ts"])) if said else _UNKNOWN_TIME,
+            "actor": audit_events.actor_name(said.get("actor")) or "",
+            "tag": str(said.get("tag", "")),
+            "subject": subject,
+            "device_id": device_id,
+            "rollout_id": rollout_id,
+        },
+    )
+    head.append(leaf)
 
 
 def about(subject: str, detail: Mapping[str, object]) -> tuple[str | None, str | None]:

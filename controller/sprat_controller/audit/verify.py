@@ -17,7 +17,9 @@ from sprat_proto.merkle import Frontier, leaf_hash
 from sprat_proto.notes import NoteError
 from sqlmodel import Session, col, select
 
-from sprat_controller.audit import device_logs
+from sprat_controller.audit import device_logs, expiring
+from sprat_controller.audit import expiries as expiries_
+from sprat_controller.audit.expiries import Expiries
 from sprat_controller.store.tables import (
     AuditCheckpoint,
     AuditHead,
@@ -31,7 +33,10 @@ _BATCH: Final = 1000
 
 @dataclass(frozen=True)
 class Link:
-    """One record of a log as it is kept; `copies` must equal the same fields of the body."""
+    """One record of a log as it is kept; `copies` must equal the same fields of the body.
+
+    The body of one that expired is empty, and so are its copies.
+    """
 
     seq: int
     body: bytes
@@ -63,22 +68,28 @@ class ChainReport:
         records: How many were found whole, from the first on.
         head: The root of the log, or hash of the last of these; None if there is none.
         message: One sentence for people.
+        expired: How many of them were erased as a policy says.
     """
 
     ok: bool
     records: int
     head: str | None
     message: str
+    expired: int = 0
 
 
 def verify_tree(links: Iterable[Link], kept: Kept) -> ChainReport:
     """Check that records are numbered from 1, and lead to what is kept of the log. Pure."""
-    frontier = Frontier()
+    frontier, expiries = Frontier(), Expiries()
     for link in links:
         fault = _fault_of_leaf(link, frontier.size + 1)
         if fault:
             return _broken(frontier, fault)
         frontier.append(bytes.fromhex(link.hash))
+        if link.body:
+            expiries.take(link.seq, link.body)
+        else:
+            expiries.gone(link.seq)
         signed = kept.roots.get(frontier.size)
         if signed is not None and signed != frontier.root():
             return _broken(
@@ -93,8 +104,12 @@ def verify_tree(links: Iterable[Link], kept: Kept) -> ChainReport:
     if (size, bytes(frontier)) != (kept.size, kept.frontier):
         found = f"expected {kept.size} records that lead to what is kept of them, found {size}"
         return _broken(frontier, f"{found}: records are missing, or were added")
-    message = f"{size} records, unbroken" if size else "no records yet"
-    return ChainReport(ok=True, records=size, head=_root(frontier), message=message)
+    fault = expiries.fault()
+    if fault is not None:
+        return ChainReport(ok=False, records=fault[0] - 1, head=_root(frontier), message=fault[1])
+    message = _unbroken(size, expiries.count)
+    head = _root(frontier)
+    return ChainReport(ok=True, records=size, head=head, message=message, expired=expiries.count)
 
 
 def verify_controller(session: Session) -> ChainReport:
@@ -127,19 +142,57 @@ def verify_device(session: Session, device_id: str) -> ChainReport:
         message = "no records yet" if device is None else "it told no seal when it was enrolled"
         return ChainReport(ok=device is None, records=0, head=None, message=message)
     columns = (
-        select(DeviceAuditRecord.seq, DeviceAuditRecord.body, DeviceAuditRecord.seal)
+        select(
+            DeviceAuditRecord.seq,
+            DeviceAuditRecord.body,
+            DeviceAuditRecord.seal,
+            DeviceAuditRecord.hash,
+        )
         .where(DeviceAuditRecord.device_id == device_id)
         .order_by(col(DeviceAuditRecord.seq))
         .execution_options(yield_per=_BATCH)
     )
     rows = session.exec(columns)
-    records = (device_logs.Sealed(seq, body, seal or b"") for seq, body, seal in rows)
+    gone: list[int] = []
+    records = (_sealed(seq, body, seal, digest, gone) for seq, body, seal, digest in rows)
     followed = device_logs.follow(device_logs.beginning(device.audit_seed), records)
     found = followed.head
-    fault = _fault_of_device(device, followed)
-    message = fault or (f"{found.size} records, unbroken" if found.size else "no records yet")
+    fault = _fault_of_device(device, followed) or _fault_of_expired(session, device_id, gone)
+    message = fault or _unbroken(found.size, len(gone))
     head = found.root.hex() if found.size else None
-    return ChainReport(ok=fault is None, records=found.size, head=head, message=message)
+    return ChainReport(
+        ok=fault is None, records=found.size, head=head, message=message, expired=len(gone)
+    )
+
+
+def _sealed(
+    seq: int, body: bytes, seal: bytes | None, digest: str, gone: list[int]
+) -> device_logs.Sealed:
+    """Return a record as it is kept, and put down the position of one that expired."""
+    if body:
+        return device_logs.Sealed(seq, body, seal or b"")
+    gone.append(seq)
+    return device_logs.Sealed(seq, b"", seal or b"", bytes.fromhex(digest))
+
+
+def _fault_of_expired(session: Session, device_id: str, gone: list[int]) -> str | None:
+    """Return which record of a device is gone without the controller's log saying so."""
+    covered: list[expiries_.Range] = []
+    for first, last, seq in expiring.ranges_of_device(session, device_id):
+        record = session.get(AuditRecord, seq)
+        said = expiries_.of_device(record.body, device_id) if record else []
+        if (first, last) in said:
+            covered.append((first, last))
+    first = expiries_.first_outside(expiries_.ranges_of(gone), covered)
+    if first is None:
+        return None
+    return f"record {first} was removed, no record of the controller says that it expired"
+
+
+def _unbroken(size: int, expired: int) -> str:
+    if size == 0:
+        return "no records yet"
+    return f"{size} records, unbroken" + (f", {expired} expired" if expired else "")
 
 
 def _fault_of_device(device: Device, followed: device_logs.Followed) -> str | None:
@@ -167,6 +220,9 @@ def _fault_of_checkpoint(device: Device, head: device_logs.Head) -> str | None:
 def _fault_of_leaf(link: Link, expected_seq: int) -> str | None:
     if link.seq != expected_seq:
         return f"expected record {expected_seq}, found {link.seq}: a record is missing"
+    if not link.body:
+        said = [name for name, copy in link.copies if copy]
+        return f"record {link.seq}: its body is gone, and its {said[0]} is not" if said else None
     expected = leaf_hash(link.body).hex()
     if link.hash != expected:
         return (

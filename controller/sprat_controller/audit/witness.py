@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 from sprat_proto import notes
 from sprat_proto.merkle import ProofError, verify_consistency
 from sprat_proto.notes import Checkpoint, Note, NoteError, VerifierKey
+
+from sprat_controller.audit import restoration
 
 
 class WitnessRefusedError(Exception):
@@ -27,6 +30,7 @@ class Keeper(Struct, frozen=True, forbid_unknown_fields=True):
     private: str
     log: str  # vkey of the log
     checkpoint: str = ""  # text of the last that it cosigned; empty: none yet
+    accepted: list[str] = []  # each restoration of the log that it was told to accept
 
     @property
     def key(self) -> Ed25519PrivateKey:
@@ -89,5 +93,42 @@ def cosign(
                 f"the log of {checkpoint.size} does not begin with the {seen.size} records that"
                 f" were cosigned: it was rewritten ({error})"
             ) from error
-    kept = Keeper(keeper.name, keeper.private, keeper.log, note.text)
+    kept = msgspec.structs.replace(keeper, checkpoint=note.text)
     return kept, notes.cosign(keeper.key, keeper.name, note.text, time_s)
+
+
+def accept(keeper: Keeper, statements: Sequence[str]) -> Keeper:
+    """Return a witness for whom the log goes on from where it was restored to.
+
+    What was lost is lost: that is for people to judge. What can be checked is: the log's key signed
+    that it gave up what the witness saw, or what came of that, and from where it goes on.
+
+    Args:
+        keeper: What is kept.
+        statements: Of all restorations of the log, oldest first (`restoration`).
+
+    Raises:
+        WitnessRefusedError: There is no restoration that it does not know, or it is not of this.
+    """
+    seen, log = keeper.seen, notes.read_key(keeper.log)
+    try:
+        made = [restoration.read(one, log) for one in statements]
+    except NoteError as error:
+        raise WitnessRefusedError(f"no restoration of {log.name}: {error}") from error
+    fresh = made[len(keeper.accepted) :]
+    if list(statements[: len(keeper.accepted)]) != keeper.accepted:
+        raise WitnessRefusedError("restorations that were accepted before are not there any more")
+    if seen is None or not fresh:
+        raise WitnessRefusedError(f"{log.name} was not restored since the witness looked")
+    if [one.number for one in made] != list(range(1, len(made) + 1)):
+        raise WitnessRefusedError("expected restorations numbered from 1, found others")
+    given_up = fresh[0].before
+    if given_up.size < seen.size:
+        raise WitnessRefusedError(
+            f"the log gave up {given_up.size} records, and had {seen.size} when it was cosigned"
+        )
+    if given_up.size == seen.size and given_up.root != seen.root:
+        raise WitnessRefusedError("the log gave up other records than those that were cosigned")
+    after = fresh[-1].after
+    text = str(Checkpoint(log.name, after.size, after.root)) if after.size else ""
+    return msgspec.structs.replace(keeper, checkpoint=text, accepted=list(statements))

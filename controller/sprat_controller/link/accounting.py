@@ -107,5 +107,6 @@ def _write(hearing: Hearing, tag: Tag, what: Fallback) -> None:
         actor=hearing.by_device,
         subject=f"device/{hearing.device.id}",
         outcome="failure" if tag is Tag.DEVICE_FELL_BACK else "success",
+        reason="fell_back" if tag is Tag.DEVICE_FELL_BACK else None,
         detail=asdict(what),
     )

@@ -158,7 +158,7 @@ class Conversation:
                 at=now,
                 actor=f"device:{device_id}",
                 subject=f"device/{device_id}",
-                detail={"found": sentence},
+                detail={"code": "message_refused", "found": sentence},
             )
         if reply.is_progress:
             self._on_progress()

@@ -51,6 +51,10 @@ class Known:
     audit_epoch: int = 0
     audit_epoch_key: bytes | None = None
     audit_at: datetime | None = None
+    # Which start of its agent spoke last, which did before; see `copies`.
+    boot_id: str = ""
+    former_boots: Mapping[str, int] | None = None
+    audit_forked_at: int | None = None
 
     @property
     def account(self) -> Account:
@@ -110,6 +114,9 @@ _LOOK_UP: Final = (
         col(Device.audit_epoch),
         col(Device.audit_epoch_key),
         sqlalchemy.func.coalesce(col(Device.audit_at), col(Device.enrolled_at)),
+        col(Device.boot_id),
+        col(Device.former_boots),
+        col(Device.audit_forked_at),
     )
     .outerjoin(AssignmentRow, col(AssignmentRow.device_id) == col(Device.id))
     .where(col(Device.id) == sqlalchemy.bindparam("device"), col(Device.revoked_at).is_(None))

@@ -15,7 +15,7 @@ from sprat_proto.v1 import link_pb2
 
 from sprat_controller.audit import log
 from sprat_controller.fleet import observed_metrics, observed_rates
-from sprat_controller.link import accounting, inbound, known, returns, trail
+from sprat_controller.link import accounting, copies, inbound, known, returns, trail
 from sprat_controller.link.known import Hearing, Known, Reply
 from sprat_controller.link.told_metrics import metrics_of
 from sprat_controller.link.told_rates import rates_of
@@ -32,12 +32,14 @@ _log = logging.getLogger(__name__)
 def greet(hearing: Hearing, message: link_pb2.DeviceMessage) -> Reply:
     """Take in a Hello; the reply holds what the device missed, without the Welcome."""
     hello, reply = message.hello, Reply()
-    values: dict[str, Any] = {
+    boot_id = inbound.clip(message.boot_id, inbound.MAX_WORD)
+    hearing, values = copies.look_at_boot(hearing, boot_id)
+    values |= {
         "online": True,
         "carrier": hearing.carrier,
         "capability": min(hello.capability, 1 << 30),
         "agent_version": inbound.clip(hello.agent_version, inbound.MAX_WORD),
-        "boot_id": inbound.clip(message.boot_id, inbound.MAX_WORD),
+        "boot_id": boot_id,
     }
     obeyed = _obeyed(hearing, hello.assignment_version, reply)
     values |= _hardware(hello, reply)
@@ -178,6 +180,7 @@ def _reports_lost(hearing: Hearing, next_seq: int) -> dict[str, Any]:
         actor=hearing.by_device,
         subject=f"device/{device.id}",
         outcome="failure",
+        reason="reports_lost",
         detail={"first": device.report_seq + 1, "last": next_seq - 1},
     )
     return {"report_seq": next_seq - 1}

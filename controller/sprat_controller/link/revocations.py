@@ -135,6 +135,7 @@ class RevocationJob:
                 actor="controller",
                 subject="broker",
                 outcome="failure",
+                reason=state.value,
                 detail={
                     "state": state.value,
                     "issued_at": held.issued_at.isoformat(),

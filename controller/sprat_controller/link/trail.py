@@ -21,7 +21,7 @@ from sqlmodel import col, insert
 
 from sprat_controller.audit import device_logs, log
 from sprat_controller.audit.device_logs import Broken, Head, Sealed
-from sprat_controller.link import known
+from sprat_controller.link import copies, known
 from sprat_controller.link.known import Hearing, Known, Reply
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
 
@@ -39,7 +39,8 @@ def take_in(hearing: Hearing, batch: link_pb2.AuditBatch) -> Reply:
         return Reply(refused=["audit of a device that told no seal when it enrolled: enrol anew"])
     records = [Sealed(one.seq, one.body, one.seal) for one in batch.records[:MAX_RECORDS]]
     followed = device_logs.follow(start, records)
-    broken = _changed(hearing, records) or followed.broken
+    changed = _changed(hearing, records)
+    broken = changed or followed.broken
     checkpoint = ""
     # The checkpoint is of the whole batch.
     if broken is None and batch.records and followed.head.size == batch.records[-1].seq:
@@ -58,6 +59,9 @@ def take_in(hearing: Hearing, batch: link_pb2.AuditBatch) -> Reply:
         values["audit_at"] = hearing.now
     if checkpoint and broken is None:
         values["audit_checkpoint"] = checkpoint
+    differs_at = changed.seq if changed else None
+    goes_on = bool(fresh) and broken is None
+    values |= copies.look_at_fork(hearing, differs_at=differs_at, goes_on=goes_on)
     known.save(hearing.session, device.id, hearing.now, values)
     if broken is not None:
         _raise_alarm(hearing, broken)
@@ -119,7 +123,7 @@ def _changed(hearing: Hearing, records: list[Sealed]) -> Broken | None:
         return None
     kept = hearing.session.connection().execute(
         sqlalchemy.select(
-            col(DeviceAuditRecord.seq), col(DeviceAuditRecord.body), col(DeviceAuditRecord.seal)
+            col(DeviceAuditRecord.seq), col(DeviceAuditRecord.hash), col(DeviceAuditRecord.seal)
         )
         .where(
             col(DeviceAuditRecord.device_id) == hearing.device.id,
@@ -127,10 +131,11 @@ def _changed(hearing: Hearing, records: list[Sealed]) -> Broken | None:
         )
         .order_by(col(DeviceAuditRecord.seq))
     )
-    for seq, body, seal in kept:
+    for seq, expected, seal in kept:
         record = again[seq]
-        if (record.body, record.seal) != (body, seal):
-            expected, found = (merkle.leaf_hash(one).hex() for one in (body, record.body))
+        # By its hash: the body may have expired here.
+        found = merkle.leaf_hash(record.body).hex()
+        if (found, record.seal) != (expected, seal):
             return Broken(seq, "it differs from the record that is kept", expected, found)
     return None
 
@@ -145,6 +150,7 @@ def _keep(hearing: Hearing, fresh: list[Sealed]) -> None:
             "body": record.body,
             "hash": merkle.leaf_hash(record.body).hex(),
             "seal": record.seal,
+            "tag": device_logs.tag_of(record.body),
             "received_at": hearing.now,
         }
         for record in fresh
@@ -171,6 +177,7 @@ def _raise_alarm(hearing: Hearing, broken: Broken, tag: Tag = Tag.DEVICE_AUDIT_B
         actor=hearing.by_device,
         subject=subject,
         outcome="failure",
+        reason=tag.action,
         detail=detail,
     )
 

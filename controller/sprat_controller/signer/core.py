@@ -21,8 +21,10 @@ from sprat_proto import notes
 # pyright: reportPrivateImportUsage=false
 from sprat_proto.assignment import Assignment
 from sprat_proto.audit_events import Tag
+from sprat_proto.merkle import EMPTY_ROOT
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
+from sprat_controller.audit.restoration import Restoration, State
 from sprat_controller.clock import Clock
 from sprat_controller.errors import RequestError
 from sprat_controller.fleet.keys import read_csr
@@ -227,6 +229,40 @@ class SignerCore:
                     records.note(tag, subject, "success", now, detail)
                 return str(note)
         raise self._refused(Tag.SIGNER_CHECKPOINT_REFUSED, subject, problem, now)
+
+    def log_signed(self) -> tuple[int, bytes] | None:
+        """Return size and root of the audit log as they were signed last; None: never."""
+        with self._lock, self._records.transaction() as records:
+            return records.checkpoint()
+
+    def restorations(self) -> list[str]:
+        """Return the statement of each restoration of the audit log, oldest first."""
+        with self._lock, self._records.transaction() as records:
+            return records.restored()
+
+    def restore_log(self, size: int, root: bytes, reason: str) -> str:
+        """Let the audit log go on from a state that does not follow what was signed.
+
+        Who may do this holds the key: it is no verb of the process. Both states are kept, and
+        stand in the statement that is returned, signed (`restoration.Restoration`).
+        """
+        now = self._clock()
+        with self._lock, self._records.transaction() as records:
+            old = records.checkpoint() or (0, EMPTY_ROOT)
+            made = Restoration(
+                self._origin, len(records.restored()) + 1, State(*old), State(size, root)
+            )
+            note = notes.Note(str(made)).signed(notes.sign(self._log, self._origin, str(made)))
+            records.keep_checkpoint(size, root)
+            records.keep_restored(str(note), now)
+            detail = {
+                "before": {"size": old[0], "root": old[1].hex()},
+                "after": {"size": size, "root": root.hex()},
+                "reason": reason,
+            }
+            subject = f"log/{self._origin}"
+            records.note(Tag.SIGNER_LOG_RESTORED, subject, "success", now, detail)
+        return str(note)
 
     def close(self) -> None:
         """Close the records."""

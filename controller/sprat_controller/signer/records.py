@@ -21,7 +21,7 @@ from sprat_proto.audit_events import Tag
 from sprat_controller.signer.port import Revoked
 
 GENESIS: Final = bytes(32)
-FORMAT: Final = 2
+FORMAT: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE plan (
     device_id TEXT PRIMARY KEY,
@@ -54,6 +54,13 @@ CREATE TABLE checkpoint (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     size INTEGER NOT NULL,
     root BLOB NOT NULL
+) STRICT;
+""",
+    """
+CREATE TABLE restored (
+    number INTEGER PRIMARY KEY,
+    statement TEXT NOT NULL,
+    at INTEGER NOT NULL
 ) STRICT;
 """,
 )
@@ -169,6 +176,17 @@ class Records:
     def keep_checkpoint(self, size: int, root: bytes) -> None:
         """Remember what a checkpoint says."""
         self._connection.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (size, root))
+
+    def keep_restored(self, statement: str, at: datetime) -> None:
+        """Remember that the log went on from a state that was not signed."""
+        self._connection.execute(
+            "INSERT INTO restored (statement, at) VALUES (?, ?)", (statement, int(at.timestamp()))
+        )
+
+    def restored(self) -> list[str]:
+        """Return what was signed each time that the log was restored, oldest first."""
+        rows = self._connection.execute("SELECT statement FROM restored ORDER BY number").fetchall()
+        return [str(row[0]) for row in rows]
 
     # The revoked
 

@@ -31,7 +31,7 @@ from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import DelegatedRole, Metadata, Root, TargetFile, Targets
 
 from sprat_controller.trust.ceremony import HARDWARE_FIELD
-from sprat_controller.trust.folder import FileName, parse_name
+from sprat_controller.trust.file_names import FileName, parse_name
 from sprat_controller.trust.folder import Metadata as Files
 from sprat_controller.trust.words import MetadataError, read
 

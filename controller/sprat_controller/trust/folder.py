@@ -9,7 +9,6 @@ It travels between the key holders' machines on a stick; nothing in it is secret
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +16,12 @@ from typing import Final
 
 from sprat_proto.trust import DIRECTOR, IMAGE, Repository
 
+from sprat_controller.trust.file_names import FileName, parse_name
 from sprat_controller.trust.words import MetadataError
 
 REPOSITORIES: Final[tuple[Repository, ...]] = (IMAGE, DIRECTOR)
 TIMESTAMP: Final = "timestamp.json"
-_FILE: Final = re.compile(r"([1-9][0-9]{0,9})\.([a-z0-9][a-z0-9._-]{0,80})\.json")
 _MAX_BYTES: Final = 8 << 20
-
-
-@dataclass(frozen=True)
-class FileName:
-    """A versioned metadata file's name, taken apart."""
-
-    version: int
-    role: str
-
-    def __str__(self) -> str:
-        """Return it as it stands in a folder and in a URL."""
-        return f"{self.version}.{self.role}.json"
 
 
 @dataclass(frozen=True)
@@ -67,12 +54,6 @@ class Metadata:
                 " fetch it anew with `sprat trust fetch`"
             )
         return versions[-1], self.files[str(FileName(versions[-1], role))]
-
-
-def parse_name(name: str) -> FileName | None:
-    """Return what a file name says; None for one that is not of a versioned metadata file."""
-    match = _FILE.fullmatch(name)
-    return None if match is None else FileName(int(match[1]), match[2])
 
 
 def load(folder: Path) -> dict[Repository, Metadata]:

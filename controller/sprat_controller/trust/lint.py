@@ -32,7 +32,8 @@ from sprat_proto.trust import (
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from sprat_controller.trust.dry_run import dry_run
-from sprat_controller.trust.folder import TIMESTAMP, FileName
+from sprat_controller.trust.file_names import FileName
+from sprat_controller.trust.folder import TIMESTAMP
 from sprat_controller.trust.folder import Metadata as Files
 from sprat_controller.trust.words import MetadataError, read, until
 

@@ -16,6 +16,7 @@ import sqlalchemy
 
 # The names below are the library's documented API; it re-exports them without saying so.
 # pyright: reportPrivateImportUsage=false
+from sprat_proto import canonical
 from sprat_proto.approval import PolicyError, decode_policy
 from sprat_proto.assignment import SCHEMA, Assignment, Policy
 from sprat_proto.audit_events import Tag
@@ -31,7 +32,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 from tuf.api.metadata import Timestamp
 
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.errors import NotFoundError, RefusedError, UnavailableError
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.signer.port import Signer, SignerError
@@ -39,7 +40,8 @@ from sprat_controller.store.tables import Publisher, TrustMetadata
 from sprat_controller.trust import checks
 from sprat_controller.trust.checks import Change
 from sprat_controller.trust.dry_run import dry_run
-from sprat_controller.trust.folder import TIMESTAMP, FileName, Metadata, parse_name
+from sprat_controller.trust.file_names import FileName, parse_name
+from sprat_controller.trust.folder import TIMESTAMP, Metadata
 from sprat_controller.trust.words import MetadataError, read
 
 _ROLE: Final = "timestamp"
@@ -144,9 +146,17 @@ def publish(session: Session, signer: Signer, blobs: BlobStore, upload: Upload) 
         at=upload.now,
         actor=upload.actor,
         subject=f"trust/{upload.repository}",
+        before=_digest(change.before),
+        after=_digest(change.after),
         detail={"files": sorted(upload.files), "online": sorted(online)},
     )
     return change
+
+
+def _digest(metadata: Metadata) -> str:
+    """Return the digest of what people signed, as files and their digests."""
+    files = {name: data for name, data in metadata.files.items() if not _is_online(name)}
+    return changes.digest({name: canonical.sha256_hex(data) for name, data in files.items()})
 
 
 def show_to_client(change: Change, online: Mapping[str, bytes], now: datetime) -> None:
@@ -229,6 +239,8 @@ def found(
             at=now,
             actor="controller",
             subject=f"trust/{repository}",
+            before=_digest(change.before),
+            after=_digest(change.after),
             detail={"files": sorted(change.added), "online": sorted(online)},
         )
 

@@ -28,7 +28,8 @@ from tuf.api.metadata import Role, Root, Targets
 from sprat_controller.trust import ceremony
 from sprat_controller.trust.ceremony import GROUPS, ROOT_LIFE, TARGETS_LIFE, Replacement, Threshold
 from sprat_controller.trust.checks import delegations, hardware_of
-from sprat_controller.trust.folder import FileName, Metadata, parse_name
+from sprat_controller.trust.file_names import FileName, parse_name
+from sprat_controller.trust.folder import Metadata
 from sprat_controller.trust.words import (
     MetadataError,
     add_signature,

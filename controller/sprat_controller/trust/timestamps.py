@@ -73,6 +73,16 @@ def renew_due(database: Database, signer: Signer, now: datetime) -> bool:
             online = repository.sign_online(signer, current)
             repository.show_to_client(Change(current, {}), online, now)
             repository.keep_online(session, online)
+            log.append(
+                session,
+                Tag.TIMESTAMP_RENEWED,
+                at=now,
+                actor="controller",
+                subject=f"trust/{IMAGE}",
+                before=ends.isoformat(),
+                after=(ends_at(repository.current(session, IMAGE)) or ends).isoformat(),
+                detail={"files": sorted(online)},
+            )
     except (SignerError, RefusedError) as error:
         _logger.error(  # noqa: TRY400 - the sentence says all, a traceback would hide it
             "the timestamp of the image repository ends on %s and was not renewed: %s",
@@ -87,6 +97,7 @@ def renew_due(database: Database, signer: Signer, now: datetime) -> bool:
                 actor="controller",
                 subject=f"trust/{IMAGE}",
                 outcome="failure",
+                reason=error.code,
                 detail={"code": error.code, "message": error.message, "ends": ends.isoformat()},
             )
         return False

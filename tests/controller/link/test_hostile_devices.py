@@ -34,6 +34,7 @@ measurements = st.builds(
     step_ns=numbers,
     layer_ns=numbers,
     kv_fs=numbers,
+    look_fs=numbers,
     costs=st.lists(
         st.builds(
             link_pb2.TypeCost,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,14 @@ from hypothesis import strategies as st
 from simulators.controlled import PKI, World
 from simulators.pki import NOW
 from simulators.sealed import KEY, SEED, batch_of, root_of, sealed
+from simulators.signing_desk import Desk
+from sprat_controller.audit import retention
+from sprat_controller.audit.checkpoints import Checkpoints
+from sprat_controller.audit.expiries import Policy
+from sprat_controller.audit.expiring import Expiring
+from sprat_controller.audit.retention import Held
 from sprat_controller.audit.verify import ChainReport, verify_device
-from sprat_controller.store.tables import Device, DeviceAuditRecord
+from sprat_controller.store.tables import AuditExpiry, Device, DeviceAuditRecord
 from sprat_proto import acknowledgement, audit_seal, device_log, merkle
 from sprat_proto.acknowledgement import AckRefusedError
 from sprat_proto.audit_events import Tag
@@ -310,3 +318,108 @@ def test_what_is_kept_of_a_devices_log_is_checked_by_its_seals(
     assert not report.ok
     assert said_of_it in report.message
     world.close()
+
+
+def expired(world: World, folder: Path) -> int:
+    """Have a policy of half a year, and half a year go by; return how many batches went."""
+    folder.mkdir(exist_ok=True)
+    desk = Desk(folder)
+    checkpoints = Checkpoints(world.database, desk.core)
+    by: Any = {"actor": "user:ann", "now": world.now}
+    with world.database.transaction() as session:
+        retention.set_policy(session, Policy("", 183), "", **by)
+    world.now += timedelta(days=184)
+    desk.now = world.now
+    job, batches = Expiring(world.database, checkpoints), 0
+    while job.step(world.now):
+        batches += 1
+    desk.core.close()
+    return batches
+
+
+def test_what_expired_of_a_devices_log_still_leads_to_its_root(
+    world: World, tmp_path: Path
+) -> None:
+    world.join("a")
+    log = trail(70)
+    upload(world, all_of(log, 66))
+    expired(world, tmp_path / "signer")
+    assert [body for _, body in kept(world)] == [b""] * 66
+    report = checked(world)
+    assert (report.ok, report.records, report.expired) == (True, 66, 66)
+    assert report.message == "66 records, unbroken, 66 expired"
+    # What was acknowledged and comes again is still the same.
+    ack = upload(world, all_of(log))
+    assert (ack.up_to, ack.root) == (70, root_of(log))
+    assert alarms(world) == []
+    upload(world, some([changed(log[2], body=said(3, "agent:test:forged"))], 1))
+    assert [position for position, _ in alarms(world)] == [3]
+    assert checked(world).ok
+
+
+def test_an_erased_record_of_a_device_that_did_not_expire_is_found(
+    world: World, tmp_path: Path
+) -> None:
+    world.join("a")
+    upload(world, all_of(trail(3)))
+    expired(world, tmp_path / "signer")
+    upload(world, all_of(trail(5)))
+    with world.database.transaction() as session:
+        session.add(AuditExpiry(device_id="a", first_seq=4, last_seq=4, seq=1))
+        session.flush()
+        session.connection().exec_driver_sql(
+            "UPDATE device_audit_record SET body = '', tag = '' WHERE seq = 4"
+        )
+    report = checked(world)
+    assert not report.ok
+    assert report.message == (
+        "record 4 was removed, no record of the controller says that it expired"
+    )
+
+
+def test_records_that_no_checkpoint_of_the_device_is_of_do_not_expire(
+    world: World, tmp_path: Path
+) -> None:
+    world.join("a")
+    log = trail(5)
+    upload(world, all_of(log, 3))
+    upload(world, AuditBatch(records=log[3:]))  # its checkpoint is missing
+    with world.database.transaction() as session:
+        session.get_one(Device, "a").audit_seq = 5
+        rows = [
+            DeviceAuditRecord(
+                device_id="a", seq=one.seq, body=one.body, hash="0", received_at=world.now
+            )
+            for one in log[3:]
+            if session.get(DeviceAuditRecord, ("a", one.seq)) is None
+        ]
+        session.add_all(rows)
+    expired(world, tmp_path / "signer")
+    assert [seq for seq, body in kept(world) if not body] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("held", "gone"),
+    [(Held(device_id="a"), []), (Held(device_id="b"), [1, 2]), (Held(rollout_id="r"), [1, 2])],
+)
+def test_a_hold_keeps_a_devices_own_log(
+    world: World, tmp_path: Path, held: Held, gone: list[int]
+) -> None:
+    world.join("a")
+    upload(world, all_of(trail(2)))
+    with world.database.transaction() as session:
+        retention.add_hold(session, "h", held, "case", actor="user:ann", now=world.now)
+    expired(world, tmp_path / "signer")
+    assert [seq for seq, body in kept(world) if not body] == gone
+
+
+def test_a_tag_of_devices_has_a_policy_of_its_own(world: World, tmp_path: Path) -> None:
+    world.join("a")
+    bodies = [said(1), said(2, Tag.INFERENCE_ANSWERED.value), said(3, "NO TAG\x00")]
+    upload(world, all_of(sealed(bodies)))
+    by: Any = {"actor": "user:ann", "now": world.now}
+    with world.database.transaction() as session:
+        retention.set_policy(session, Policy(Tag.INFERENCE_ANSWERED.value, None), "", **by)
+    expired(world, tmp_path / "signer")
+    assert [seq for seq, body in kept(world) if not body] == [1, 3]
+    assert checked(world).ok

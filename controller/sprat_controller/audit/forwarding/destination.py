@@ -6,9 +6,10 @@
     otlp+http://HOST[:4318][/v1/logs]    OTLP in JSON
     otlp+https://HOST[:4318][/v1/logs]
 
-After `?`: `content=json|cef|ocsf` (what syslog messages hold), `ca=FILE` (who signs the receiver's
-certificate; else the system's), `certificate=FILE&key=FILE` (the controller's own at the receiver),
-`headers=FILE` (of OTLP requests, `Name: value` a line; secrets are in no argument of a process).
+After `?`: `logs=controller|devices|all` (whose; else the controller's), `content=json|cef|ocsf`
+(what syslog messages hold), `ca=FILE` (who signs the receiver's certificate; else the system's),
+`certificate=FILE&key=FILE` (the controller's own at the receiver), `headers=FILE` (of OTLP
+requests, `Name: value` a line; secrets are in no argument of a process).
 """
 
 from __future__ import annotations
@@ -49,6 +50,14 @@ class Content(StrEnum):
     OCSF = "ocsf"
 
 
+class Logs(StrEnum):
+    """Whose logs are sent on."""
+
+    CONTROLLER = "controller"
+    DEVICES = "devices"
+    ALL = "all"
+
+
 _PORTS: Final[Mapping[Transport, int]] = {
     Transport.UDP: 514,
     Transport.TCP: 601,
@@ -73,6 +82,7 @@ class Destination:
     certificate: Path | None = None
     key: Path | None = None
     headers: Path | None = None
+    logs: Logs = Logs.CONTROLLER
 
     @property
     def name(self) -> str:
@@ -108,12 +118,13 @@ def parse(text: str) -> Destination:
         port or _PORTS[transport],
         "" if transport.is_syslog else path or _OTLP_PATH,
         _content(options.get("content", Content.JSON.value)),
+        logs=_logs(options.get("logs", Logs.CONTROLLER.value)),
         **files,
     )
 
 
 def _options(query: str, transport: Transport) -> dict[str, str]:
-    allowed = {"content"} if transport.is_syslog else {"headers"}
+    allowed = {"logs", "content"} if transport.is_syslog else {"logs", "headers"}
     if transport.is_encrypted:
         allowed |= {"ca", "certificate", "key"}
     options: dict[str, str] = {}
@@ -134,3 +145,11 @@ def _content(text: str) -> Content:
     except ValueError:
         expected = ", ".join(Content)
         raise ValueError(f"expected content= one of {expected}, found {text!r}") from None
+
+
+def _logs(text: str) -> Logs:
+    try:
+        return Logs(text)
+    except ValueError:
+        expected = ", ".join(Logs)
+        raise ValueError(f"expected logs= one of {expected}, found {text!r}") from None

@@ -15,7 +15,7 @@ from typing import Final
 from sprat_proto.audit_events import Tag
 
 from sprat_controller.audit import log
-from sprat_controller.audit.forwarding.positions import Position
+from sprat_controller.audit.forwarding.positions import Position, Positions
 from sprat_controller.audit.forwarding.senders import Sender, SendError
 from sprat_controller.clock import Clock
 from sprat_controller.store.session import Database
@@ -46,6 +46,7 @@ class Forwarder:
         owner: str,
         clock: Clock,
         *,
+        position: Positions | None = None,
         interval_s: float = INTERVAL_S,
     ) -> None:
         """Prepare.
@@ -56,12 +57,13 @@ class Forwarder:
             database: Where the log is.
             owner: This controller; no other one has the name.
             clock: For claims and alarms.
+            position: What to send, and how far it is; None: the controller's own log.
             interval_s: How often to look for new records.
         """
         self._name = name
         self._sender = sender
         self._database = database
-        self._position = Position(database, name, owner)
+        self._position = position or Position(database, name, owner)
         self._clock = clock
         self._interval_s = interval_s
         self._stopping = threading.Event()
@@ -95,7 +97,10 @@ class Forwarder:
         records = [record for record in found if record.seq > at]
         if not records:  # another controller sent them in between
             return True
-        self._sender.send([record.body for record in records])
+        # What expired before it was sent there is passed over: nothing is left to send.
+        bodies = [record.body for record in records if record.body]
+        if bodies:
+            self._sender.send(bodies)
         return self._position.move(records[-1].seq, self._clock())
 
     def _run(self) -> None:

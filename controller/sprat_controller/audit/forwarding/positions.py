@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import sqlalchemy as sql
 from sqlmodel import col, select
@@ -23,14 +23,38 @@ BATCH: Final = 256
 
 
 class Numbered(NamedTuple):
-    """A record, and its position."""
+    """A record, and its position; the body of one that expired is empty."""
 
     seq: int
     body: bytes
 
 
+class Positions(Protocol):
+    """How far a destination is, and what comes next; one thread."""
+
+    def begin(self) -> None:
+        """Have a row: whoever is new gets all there is."""
+        ...
+
+    def claim(self, now: datetime) -> int | None:
+        """Return after which number to send; None: another controller sends."""
+        ...
+
+    def next_records(self) -> Sequence[Numbered]:
+        """Return the next records that the destination does not have; this writes nothing."""
+        ...
+
+    def move(self, seq: int, now: datetime) -> bool:
+        """Write down that it has all up to this number; False: it is no more ours."""
+        ...
+
+    def release(self) -> None:
+        """Leave it to whoever is next."""
+        ...
+
+
 class Position:
-    """Of one destination; one thread."""
+    """Of one destination in the controller's own log; one thread."""
 
     def __init__(self, database: Database, destination: str, owner: str) -> None:
         self._database = database

@@ -79,3 +79,11 @@ def test_any_text_is_a_destination_or_a_sentence(text: str) -> None:
 
 def test_what_is_sent_does_not_change_how_far_it_is() -> None:
     assert parse("syslog+tls://S:6514?content=cef").name == parse("syslog+tls://s").name
+
+
+@pytest.mark.parametrize("logs", ["controller", "devices", "all"])
+def test_whose_logs_are_sent_is_said(logs: str) -> None:
+    assert parse(f"syslog+tls://siem.example?logs={logs}").logs.value == logs
+    assert parse(f"otlp+https://siem.example?logs={logs}").logs.value == logs
+    with pytest.raises(ValueError, match="controller, devices, all"):
+        parse("syslog+tls://siem.example?logs=nobody")

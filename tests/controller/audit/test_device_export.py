@@ -1,0 +1,191 @@
+"""A device's own log is checked without the controller, from its export and the fleet's key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulators.controlled import World
+from simulators.sealed import batch_of, sealed
+from simulators.signing_desk import Desk
+from sprat_controller.audit import device_exporting, log, retention
+from sprat_controller.audit.checkpoints import Checkpoints
+from sprat_controller.audit.device_export import KEY_FIELD, fingerprint, is_one, verify
+from sprat_controller.audit.expiries import Policy
+from sprat_controller.audit.expiring import Expiring
+from sprat_controller.audit.export import Finding, Result
+from sprat_controller.errors import NotFoundError
+from sprat_controller.store.tables import Device
+from sprat_proto import device_log, notes
+from sprat_proto.audit_events import Tag
+from sprat_proto.v1 import link_pb2
+
+COUNT = 70
+
+
+class Told:
+    """A device that told its log, and the controller's own."""
+
+    def __init__(self, world: World, desk: Desk) -> None:
+        self.world = world
+        self.checkpoints = Checkpoints(world.database, desk.core)
+        self.desk = desk
+        world.join("a")
+        with world.database.reading() as session:
+            pem = session.get_one(Device, "a").audit_key
+        self.enrol({KEY_FIELD: fingerprint(device_log.verifier("a", pem))})
+
+    def enrol(self, detail: dict[str, object]) -> None:
+        with self.world.database.transaction() as session:
+            log.append(
+                session,
+                Tag.DEVICE_ENROLLED,
+                at=self.world.now,
+                actor="device:a",
+                subject="device/a",
+                detail=detail,
+            )
+
+    def tell(self) -> None:
+        bodies = [json.dumps({"seq": seq, "tag": "agent:test:made"}) for seq in range(1, COUNT + 1)]
+        bodies[4] = '{"seq":5,\n"tag":"agent:test:made"}'
+        records = sealed([one.encode() for one in bodies])
+        batch = batch_of(records, *range(1, COUNT + 1), device_id="a")
+        self.world.conversation.receive("a", "grpc", link_pb2.DeviceMessage(audit=batch))
+
+    def export(self) -> list[bytes]:
+        signed = self.checkpoints.make(self.world.now)
+        assert signed is not None
+        with self.world.database.reading() as session:
+            exported = device_exporting.prepare(session, session.get_one(Device, "a"), signed)
+        whole = b"".join(device_exporting.whole(self.world.database, signed, exported))
+        return whole.splitlines(keepends=True)
+
+    def verified(self, lines: list[bytes] | None = None) -> Finding:
+        return verify(self.export() if lines is None else lines, [self.checkpoints.key()])
+
+
+@pytest.fixture
+def told(world: World, tmp_path: Path) -> Generator[Told]:
+    (tmp_path / "signer").mkdir()
+    desk = Desk(tmp_path / "signer")
+    yield Told(world, desk)
+    desk.core.close()
+
+
+def test_an_export_of_a_devices_log_is_intact_and_anchored_in_the_controllers(told: Told) -> None:
+    told.tell()
+    lines = told.export()
+    assert is_one(lines[0])
+    assert len(lines) == 1 + 3 + COUNT + 1
+    found = told.verified(lines)
+    assert (found.result, found.records) == (Result.INTACT, COUNT)
+    assert "its key is that of its enrolment" in found.message
+    assert json.loads(lines[8])["bytes"]
+
+
+def test_a_device_that_signed_nothing_has_no_export(told: Told) -> None:
+    with pytest.raises(NotFoundError, match="a has signed no checkpoint"):
+        told.export()
+
+
+def at(lines: list[bytes], seq: int) -> int:
+    del lines
+    return 3 + seq
+
+
+def flipped(lines: list[bytes], seq: int) -> list[bytes]:
+    lines[at(lines, seq)] = lines[at(lines, seq)].replace(b"made", b"fake")
+    return lines
+
+
+def removed(lines: list[bytes], seq: int) -> list[bytes]:
+    del lines[at(lines, seq)]
+    return lines
+
+
+def repeated(lines: list[bytes], seq: int) -> list[bytes]:
+    lines.insert(at(lines, seq), lines[at(lines, seq)])
+    return lines
+
+
+def erased(lines: list[bytes], seq: int) -> list[bytes]:
+    said = json.loads(lines[at(lines, seq)])
+    kept = {"hash": said["hash"], "seal": said["seal"], "expired": seq}
+    lines[at(lines, seq)] = json.dumps(kept).encode() + b"\n"
+    return lines
+
+
+def shortened(lines: list[bytes], seq: int) -> list[bytes]:
+    return [*lines[: at(lines, seq)], b'{"end":%d}\n' % (seq - 1)]
+
+
+def cut(lines: list[bytes], seq: int) -> list[bytes]:
+    return lines[: at(lines, seq)]
+
+
+def another_key(lines: list[bytes], _: int) -> list[bytes]:
+    key = notes.read_key(json.loads(lines[0])["key"])
+    other = notes.VerifierKey(key.name, bytes(32))
+    lines[0] = lines[0].replace(str(key).encode(), str(other).encode())
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("do", "result", "seq"),
+    [
+        (flipped, Result.TAMPERED, 7),
+        (removed, Result.TAMPERED, 7),
+        (repeated, Result.TAMPERED, 8),
+        (erased, Result.TAMPERED, 7),
+        (shortened, Result.TAMPERED, 7),
+        (cut, Result.INCOMPLETE, None),
+        (another_key, Result.TAMPERED, None),
+    ],
+)
+def test_what_was_done_to_it_is_found_and_named(
+    told: Told, do: Callable[[list[bytes], int], list[bytes]], result: Result, seq: int | None
+) -> None:
+    told.tell()
+    found = told.verified(do(told.export(), 7))
+    assert (found.result, found.seq) == (result, seq), found
+
+
+def test_a_log_by_a_key_that_was_not_enrolled_is_another_devices(told: Told) -> None:
+    told.tell()
+    told.enrol({KEY_FIELD: "0" * 64})
+    found = told.verified()
+    assert found.result is Result.UNKNOWN_KEY
+    other = notes.verifier_key(told.desk.keys.log, "elsewhere/audit")
+    assert verify(told.export(), [other]).result is Result.UNKNOWN_KEY
+
+
+def test_an_enrolment_of_before_is_said_to_name_no_key(told: Told) -> None:
+    told.tell()
+    told.enrol({})
+    assert "of before" in told.verified().message
+
+
+def test_what_expired_is_vouched_for_by_the_controllers_log(told: Told) -> None:
+    told.tell()
+    by: Any = {"actor": "user:ann", "now": told.world.now}
+    with told.world.database.transaction() as session:
+        retention.set_policy(session, Policy("", 183), "", **by)
+    told.world.now += timedelta(days=184)
+    told.desk.now = told.world.now
+    job = Expiring(told.world.database, told.checkpoints)
+    while job.step(told.world.now):
+        pass
+    lines = told.export()
+    found = told.verified(lines)
+    assert (found.result, found.expired) == (Result.INTACT, COUNT), found
+    assert set(json.loads(lines[-2])) == {"hash", "seal", "expired"}
+    # Without the controller's word for it, they were taken out.
+    without = [line for line in lines if b"controller:audit:expired" not in line]
+    without = [line.replace(b'{"end":2}', b'{"end":1}') for line in without]
+    found = told.verified(without)
+    assert (found.result, found.seq) == (Result.TAMPERED, 1)
