@@ -17,12 +17,14 @@ from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto import bundle, canonical, manifest, trust
+from sprat_proto.audit_events import Tag
 from sprat_proto.bundle import Header, OfflineStatement
 from sprat_proto.canonical import NotCanonicalError
 from sprat_proto.trust import Repository
 from sqlmodel import Session, col
 
 from sprat_controller.access.scopes import EVERYTHING, Scope
+from sprat_controller.audit import changes, log
 from sprat_controller.clock import Clock
 from sprat_controller.errors import ConflictError, DeniedError, RequestError
 from sprat_controller.fleet import inventory
@@ -57,7 +59,9 @@ class Exporter:
         self._signer = signer
         self._clock = clock
 
-    def for_devices(self, device_ids: Sequence[str], scope: Scope = EVERYTHING) -> Contents:
+    def for_devices(
+        self, device_ids: Sequence[str], scope: Scope = EVERYTHING, *, actor: str
+    ) -> Contents:
         """Return what named devices need: their plans, signed anew, and all that these name.
 
         Outside of the scope no device is there.
@@ -81,9 +85,11 @@ class Exporter:
                 plans += self._plan(session, name, now, scope)
             digests = session.connection().execute(_DESIRED, {"devices": names}).scalars().all()
             header = Header(schema=bundle.SCHEMA, made=_text(now), devices=names)
-            return _contents(session, header, plans, digests)
+            contents = _contents(session, header, plans, digests)
+            _note(session, [f"device/{name}" for name in names], contents, actor, now)
+            return contents
 
-    def for_group(self, envelope: str, scope: Scope = EVERYTHING) -> Contents:
+    def for_group(self, envelope: str, scope: Scope = EVERYTHING, *, actor: str) -> Contents:
         """Return what a group needs to follow a statement that was signed offline.
 
         The whole group must be in the scope.
@@ -100,12 +106,13 @@ class Exporter:
                 "outside_scope",
                 f"expected a group that is all within {scope.text}, found {statement.group}",
             )
-        header = Header(
-            schema=bundle.SCHEMA, made=_text(self._clock()), devices=[], group=statement.group
-        )
+        now = self._clock()
+        header = Header(schema=bundle.SCHEMA, made=_text(now), devices=[], group=statement.group)
         said = [(bundle.OFFLINE, envelope.encode())]
-        with self._database.reading() as session:
-            return _contents(session, header, said, [one.digest for one in statement.models])
+        with self._database.transaction() as session:
+            contents = _contents(session, header, said, [one.digest for one in statement.models])
+            _note(session, [f"group/{statement.group}"], contents, actor, now)
+            return contents
 
     def _plan(
         self, session: Session, device_id: str, now: datetime, scope: Scope
@@ -126,6 +133,16 @@ class Exporter:
             (bundle.plan_name(device_id, "snapshot"), plan.snapshot),
             (bundle.plan_name(device_id, "timestamp"), plan.timestamp),
         ]
+
+
+def _note(
+    session: Session, subjects: Sequence[str], contents: Contents, actor: str, now: datetime
+) -> None:
+    """Write down for whom a bundle was made, with the digest of all that is in it."""
+    small = {name: canonical.sha256_hex(data) for name, data in contents.small}
+    holds = changes.digest({"files": small, "blobs": sorted(name for name, _ in contents.blobs)})
+    for subject in subjects:
+        log.append(session, Tag.BUNDLE_EXPORTED, at=now, actor=actor, subject=subject, after=holds)
 
 
 _DESIRED: Final = (

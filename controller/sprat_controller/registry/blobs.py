@@ -15,8 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from sprat_proto.audit_events import Tag
 from sqlmodel import Session
 
+from sprat_controller.audit import log
 from sprat_controller.errors import NotFoundError, RefusedError
 from sprat_controller.store.tables import Blob
 
@@ -152,12 +154,21 @@ class Upload:
             _sync_folder(durable)
 
 
-def register(session: Session, sha256: str, size: int, now: datetime) -> bool:
-    """Note that a blob is here, whole; return whether it is new."""
+def register(session: Session, sha256: str, size: int, *, actor: str, now: datetime) -> bool:
+    """Note that a blob is here, whole, and who brought it; return whether it is new."""
     row = session.get(Blob, sha256)
     if row is not None:
         return False
     session.add(Blob(sha256=sha256, size=size, created_at=now))
+    log.append(
+        session,
+        Tag.BLOB_KEPT,
+        at=now,
+        actor=actor,
+        subject=f"blob/{sha256}",
+        after=sha256,
+        detail={"size": size},
+    )
     return True
 
 

@@ -173,5 +173,7 @@ def _record(session: Session, tag: Tag, where: tuple[str, str, str], by: By) -> 
         at=by.now,
         actor=by.actor,
         subject=f"channel/{model}/{channel}",
+        before=release if tag is Tag.CHANNEL_TAKEN_OUT else None,
+        after=release if tag is Tag.CHANNEL_PUT else None,
         detail={"release": release},
     )

@@ -28,7 +28,7 @@ from sprat_proto.trust import IMAGE, MAX_TARGETS_BYTES, custom_of, path_of, publ
 from sqlmodel import Session, col, func, select
 from tuf.api.metadata import TargetFile, Targets
 
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.errors import ConflictError, NotFoundError, RefusedError, RequestError
 from sprat_controller.registry import evaluations, model_files
 from sprat_controller.registry.blobs import BlobStore
@@ -37,7 +37,7 @@ from sprat_controller.store.session import Database
 from sprat_controller.store.tables import Blob, Release, Variant
 from sprat_controller.trust import checks, repository
 from sprat_controller.trust.checks import Change
-from sprat_controller.trust.folder import FileName
+from sprat_controller.trust.file_names import FileName
 from sprat_controller.trust.repository import MetadataRefusedError, Upload
 from sprat_controller.trust.words import MetadataError, read
 
@@ -195,6 +195,8 @@ def retire(parts: Parts, request: Request) -> bool:
                 at=request.now,
                 actor=request.actor,
                 subject=f"release/{request.name}",
+                before="released",
+                after="retired",
                 detail={"publisher": request.publisher, "version": version},
             )
     except RefusedError as refusal:
@@ -442,6 +444,7 @@ def _keep(session: Session, submission: Submission, request: Request) -> None:
             pushed_by=request.actor,
         )
     )
+    variants = {one.manifest.variant: one.digest for one in submission.variants}
     session.add_all(_row(variant) for variant in submission.variants)
     log.append(
         session,
@@ -449,9 +452,10 @@ def _keep(session: Session, submission: Submission, request: Request) -> None:
         at=request.now,
         actor=request.actor,
         subject=f"release/{request.name}",
+        after=changes.digest({"counter": counter, "variants": variants}),
         detail={
             "counter": counter,
-            "variants": {one.manifest.variant: one.digest for one in submission.variants},
+            "variants": variants,
             "publisher": request.publisher,
             **({"unproven": request.unproven} if request.unproven else {}),
         },
@@ -478,6 +482,7 @@ def _write_down(parts: Parts, request: Request, refusal: RefusedError) -> None:
             actor=request.actor,
             subject=f"release/{request.name}",
             outcome="denied",
+            reason=refusal.code,
             detail={"message": refusal.message, **refusal.details},
         )
 

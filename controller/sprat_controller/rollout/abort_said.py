@@ -9,6 +9,8 @@ import msgspec
 
 from sprat_controller.rollout.strategy import AbortCriterion, Extent, FailureType
 
+# What keeps one whose time came from starting by itself, until a person starts it.
+HELD_BACK: Final = "held_back"
 _ALL: Final = 100  # percent
 _ENDED: Final[Mapping[FailureType, str]] = {
     FailureType.FAILED: "failed",
@@ -40,7 +42,13 @@ def because(stored: Mapping[str, Any] | None) -> str:
     group = f"group {abort.get('group')}"
     if "gate" in abort:
         return f"the gate of {group} failed"
-    return criterion(abort)
+    return held_back(abort) or criterion(abort)
+
+
+def held_back(stored: Mapping[str, Any] | None) -> str:
+    """Return why it did not start when its time came; empty: it did, or has none."""
+    kept: Mapping[str, Any] = (stored or {}).get(HELD_BACK, {})
+    return f"held back when its time came: {kept['message']}" if kept else ""
 
 
 def criterion(stored: Mapping[str, Any] | None) -> str:

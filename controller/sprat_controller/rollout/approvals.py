@@ -8,6 +8,7 @@ travels in each plan that the rollout makes.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,7 +25,15 @@ from sqlmodel import Session, col, select
 from sprat_controller.access import persons
 from sprat_controller.audit import log
 from sprat_controller.errors import ConflictError, DeniedError, RefusedError, RequestError
-from sprat_controller.rollout import fit_policy, four_eyes, serving, signed_strategy, timing
+from sprat_controller.rollout import (
+    approval_override,
+    fit_policy,
+    four_eyes,
+    serving,
+    signed_strategy,
+    timing,
+)
+from sprat_controller.rollout.approval_override import Override, Review
 from sprat_controller.rollout.four_eyes import Given
 from sprat_controller.rollout.phases import ROLLOUT, RolloutEvent, apply
 from sprat_controller.rollout.records import By, move_rollout, strategy_of
@@ -53,12 +62,9 @@ def envelopes(session: Session, rollout_ids: Collection[str]) -> list[str]:
 
 def is_approved(session: Session, rollout: Rollout, policy: ApproverPolicy) -> bool:
     """Tell whether the rollout may start: nobody need approve it, or enough have."""
-    asked = four_eyes.rules(policy, _groups(session, rollout))
-    if not asked:
+    if not four_eyes.rules(policy, _groups(session, rollout)):
         return True
-    return _binds_strategy(rollout) and not four_eyes.missing(
-        policy, asked, _given(session, rollout)
-    )
+    return _binds_strategy(rollout) and not _missing(session, rollout, policy)
 
 
 def submit(session: Session, rollout: Rollout, policy: ApproverPolicy, by: By) -> None:
@@ -73,7 +79,10 @@ def submit(session: Session, rollout: Rollout, policy: ApproverPolicy, by: By) -
     session.connection().execute(
         sqlalchemy.delete(RolloutApproval).where(col(RolloutApproval.rollout_id) == rollout.id)
     )
-    move_rollout(session, rollout, RolloutEvent.SUBMIT, by, spec=spec)
+    void = approval_override.from_json(rollout.approval_override)
+    said = None if void is None else {"void": approval_override.in_words(void)}
+    rollout.approval_override = None
+    move_rollout(session, rollout, RolloutEvent.SUBMIT, by, said=said, spec=spec, abort=None)
 
 
 def approve(
@@ -99,10 +108,8 @@ def approve(
             {"expected": canonical.sha256_hex(spec), "found": given.spec_sha256},
         )
     _check_strategy(rollout, spec)
-    authors = {author for author in (rollout.created_by, rollout.edited_by) if author}
-    since = rollout.created_at
-    if any(persons.may_be_one(session, by.actor, author, since) for author in authors):
-        raise _own(rollout, by.actor)
+    if _may_be_author(session, rollout, by.actor):
+        raise _own(rollout, by.actor, "approve it")
     _check_twice(session, rollout, by.actor)
     asked = four_eyes.rules(policy, _groups(session, rollout))
     signer = _signer(policy, given.envelope, spec) if given.envelope else None
@@ -113,13 +120,101 @@ def approve(
             " check themselves, found none: approve it with --key",
         )
     if signer is not None:
+        authors = _authors(rollout)
         names = {four_eyes.name_of(persons.person(session, author)) for author in authors}
         if signer.name in names or approval.is_requester(approval.decode(spec), signer):
-            raise _own(rollout, f"the approver {signer.name}")
+            raise _own(rollout, f"the approver {signer.name}", "approve it")
         _check_once(session, rollout, signer, by.actor)
     _keep(session, rollout, signer, given.envelope, by)
     if not four_eyes.missing(policy, asked, _given(session, rollout)):
         _go_on(session, rollout, by)
+
+
+def override(
+    session: Session, rollout: Rollout, policy: ApproverPolicy, reason: str, by: By
+) -> None:
+    """Let a rollout that is held go without the approvals that the controller asks for.
+
+    Raises:
+        ConflictError: It does not wait for approvals, or its specification does not bind its
+            strategy.
+        RefusedError: Devices would not take it: they ask for signatures that are missing.
+    """
+    spec = _waiting(rollout)
+    _check_strategy(rollout, spec)
+    asked, given = four_eyes.rules(policy, _groups(session, rollout)), _given(session, rollout)
+    unsigned = four_eyes.missing(policy, four_eyes.enforced(asked), given)
+    if unsigned:
+        raise RefusedError(
+            "devices_enforce_approval",
+            f"rollout {rollout.id} lacks {', '.join(unsigned)}: devices check these themselves, so"
+            " nobody can override them; have it approved with `sprat rollout approve --key`, or"
+            " roll out to the other groups alone",
+        )
+    stands = Override(by.actor, reason, by.now)
+    rollout.approval_override = approval_override.to_json(stands)
+    rollout.revision += 1
+    session.add(rollout)
+    frozen = canonical.sha256_hex(spec)
+    log.append(
+        session,
+        by.tag,
+        at=by.now,
+        actor=by.actor,
+        subject=f"rollout/{rollout.id}",
+        after=frozen,
+        reason="override",
+        detail={
+            "spec": frozen,
+            "reason": reason,
+            "missing": list(four_eyes.missing(policy, asked, given)),
+            "revision": rollout.revision,
+        },
+    )
+    _go_on(session, rollout, by)
+
+
+def review(session: Session, rollout: Rollout, said: Review, by: By) -> None:
+    """Keep what somebody says of an override afterwards; the rollout stays as it is.
+
+    Raises:
+        ConflictError: There is no override, or it was reviewed.
+        DeniedError: It is the reviewer's own, or the rollout is: asked for or changed last by them.
+    """
+    stands = approval_override.from_json(rollout.approval_override)
+    if stands is None:
+        raise ConflictError(
+            "not_overridden",
+            f"nobody overrode the approvals of rollout {rollout.id} as it is now: there is nothing"
+            " to review",
+        )
+    if persons.may_be_one(session, by.actor, stands.by, stands.at):
+        raise DeniedError(
+            "own_override",
+            f"{by.actor} may be the same person as {stands.by}, who overrode the approvals of"
+            f" rollout {rollout.id}: somebody else must review it",
+        )
+    if _may_be_author(session, rollout, by.actor):
+        raise _own(rollout, by.actor, "review the override")
+    if stands.review is not None:
+        raise ConflictError(
+            "reviewed_already",
+            f"{stands.review.by} reviewed the override of rollout {rollout.id} already, and"
+            f" {stands.review.verdict} it",
+        )
+    rollout.approval_override = approval_override.to_json(replace(stands, review=said))
+    rollout.revision += 1
+    session.add(rollout)
+    log.append(
+        session,
+        by.tag,
+        at=by.now,
+        actor=by.actor,
+        subject=f"rollout/{rollout.id}",
+        before="pending",
+        after=said.verdict.value,
+        detail={"note": said.note, "overridden_by": stands.by, "revision": rollout.revision},
+    )
 
 
 def deny(session: Session, rollout: Rollout, reason: str, by: By) -> None:
@@ -138,17 +233,26 @@ def view(session: Session, rollout: Rollout, policy: ApproverPolicy) -> Approval
         .where(RolloutApproval.rollout_id == rollout.id)
         .order_by(col(RolloutApproval.given_at))
     ).all()
-    asked = four_eyes.rules(policy, _groups(session, rollout))
+    stands = approval_override.from_json(rollout.approval_override)
+    overridden = () if stands is None else (approval_override.in_words(stands),)
+    signed = (f"{row.actor} (key of {row.approver})" if row.approver else row.actor for row in rows)
     return ApprovalView(
         rollout_id=rollout.id,
         state=RolloutState(rollout.state),
         spec=rollout.spec.decode() if rollout.spec else None,
         strategy=signed_strategy.document(strategy_of(rollout)).decode(),
-        approved_by=tuple(
-            f"{row.actor} (key of {row.approver})" if row.approver else row.actor for row in rows
-        ),
-        missing=four_eyes.missing(policy, asked, _given(session, rollout)),
+        approved_by=(*signed, *overridden),
+        missing=_missing(session, rollout, policy),
     )
+
+
+def _missing(session: Session, rollout: Rollout, policy: ApproverPolicy) -> tuple[str, ...]:
+    """Return what it still takes: after an override, only what devices check themselves."""
+    asked = four_eyes.rules(policy, _groups(session, rollout))
+    stands = approval_override.from_json(rollout.approval_override)
+    if stands is not None and not persons.disabled(session, [stands.by]):
+        asked = four_eyes.enforced(asked)
+    return four_eyes.missing(policy, asked, _given(session, rollout))
 
 
 def _binds_strategy(rollout: Rollout) -> bool:
@@ -275,13 +379,15 @@ def _keep(
         )
     )
     session.flush()
+    approved = canonical.sha256_hex(rollout.spec or b"")
     log.append(
         session,
         by.tag,
         at=by.now,
         actor=by.actor,
         subject=f"rollout/{rollout.id}",
-        detail={"spec": canonical.sha256_hex(rollout.spec or b""), "key": key_id},
+        after=approved,
+        detail={"spec": approved, "key": key_id},
     )
 
 
@@ -331,9 +437,17 @@ def _changes(rollout: Rollout) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
     return (col(Execution.rollout_id) == rollout.id, queued)
 
 
-def _own(rollout: Rollout, who: str) -> DeniedError:
+def _authors(rollout: Rollout) -> set[str]:
+    return {author for author in (rollout.created_by, rollout.edited_by) if author}
+
+
+def _may_be_author(session: Session, rollout: Rollout, actor: str) -> bool:
+    since = rollout.created_at
+    return any(persons.may_be_one(session, actor, one, since) for one in _authors(rollout))
+
+
+def _own(rollout: Rollout, who: str, what: str) -> DeniedError:
     return DeniedError(
         "own_rollout",
-        f"{who} asked for the rollout {rollout.id} or changed it last: somebody else must"
-        " approve it",
+        f"{who} asked for the rollout {rollout.id} or changed it last: somebody else must {what}",
     )

@@ -310,7 +310,22 @@ def renew(
     made = _make(session, device_id, last, now)
     if not _is_said(session, made):
         return issue(session, signer, device_id, now)
-    return _sign(session, signer, made, now)
+    signed_as = sqlalchemy.select(col(AssignmentRow.director_version)).where(
+        col(AssignmentRow.device_id) == device_id
+    )
+    before = session.connection().execute(signed_as).scalar_one()
+    message = _sign(session, signer, made, now)
+    log.append(
+        session,
+        Tag.ASSIGNMENT_RENEWED,
+        at=now,
+        actor=ACTOR,
+        subject=f"device/{device_id}",
+        before=str(before),
+        after=str(session.connection().execute(signed_as).scalar_one()),
+        detail={"version": last},
+    )
+    return message
 
 
 def resume(
@@ -466,5 +481,6 @@ def _record(session: Session, made: Assignment, now: datetime) -> None:
         at=now,
         actor=ACTOR,
         subject=f"device/{made.device_id}",
+        after=str(made.version),
         detail={"version": made.version, "models": listed},
     )

@@ -119,6 +119,7 @@ def record_override(session: Session, rollout: Rollout, by: By) -> None:
             at=by.now,
             actor=by.actor,
             subject=f"rollout/{rollout.id}",
+            reason="override",
             detail={"reason": override, "skips": ["windows", "budgets", "pace"]},
         )
 
@@ -131,6 +132,7 @@ def schedule(session: Session, rollout: Rollout, policy: ApproverPolicy, by: By)
     subject = f"rollout {rollout.id}"
     state, event = RolloutState(rollout.state), RolloutEvent.SCHEDULE
     rollout.state = apply(ROLLOUT, state, event, subject, "rollout_state").value
+    rollout.abort = None  # what held it back before its new time
     session.add(rollout)
 
 
@@ -195,6 +197,7 @@ def _record_creation(session: Session, rollout: Rollout, lines: Sequence[Planned
         at=rollout.created_at,
         actor=rollout.created_by,
         subject=f"rollout/{rollout.id}",
+        after=rollout.state,
         detail={
             "name": rollout.name,
             "release": f"{rollout.model}@{rollout.release}",

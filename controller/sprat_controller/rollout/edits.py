@@ -18,6 +18,7 @@ from sprat_proto.states import ExecutionState, GroupState, RolloutState
 from sqlalchemy import bindparam
 from sqlmodel import Session, col
 
+from sprat_controller.audit.changes import digest
 from sprat_controller.errors import ConflictError, RequestError
 from sprat_controller.rollout import (
     approvals,
@@ -87,7 +88,7 @@ def edit(
     if not has_started:
         changes["spec"] = None
     said = {name: str(value) for name, value in _asked(request).items()}
-    move_rollout(session, rollout, RolloutEvent.EDIT, by, said=said, **changes)
+    move_rollout(session, rollout, RolloutEvent.EDIT, by, said=said, told=_told, **changes)
     session.flush()
     if before.groups != after.groups:
         _regroup(session, rollout, after)
@@ -97,10 +98,17 @@ def edit(
     if after.override != before.override:
         creating.record_override(session, rollout, by)
     again = By(Tag.ROLLOUT_SUBMITTED, by.actor, by.now)
-    if was_frozen:
+    # One that was held back is submitted by who starts it, or gives it another time.
+    if was_frozen and state is not RolloutState.READY:
         approvals.submit(session, rollout, policy(session), again)
     elif request.start_at is not None and rollout.state == RolloutState.READY:
         creating.schedule(session, rollout, policy(session), again)
+
+
+def _told(rollout: Rollout) -> str:
+    """Return the digest of how a rollout proceeds."""
+    start = rollout.start_at.isoformat() if rollout.start_at else ""
+    return digest({"name": rollout.name, "start_at": start, "strategy": rollout.strategy or {}})
 
 
 def _after(rollout: Rollout, request: RolloutEdit, by: By) -> Strategy:

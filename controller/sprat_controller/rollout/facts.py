@@ -16,6 +16,7 @@ from sprat_proto.states import GroupState, RolloutState
 
 from sprat_controller.rollout.budget import Candidate, Load
 from sprat_controller.rollout.grouping import Member, Placed
+from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.strategy import AbortCriterion, Strategy
 
 CHUNK = 100  # executions in one transaction: 0.1-0.3 s of signing and writing
@@ -121,6 +122,8 @@ class Facts:
         strategy: As it is frozen.
         groups: All, in order.
         start_at: When a SCHEDULED one starts; None: a person starts it.
+        objection: Why a SCHEDULED one whose time has come is not to start: who asked for it may not
+            by now, or too few approvals of it are left; None: nothing speaks against it.
         salt: What is rolled out, as `grouping.split` had it.
         queue: QUEUED executions of groups that are RUNNING, SOAKING or FINISHED, whose retry time
             has come, not excused, of devices that are neither in the penalty box nor held by a
@@ -148,6 +151,7 @@ class Facts:
     strategy: Strategy
     groups: tuple[GroupFacts, ...]
     start_at: datetime | None = None
+    objection: Reason | None = None
     salt: str = ""
     queue: tuple[Candidate, ...] = ()
     load: Load = field(default_factory=Load)
@@ -165,6 +169,13 @@ class Facts:
 @dataclass(frozen=True)
 class StartRollout:
     """Its time has come: SCHEDULED to STARTING."""
+
+
+@dataclass(frozen=True)
+class HoldBack:
+    """Its time has come, and it may not start by itself: SCHEDULED to READY, without a time."""
+
+    reason: Reason
 
 
 @dataclass(frozen=True)
@@ -295,6 +306,7 @@ class EndRollback:
 
 Decision: TypeAlias = (
     StartRollout
+    | HoldBack
     | RunRollout
     | StartGroup
     | SoakGroup

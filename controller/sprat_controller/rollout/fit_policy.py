@@ -47,9 +47,11 @@ def asked(
         runtimes: Any of these; none: any.
         licences: Any of these; none: any.
     """
+    decode_milli_tps = round(min_decode_tps * _MILLI)
     return FitPolicy(
         aim=aim,
-        min_decode_milli_tps=round(min_decode_tps * _MILLI),
+        # A rate so low that it would round to nothing is asked all the same.
+        min_decode_milli_tps=max(decode_milli_tps, 1) if min_decode_tps > 0 else decode_milli_tps,
         max_ttft_ms=max_ttft_ms,
         prompt_tokens=prompt_tokens,
         max_memory_bytes=max_memory_bytes,

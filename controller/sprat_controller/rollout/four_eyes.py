@@ -30,6 +30,11 @@ def rules(policy: ApproverPolicy, groups: Collection[str]) -> tuple[GroupPolicy,
     return tuple(rule for rule in found if rule is not None)
 
 
+def enforced(asked: Sequence[GroupPolicy]) -> tuple[GroupPolicy, ...]:
+    """Return what devices check themselves, which nobody can have them leave out."""
+    return tuple(rule for rule in asked if rule.approval == "device-enforced")
+
+
 def enforcing(policy: ApproverPolicy) -> frozenset[str]:
     """Return the groups whose devices check approvals themselves."""
     return frozenset(one.group for one in policy.groups if one.approval == "device-enforced")

@@ -28,6 +28,7 @@ class RolloutEvent(StrEnum):
     DENY = "deny"
     SCHEDULE = "schedule"  # it has a time to start at
     START = "start"  # a person said so, or its time came
+    HOLD_BACK = "hold-back"  # its time came, and who asked for it may not by now
     STARTED = "started"
     PAUSE = "pause"  # by a person, an abort criterion or a gate
     RESUME = "resume"
@@ -44,6 +45,7 @@ BY_ITSELF: Final = frozenset(
     {
         *(RolloutEvent.PLANNED, RolloutEvent.SUBMIT, RolloutEvent.SCHEDULE, RolloutEvent.STARTED),
         *(RolloutEvent.FINISH, RolloutEvent.STOPPED, RolloutEvent.ROLLED_BACK),
+        RolloutEvent.HOLD_BACK,
     }
 )
 
@@ -97,6 +99,7 @@ ROLLOUT: Final[Table[RolloutState, RolloutEvent]] = {
         RolloutEvent.EDIT: RolloutState.SCHEDULED,
         RolloutEvent.SUBMIT: RolloutState.WAITING_FOR_APPROVAL,
         RolloutEvent.START: RolloutState.STARTING,
+        RolloutEvent.HOLD_BACK: RolloutState.READY,
         RolloutEvent.STOP: RolloutState.STOPPING,
     },
     RolloutState.STARTING: {

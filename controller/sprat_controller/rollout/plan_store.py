@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy
 from sprat_proto import canonical
 from sqlmodel import Session, col
 
+from sprat_controller.access import within
 from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.errors import NotFoundError, RequestError
 from sprat_controller.rollout import fit_policy, frozen_strategy, serving
@@ -66,6 +66,7 @@ def keep(session: Session, kept: Kept) -> None:
     row = SavedPlan(
         id=kept.id,
         asked=_asked(kept.plan),
+        reach=reach(kept.plan.target).cases,
         strategy=frozen_strategy.to_json(kept.strategy),
         lines=canonical.encode(kept.lines),
         made_at=kept.made_at,
@@ -102,16 +103,17 @@ def newest(
             col(SavedPlan.made_at),
             col(SavedPlan.made_by),
         )
-        .where(col(SavedPlan.made_at) > now - MAX_AGE)
+        .where(
+            col(SavedPlan.made_at) > now - MAX_AGE,
+            within.reaches(session, scope, col(SavedPlan.reach)),
+        )
         .order_by(col(SavedPlan.made_at).desc(), col(SavedPlan.id).desc())
+        .limit(limit)
     )
-    # What a plan reaches is in its words and no column; there are those of a week.
-    found = (
+    return tuple(
         Listed(plan_id, _plan(asked), frozen_strategy.from_json(strategy), made_at, made_by)
         for plan_id, asked, strategy, made_at, made_by in rows
-        if scope.contains(reach(target_from(asked["target"])))
     )
-    return tuple(islice(found, limit))
 
 
 def find(session: Session, plan_id: str, now: datetime, scope: Scope = EVERYTHING) -> Kept:
@@ -122,7 +124,7 @@ def find(session: Session, plan_id: str, now: datetime, scope: Scope = EVERYTHIN
     """
     row = session.get(SavedPlan, plan_id)
     is_there = row is not None and row.made_at + MAX_AGE > now
-    if row is None or not is_there or not scope.contains(reach(target_from(row.asked["target"]))):
+    if row is None or not is_there or not scope.contains_cases(row.reach):
         raise NotFoundError(
             "plan_not_found",
             f"there is no plan {plan_id!r} (plans are kept for {MAX_AGE.days} days): plan again",

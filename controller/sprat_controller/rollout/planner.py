@@ -46,6 +46,7 @@ from sprat_controller.rollout.facts import (
     FinishGroup,
     FinishRollout,
     GroupFacts,
+    HoldBack,
     Join,
     Readmit,
     Remove,
@@ -122,7 +123,9 @@ def _earliest(times: Sequence[datetime | None]) -> datetime | None:
 
 def _start(facts: Facts, now: datetime) -> list[Decision]:
     is_due = facts.start_at is not None and facts.start_at <= now
-    return [StartRollout()] if is_due else []
+    if not is_due:
+        return []
+    return [StartRollout() if facts.objection is None else HoldBack(facts.objection)]
 
 
 def _run(facts: Facts, now: datetime) -> list[Decision]:

@@ -8,7 +8,7 @@ so that no wake-up is lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -133,6 +133,8 @@ def move_rollout(
     by: By,
     *,
     said: Mapping[str, str] | None = None,
+    told: Callable[[Rollout], str] | None = None,
+    reason: str | None = None,
     **changes: object,
 ) -> RolloutState:
     """Apply an event to a rollout that is held; it is looked at again at once.
@@ -143,6 +145,8 @@ def move_rollout(
         event: What happens to it.
         by: Who, when, as what.
         said: What else is to stand in the audit log.
+        told: What the log has as `before` and `after`; None: the state.
+        reason: Why, in a word that programs read.
         changes: Other columns to set.
 
     Raises:
@@ -150,6 +154,7 @@ def move_rollout(
     """
     before = RolloutState(rollout.state)
     state = apply(ROLLOUT, before, event, f"rollout {rollout.id}", "rollout_state")
+    was = told(rollout) if told else before.value
     values: dict[str, object] = {
         "state": state.value,
         "due_at": by.now,
@@ -168,9 +173,10 @@ def move_rollout(
         at=by.now,
         actor=by.actor,
         subject=subject,
-        before=before.value,
-        after=state.value,
+        before=was,
+        after=told(rollout) if told else state.value,
         detail=detail,
+        reason=reason,
     )
     return state
 
@@ -268,7 +274,9 @@ def move_execution(
         ConflictError: The state does not allow it.
     """
     state = apply(EXECUTION, run.state, event, f"execution {run.id}", "execution_state")
-    values: dict[str, Any] = {"state": state.value, "updated_at": by.now, **(changes or {})}
+    values: dict[str, Any] = {"updated_at": by.now, **(changes or {})}
+    if state is not run.state:
+        values["state"] = state.value
     if reason is not None:
         values["reason"] = reason.as_json()
     if state is not ExecutionState.IN_PROGRESS:

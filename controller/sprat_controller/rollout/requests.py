@@ -177,6 +177,7 @@ class RolloutView:
     groups: tuple[GroupView, ...]
     revision: int  # one more with each change
     abort: Mapping[str, Any] | None  # the criterion that was met, and how it stood
+    approval_override: Mapping[str, Any] | None  # `approval_override.told`; None: there is none
 
 
 @dataclass(frozen=True)

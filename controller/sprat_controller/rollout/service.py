@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sprat_proto.approval import ApproverPolicy
 from sprat_proto.audit_events import Tag
 from sqlmodel import Session
 
@@ -17,6 +18,7 @@ from sprat_controller.access.scopes import EVERYTHING, Scope
 from sprat_controller.audit import log
 from sprat_controller.clock import Clock
 from sprat_controller.rollout import (
+    approval_override,
     approvals,
     creating,
     edits,
@@ -28,6 +30,7 @@ from sprat_controller.rollout import (
     verbs,
     views,
 )
+from sprat_controller.rollout.approval_override import Review, Verdict
 from sprat_controller.rollout.approver_policy import PolicySource
 from sprat_controller.rollout.phases import (
     ROLLOUT,
@@ -137,7 +140,15 @@ class RolloutService:
                 "sha256": saved_plans.digest_of(rests_on),
             }
             subject = f"plan/{kept.id}"
-            log.append(session, Tag.PLAN_SAVED, at=now, actor=actor, subject=subject, detail=detail)
+            log.append(
+                session,
+                Tag.PLAN_SAVED,
+                at=now,
+                actor=actor,
+                subject=subject,
+                after=saved_plans.digest_of(rests_on),
+                detail=detail,
+            )
         return kept, lines
 
     def saved_plan(self, plan_id: str) -> Kept:
@@ -227,7 +238,7 @@ class RolloutService:
                 approvals.submit(session, rollout, policy, by)
                 return
             by = By(Tag.ROLLOUT_STARTED, actor, now)
-            move_rollout(session, rollout, RolloutEvent.START, by, started_at=now)
+            move_rollout(session, rollout, RolloutEvent.START, by, started_at=now, abort=None)
 
         return self._change(rollout_id, begin, expected_revision)
 
@@ -296,6 +307,58 @@ class RolloutService:
             lambda session, rollout: approvals.deny(session, rollout, reason, by),
             expected_revision,
         )
+
+    def override_approval(
+        self, rollout_id: str, reason: str, actor: str, *, expected_revision: int | None = None
+    ) -> RolloutView:
+        """Let a rollout that waits for approvals go without those that the controller asks for.
+
+        Raises:
+            RequestError: The reason does not say why.
+            NotFoundError: No such rollout.
+            ConflictError: It does not wait for approvals, or was changed meanwhile.
+            RefusedError: Devices enforce what is missing.
+        """
+        why = approval_override.reason(reason)
+        by = By(Tag.APPROVAL_OVERRIDDEN, actor, self._clock())
+
+        def override(session: Session, rollout: Rollout) -> None:
+            approvals.override(session, rollout, self._policy(session), why, by)
+
+        return self._change(rollout_id, override, expected_revision)
+
+    def review_override(
+        self,
+        rollout_id: str,
+        verdict: Verdict,
+        note: str,
+        actor: str,
+        *,
+        expected_revision: int | None = None,
+    ) -> RolloutView:
+        """Say afterwards what is to be thought of an override; the rollout stays as it is.
+
+        Raises:
+            RequestError: The note is no text.
+            NotFoundError: No such rollout.
+            ConflictError: There is no override, it was reviewed, or was changed meanwhile.
+            DeniedError: It is the reviewer's own.
+        """
+        by = By(Tag.OVERRIDE_REVIEWED, actor, self._clock())
+        said = Review(actor, verdict, approval_override.note(note), by.now)
+        return self._change(
+            rollout_id,
+            lambda session, rollout: approvals.review(session, rollout, said, by),
+            expected_revision,
+        )
+
+    def approvers(self, session: Session) -> ApproverPolicy:
+        """Return who may approve, as it is published.
+
+        Raises:
+            ConflictError: What is published cannot be read.
+        """
+        return self._policy(session)
 
     def approval(self, rollout_id: str) -> ApprovalView:
         """Return what is to be approved of a rollout, who has, and what is missing.

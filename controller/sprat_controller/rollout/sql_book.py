@@ -23,10 +23,11 @@ from sprat_proto.states import ExecutionState, GroupState, ReasonCode, RolloutSt
 from sprat_proto.v1 import link_pb2
 from sqlmodel import Session, col
 
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.rollout import (
     abort_said,
     assign,
+    authors,
     budget,
     deadlines,
     facts,
@@ -38,6 +39,7 @@ from sprat_controller.rollout import (
     unavailable,
 )
 from sprat_controller.rollout.approver_policy import PolicySource
+from sprat_controller.rollout.authors import Standing as AuthorStanding
 from sprat_controller.rollout.deadlines import Standing
 from sprat_controller.rollout.gates import from_rows as gate_rows
 from sprat_controller.rollout.gates import judgement
@@ -88,7 +90,10 @@ PLANNER: Final = assign.ACTOR
 
 @dataclass(frozen=True)
 class Around:
-    """What all books of a controller share."""
+    """What all books of a controller share.
+
+    `standing`: what who asked for a rollout may do by the time it starts; None: it is not asked.
+    """
 
     database: Database
     signer: Signer
@@ -96,6 +101,11 @@ class Around:
     leases: Leases
     new_id: NewId
     policy: PolicySource
+    standing: AuthorStanding | None = None
+
+    def objection(self, session: Session, rollout: Rollout) -> Reason | None:
+        """Return why a rollout that is SCHEDULED is not to start by itself; None: it may."""
+        return authors.objection(session, rollout, self.policy(session), self.standing)
 
 
 @dataclass(frozen=True)
@@ -198,7 +208,10 @@ class SqlBook:
             session.flush()
             if rollout.state == RolloutState.RUNNING:
                 _judge_gates(session, rollout)
-            return sql_facts.read(session, rollout, now)
+            found = sql_facts.read(session, rollout, now)
+            if _is_due(rollout, now):
+                found = replace(found, objection=self._around.objection(session, rollout))
+            return found
 
     def carry_out(self, decision: facts.Decision, now: datetime) -> None:
         """See `Book.carry_out`."""
@@ -250,6 +263,8 @@ class _Page:
         if isinstance(decision, _OfExecutions):
             return self._of_executions(decision)
         match decision:
+            case facts.StartRollout() | facts.HoldBack():
+                self._come_due(decision)
             case facts.Join(placed):
                 self._join(placed)
             case facts.Abort():
@@ -297,6 +312,29 @@ class _Page:
         moment: Mapping[str, Any] = {turn.moment: self.now} if turn.moment else {}
         by = By(turn.tag, turn.actor, self.now)
         move_rollout(self.session, self.rollout, turn.event, by, **moment)
+
+    def _come_due(self, decision: facts.StartRollout | facts.HoldBack) -> None:
+        """Start it, or leave it to a person, if what its authors may is still as it was decided."""
+        if not _is_due(self.rollout, self.now):
+            return
+        reason = self.around.objection(self.session, self.rollout)
+        if reason is not None and isinstance(decision, facts.HoldBack):
+            self._hold_back(reason)
+        elif reason is None and isinstance(decision, facts.StartRollout):
+            self._turn(_TURNS[facts.StartRollout])
+
+    def _hold_back(self, reason: Reason) -> None:
+        start_at = self.rollout.start_at
+        move_rollout(
+            self.session,
+            self.rollout,
+            RolloutEvent.HOLD_BACK,
+            By(Tag.ROLLOUT_HELD_BACK, PLANNER, self.now),
+            reason=str(reason.code),
+            said={"why": reason.message, "start_at": start_at.isoformat() if start_at else ""},
+            start_at=None,
+            abort={abort_said.HELD_BACK: reason.as_json()},
+        )
 
     def _turn_group(self, number: int, event: GroupEvent, **changes: object) -> None:
         row = self._group(number)
@@ -519,10 +557,12 @@ class _Page:
         for run in self._unfinished(executions, sql_facts.silent(self.rollout, self.now)):
             until = deadlines.excused_until(strategy, self.now, run.standing)
             self._change(run, excused_at=self.now, deadline_at=until)
+            self._note(run, Tag.EXECUTION_EXCUSED, "counted", "excused")
 
     def _readmit(self, executions: Sequence[str]) -> None:
         for run in self._unfinished(executions, sql_facts.RETURNED):
             self._change(run, **outcomes.readmitted(self.rollout, run, self.now))
+            self._note(run, Tag.EXECUTION_READMITTED, "excused", "counted")
 
     def _join(self, placed: Sequence[Placed]) -> None:
         rollout = self.rollout
@@ -544,6 +584,7 @@ class _Page:
                 at=self.now,
                 actor=PLANNER,
                 subject=f"rollout/{rollout.id}",
+                after=changes.digest(list(joined)),
                 detail={"devices": list(joined)},
             )
 
@@ -556,6 +597,19 @@ class _Page:
         same = (col(Execution.id) == run.id) & (col(Execution.state) == run.state.value)
         statement = sqlalchemy.update(Execution).where(same).values(**values)
         self.session.connection().execute(statement)
+
+    def _note(self, run: Run, tag: Tag, before: str, after: str) -> None:
+        """Write down whether the execution of a silent device counts."""
+        log.append(
+            self.session,
+            tag,
+            at=self.now,
+            actor=PLANNER,
+            subject=f"execution/{run.id}",
+            before=before,
+            after=after,
+            detail={"rollout": run.rollout_id, "device": run.device_id},
+        )
 
     def _unfinished(
         self, executions: Sequence[str], which: sqlalchemy.ColumnElement[bool] | None = None
@@ -577,6 +631,12 @@ class _Page:
         )
         ids = self.session.connection().execute(found).scalars().all()
         return find_runs(self.session, ids)
+
+
+def _is_due(rollout: Rollout, now: datetime) -> bool:
+    """Tell whether it is to start by itself, and its time has come."""
+    start_at = rollout.start_at
+    return rollout.state == RolloutState.SCHEDULED and start_at is not None and start_at <= now
 
 
 def _judge_gates(session: Session, rollout: Rollout) -> None:

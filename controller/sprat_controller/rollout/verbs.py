@@ -52,9 +52,11 @@ def promote(session: Session, rollout: Rollout, number: int, by: By) -> None:
             f" {', '.join(_PROMOTABLE)} to promote it",
             {"state": row.state},
         )
+    before = "promoted" if row.promoted_at else row.state
     row.promoted_by, row.promoted_at = by.actor, by.now
     session.add(row)
-    _changed(session, rollout, by, {"group": number, "state": row.state})
+    moved = (before, "promoted")
+    _changed(session, rollout, by, moved, {"group": number, "state": row.state})
 
 
 def retry_failed(session: Session, rollout: Rollout, by: By) -> None:
@@ -104,7 +106,8 @@ def retry_failed(session: Session, rollout: Rollout, by: By) -> None:
         said = {"executions": str(count)}
         move_rollout(session, rollout, RolloutEvent.RETRY, by, said=said, finished_at=None)
     else:
-        _changed(session, rollout, by, {"executions": count})
+        moved = ("failed", ExecutionState.QUEUED.value)
+        _changed(session, rollout, by, moved, {"executions": count})
 
 
 def _check_state(rollout: Rollout, states: tuple[RolloutState, ...], verb: str) -> None:
@@ -117,11 +120,30 @@ def _check_state(rollout: Rollout, states: tuple[RolloutState, ...], verb: str) 
         )
 
 
-def _changed(session: Session, rollout: Rollout, by: By, detail: dict[str, object]) -> None:
-    """Count a change that leaves the rollout's state as it is, and have it looked at."""
+def _changed(
+    session: Session, rollout: Rollout, by: By, moved: tuple[str, str], detail: dict[str, object]
+) -> None:
+    """Count a change that leaves the rollout's state as it is, and have it looked at.
+
+    Args:
+        session: A transaction.
+        rollout: Which is held.
+        by: Who, and what they do.
+        moved: The state of what changes in it, before and after.
+        detail: What else there is to say.
+    """
     rollout.revision += 1
     rollout.due_at = by.now
     session.add(rollout)
     subject = f"rollout/{rollout.id}"
-    detail = {**detail, "revision": rollout.revision}
-    log.append(session, by.tag, at=by.now, actor=by.actor, subject=subject, detail=detail)
+    before, after = moved
+    log.append(
+        session,
+        by.tag,
+        at=by.now,
+        actor=by.actor,
+        subject=subject,
+        before=before,
+        after=after,
+        detail={**detail, "revision": rollout.revision},
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy
 from sprat_proto.states import ExecutionState, GroupState, RolloutState
@@ -12,7 +13,7 @@ from sqlmodel import Session, col, func, select
 
 from sprat_controller.access import within
 from sprat_controller.access.scopes import EVERYTHING, Scope
-from sprat_controller.rollout import fit_policy, serving
+from sprat_controller.rollout import approval_override, fit_policy, serving
 from sprat_controller.rollout.records import strategy_of
 from sprat_controller.rollout.requests import (
     ExecutionView,
@@ -82,14 +83,20 @@ def _views(session: Session, rollouts: Sequence[Rollout], scope: Scope) -> tuple
 def _part(session: Session, view: RolloutView, scope: Scope) -> RolloutView:
     """Return what is seen of a rollout that has other devices too: nothing counted or named there.
 
-    What gates and abort criteria say is of all devices together.
+    What gates and abort criteria say is of all devices together, and so is what was approved.
     """
     devices = within.names(session, scope).where(col(Device.id).in_(view.target.devices))
     named = tuple(session.connection().execute(devices.order_by(col(Device.id))).scalars())
     groups = tuple(
         replace(group, devices=sum(group.counts.values()), verdict=None) for group in view.groups
     )
-    return replace(view, target=replace(view.target, devices=named), groups=groups, abort=None)
+    return replace(
+        view,
+        target=replace(view.target, devices=named),
+        groups=groups,
+        abort=None,
+        approval_override=None,
+    )
 
 
 def _groups(
@@ -170,7 +177,15 @@ def _rollout(rollout: Rollout, groups: tuple[GroupView, ...]) -> RolloutView:
         groups=groups,
         revision=rollout.revision,
         abort=rollout.abort,
+        approval_override=_override(rollout),
     )
+
+
+def _override(rollout: Rollout) -> Mapping[str, Any] | None:
+    found = approval_override.from_json(rollout.approval_override)
+    if found is None:
+        return None
+    return approval_override.told(found, rollout.id, RolloutState(rollout.state))
 
 
 def _execution(row: Execution, variant: str | None) -> ExecutionView:

@@ -93,6 +93,10 @@ class Clockwork:
 
     def _tick(self) -> None:
         with self._lock:
+            if self._is_pause():
+                # Woken after this call was due and before it began: it would follow the other.
+                self._bring_forward()
+                return
             self._is_calling, self._is_woken = True, False
         try:
             self._call()
@@ -101,6 +105,11 @@ class Clockwork:
                 self._is_calling, self._ended_at = False, system_clock()
                 if self._is_woken:
                     self._bring_forward()
+
+    def _is_pause(self) -> bool:
+        """Tell whether a call ended just now; not where the clock was set back since."""
+        ended = self._ended_at
+        return ended is not None and timedelta() <= system_clock() - ended < self._min_pause
 
     def _bring_forward(self, moment: datetime | None = None) -> None:
         now = system_clock()

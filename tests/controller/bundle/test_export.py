@@ -55,7 +55,7 @@ def test_a_device_gets_its_plan_signed_anew_and_all_that_it_names(
 ) -> None:
     world.under_way()
     world.wait(days=3)
-    contents = exporter.for_devices(["a"])
+    contents = exporter.for_devices(["a"], actor="user:ann")
     assert names(contents) == [
         bundle.HEADER,
         "director/1.root.json",
@@ -89,7 +89,7 @@ def test_every_member_has_its_place(world: World, exporter: Exporter) -> None:
         world.join(name)
     world.create()
     world.run_due()
-    contents = exporter.for_devices(["b", "a", "b"])
+    contents = exporter.for_devices(["b", "a", "b"], actor="user:ann")
     ranks = [bundle.rank(name) for name in names(contents)]
     assert None not in ranks
     assert ranks == sorted(ranks, key=lambda one: (one or (0, 0))[0])
@@ -100,19 +100,19 @@ def test_who_has_no_plan_gets_no_bundle(world: World, exporter: Exporter) -> Non
     world.join("idle")
     for devices, kind in (([], RequestError), (["ghost"], NotFoundError)):
         with pytest.raises(kind):
-            exporter.for_devices(devices)
+            exporter.for_devices(devices, actor="user:ann")
     with pytest.raises(ConflictError, match="expected a plan of the device idle"):
-        exporter.for_devices(["idle"])
+        exporter.for_devices(["idle"], actor="user:ann")
     device, _, _ = world.under_way()
     world.remove(device.id)
     with pytest.raises(NotFoundError):
-        exporter.for_devices([device.id])
+        exporter.for_devices([device.id], actor="user:ann")
 
 
 def test_before_anything_was_published_there_is_no_bundle(world: World) -> None:
     world.under_way()
     with pytest.raises(ConflictError, match="publish first"):
-        Exporter(world.database, world.signer, world.clock).for_devices(["a"])
+        Exporter(world.database, world.signer, world.clock).for_devices(["a"], actor="user:ann")
 
 
 def statement(digest: str) -> str:
@@ -134,7 +134,7 @@ def statement(digest: str) -> str:
 def test_a_group_gets_its_statement_as_it_was_signed(world: World, exporter: Exporter) -> None:
     digest = world.publish("3.0.0", counter=3)["q4_0"]
     envelope = statement(digest)
-    contents = exporter.for_group(envelope)
+    contents = exporter.for_group(envelope, actor="user:ann")
     small = dict(contents.small)
     assert small[bundle.OFFLINE] == envelope.encode()
     assert not any(name.startswith("plans/") for name in small)
@@ -147,6 +147,6 @@ def test_a_group_gets_its_statement_as_it_was_signed(world: World, exporter: Exp
 def test_what_is_no_statement_or_not_published_is_refused(exporter: Exporter) -> None:
     for wrong in ("", "{}", '{"payload": "e30="}', '{"payload": 1}', "[]"):
         with pytest.raises(RequestError, match="expected a signed offline statement"):
-            exporter.for_group(wrong)
+            exporter.for_group(wrong, actor="user:ann")
     with pytest.raises(ConflictError, match="no variant with the digest"):
-        exporter.for_group(statement("e" * 64))
+        exporter.for_group(statement("e" * 64), actor="user:ann")

@@ -90,7 +90,7 @@ class Desk:
         upload = self.blobs.begin(sha256, len(data))
         upload.write(data)
         with self.database.transaction() as session:
-            register(session, sha256, upload.finish(), NOW)
+            register(session, sha256, upload.finish(), actor="user:me", now=NOW)
         return sha256
 
     def manifest(

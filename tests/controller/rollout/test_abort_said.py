@@ -41,6 +41,14 @@ def kept(criterion: AbortCriterion, **more: Any) -> dict[str, Any]:
             {"since": {"0": {"succeeded": 1}}},
             "resumed after an abort: only what fails from then on counts",
         ),
+        (
+            {"held_back": {"code": "NOT_APPROVED", "message": "too few approved it"}},
+            "held back when its time came: too few approved it",
+        ),
+        (
+            {"held_back": {"message": "ann may not"}, "stopped_by": "user:eve"},
+            "stopped by user:eve, after it was held: held back when its time came: ann may not",
+        ),
         ({"stopped_by": "user:ann"}, "stopped by user:ann"),
         (
             {"gate": "FAIL", "group": 2, "stopped_by": "user:ann"},

@@ -21,6 +21,12 @@ def test_people_say_tokens_a_second_and_percent() -> None:
     assert fit_policy.asked() == FitPolicy()
 
 
+def test_a_rate_that_rounds_to_nothing_is_asked_all_the_same() -> None:
+    assert fit_policy.asked(min_decode_tps=0.0004).min_decode_milli_tps == 1
+    assert fit_policy.asked(min_decode_tps=0).min_decode_milli_tps == 0
+    assert fit_policy.asked(min_decode_tps=-0.001).min_decode_milli_tps == -1  # `check` refuses it
+
+
 @UNTIMED
 @given(policies())
 def test_what_is_said_of_a_policy_asks_for_it(one: FitPolicy) -> None:

@@ -19,6 +19,7 @@ from sprat_controller.rollout.facts import (
     FinishGroup,
     FinishRollout,
     GroupFacts,
+    HoldBack,
     Join,
     Readmit,
     Remove,
@@ -33,6 +34,7 @@ from sprat_controller.rollout.facts import (
     Verdict,
 )
 from sprat_controller.rollout.grouping import Member, Placed
+from sprat_controller.rollout.plan import Reason
 from sprat_controller.rollout.planner import RECHECK, decide, next_due
 from sprat_controller.rollout.strategy import (
     LADDER,
@@ -106,10 +108,19 @@ def judged(*criteria: AbortCriterion, since: Tally | None = None, **counts: int)
 
 PAUSE, CANCEL, ROLLBACK = aborting(), aborting(AbortAction.CANCEL), aborting(AbortAction.ROLLBACK)
 
+OBJECTION = Reason("AUTHOR_MAY_NOT", "ann may not")
 EXAMPLES: dict[str, tuple[Facts, list[Decision]]] = {
     "what waits for a person waits": (facts(ONE, REST, state=R.READY), []),
     "too early": (facts(ONE, REST, state=R.SCHEDULED, start_at=seconds(1)), []),
     "its time has come": (facts(ONE, REST, state=R.SCHEDULED, start_at=NOW), [StartRollout()]),
+    "its time has come, and its author may not": (
+        facts(ONE, REST, state=R.SCHEDULED, start_at=NOW, objection=OBJECTION),
+        [HoldBack(OBJECTION)],
+    ),
+    "its author may not, and it is too early": (
+        facts(ONE, REST, state=R.SCHEDULED, start_at=seconds(1), objection=OBJECTION),
+        [],
+    ),
     "without a time a person starts it": (facts(ONE, REST, state=R.SCHEDULED), []),
     "it runs": (facts(ONE, REST, state=R.STARTING), [RunRollout()]),
     # Groups

@@ -17,7 +17,7 @@ from sprat_controller.schedule.leases import LENGTH, LeaseLostError
 from sprat_controller.store.tables import AuditRecord, DesiredModel, Rollout
 from sprat_proto.audit_events import Tag
 from sprat_proto.states import DeviceState, ExecutionState, RolloutState
-from sqlmodel import select
+from sqlmodel import col, select
 
 SUCCEEDED = ExecutionState.SUCCEEDED
 
@@ -233,8 +233,9 @@ def test_every_change_of_state_is_in_the_audit_log(world: World) -> None:
     world.run_due()
     device.sync()
     world.run_due()
+    ordered = select(AuditRecord).order_by(col(AuditRecord.seq))
     with world.database.reading() as session:
-        tags = [record.tag for record in session.exec(select(AuditRecord)).all()]
+        tags = [record.tag for record in session.exec(ordered).all()]
     assert tags == [
         Tag.ROLLOUT_CREATED,
         Tag.ROLLOUT_STARTED,

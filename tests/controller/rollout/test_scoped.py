@@ -19,7 +19,11 @@ from sprat_controller.fleet import inventory, target_filter
 from sprat_controller.fleet.filters.fields import Facts
 from sprat_controller.registry import channels
 from sprat_controller.rollout.recurring.occurrences import OccurrenceRunner
-from sprat_controller.rollout.recurring.recurrences import RecurrenceRequest, Recurrences
+from sprat_controller.rollout.recurring.recurrences import (
+    RecurrenceEdit,
+    RecurrenceRequest,
+    Recurrences,
+)
 from sprat_controller.rollout.requests import (
     PlanRequest,
     RolloutRequest,
@@ -176,7 +180,7 @@ FIRST = datetime(2026, 11, 24, 2, tzinfo=UTC)
 
 
 def standing(session: Session, subject: str) -> Scope | None:
-    return snapshot.load(session).scope(subject, Permission.ROLL_OUT)
+    return snapshot.load(session, None).scope(subject, Permission.ROLL_OUT)
 
 
 def a_nightly_of_ann(world: World) -> tuple[Recurrences, str, str]:
@@ -231,3 +235,26 @@ def test_what_recurs_is_skipped_when_its_author_may_not_any_more(world: World, h
     assert world.service.list() == ()
     (skipped,) = world.audited(Tag.RECURRENCE_SKIPPED)
     assert skipped["detail"]["reason"]["code"] == "AUTHOR_MAY_NOT"
+
+
+@pytest.mark.parametrize("how", ["disabled", "at Lima"])
+def test_what_recurs_is_skipped_when_who_changed_it_last_may_not_any_more(
+    world: World, how: str
+) -> None:
+    recurrences, recurrence, _ = a_nightly_of_ann(world)
+    with world.database.transaction() as session:
+        eve = subjects.create(
+            session, SubjectKind.USER, "eve", owner=None, actor="controller", now=world.now
+        )
+        place = scopes.read("site = lima") if how == "at Lima" else EVERYTHING
+        wanted = grants.Wanted(eve.id, "operator", place)
+        grants.grant(session, wanted, actor=None, now=world.now, binding_id="b-eve")
+        eve.disabled_at = world.now if how == "disabled" else None
+        session.add(eve)
+    recurrences.edit(recurrence, RecurrenceEdit(context=512), "user:eve")
+    at_night(world)
+    (came,) = recurrences.occurrences(recurrence, 9)
+    assert came.rollout_id is None
+    assert came.reason is not None
+    assert came.reason["code"] == "AUTHOR_MAY_NOT"
+    assert "user:eve" in came.reason["message"]

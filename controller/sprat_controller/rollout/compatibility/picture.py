@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sprat_proto import amounts
+
 from sprat_controller import svg
 
 Json = Mapping[str, Any]
@@ -124,7 +126,7 @@ def _class_name(one: Json) -> tuple[str, str]:
     count = one["devices"]
     devices = f"{count} device{'' if count == 1 else 's'}"
     simulated = ", simulated" if one["simulated"] else ""
-    memory = f"{one['memory_budget_bytes'] / (1 << 30):.1f} GiB for models"
+    memory = f"{amounts.most(one['memory_budget_bytes'])} for models"
     return processor, f"{devices}{simulated}, {memory} ({one['hardware_class'][:6]})"
 
 

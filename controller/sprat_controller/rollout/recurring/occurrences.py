@@ -130,13 +130,18 @@ class OccurrenceRunner:
         return _Outcome(offer.release, rollout_id=made.id)
 
     def _why_not_theirs(self, session: Session, row: Recurrence) -> Reason | None:
-        """Return why the author may not do by now what the recurrence does; None: they may."""
+        """Return which author may not do by now what the recurrence does; None: all of them may.
+
+        Whoever changed it last is one of them: it does what they said.
+        """
         if self._standing is None:
             return None
-        may = self._standing(session, row.created_by)
-        if may is not None and may.contains(reach(target_from(row.target))):
-            return None
-        return rules.author_may_not(row.created_by)
+        reached = reach(target_from(row.target))
+        for author in dict.fromkeys((row.created_by, row.edited_by or row.created_by)):
+            may = self._standing(session, author)
+            if may is None or not may.contains(reached):
+                return rules.author_may_not(author)
+        return None
 
 
 def _reason_of(error: RequestError | _NeedlessError) -> Reason:
@@ -201,6 +206,7 @@ def _keep(session: Session, row: Recurrence, outcome: _Outcome, now: datetime) -
         at=now,
         actor=ACTOR,
         subject=f"recurrence/{row.id}",
+        reason=outcome.reason.code if outcome.reason else None,
         detail={
             "due_at": due_at.isoformat(timespec="seconds"),
             "release": outcome.release or "",

@@ -18,8 +18,9 @@ from sprat_proto.policy import FitPolicy
 from sprat_proto.windows import WindowError
 from sqlmodel import Session, col, func, select
 
+from sprat_controller.access import within
 from sprat_controller.access.scopes import EVERYTHING, Scope
-from sprat_controller.audit import log
+from sprat_controller.audit import changes, log
 from sprat_controller.clock import Clock
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.registry import channels
@@ -50,6 +51,10 @@ from sprat_controller.store.tables import Occurrence, Recurrence
 MAX_RECURRENCES: Final = 1000
 MAX_NAME: Final = 256  # characters
 _Value = TypeVar("_Value")
+# As the audit log has one before and after: its digest or state, None: there is none.
+_Moved = tuple[str | None, str | None]
+_ACTIVE: Final = "active"
+_PAUSED: Final = "paused"
 _ANY_RELEASE: Final = "0.0.0"  # to check a request whose release is known only when it is due
 
 
@@ -233,21 +238,23 @@ class Recurrences:
                 model=request.model,
                 alias=request.alias,
                 **_columns(request),
+                reach=_reach(request),
                 due_at=due_at,
                 created_at=now,
                 created_by=actor,
             )
             session.add(row)
             session.flush()
-            _record(session, Tag.RECURRENCE_ADDED, row, actor, now)
+            _record(session, Tag.RECURRENCE_ADDED, row, (None, _digest(row)), actor, now)
             return _view(session, row)
 
     def list(self) -> tuple[RecurrenceView, ...]:
         """Return all recurrences, oldest first."""
         with self._database.reading() as session:
             order = (col(Recurrence.created_at), col(Recurrence.id))
-            rows = session.exec(select(Recurrence).order_by(*order)).all()
-            return tuple(_view(session, row) for row in rows if _reaches(row, self._scope))
+            seen = within.reaches(session, self._scope, col(Recurrence.reach))
+            rows = session.exec(select(Recurrence).where(seen).order_by(*order)).all()
+            return tuple(_view(session, row) for row in rows)
 
     def get(self, recurrence_id: str) -> RecurrenceView:
         """Return one recurrence.
@@ -297,7 +304,7 @@ class Recurrences:
             raise RequestError("nothing_to_change", "expected something to change, found nothing")
         with self._database.transaction() as session:
             row = _held(session, recurrence_id, self._scope, expected_revision)
-            before = _request_of(row)
+            before, was = _request_of(row), _digest(row)
             after = change.of(before)
             # Who changes it never has it grow to devices that are not there for them.
             after = replace(after, target=confined(after.target, self._scope))
@@ -307,8 +314,9 @@ class Recurrences:
                 row.due_at = due_at
             for name, value in _columns(after).items():
                 setattr(row, name, value)
+            row.reach = _reach(after)
             row.edited_by = actor
-            _changed(session, Tag.RECURRENCE_EDITED, row, actor, now)
+            _changed(session, Tag.RECURRENCE_EDITED, row, (was, _digest(row)), actor, now)
             return _view(session, row)
 
     def pause(
@@ -325,7 +333,7 @@ class Recurrences:
             row = _held(session, recurrence_id, self._scope, expected_revision)
             if row.paused_at is None:
                 row.paused_at, row.due_at = now, None
-                _changed(session, Tag.RECURRENCE_PAUSED, row, actor, now)
+                _changed(session, Tag.RECURRENCE_PAUSED, row, (_ACTIVE, _PAUSED), actor, now)
             return _view(session, row)
 
     def resume(
@@ -343,7 +351,7 @@ class Recurrences:
             if row.paused_at is not None:
                 row.paused_at = None
                 row.due_at = rules.next_due(rules.read(row.cron, row.zone), now)
-                _changed(session, Tag.RECURRENCE_RESUMED, row, actor, now)
+                _changed(session, Tag.RECURRENCE_RESUMED, row, (_PAUSED, _ACTIVE), actor, now)
             return _view(session, row)
 
     def remove(
@@ -357,7 +365,8 @@ class Recurrences:
         """
         with self._database.transaction() as session:
             row = _held(session, recurrence_id, self._scope, expected_revision)
-            _record(session, Tag.RECURRENCE_REMOVED, row, actor, self._clock())
+            moved = (_digest(row), None)
+            _record(session, Tag.RECURRENCE_REMOVED, row, moved, actor, self._clock())
             session.delete(row)
 
 
@@ -419,14 +428,9 @@ def _check(request: RecurrenceRequest, now: datetime) -> datetime:
     return due_at
 
 
-def _reaches(row: Recurrence, scope: Scope) -> bool:
-    """Tell whether a recurrence can reach nothing but the scope."""
-    return scope.contains(reach(target_from(row.target)))
-
-
 def _found(session: Session, recurrence_id: str, scope: Scope) -> Recurrence:
     row = session.get(Recurrence, recurrence_id)
-    if row is None or not _reaches(row, scope):
+    if row is None or not scope.contains_cases(row.reach):
         raise NotFoundError(
             "recurrence_not_found", f"there is no recurring rollout {recurrence_id!r}"
         )
@@ -481,6 +485,16 @@ def _columns(request: RecurrenceRequest) -> dict[str, Any]:
     }
 
 
+def _reach(request: RecurrenceRequest) -> list[list[str]]:
+    """Return as what a recurrence is kept beside its target; it follows from that."""
+    return reach(request.target).cases
+
+
+def _digest(row: Recurrence) -> str:
+    """Return the digest of what a recurrence asks for."""
+    return changes.digest({"model": row.model, "alias": row.alias, **_columns(_request_of(row))})
+
+
 def _either(new: _Value | None, old: _Value) -> _Value:
     return old if new is None else new
 
@@ -524,20 +538,27 @@ def _view(session: Session, row: Recurrence) -> RecurrenceView:
     )
 
 
-def _changed(session: Session, tag: Tag, row: Recurrence, actor: str, now: datetime) -> None:
+def _changed(  # noqa: PLR0917 - the same six each time
+    session: Session, tag: Tag, row: Recurrence, moved: _Moved, actor: str, now: datetime
+) -> None:
     row.revision += 1
     session.add(row)
     session.flush()
-    _record(session, tag, row, actor, now)
+    _record(session, tag, row, moved, actor, now)
 
 
-def _record(session: Session, tag: Tag, row: Recurrence, actor: str, now: datetime) -> None:
+def _record(  # noqa: PLR0917 - the same six each time
+    session: Session, tag: Tag, row: Recurrence, moved: _Moved, actor: str, now: datetime
+) -> None:
+    before, after = moved
     log.append(
         session,
         tag,
         at=now,
         actor=actor,
         subject=f"recurrence/{row.id}",
+        before=before,
+        after=after,
         detail={
             "name": row.name,
             "model": row.model,

@@ -8,7 +8,7 @@ rule holds: what is skipped comes after the gap, what comes twice comes once.
 - One rollout at a time: while the last one is not over, nothing begins.
 - What somebody ended, denied or rolled back is not brought again. A newer release is.
 - A channel that went back to an older release brings nothing: devices never go back by themselves.
-- Who added it must still be allowed to roll out to all that it is for.
+- Who added it, and who changed it last, must still be allowed to roll out to all that it is for.
 """
 
 from __future__ import annotations

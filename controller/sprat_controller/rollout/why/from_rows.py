@@ -261,6 +261,7 @@ def _rollout(row: Row, strategy: Strategy) -> RolloutAt:
         run_until=row["run_until"],
         aborted=abort_said.criterion(row["abort"]),
         stopped_by=abort_said.stopped_by(row["abort"]),
+        held_back=abort_said.held_back(row["abort"]),
         strategy=strategy,
     )
 

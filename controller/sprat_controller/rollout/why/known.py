@@ -80,6 +80,7 @@ class RolloutAt:
         run_until: After which devices no longer run what it brought; None: for ever.
         aborted: Which criterion was met, in a sentence; empty: none.
         stopped_by: Who stopped it; empty: no person did, or nobody wrote it down.
+        held_back: Why it did not start when its time came; empty: nothing kept it from that.
         strategy: How it proceeds.
     """
 
@@ -91,6 +92,7 @@ class RolloutAt:
     run_until: datetime | None = None
     aborted: str = ""
     stopped_by: str = ""
+    held_back: str = ""
     strategy: Strategy = ALL_AT_ONCE
 
 

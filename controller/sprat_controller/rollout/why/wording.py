@@ -8,8 +8,9 @@ from sprat_controller.rollout.why.known import AliasAt, DeviceAt, GroupAt, Rollo
 
 
 def because(rollout: RolloutAt) -> str:
-    """Return why a rollout goes on no more; empty: nobody said."""
-    return f": {rollout.aborted}" if rollout.aborted else ""
+    """Return why a rollout does not go on, or did not start; empty: nobody said."""
+    why = rollout.aborted or rollout.held_back
+    return f": {why}" if why else ""
 
 
 def meanwhile(alias: AliasAt) -> str:

@@ -251,6 +251,13 @@ def run(state: ExecutionState, code: str = "", message: str = "") -> Wanted:
         ),
         (queued(state=RolloutState.READY), "WAITING_START", "was not started", "nothing by", None),
         (
+            queued(state=RolloutState.READY, held_back="held back: ann may not"),
+            "WAITING_START",
+            "was not started: held back: ann may not",
+            "nothing by",
+            None,
+        ),
+        (
             queued(state=RolloutState.SCHEDULED, start_at=LATER),
             "WAITING_START",
             "starts at 2026-11-26 13:00 UTC",
