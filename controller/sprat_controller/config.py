@@ -169,6 +169,7 @@ class RunOptions:
     signer: Path | None = None  # the socket of a signer that runs elsewhere; None: a managed child
     database: str | None = None  # URL of the rows; None: where `init` was told to keep them
     forward_audit: tuple[Destination, ...] = ()  # who else gets the audit log
+    oidc: Path | None = None  # with whom people sign in; None: with nobody
 
 
 def check_host(text: str) -> str:

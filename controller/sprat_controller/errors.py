@@ -3,11 +3,13 @@
     SpratError
     ├── RequestError        the caller asked for something that cannot be done (4xx)
     │   ├── NotFoundError       no such thing, or not yours to see
+    │   ├── GoneError           it was there, and was erased on purpose
     │   ├── ConflictError       the thing is in a state that does not allow it
     │   ├── DeniedError         not authenticated, or not allowed
     │   ├── RefusedError        a named check refused what was published
     │   └── TooManyRequestsError  asked too often: wait
     ├── UnavailableError    something that is needed is away now: try again
+    ├── ProviderError       who people sign in at answered what makes no sense
     └── StartupError        the controller cannot start: one sentence for the person at the console
 
 Bugs are RuntimeError and AssertionError. Each error carries a stable `code` for programs and one
@@ -46,6 +48,12 @@ class NotFoundError(RequestError):
     status = 404
 
 
+class GoneError(RequestError):
+    """It was there, and was erased on purpose: it never comes again."""
+
+    status = 410
+
+
 class ConflictError(RequestError):
     """The thing is in a state that does not allow it."""
 
@@ -74,6 +82,12 @@ class UnavailableError(SpratError):
     """Something that is needed, such as the signer, is away now: try again."""
 
     status = 503
+
+
+class ProviderError(SpratError):
+    """Who people sign in at answered what makes no sense: for whoever runs one of the two."""
+
+    status = 502
 
 
 class StartupError(SpratError):

@@ -1,4 +1,8 @@
-"""`sprat-controller init|run|recover`: the flags, and one sentence for what stands in the way."""
+"""`sprat-controller`: the flags of its verbs, and one sentence for what stands in the way.
+
+Each verb imports what it does when it does it: to put the API's routes together takes longer than
+`init` does, and wrong flags need nothing at all.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-import uvloop
-
 from sprat_controller import __version__, config
 from sprat_controller.audit.forwarding import destination
 from sprat_controller.clock import system_clock
 from sprat_controller.errors import StartupError
-from sprat_controller.initialise import initialise, screen
-from sprat_controller.process import run
-from sprat_controller.recover import recover
 
 _USAGE_STATUS: Final = 64
 _MAX_HEARTBEAT_S: Final = 3600
@@ -38,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if asked.verb == "init":
             return _init(asked)
+        if asked.verb == "audit":
+            return _restore_audit(asked)
         if asked.verb == "recover":
             return _recover(asked)
         return _run(asked)
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _init(asked: argparse.Namespace) -> int:
+    from sprat_controller.initialise import initialise, screen  # noqa: PLC0415 - see above
+
     made = initialise(
         config.DataFolder(asked.data),
         asked.host,
@@ -60,11 +63,28 @@ def _init(asked: argparse.Namespace) -> int:
 
 
 def _recover(asked: argparse.Namespace) -> int:
+    from sprat_controller.recover import recover  # noqa: PLC0415 - see above
+
     print(recover(config.DataFolder(asked.data), system_clock, asked.database))  # noqa: T201 - its output
     return 0
 
 
+def _restore_audit(asked: argparse.Namespace) -> int:
+    from sprat_controller import restore_audit  # noqa: PLC0415 - see above
+
+    wanted = restore_audit.Wanted(
+        asked.reason, asked.export, asked.accept_loss, asked.database, asked.signer
+    )
+    folder, talk = config.DataFolder(asked.data), restore_audit.Talk(print, input)
+    print(restore_audit.restore(folder, wanted, system_clock, talk))  # noqa: T201 - its output
+    return 0
+
+
 def _run(asked: argparse.Namespace) -> int:
+    import uvloop  # noqa: PLC0415 - see above
+
+    from sprat_controller import process  # noqa: PLC0415 - see above
+
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -85,8 +105,9 @@ def _run(asked: argparse.Namespace) -> int:
         asked.signer,
         asked.database,
         tuple({one.name: one for one in asked.forward_audit}.values()),
+        asked.oidc,
     )
-    uvloop.run(run(config.DataFolder(asked.data), options, system_clock))
+    uvloop.run(process.run(config.DataFolder(asked.data), options, system_clock))
     return 0
 
 
@@ -95,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sprat-controller", description="Publishes signed models and rolls them out."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="init|run|recover")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="init|run|recover|audit")
     init = verbs.add_parser("init", help="make keys, database and the first token")
     init.add_argument("--data", type=Path, required=True, metavar="DIR")
     init.add_argument(
@@ -129,6 +150,25 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--database", type=_database, metavar="URL", help="if it is not what `init` was told"
     )
+    audit = verbs.add_parser("audit", help="the audit log, while nothing is running")
+    audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="restore")
+    restored = audit_verbs.add_parser(
+        "restore", help="go on with the log of a database that is from a backup"
+    )
+    restored.add_argument("--data", type=Path, required=True, metavar="DIR")
+    restored.add_argument("--reason", required=True, metavar="TEXT", help="it stands in the log")
+    restored.add_argument(
+        "--export", type=Path, metavar="FILE", help="a whole export, to put records back from"
+    )
+    restored.add_argument(
+        "--accept-loss", type=_count, metavar="N", help="so many records are lost, and known to be"
+    )
+    restored.add_argument(
+        "--database", type=_database, metavar="URL", help="if it is not what `init` was told"
+    )
+    restored.add_argument(
+        "--signer", type=Path, metavar="DIR", help="the signer's folder (default DATA/signer)"
+    )
     run_ = verbs.add_parser("run", help="serve until SIGTERM")
     run_.add_argument("--data", type=Path, required=True, metavar="DIR")
     run_.add_argument("--listen", type=_host, default="127.0.0.1", metavar="ADDRESS")
@@ -158,6 +198,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="a receiver of the audit log, syslog+udp|tcp|tls://HOST:PORT or"
         " otlp+http|https://HOST:PORT; repeatable",
+    )
+    run_.add_argument(
+        "--oidc",
+        type=Path,
+        metavar="FILE",
+        help="the OpenID provider that people sign in at, as TOML (docs/access.md)",
     )
     run_.add_argument("--heartbeat", type=_seconds, default=60, metavar="SECONDS")
     return parser
@@ -189,6 +235,12 @@ def _destination(text: str) -> destination.Destination:
         return destination.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a number of records, found {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> int:

@@ -28,19 +28,24 @@ from sqlmodel import Session
 
 from sprat_controller import __version__, ids
 from sprat_controller.access.blob_credentials import BlobCredentials
+from sprat_controller.access.oidc import configuration
+from sprat_controller.access.oidc.provider import Provider
 from sprat_controller.access.passwords import Passwords
 from sprat_controller.access.policy import Permission
 from sprat_controller.access.scopes import Scope
 from sprat_controller.access.snapshot import Policies
 from sprat_controller.api.app import make_app
 from sprat_controller.api.parts import Ids, LinkAddresses, Parts
-from sprat_controller.audit import log
+from sprat_controller.audit import log, watch
 from sprat_controller.audit.checkpoints import Checkpoints
 from sprat_controller.audit.denials import Denials
+from sprat_controller.audit.expiring import Expiring
 from sprat_controller.audit.forwarding import senders
+from sprat_controller.audit.forwarding.destination import Logs
+from sprat_controller.audit.forwarding.device_positions import DevicePositions
 from sprat_controller.audit.forwarding.forwarder import Forwarder
 from sprat_controller.audit.views.record import Origin
-from sprat_controller.clock import Clock
+from sprat_controller.clock import Clock, kernel_is_synchronised, uptime_ns
 from sprat_controller.config import (
     DataFolder,
     RunOptions,
@@ -118,6 +123,7 @@ async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
     stopping = _stop_signals()
     with (
         _held(folder),
+        _single_sign_on(options) as oidc,
         listen(options.listen, options.api_port) as bound,
         _database(folder, options, clock) as database,
     ):
@@ -136,7 +142,7 @@ async def run(folder: DataFolder, options: RunOptions, clock: Clock) -> None:
             _ticking(core.clockwork),
             _forwarding(core, folder, options),
         ):
-            app = make_app(_parts(core, addresses), __version__)
+            app = make_app(_parts(core, addresses, oidc), __version__)
             https = HttpsServer(app, core.server, folder.tls)
             ready = _addresses(options, _port_of(bound), addresses)
             async with asyncio.TaskGroup() as tasks:
@@ -174,10 +180,25 @@ def _held(folder: DataFolder) -> Generator[None]:
 
 
 @contextmanager
+def _single_sign_on(options: RunOptions) -> Generator[Provider | None]:
+    """Have the provider that people sign in at; nothing is asked of it before somebody comes."""
+    if options.oidc is None:
+        yield None
+        return
+    provider = Provider(configuration.load(options.oidc))
+    try:
+        yield provider
+    finally:
+        provider.close()
+
+
+@contextmanager
 def _database(folder: DataFolder, options: RunOptions, clock: Clock) -> Generator[Database]:
     """Open the rows, migrated to the newest schema; start and stop stand in the audit log."""
     url = options.database or folder.database_url() or sqlite_url(folder.database)
     database = open_database(url)
+    boot_id = ids.time_ordered(clock)()
+    watch.put_on(database, watch.Watch(boot_id, uptime_ns, kernel_is_synchronised))
     try:
         _note(database, Tag.CONTROLLER_STARTED, clock)
         yield database
@@ -247,7 +268,11 @@ def _core(
         held.forget_own()
     blobs, new_id = BlobStore(folder.blobs), ids.time_ordered(clock)
     policy = approver_policy.published(blobs)
-    around = Around(database, signer, hub.push, leases, new_id, policy)
+
+    def holds(session: Session, subject: str, permission: Permission) -> Scope | None:
+        return policies.current(session, clock()).scope(subject, permission)
+
+    around = Around(database, signer, hub.push, leases, new_id, policy, holds)
     runner = Runner(leases, lambda lease: SqlBook(around, lease))
 
     def wake() -> None:
@@ -256,18 +281,20 @@ def _core(
     rollouts = RolloutService(database, clock, new_id, wake, policy)
 
     def standing(session: Session, subject: str) -> Scope | None:
-        return policies.current(session).scope(subject, Permission.ROLL_OUT)
+        return holds(session, subject, Permission.ROLL_OUT)
 
     occurrences = OccurrenceRunner(database, rollouts, recurrences, standing)
 
     timestamp = TimestampJob(database, signer)
     checkpoints = Checkpoints(database, signer)
+    expiring = Expiring(database, checkpoints)
 
     def look() -> None:
         # First what creates rollouts: they are due at once.
         others_end = [part.run_due(clock()) for part in (occurrences, runner)]
         timestamp.look(clock())
         checkpoints.look(clock())
+        expiring.look(clock())
         for end in others_end:
             if end is not None:
                 clockwork.wake_at(end)
@@ -337,7 +364,7 @@ def _blob_credentials(folder: DataFolder) -> BlobCredentials:
         ) from error
 
 
-def _parts(core: Core, addresses: LinkAddresses) -> Parts:
+def _parts(core: Core, addresses: LinkAddresses, oidc: Provider | None) -> Parts:
     core.blobs.clear_incoming()
     return Parts(
         database=core.database,
@@ -347,6 +374,7 @@ def _parts(core: Core, addresses: LinkAddresses) -> Parts:
         signer=core.signer,
         gates=Gates(enrolment=Gate(), renewal=Gate(), login=Gate(LOGIN_PER_SOURCE, LOGIN_OF_ALL)),
         passwords=Passwords(),
+        oidc=oidc,
         blobs=core.blobs,
         blob_credentials=core.blob_credentials,
         denials=core.denials,
@@ -440,10 +468,16 @@ async def _ticking(clockwork: Clockwork) -> AsyncGenerator[None]:
 async def _forwarding(core: Core, folder: DataFolder, options: RunOptions) -> AsyncGenerator[None]:
     """Have the audit log sent on, to each destination in a thread of its own."""
     origin = Origin(_server_name(folder, options), __version__)
-    forwarders = [
-        Forwarder(one.name, senders.make(one, origin), core.database, core.own_name, core.clock)
-        for one in options.forward_audit
-    ]
+    forwarders: list[Forwarder] = []
+    for one in options.forward_audit:
+        around = (core.database, core.own_name, core.clock)
+        if one.logs is not Logs.DEVICES:
+            forwarders.append(Forwarder(one.name, senders.make(one, origin), *around))
+        if one.logs is not Logs.CONTROLLER:
+            name = f"{one.name}#devices"
+            position = DevicePositions(core.database, name, core.own_name)
+            made = senders.make(one, origin)
+            forwarders.append(Forwarder(name, made, *around, position=position))
     for forwarder in forwarders:
         await asyncio.to_thread(forwarder.start)
     try:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sprat_controller.access.actor import DEFAULT_LIFETIME, MAX_LIFETIME
-from sprat_controller.cli import users, whole_ids, words
+from sprat_controller.cli import single_sign_on, users, whole_ids, words
 from sprat_controller.cli.client import Api
 from sprat_controller.cli.files import read_text
 from sprat_controller.cli.output import say
@@ -36,7 +36,6 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "login", example=example)(login)
     verb(app, "logout", example="sprat logout")(logout)
     verb(app, "whoami", example="sprat whoami")(whoami)
-    users.add_to(app)
     app.add_typer(sessions, name="sessions")
     app.add_typer(tokens, name="tokens")
 
@@ -53,11 +52,19 @@ def login(
     password_file: Annotated[
         Path | None, typer.Option(help="A file that holds the password; - reads standard input.")
     ] = None,
+    *,
+    oidc: Annotated[
+        bool, typer.Option("--oidc", help="Sign in at the provider of single sign-on.")
+    ] = False,
 ) -> None:
     """Check an address and who you are, and keep both for later calls."""
     url, ca = checked_url(address), _absolute(_ca_of(session))
     tls(ca)
-    if user is not None:
+    if oidc:
+        if user or password_file or token_file:
+            raise words.wrong("--oidc is by itself: a provider asks who you are, in a browser")
+        token = single_sign_on.sign_in(session, Settings(url, "", ca))
+    elif user is not None:
         token = _sign_in(session, Settings(url, "", ca), user, password_file)
     elif password_file is not None:
         raise words.wrong("--password-file is for --user NAME: whose password is it?")
@@ -74,7 +81,7 @@ def login(
 
 
 def logout(session: Session) -> None:
-    """End the session that `sprat login --user` began, and keep it no longer."""
+    """End the session that `sprat login --user` or `--oidc` began, and keep it no longer."""
     flags, environ = session.flags, session.around.environ
     settings = resolve(environ, url=flags.url, token=flags.token, ca=flags.ca)
     session.api.ask("logout")

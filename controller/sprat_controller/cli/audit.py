@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from sprat_proto import audit_events
 
-from sprat_controller.cli import audit_proofs, words
+from sprat_controller.cli import audit_keeping, audit_proofs, audit_prove, words
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import Cell
@@ -24,6 +24,8 @@ DeviceOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
     audit_proofs.add_to(audit)
+    audit_prove.add_to(audit)
+    audit_keeping.add_to(audit)
     app.add_typer(audit, name="audit")
 
 
@@ -68,7 +70,7 @@ def verify(
         audit_proofs.verify_export(session, export, key or [])
         return
     found = session.api.get(f"{_path(device)}/verify")
-    fields = ("ok", "records", "head", "message")
+    fields = ("ok", "records", "expired", "head", "message")
     shown = {name: found.get(name) for name in fields if name in found}
     session.output.one(shown, found)
     if found.get("ok") is not True:
@@ -83,6 +85,8 @@ def _path(device: str | None) -> str:
 
 
 def _matches(item: Json, tag: str | None, actor: str | None) -> bool:
+    if item.get("expired"):
+        return tag is None and actor is None
     body: Json = item.get("body") or item
     return tag in (None, body.get("tag")) and actor in (None, _who(body))
 
@@ -92,6 +96,8 @@ def _who(body: Json) -> str | None:
 
 
 def _row(item: Json) -> list[Cell]:
+    if item.get("expired"):
+        return [item.get("seq"), None, None, "(expired)", None, None, None]
     body: Json = item.get("body") or item
     return [
         item.get("seq", body.get("seq")),

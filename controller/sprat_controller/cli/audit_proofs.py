@@ -14,16 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sprat_proto import notes
 from sprat_proto.notes import NoteError, VerifierKey
 
+from sprat_controller.audit import device_export, proofs
 from sprat_controller.audit import export as exports
 from sprat_controller.audit import witness as witnesses
 from sprat_controller.audit.export import MAX_LINE_BYTES, Result
 from sprat_controller.audit.views import Format
 from sprat_controller.audit.witness import Keeper, WitnessRefusedError
+from sprat_controller.cli import words
 from sprat_controller.cli.client import JSON_LINES, TEXT_LINES
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.config import write_private
 
+_FIRST_BYTES = 64
 _EXITS = {
     Result.TAMPERED: Exit.AUDIT_TAMPERED,
     Result.INCOMPLETE: Exit.AUDIT_INCOMPLETE,
@@ -59,17 +62,23 @@ def export(
     subject: Annotated[str | None, typer.Option(help="Only what was done to this.")] = None,
     since: Annotated[str | None, typer.Option(help="RFC 3339: only from then on.")] = None,
     until: Annotated[str | None, typer.Option(help="RFC 3339: only before then.")] = None,
+    device_log: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="Its own log instead of the controller's.")
+    ] = None,
     format_: Annotated[
         Format | None,
         typer.Option("--format", help="For another system, without what verifying it needs."),
     ] = None,
 ) -> None:
-    """Write the controller's log as JSON Lines, with all that verifying it needs."""
+    """Write the controller's log, or a device's own, with all that verifying it needs."""
     params = {"device": device, "rollout": rollout, "tag": tag, "actor": actor}
     params |= {"subject": subject, "since": since, "until": until}
+    if device_log is not None and any(params.values()):
+        raise CliError("--device-log is a whole log: leave out all other filters", Exit.USAGE)
+    path = f"devices/{words.device(device_log)}/audit" if device_log is not None else "audit"
     kind = TEXT_LINES if format_ in (Format.CEF, Format.RFC5424) else JSON_LINES
     params["format"] = None if format_ is None else format_.value
-    chunks = session.api.lines("audit/export", params, kind)
+    chunks = session.api.lines(f"{path}/export", params, kind)
     if str(file) == "-":
         for chunk in chunks:
             sys.stdout.buffer.write(chunk)
@@ -93,12 +102,19 @@ def verify_export(session: Session, file: Path, given: list[str]) -> None:
     keys = [_read_key(one) for one in given]
     try:
         with file.open("rb") as lines:
-            found = exports.verify(_bounded(lines), keys)
+            first = lines.read(_FIRST_BYTES)
+            lines.seek(0)
+            if proofs.is_one(first):
+                found = proofs.verify(lines.read(proofs.MAX_BYTES), keys)
+            else:
+                check = device_export.verify if device_export.is_one(first) else exports.verify
+                found = check(_bounded(lines), keys)
     except OSError as error:
         raise CliError(f"the export {file} cannot be read: {error.strerror}") from error
     shown = {
         "result": found.result.name.lower(),
         "records": found.records,
+        "expired": found.expired,
         "first_bad": found.seq,
         "signed_by": ", ".join(found.signers) or None,
         "message": found.message,
@@ -116,10 +132,20 @@ def witness(
     log: Annotated[
         str | None, typer.Option(metavar="KEY", help="The log's public key, at the first time.")
     ] = None,
+    accept_restore: Annotated[
+        bool,
+        typer.Option("--accept-restore", help="Go on although records are lost: ask why first."),
+    ] = False,
 ) -> None:
     """Cosign the newest checkpoint, if the log only grew since the last one that was."""
     keeper = _keeper(state, name, log)
     api = session.api
+    if accept_restore:
+        said = [str(one.get("statement")) for one in api.pages("audit/restorations")]
+        try:
+            keeper = witnesses.accept(keeper, said)
+        except WitnessRefusedError as error:
+            raise CliError(f"not accepted: {error}", Exit.REFUSED) from error
     note = _note(api.text("audit/checkpoint"))
     try:
         checkpoint, seen = witnesses.read(keeper, note), keeper.seen

@@ -26,8 +26,8 @@ from sprat_controller.cli.approving import served, when
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.files import read_text
-from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import say, size, text
+from sprat_controller.cli.passphrases import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.publisher.signing import load_key
 

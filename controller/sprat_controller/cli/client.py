@@ -19,7 +19,7 @@ from sprat_proto.trust import IMAGE, Repository, publisher_role
 from sprat_controller.cli.exits import CliError, Exit, NotFoundError, UnreachableError
 from sprat_controller.cli.settings import Settings, tls
 from sprat_controller.publisher.manifests import ReleaseTerms
-from sprat_controller.trust.folder import parse_name
+from sprat_controller.trust.file_names import parse_name
 
 Json: TypeAlias = dict[str, Any]
 
@@ -67,9 +67,9 @@ class Api:
         """Return the JSON object at `path` (below the API's prefix)."""
         return self._object(self._send("GET", path, params=_given(params or {})))
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, params: Mapping[str, Any] | None = None) -> str:
         """Return the text at `path` (below the API's prefix)."""
-        return self._send("GET", path).text
+        return self._send("GET", path, params=_given(params or {})).text
 
     def lines(
         self, path: str, params: Mapping[str, Any], kind: str = JSON_LINES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,6 +16,7 @@ from sprat_proto.trust import HARDWARE_IDS
 from sprat_controller.cli import words
 from sprat_controller.cli.exits import CliError
 from sprat_controller.cli.files import read_text
+from sprat_controller.cli.passphrases import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.publisher.signing import generate_key_files
 from sprat_controller.signer.keys import (
@@ -32,11 +32,6 @@ from sprat_controller.signer.keys import (
 
 keys = typer.Typer(help="Signing keys on this machine.", rich_markup_mode=None)
 PASSPHRASE: Final = "passphrase"  # noqa: S105 - the name of a file beside keys
-
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(help="A file that holds the key's passphrase (or SPRAT_KEY_PASSPHRASE)."),
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,17 +49,6 @@ def generate(
     private, public, key = generate_key_files(out, passphrase(session, passphrase_file))
     made = {"private": str(private), "public": str(public), "key_id": key.key_id}
     session.output.one(made, made)
-
-
-def passphrase(session: Session, file: Path | None) -> bytes | None:
-    """Return the passphrase for a key, from a file or the environment, or None."""
-    if file is not None:
-        text = read_text(file, "passphrase").rstrip("\r\n")
-        if not text:
-            raise CliError(f"expected a passphrase in {file}, found nothing")
-        return text.encode()
-    given = session.around.environ.get("SPRAT_KEY_PASSPHRASE")
-    return os.fsencode(given) if given else None
 
 
 def open_signer(key: Path | str, secret: bytes | None) -> Signer:

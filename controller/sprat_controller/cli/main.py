@@ -9,60 +9,36 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import typer
-from sprat_proto.gguf import ModelFileError
-from sprat_proto.manifest import ManifestError
-from sprat_proto.signing import KeyFileError
 from typer.core import TyperGroup
 
-from sprat_controller.cli import (
-    access,
-    audit,
-    bundle,
-    channels,
-    devices,
-    enrolment,
-    fit,
-    fleet_file,
-    keys,
-    models,
-    publishers,
-    recurring,
-    rollout,
-    trust,
-    why,
-)
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.output import say, text
-from sprat_controller.publisher.convert.errors import ConvertError
-from sprat_controller.publisher.evaluate.evaluate import EvaluateError
-from sprat_controller.publisher.quality import QualityError
-from sprat_controller.publisher.quantize import QuantizeError
-from sprat_controller.trust.words import MetadataError
+from sprat_controller.cli.parts import PARTS, commands_of
 
 _USAGE: Final = 2  # how typer ends for wrong usage
-_STATUSES: Final[Mapping[type[Exception], Exit]] = {
-    ModelFileError: Exit.REFUSED,
-    ManifestError: Exit.REFUSED,
-    KeyFileError: Exit.ERROR,
-    ConvertError: Exit.REFUSED,
-    QuantizeError: Exit.ERROR,
-    EvaluateError: Exit.ERROR,
-    QualityError: Exit.REFUSED,
-    MetadataError: Exit.REFUSED,
-}
 
 
 class SpratGroup(TyperGroup):
     """The root of all verbs: ends each call with our exit statuses."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Find the command that a call names, and import it now."""
+        if args[0] in PARTS:
+            self.commands.update(commands_of(PARTS[args[0]]))
+        return TyperGroup.resolve_command(self, ctx, args)
+
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a call and leave the process with its status."""
         options["standalone_mode"] = False
         sys.exit(_status_of(lambda: TyperGroup.main(self, *args, **options)))
+
+
+def _not_imported() -> None:
+    """Stand in the list of commands until one is called by its name."""
 
 
 app = typer.Typer(
@@ -74,12 +50,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-access.add_to(app)
-for part in (
-    *(enrolment, devices, keys, publishers, trust, models, channels),
-    *(fit, rollout, recurring, why, fleet_file, bundle, audit),
-):
-    part.add_to(app)
+for word, part in PARTS.items():
+    app.command(word, help=part.help)(_not_imported)
 
 
 def main() -> None:
@@ -112,10 +84,16 @@ def _explained(error: Exception) -> tuple[str, Exit]:
             return "nothing was changed", Exit.ERROR
         case typer.TyperException():
             return _usage(error), Exit.USAGE if error.exit_code == _USAGE else Exit.ERROR
-        case _ if type(error) in _STATUSES:
-            return str(error), _STATUSES[type(error)]
         case _:
-            return _bug(error), Exit.ERROR
+            return _of_a_library(error)
+
+
+def _of_a_library(error: Exception) -> tuple[str, Exit]:
+    # Imports most of what `sprat` can do, which calls that succeed do not need.
+    from sprat_controller.cli.statuses import STATUSES  # noqa: PLC0415 - see above
+
+    status = STATUSES.get(type(error))
+    return (_bug(error), Exit.ERROR) if status is None else (str(error), status)
 
 
 def _usage(error: typer.TyperException) -> str:

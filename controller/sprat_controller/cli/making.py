@@ -22,8 +22,9 @@ from sprat_controller.cli import variants
 from sprat_controller.cli.announcing import Sent, announce, next_counter
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError
-from sprat_controller.cli.keys import open_signer, passphrase
+from sprat_controller.cli.keys import open_signer
 from sprat_controller.cli.output import say
+from sprat_controller.cli.passphrases import passphrase
 from sprat_controller.cli.pipeline import Words, Work, key_of, words_of, work_of
 from sprat_controller.cli.progress import progress
 from sprat_controller.cli.publishers import publisher_of

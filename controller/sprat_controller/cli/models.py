@@ -11,8 +11,9 @@ from sprat_proto import canonical
 from sprat_controller.cli import pushing, variants, words
 from sprat_controller.cli.client import Json
 from sprat_controller.cli.exits import CliError
-from sprat_controller.cli.keys import PassphraseFile, open_signer, passphrase
+from sprat_controller.cli.keys import open_signer
 from sprat_controller.cli.output import Cell
+from sprat_controller.cli.passphrases import PassphraseFile, passphrase
 from sprat_controller.cli.publishers import publisher_of
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.publisher.signing import release_prefix, without_release

@@ -17,14 +17,9 @@ from tuf.api.metadata import Targets
 from sprat_controller.cli import words
 from sprat_controller.cli.client import Api
 from sprat_controller.cli.exits import CliError, Exit
-from sprat_controller.cli.keys import (
-    PassphraseFile,
-    hardware_ids,
-    open_signer,
-    passphrase,
-    read_public,
-)
+from sprat_controller.cli.keys import hardware_ids, open_signer, read_public
 from sprat_controller.cli.offline import current, publish_targets, targets_of
+from sprat_controller.cli.passphrases import PassphraseFile, passphrase
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.trust import ceremony
 from sprat_controller.trust.checks import delegations

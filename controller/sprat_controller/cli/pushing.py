@@ -11,8 +11,8 @@ from sprat_proto.policy import Aim
 from sprat_proto.trust import HARDWARE_IDS
 
 from sprat_controller.cli import words
-from sprat_controller.cli.keys import PassphraseFile
 from sprat_controller.cli.making import push_release
+from sprat_controller.cli.passphrases import PassphraseFile
 from sprat_controller.cli.pipeline import DEFAULT_VARIANTS
 from sprat_controller.cli.pipeline_input import adapters_of, checked, read_pipeline
 from sprat_controller.cli.verbs import Session, verb

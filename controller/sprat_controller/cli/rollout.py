@@ -12,18 +12,18 @@ from sprat_proto.assignment import AS_DEVICE_DECIDES
 from sprat_proto.policy import FitPolicy
 from sprat_proto.states import GroupState
 
-from sprat_controller.cli import approving, planned, whole_ids, words
+from sprat_controller.cli import planned, whole_ids, words
 from sprat_controller.cli import policy as policies
 from sprat_controller.cli import strategy as strategies
 from sprat_controller.cli.client import Api, Json
 from sprat_controller.cli.exits import CliError, Exit, NotFoundError
-from sprat_controller.cli.keys import PassphraseFile, passphrase
 from sprat_controller.cli.output import Format, console, say, table, text
+from sprat_controller.cli.passphrases import PassphraseFile, passphrase
 from sprat_controller.cli.policy import policy_options
 from sprat_controller.cli.strategy import strategy_changes, strategy_options
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.cli.watch import execution_row, show_rollout, watch_rollout
-from sprat_controller.publisher.signing import load_key
+from sprat_controller.rollout.approval_override import MIN_WORDS, Verdict
 from sprat_controller.rollout.requests import DEFAULT_CONTEXT
 from sprat_controller.rollout.strategy import Strategy
 
@@ -303,6 +303,10 @@ def approve(
     revision: Revision = None,
 ) -> None:
     """Approve a rollout that somebody else started: exactly what is shown, signed here."""
+    # Signing imports what the other verbs can do without.
+    from sprat_controller.cli import approving  # noqa: PLC0415 - see above
+    from sprat_controller.publisher.signing import load_key  # noqa: PLC0415
+
     path = f"rollouts/{_whole(session, rollout_id)}"
     signing_key = load_key(key, passphrase(session, passphrase_file)) if key else None
     found = approving.frozen(session.api.get(f"{path}/approval"), rollout_id)
@@ -331,6 +335,50 @@ def deny(
     """End a rollout that waits for approvals."""
     path = f"rollouts/{_whole(session, rollout_id)}/deny"
     show_rollout(session, session.api.post(path, {"reason": reason, **expecting(revision)}))
+
+
+@verb(
+    rollout,
+    "override-approval",
+    example="sprat rollout override-approval 0190c5ad --reason 'the model leaks secrets' --yes",
+)
+def override_approval(
+    session: Session,
+    rollout_id: Id,
+    *,
+    reason: Annotated[
+        str, typer.Option(help=f"Why it cannot wait, in {MIN_WORDS} words or more: all see it.")
+    ],
+    yes: Yes = False,
+    revision: Revision = None,
+) -> None:
+    """Let a rollout go in an emergency without its approvals; somebody else reviews it after."""
+    rollout_id = _whole(session, rollout_id)
+    session.confirm(
+        f"Let the rollout {rollout_id} go without approvals? It is an alarm in the audit log.",
+        yes=yes,
+    )
+    _act(session, rollout_id, "override-approval", {"reason": reason, **expecting(revision)})
+
+
+@verb(
+    rollout,
+    "review-override",
+    example="sprat rollout review-override 0190c5ad --verdict accepted --note 'nobody was awake'",
+)
+def review_override(
+    session: Session,
+    rollout_id: Id,
+    *,
+    verdict: Annotated[str, typer.Option(metavar="|".join(Verdict), help="Was it right?")],
+    note: Annotated[str, typer.Option(help="Why, for the audit log.")] = "",
+    revision: Revision = None,
+) -> None:
+    """Accept or reject that somebody else let a rollout go without approvals; it stops nothing."""
+    if verdict not in tuple(Verdict):
+        raise words.wrong(f"expected --verdict {' or '.join(Verdict)}, found {verdict!r}")
+    body = {"verdict": verdict, "note": note, **expecting(revision)}
+    _act(session, rollout_id, "review-override", body)
 
 
 @verb(rollout, "pause", example="sprat rollout pause 0190c5ad")

@@ -28,15 +28,10 @@ from tuf.api.metadata import Targets
 from sprat_controller.cli import words
 from sprat_controller.cli.exits import CliError, Exit
 from sprat_controller.cli.files import read_text, write_new
-from sprat_controller.cli.keys import (
-    PassphraseFile,
-    open_private,
-    open_signer,
-    passphrase,
-    read_public,
-)
+from sprat_controller.cli.keys import open_private, open_signer, read_public
 from sprat_controller.cli.offline import current, publish_targets
 from sprat_controller.cli.output import say
+from sprat_controller.cli.passphrases import PassphraseFile, passphrase
 from sprat_controller.cli.publishers import KeysFolder, SignWith, offline_signers
 from sprat_controller.cli.verbs import Session, verb
 from sprat_controller.signer import authority

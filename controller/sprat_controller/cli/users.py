@@ -25,8 +25,11 @@ Scope = Annotated[
     str, typer.Option(metavar="FILTER", help="Over which devices, such as 'site = lyon'; all.")
 ]
 Permissions = Annotated[list[str], typer.Option("--allow", help="A permission; repeatable.")]
-USERS: Final = ("id", "owner_id", "created_at", "created_by", "disabled_at")
-BINDINGS: Final = ("id", "subject", "role", "scope", "created_at", "created_by")
+USERS: Final = (
+    *("id", "owner_id", "created_at", "created_by", "disabled_at"),
+    *("issuer", "known_as"),
+)
+BINDINGS: Final = ("id", "subject", "role", "scope", "created_at", "created_by", "ends_at")
 _SUBJECT: Final = re.compile(r"((user|service):)?[a-z0-9][a-z0-9._-]{0,63}")
 
 

@@ -108,6 +108,9 @@ def show_rollout(session: Session, found: Json) -> None:
         "groups": [_group(one) for one in found.get("groups") or ()],
         "abort": _abort(found.get("abort")),
     }
+    overridden: Json = found.get("approval_override") or {}
+    if overridden:
+        shown["approval"] = overridden.get("said")
     session.output.one(shown, found)
 
 
