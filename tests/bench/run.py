@@ -22,6 +22,9 @@ AREAS = {
     "why": "why",
     "groups": "groups",
     "access": "access",
+    "accounts": "accounts",
+    "replicas": "replicas",
+    "audit": "audit_export",
 }
 
 

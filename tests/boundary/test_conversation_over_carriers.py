@@ -17,6 +17,7 @@ import pytest
 from simulators.faulty import Faults, FaultyCarrier
 from simulators.image_keys import ImageKeys, ImageSigner
 from simulators.link_ends import ControllerEnd, GrpcEnd, MqttEnd, carrier_for, enrolled
+from simulators.migrated import empty_database
 from simulators.pki import NOW, Pki
 from simulators.sealed import KEY_PEM, SEED
 from simulators.talking_device import TalkingDevice
@@ -34,8 +35,7 @@ from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
 from sprat_controller.rollout import assign
 from sprat_controller.signer.port import Signer
-from sprat_controller.store import migrations
-from sprat_controller.store.session import Database, sqlite_url
+from sprat_controller.store.session import Database
 from sprat_controller.store.tables import (
     AuditRecord,
     Device,
@@ -60,8 +60,7 @@ def authority() -> Pki:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Generator[Database]:
-    made = Database(sqlite_url(tmp_path / "controller.db"))
-    migrations.upgrade(made)
+    made = empty_database(tmp_path / "controller.db")
     yield made
     made.close()
 

@@ -17,7 +17,7 @@ from sprat_controller.bundle.export import Exporter
 from sprat_controller.publisher.signing import generate_key_files
 from sprat_controller.store.tables import Publisher, Release, TrustMetadata, Variant
 from sprat_controller.trust import ceremony
-from sprat_controller.trust.folder import parse_name
+from sprat_controller.trust.file_names import parse_name
 from sprat_proto import manifest
 from sprat_proto.approval import Approver
 from sprat_proto.trust import DIRECTOR, IMAGE
@@ -103,13 +103,13 @@ async def test_exported_signed_by_two_and_imported_by_a_device_that_was_never_on
     exporter = Exporter(controller.database, controller.signer, controller.clock)
     for key in keys:
         # One signature of two is exported as well, and refused by the device.
-        api.bundle = list(exporter.for_group(said.read_text()).small)
+        api.bundle = list(exporter.for_group(said.read_text(), actor="user:ann").small)
         export = sprat("bundle", "export", "--statement", str(said), "--out", str(stick))
         assert export.status == 0, export
         assert "the bundle's statement is refused" in await site.refused(stick)
         signing = sprat("bundle", "sign", str(said), "--key", str(key), "--yes")
         assert signing.status == 0, signing
-    api.bundle = list(exporter.for_group(said.read_text()).small)
+    api.bundle = list(exporter.for_group(said.read_text(), actor="user:ann").small)
     export = sprat("bundle", "export", "--statement", str(said), "--out", str(stick))
     assert export.status == 0, export
 

@@ -11,7 +11,7 @@ from sprat_proto.fit import CoreKind, Profile
 from sprat_proto.rates import Measured, TypeCost
 from sprat_proto.v1.link_pb2 import HardwareProfile
 
-MEASURED = Measured(1, "llama.cpp 1", 2, 10**10, 1, 2, 3, (TypeCost("q4_0", 4, 5),))
+MEASURED = Measured(1, "llama.cpp 1", 2, 10**10, 1, 2, 3, (TypeCost("q4_0", 4, 5),), 6)
 PROFILE = Profile(
     arch="aarch64",
     cores=4,
@@ -55,6 +55,7 @@ def test_a_profile_arrives_as_it_was_told(profile: Profile) -> None:
         replace(PROFILE, measured=replace(MEASURED, costs=(TypeCost("q4_0", 4, 5),) * 2)),
         replace(PROFILE, measured=replace(MEASURED, costs=(TypeCost("Q4 0", 4, 5),))),
         replace(PROFILE, measured=replace(MEASURED, kv_fs=1 << 54)),
+        replace(PROFILE, measured=replace(MEASURED, look_fs=1 << 54)),
         replace(PROFILE, measured=replace(MEASURED, bandwidth=0)),
         replace(PROFILE, memory_available_bytes=1 << 54),
     ],

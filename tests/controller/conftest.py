@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from simulators.both_books import SmallTrial, SqlTrial, Trial
 from simulators.controlled import World
-from sprat_controller.store import migrations
-from sprat_controller.store.session import Database, sqlite_url
+from simulators.migrated import empty_database
+from simulators.watched import watching
+from sprat_controller.store.session import Database
+from sqlalchemy import Connection, event
 from sqlmodel import SQLModel
 
 if TYPE_CHECKING:
@@ -17,11 +19,18 @@ if TYPE_CHECKING:
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 
+@pytest.fixture(autouse=True)
+def every_change_is_recorded() -> Generator[None]:
+    """Fail a test in which the controller changed state without a record in its audit log."""
+    with watching() as watch:
+        yield
+    assert not watch.found, "\n".join(watch.found)
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Generator[Database]:
     """An empty controller database in a file, migrated to the newest schema."""
-    made = Database(sqlite_url(tmp_path / "controller.db"))
-    migrations.upgrade(made)
+    made = empty_database(tmp_path / "controller.db")
     yield made
     made.close()
 
@@ -63,12 +72,18 @@ def trial(request: pytest.FixtureRequest) -> Generator[Trial]:
     world.close()
 
 
+def _be_patient(connection: Connection) -> None:
+    """Let a test that stands still for a second on a busy machine keep its transaction."""
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+
+
 @pytest.fixture(scope="session")
 def unprotected(cluster: Cluster) -> Generator[Database]:
     """All tables on PostgreSQL, without the triggers that keep the audit log from being emptied."""
     name = cluster.create()
     made = Database(cluster.url(name))
     SQLModel.metadata.create_all(made.engine)
+    event.listen(made.engine, "begin", _be_patient)
     yield made
     made.close()
     cluster.drop(name)

@@ -56,6 +56,12 @@ class Asked:
         return f"{self.method} {self.url[:500]} {self.headers} {self.content[:2000]!r}"
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether what was filled in has a slash: then the address may be of no operation."""
+        path = unquote(self.url.partition("?")[0]).removeprefix(f"https://{HOST}:7770")
+        return path.count("/") != self.case.path.count("/")
+
+    @property
     def said(self) -> str:
         """All that it names: an answer may name that as well."""
         return unquote(self.url) + self.content.decode(errors="replace")

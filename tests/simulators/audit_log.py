@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sprat_controller.audit.export import End, Head, line, record_line
 from sprat_proto import canonical, notes
-from sprat_proto.merkle import Frontier, consistency_proof, leaf_hash
-from sprat_proto.notes import Checkpoint, Note
+from sprat_proto.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash
+from sprat_proto.notes import Checkpoint, InclusionProof, Note
 
 ORIGIN = "sprat-1/audit"
 
@@ -49,6 +49,15 @@ class AuditLog:
             old, new, lambda level, index: self._root(index << level, (index + 1) << level)
         )
         return [base64.b64encode(one).decode() for one in proof]
+
+    def inclusion(self, seq: int) -> dict[str, object]:
+        size = len(self.records)
+        proof = inclusion_proof(
+            seq - 1, size, lambda level, index: self._root(index << level, (index + 1) << level)
+        )
+        text = InclusionProof(seq - 1, tuple(proof), notes.read_note(self.note()))
+        digest = leaf_hash(self.records[seq - 1]).hex()
+        return {"seq": seq, "hash": digest, "size": size, "tlog_proof": str(text)}
 
     def export(self) -> bytes:
         lines = [record_line(one, leaf_hash(one).hex()) for one in self.records]

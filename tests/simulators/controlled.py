@@ -27,6 +27,7 @@ from sprat_controller.audit.denials import Denials
 from sprat_controller.fleet.ca import KeyPair
 from sprat_controller.link.acknowledge import Acknowledger
 from sprat_controller.link.conversation import Conversation, Welcoming
+from sprat_controller.rollout.authors import Standing
 from sprat_controller.rollout.book import Book
 from sprat_controller.rollout.records import wake
 from sprat_controller.rollout.requests import (
@@ -101,6 +102,7 @@ class World:
         self.pushed: list[tuple[str, link_pb2.ControllerMessage]] = []
         self.woken = 0
         self.policy = approval.NOBODY
+        self.standing: Standing | None = None
         self.signer = PlainSigner(self.clock)
         self.credentials = BlobCredentials(b"s" * 32)
         self._open()
@@ -142,7 +144,13 @@ class World:
 
     def _around(self, leases: Leases) -> Around:
         return Around(
-            self.database, self.signer, self._push, leases, self.new_id, lambda _: self.policy
+            self.database,
+            self.signer,
+            self._push,
+            leases,
+            self.new_id,
+            lambda _: self.policy,
+            self.standing,
         )
 
     def _leases(self, owner: str) -> Leases:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sprat_agent.audit.journal import DEFAULT_ROOM, Room
 from sprat_agent.state import State
 from sprat_agent.sync import phases
 from sprat_agent.sync.apply import Effects
@@ -36,6 +37,7 @@ from sprat_agent.sync.ports import (
     Serving,
     admit_all,
 )
+from sprat_agent.sync.room import Recording
 from sprat_proto.assignment import AssignedModel, Assignment
 from sprat_proto.fit import Profile
 from sprat_proto.manifest import Activation, Manifest
@@ -140,6 +142,9 @@ class DiskRegistry:
         )
         return Installed(manifest, loadable)
 
+    async def superfluous(self, keep: frozenset[str]) -> frozenset[str]:
+        return frozenset(self._disk.installed - keep)
+
     async def collect_garbage(self, keep: frozenset[str]) -> int:
         self._disk.fetched &= keep
         self._disk.installed &= keep
@@ -238,6 +243,7 @@ class Device:
         watch_slice_s: int = 60,
         now: datetime = NOW,
         fetched: Callable[[], int] | None = None,
+        room: Room = DEFAULT_ROOM,
     ) -> None:
         self.disk = disk
         self.folder = folder
@@ -246,8 +252,8 @@ class Device:
         self.alarms: list[tuple[float, asyncio.Event]] = []  # in seconds from when it was set
         self._is_set = asyncio.Event()
         self.profile = PROFILE  # its hardware, as it is now
-        self.state = State(folder)
-        self.journal = journal_of(self.state, lambda: NOW)
+        self.state = State(folder, room.reserve)
+        self.journal = journal_of(self.state, lambda: NOW, room=room)
         self.outbox = Outbox(self.state)
         self.ledger = Ledger(self.state, self.journal, self.outbox, lambda: NOW)
         self.workers = MemoryWorkers(disk)
@@ -261,6 +267,7 @@ class Device:
             crashes=self.crashes,
             now=lambda: self.now,
             watch_slice_s=watch_slice_s,
+            recording=Recording(self.journal, self.ledger),
         )
         self.moments: list[tuple[str, str, str]] = []
         self.on_transition = on_transition
@@ -303,7 +310,13 @@ class Device:
             self.on_transition(execution_id, phase, moment)
 
     async def boot(self) -> None:
-        """Load what is committed, as the agent does before anything else."""
+        """Settle what was begun, and load what is committed, before anything else."""
+        self.ledger.intents.settle(
+            {
+                "alias": self.ledger.stands_for,
+                "version": lambda one: one if one in self.disk.installed else "",
+            }
+        )
         for committed in self.ledger.committed().values():
             installed = await DiskRegistry(self.disk).open_installed(
                 committed.wanted, committed.context

@@ -21,11 +21,10 @@ from sprat_controller.errors import SpratError
 from sprat_controller.fleet import enrolment, renewal
 from sprat_controller.fleet.certificates import Given
 from sprat_controller.signer.port import CertificateRequest
-from sprat_controller.store import migrations
-from sprat_controller.store.session import Database, sqlite_url
 
 from simulators.device_keys import csr_of, new_key
 from simulators.enrolment_desk import Desk
+from simulators.migrated import empty_database
 
 NOW = datetime.now(UTC)  # noqa: TID251 - TLS judges these certificates by the real clock
 DEVICE = "pond-1"
@@ -46,8 +45,7 @@ class EnrolmentApi:
     """
 
     def __init__(self, folder: Path, names: tuple[str, ...] = ("127.0.0.1",)) -> None:
-        self._database = Database(sqlite_url(folder / "controller.db"))
-        migrations.upgrade(self._database)
+        self._database = empty_database(folder / "controller.db")
         self.desk = Desk(self._database, NOW)
         self.token = self.desk.token(DEVICE)
         self.change: Callable[[dict[str, Any]], object] = lambda reply: reply

@@ -141,8 +141,9 @@ class Fleet:
 
     def executions(self, rollout_id: str) -> dict[str, dict[str, Any]]:
         """Return the executions of a rollout by device."""
-        shown = self.sprat("rollout", "show", rollout_id, "-o", "json")
-        return {execution["device_id"]: execution for execution in shown["executions"]}
+        with self.api() as api:
+            shown = api.pages(f"rollouts/{rollout_id}/executions")
+            return {str(execution["device_id"]): execution for execution in shown}
 
     def wait_finished(
         self, rollout_id: str, *, timeout_s: float = 120
@@ -161,6 +162,11 @@ class Fleet:
         with self.api() as api:
             return str(api.get(f"rollouts/{rollout_id}")["state"])
 
+    def shown(self, device_id: str) -> dict[str, Any]:
+        """Return what the controller shows of a device."""
+        with self.api() as api:
+            return api.get(f"devices/{device_id}")
+
     @contextlib.contextmanager
     def api(self) -> Generator[Api]:
         """Yield what the operators' command stands on, as the administrator.
@@ -170,8 +176,12 @@ class Fleet:
         """
         told = self.controller.cli_environment()
         settings = Settings(told["SPRAT_URL"], told["SPRAT_TOKEN"], told["SPRAT_CA"])
-        with contextlib.closing(Api(settings)) as api:
+        with contextlib.closing(Api(settings, self.transport())) as api:
             yield api
+
+    def transport(self) -> httpx.BaseTransport | None:
+        """Return what requests go by; None: as the operators' command sends them."""
+        return None
 
     def roll_out(self, release: str, devices: Sequence[str], *options: str) -> dict[str, str]:
         """Roll out, wait, and return the final state by device."""
@@ -180,8 +190,8 @@ class Fleet:
 
     def device_audit(self, device_id: str) -> list[dict[str, Any]]:
         """Return what a device wrote into its audit, as the controller has it, oldest first."""
-        shown = self.sprat("audit", "list", "--device", device_id, "--limit", "1000", "-o", "json")
-        return [record["body"] for record in shown["items"]]
+        with self.api() as api:
+            return [record["body"] for record in api.pages(f"devices/{device_id}/audit")]
 
 
 def ask(agent: Agent, *, timeout_s: float = 30) -> tuple[str, str]:

@@ -43,6 +43,7 @@ def next_targets(world: HttpWorld, keys: ImageKeys, publisher: str, key: Signer)
 async def add_publisher(world: HttpWorld, client: Client, name: str) -> Signer:
     """Found the repositories, make a publisher known over the API, and return its key."""
     keys, key = found(world), CryptoSigner.generate_ed25519()
+    world.image_keys, world.publishers[name] = keys, key
     data = next_targets(world, keys, name, key)
     sha256 = canonical.sha256_hex(data)
     await client.put_blob(sha256, data)

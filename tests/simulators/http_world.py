@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+
+# The library's documented API; it re-exports it without saying so.
+# pyright: reportPrivateImportUsage=false
+from securesystemslib.signer import Signer
 from sprat_controller.access import grants, subjects, tokens
 from sprat_controller.access.actor import SubjectKind
 from sprat_controller.access.blob_credentials import BlobCredentials
@@ -30,11 +37,12 @@ from sprat_controller.ids import new_secret
 from sprat_controller.registry.blobs import BlobStore
 from sprat_controller.rollout.recurring.recurrences import Recurrences
 from sprat_controller.rollout.service import RolloutService
-from sprat_controller.store import migrations
-from sprat_controller.store.session import Database, sqlite_url
+from sprat_controller.store.session import Database
 from sprat_proto import approval
 from sqlmodel import Session
 
+from simulators.image_keys import ImageKeys
+from simulators.migrated import empty_database
 from simulators.signing_desk import Desk
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -45,45 +53,51 @@ QUICK = Cost(memory_kib=64, passes=1, lanes=1)  # of passwords
 class HttpWorld:
     """The application, its parts, and a token for each role."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database | None = None) -> None:
+        """Make it; in a database that is migrated and empty, or in one of its own in the folder."""
         self.now = START
         self.ended: list[str] = []
         self.woken = 0
         self.policy = approval.NOBODY
         counter = itertools.count(1)
+
+        def new_id() -> str:
+            return f"id-{next(counter):06d}"
+
         self.desk = Desk(folder, now=START)
-        database = Database(sqlite_url(folder / "controller.db"))
-        migrations.upgrade(database)
+        if database is None:
+            database = empty_database(folder / "controller.db")
         self.parts = Parts(
             database=database,
             clock=lambda: self.now,
-            ids=Ids(lambda: f"id-{next(counter):06d}", new_secret),
+            ids=Ids(new_id, new_secret),
             authority=Root.load(self.desk.root_file),
             signer=self.desk.core,
             gates=Gates(
                 enrolment=Gate(), renewal=Gate(), login=Gate(LOGIN_PER_SOURCE, LOGIN_OF_ALL)
             ),
             passwords=Passwords(QUICK),
+            oidc=None,
             blobs=BlobStore(folder / "blobs"),
             blob_credentials=BlobCredentials(b"s" * 32),
             denials=Denials(database),
             policies=Policies(),
             checkpoints=Checkpoints(database, self.desk.core),
-            rollouts=RolloutService(
-                database,
-                lambda: self.now,
-                lambda: f"id-{next(counter):06d}",
-                self._wake,
-                lambda _: self.policy,
-            ),
-            recurrences=Recurrences(database, lambda: self.now, lambda: f"id-{next(counter):06d}"),
+            rollouts=self._rollouts(database, new_id),
+            recurrences=Recurrences(database, lambda: self.now, new_id),
             addresses=LinkAddresses(7771, mqtt_port=8883),
             end_session=lambda device_id, _: self.ended.append(device_id),
             wake=self._wake,
         )
+        # What people keep offline, once it was made (`founded`).
+        self.image_keys: ImageKeys | None = None
+        self.publishers: dict[str, Signer] = {}
         self.named: dict[str, str] = {}  # tokens of whom a test admits, by name
         self.tokens = {role: self.admit(role.value, role) for role in Role}
         self.app = make_app(self.parts, "0.0.0")
+
+    def _rollouts(self, database: Database, new_id: Callable[[], str]) -> RolloutService:
+        return RolloutService(database, lambda: self.now, new_id, self._wake, lambda _: self.policy)
 
     def _wake(self) -> None:
         self.woken += 1
@@ -135,6 +149,30 @@ class HttpWorld:
     def client_of(self, token: str) -> Client:
         """Return a client with a token."""
         return Client(self.app, token)
+
+    def replica(self, database: Database) -> HttpWorld:
+        """Return another controller over the same rows: with all that is kept in a process anew.
+
+        Args:
+            database: Its own connections to the same database.
+        """
+        other = copy(self)
+        other.parts = replace(
+            self.parts,
+            database=database,
+            policies=Policies(),
+            denials=Denials(database),
+            passwords=Passwords(QUICK),
+            oidc=None,
+            gates=Gates(
+                enrolment=Gate(), renewal=Gate(), login=Gate(LOGIN_PER_SOURCE, LOGIN_OF_ALL)
+            ),
+            checkpoints=Checkpoints(database, self.desk.core),
+            rollouts=self._rollouts(database, self.parts.ids.new_id),
+            recurrences=Recurrences(database, lambda: self.now, self.parts.ids.new_id),
+        )
+        other.app = make_app(other.parts, "0.0.0")
+        return other
 
     def close(self) -> None:
         """Close the database."""

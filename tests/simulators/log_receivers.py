@@ -21,6 +21,7 @@ from sprat_controller.fleet.ca import KeyPair
 
 RSYSLOGD = shutil.which("rsyslogd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 WAIT_S = 30.0
+KEPT_UNREAD = 16 << 10  # bytes that a receiver's kernel keeps for it; Linux doubles it
 
 
 class StreamReceiver:
@@ -52,6 +53,8 @@ class StreamReceiver:
             block_on_close = False
 
         self._server = Server(("127.0.0.1", port), Handler)
+        # What its kernel took in and it has not read is lost when it hangs up: let it be little.
+        self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KEPT_UNREAD)
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -7,11 +7,14 @@ from typing import Any
 from simulators.two_sites import EVERY_NIGHT, WHAT, at
 
 V1 = "/api/v1"
+# Below it, but for whoever comes: nobody is signed in yet.
+SIGNING_IN = (f"{V1}/login", f"{V1}/oidc/")
 LOOKED = {"expected_revision": 999}  # nobody did: allowed, and nothing happens
 NAMED: dict[str, Any] = {**WHAT, "devices": ["gw-lyon"]}
 BODIES: dict[str, Any] = {
     f"PUT {V1}/users/{{user}}/password": {"password": "a heron at low tide"},
     f"POST {V1}/login": {"name": "lyon-victim", "password": "a heron at low tide"},
+    f"POST {V1}/oidc/device/token": {"handle": "sprat-device." + "A" * 43},
     f"POST {V1}/users": {"name": "lyon-victim"},
     f"POST {V1}/roles": {"name": "lyon-role", "permissions": ["fleet:read"]},
     f"PATCH {V1}/roles/{{role}}": {"permissions": ["fleet:read"]},
@@ -37,6 +40,8 @@ BODIES: dict[str, Any] = {
     f"PATCH {V1}/rollouts/{{rollout_id}}": {"name": "x", **LOOKED},
     f"POST {V1}/rollouts/{{rollout_id}}/approve": {"spec_sha256": "0" * 64, **LOOKED},
     f"POST {V1}/rollouts/{{rollout_id}}/deny": LOOKED,
+    f"POST {V1}/rollouts/{{rollout_id}}/override-approval": {"reason": "a b c", **LOOKED},
+    f"POST {V1}/rollouts/{{rollout_id}}/review-override": {"verdict": "accepted", **LOOKED},
     f"POST {V1}/rollouts/{{rollout_id}}/promote": {"group": 0, **LOOKED},
     **{
         f"POST {V1}/rollouts/{{rollout_id}}/{verb}": LOOKED
@@ -47,6 +52,9 @@ BODIES: dict[str, Any] = {
     f"POST {V1}/fit": {"model": "talk", "device": "gw-lyon", "context": 256},
     f"POST {V1}/fit/matrix": {"models": ["talk"], "context": 256},
     f"POST {V1}/bundles": {"devices": ["gw-lyon"]},
+    f"POST {V1}/audit/retention": {"tag": "api:request:denied", "days": 36_500},
+    f"POST {V1}/audit/holds": {"device_id": "gw-lyon", "reason": "lyon"},
+    f"POST {V1}/audit/holds/{{hold_id}}/release": {"reason": "lyon"},
 }
 NAMES = {
     "session_id": "nothing",
@@ -60,6 +68,8 @@ NAMES = {
     "device_id": "gw-lyon",
     "level": "0",
     "index": "000",
+    "hold_id": "nothing",
+    "framework": "iso-27001",
 }
 # Whoever names the same thing in another way.
 OTHERWISE = {

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -85,6 +87,8 @@ class OperatorApi:
         self.sizes: dict[str, int] = {}  # of blobs that have another than they should
         self.audit: list[Json] = []
         self.audit_ok = True
+        self.notes: dict[int, str] = {}  # older checkpoints, by size
+        self.restored: list[str] = []  # statements of the log's signer
         self.log = AuditLog()
         self.page_size = 1000
         # What a watcher sees one after the other: the state and the executions of the rollout.
@@ -125,7 +129,7 @@ class OperatorApi:
             )
 
     def _authenticate(self, request: httpx.Request) -> None:
-        if request.url.path == "/api/v1/login":
+        if request.url.path.startswith(("/api/v1/login", "/api/v1/oidc/")):
             return
         known = request.headers.get("authorization") in (f"Bearer {ADMIN}", f"Bearer {VIEWER}")
         if not known:
@@ -436,6 +440,7 @@ class OperatorApi:
             "retry-failed": "RUNNING",
             "roll-back": "ROLLING_BACK",
             "deny": "APPROVAL_DENIED",
+            **dict.fromkeys(("override-approval", "review-override"), "STARTING"),
         }
         found["state"] = after[action]
         return httpx.Response(200, json=found)
@@ -485,7 +490,7 @@ class OperatorApi:
         if device is not None:
             self._find(list(self.devices.values()), device, "device")
         tag = request.url.params.get("tag")
-        found = [one for one in self.audit if tag in (None, one["body"]["tag"])]
+        found = [one for one in self.audit if tag in (None, one["body"].get("tag"))]
         return self._page(request, found)
 
     def verify(
@@ -498,12 +503,33 @@ class OperatorApi:
     def audit_key(self, _request: httpx.Request, _body: Json) -> httpx.Response:
         return httpx.Response(200, json={"origin": ORIGIN, "vkey": self.log.vkey})
 
-    def audit_checkpoint(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+    def audit_checkpoint(self, request: httpx.Request, _body: Json) -> httpx.Response:
+        size = request.url.params.get("size")
+        if size is not None and int(size) in self.notes:
+            return httpx.Response(200, text=self.notes[int(size)])
         return httpx.Response(200, text=self.log.note())
 
     def audit_export(self, _request: httpx.Request, _body: Json) -> httpx.Response:
         headers = {"content-type": "application/x-ndjson"}
         return httpx.Response(200, content=self.log.export(), headers=headers)
+
+    def report(self, request: httpx.Request, _body: Json, _framework: str) -> httpx.Response:
+        params, bad = dict(request.url.params), ("yesterday", "memory > 1")
+        if any(value in bad for value in params.values()):
+            raise RefusalError(422, "invalid_request", "expected a time, and a filter over labels")
+        if params.get("device", "gw-1") != "gw-1":
+            raise RefusalError(404, "device_not_found", "there is no such device")
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as file:
+            file.writestr("report.json", '{"clauses": []}')
+        headers = {"content-type": "application/zip"}
+        return httpx.Response(200, content=made.getvalue(), headers=headers)
+
+    def device_audit_export(
+        self, request: httpx.Request, body: Json, device: str
+    ) -> httpx.Response:
+        self._find(list(self.devices.values()), device, "device")
+        return self.audit_export(request, body)
 
     def audit_consistency(self, request: httpx.Request, _body: Json) -> httpx.Response:
         asked = request.url.params
@@ -513,6 +539,31 @@ class OperatorApi:
     def audit_cosign(self, _request: httpx.Request, body: Json) -> httpx.Response:
         self.log.cosigned.append(body["line"])
         return httpx.Response(200, json={"size": body["size"]})
+
+    def audit_restorations(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+        return httpx.Response(200, json={"items": [{"statement": one} for one in self.restored]})
+
+    def audit_inclusion(self, request: httpx.Request, _body: Json) -> httpx.Response:
+        seq = int(request.url.params["seq"])
+        if seq > len(self.log.records):
+            raise RefusalError(404, "record_not_found", f"there is no record {seq}")
+        return httpx.Response(200, json=self.log.inclusion(seq))
+
+    def audit_keeping(self, request: httpx.Request, body: Json) -> httpx.Response:
+        """Answer as holds and policies are; nothing is kept."""
+        if request.method == "GET":
+            return httpx.Response(200, json={"items": [{"tag": "", "days": 365, "id": "id-1"}]})
+        days = body.get("days")
+        if days is not None and days < 183 and not body.get("force_reason"):
+            raise RefusalError(400, "retention_too_short", "expected at least 183 days")
+        return httpx.Response(200, json={"id": "id-1", **body})
+
+    def release_hold(self, _request: httpx.Request, body: Json, hold: str) -> httpx.Response:
+        self._find([{"id": "id-1"}], hold, "hold")
+        return httpx.Response(200, json={"id": hold, **body})
+
+    def clear_retention(self, _request: httpx.Request, _body: Json) -> httpx.Response:
+        return httpx.Response(204)
 
     def _find(self, items: list[Json], one: str, kind: str) -> Json:
         for item in items:
@@ -534,7 +585,10 @@ class OperatorApi:
 
 
 NAME: Final = "([^/]+)"
-ACTIONS: Final = "(start|pause|resume|stop|deny|promote|retry-failed|roll-back)"
+ACTIONS: Final = (
+    "(start|pause|resume|stop|deny|override-approval|review-override"
+    "|promote|retry-failed|roll-back)"
+)
 LISTS: Final = (
     "(users|roles|bindings|tokens|sessions|enrolment-tokens|publishers|rollouts|recurring-rollouts)"
 )
@@ -584,7 +638,7 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("POST", f"rollouts/{NAME}/approve", OperatorApi.approve),
     (
         "POST",
-        f"rollouts/{NAME}/(start|pause|resume|stop|deny|promote|retry-failed|roll-back)",
+        f"rollouts/{NAME}/{ACTIONS}",
         OperatorApi.act,
     ),
     ("POST", "bundles", OperatorApi.bundles),
@@ -593,8 +647,16 @@ ROUTES: Final[list[tuple[str, str, Callable[..., httpx.Response]]]] = [
     ("GET", "audit/key", OperatorApi.audit_key),
     ("GET", "audit/checkpoint", OperatorApi.audit_checkpoint),
     ("GET", "audit/export", OperatorApi.audit_export),
+    ("GET", f"reports/{NAME}", OperatorApi.report),
     ("GET", "audit/proof/consistency", OperatorApi.audit_consistency),
     ("POST", "audit/cosignatures", OperatorApi.audit_cosign),
+    ("GET", "audit/restorations", OperatorApi.audit_restorations),
+    ("GET", "audit/proof/inclusion", OperatorApi.audit_inclusion),
+    ("GET", "audit/(?:retention|holds)", OperatorApi.audit_keeping),
+    ("POST", "audit/(?:retention|holds)", OperatorApi.audit_keeping),
+    ("DELETE", "audit/retention", OperatorApi.clear_retention),
+    ("POST", f"audit/holds/{NAME}/release", OperatorApi.release_hold),
     ("GET", f"devices/{NAME}/audit", OperatorApi.list_audit),
     ("GET", f"devices/{NAME}/audit/verify", OperatorApi.verify),
+    ("GET", f"devices/{NAME}/audit/export", OperatorApi.device_audit_export),
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Final
 from processes import BIN, Controller, Process, wait_for
 from sprat_controller.signer.folder import SignerFolder
 
-from simulators.fleet import Fleet
+from simulators.fleet import MODEL, Fleet
 from simulators.postgres import Cluster
 
 # What a second controller is given of the first one's folder; blobs lie in one place.
@@ -81,6 +82,24 @@ class Replicas:
         with self._cluster.connect(self._name) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
+    def grpc(self) -> list[str]:
+        """Return where devices reach the two."""
+        ready = (one.ready_file.read_text() for one in (self.first, self.second))
+        return [str(json.loads(one)["grpc"]) for one in ready]
+
+    def start_rollout(self, alias: str) -> str:
+        """Start a rollout of few devices at a time, so that there is often something to decide."""
+        started = self.fleet.sprat(
+            *("rollout", "start", f"{MODEL}@1.0.0", "--alias", alias, "--context", "256"),
+            *("--max-in-progress", "2", "--yes", "-o", "json"),
+        )
+        return str(started["id"])
+
+    def are_finished(self, rollouts: Sequence[str]) -> bool:
+        """Whether all of them are."""
+        query = "SELECT count(*) FROM rollout WHERE id = ANY(%s) AND state = 'FINISHED'"
+        return self.rows(query, list(rollouts)) == [(len(rollouts),)]
+
     def held(self) -> list[Held]:
         """Return the leases that are held."""
         query = "SELECT id, lease_owner, lease_number FROM rollout WHERE lease_owner IS NOT NULL"
@@ -92,6 +111,16 @@ class Replicas:
         ((number, owner),) = self.rows(query, rollout_id)
         return number, owner
 
+    def wait_taken_over(self, held: Held) -> float:
+        """Return the seconds until another controller has claimed what one held."""
+        began = time.monotonic()
+        wait_for(
+            "the other to take over",
+            lambda: self.owners(held.rollout_id)[0] > held.number,
+            timeout_s=30,
+        )
+        return time.monotonic() - began
+
     def process_of(self, pid: int) -> Controller:
         """Return the controller with this process id."""
         return self.first if self.first.pid == pid else self.second
@@ -101,7 +130,7 @@ class Replicas:
         return self.second if one is self.first else self.first
 
     @contextmanager
-    def frozen_at_work(self, timeout_s: float = 30) -> Generator[tuple[Controller, Held]]:
+    def frozen_at_work(self, timeout_s: float = 120) -> Generator[tuple[Controller, Held]]:
         """Freeze a controller while it holds a lease, and let it go on in the end if it lives."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:

@@ -9,7 +9,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from sprat_agent.audit.journal import Journal
+from sprat_agent.audit.journal import DEFAULT_ROOM, Journal, Room
 from sprat_agent.audit.sealing import Sealing
 from sprat_agent.clock import Clock
 from sprat_agent.identity import audit_keys
@@ -27,9 +27,14 @@ SEED: Final = bytes(range(32))
 NOW: Final = datetime.fromisoformat("2026-11-24T00:00:00+00:00")
 
 
-def journal_of(state: State, clock: Clock = lambda: NOW, device_id: str = "gw-1") -> Journal:
+def journal_of(
+    state: State,
+    clock: Clock = lambda: NOW,
+    device_id: str = "gw-1",
+    room: Room = DEFAULT_ROOM,
+) -> Journal:
     """Return a device's journal."""
-    return Journal(state, clock, Sealing(device_id, KEY, SEED))
+    return Journal(state, clock, Sealing(device_id, KEY, SEED), room=room)
 
 
 def keys_in(folder: Path) -> None:

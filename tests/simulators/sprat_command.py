@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
+import pytest
 from sprat_controller.cli.main import app
 from sprat_controller.cli.verbs import Surroundings
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from simulators.operator_api import OperatorApi
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@cache
+def _command() -> TyperGroup:
+    """Return the verbs, put together once: that takes longer than a call does."""
+    made = get_command(app)
+    assert isinstance(made, TyperGroup)
+    return made
+
+
+def _ended(call: Callable[[], object]) -> SystemExit:
+    """Return how a call ended the process."""
+    with pytest.raises(SystemExit) as ended:
+        call()
+    return ended.value
 
 
 @dataclass
@@ -64,8 +84,12 @@ class Sprat:
             clock=lambda: self.now,
             sleep=self._sleep,
         )
-        done = CliRunner().invoke(app, list(arguments), input=stdin, obj=around, prog_name="sprat")
-        return Said(done.exit_code, done.stdout, done.stderr, done.exception)
+        with CliRunner().isolation(input=stdin) as (output, errors, _):
+            ended = _ended(lambda: _command().main(list(arguments), prog_name="sprat", obj=around))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            said, said_wrong = (one.getvalue().decode() for one in (output, errors))
+        return Said(int(ended.code or 0), said, said_wrong, ended if ended.code else None)
 
     def _sleep(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)

@@ -47,6 +47,8 @@ class TalkingDevice:
         remote: Remote,
         carriers: Sequence[Carrier],
         check_ack: Callable[[AuditAck], None],
+        *,
+        boot: str = "boot-1",
     ) -> None:
         self._state = State(folder)
         self.journal = journal_of(self._state, system_clock, identity.device_id)
@@ -55,7 +57,7 @@ class TalkingDevice:
         self.obeyed: list[int] = []
         self._carriers = carriers
         self._check_ack = check_ack
-        self._voice = Voice(identity.device_id, "boot-1", self._hello, self._heartbeat)
+        self._voice = Voice(identity.device_id, boot, self._hello, self._heartbeat)
         scratch, time = folder / "scratch", Clockwork(system_clock()).time
         self._trust = trust_of(self._state, identity, scratch, remote, time)
         self._intake = intake(

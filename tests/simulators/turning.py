@@ -20,6 +20,7 @@ from sprat_proto.states import GroupState, RolloutState
 
 Turn: TypeAlias = (
     decided.StartRollout
+    | decided.HoldBack
     | decided.RunRollout
     | decided.FinishRollout
     | decided.StopRollout
@@ -31,6 +32,7 @@ Turn: TypeAlias = (
 )
 TURNS: Final = (
     decided.StartRollout,
+    decided.HoldBack,
     decided.RunRollout,
     decided.FinishRollout,
     decided.StopRollout,
@@ -51,6 +53,7 @@ ENDING: Final = (
 # From where each moves the rollout, and how.
 _OF_ROLLOUTS: Final[Mapping[type[Turn], tuple[RolloutState, RolloutEvent]]] = {
     decided.StartRollout: (RolloutState.SCHEDULED, RolloutEvent.START),
+    decided.HoldBack: (RolloutState.SCHEDULED, RolloutEvent.HOLD_BACK),
     decided.RunRollout: (RolloutState.STARTING, RolloutEvent.STARTED),
     decided.FailGate: (RolloutState.RUNNING, RolloutEvent.PAUSE),
     decided.FinishRollout: (RolloutState.RUNNING, RolloutEvent.FINISH),

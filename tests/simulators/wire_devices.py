@@ -38,7 +38,7 @@ from simulators.device_keys import DeviceKeys, enrolment_json
 if TYPE_CHECKING:
     from processes import Controller
 
-HEARTBEAT_S: Final = 0.2
+HEARTBEAT_S: Final = 1.0
 RECONNECT_S: Final = 0.05
 # As many as one address may enrol at once (`fleet.rate.PER_SOURCE`).
 AT_ONE_ADDRESS: Final = 100

@@ -53,7 +53,7 @@ class Counted(WireDevice):
         super().finish(state)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_after_an_abort_nothing_starts_and_all_return_to_what_they_hold(tmp_path: Path) -> None:
     with a_fleet(tmp_path) as (fleet, wire, order):
         before = fleet.wait_finished(start(fleet, GOOD))

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,13 @@ def kill_and_watch(seen: Lives, release: str, points: list[tuple[str, str]]) -> 
     """Roll a release out to one device a point, each of which is killed there and goes on."""
     fleet = seen.fleet
     devices = [device_of(*point) for point in points]
-    for device in devices:
-        fleet.agent(device)
+    with ThreadPoolExecutor(len(devices)) as pool:
+        list(pool.map(fleet.agent, devices))
     fleet.wait_online(devices)
     before = fleet.roll_out("1.0.0", devices)
     assert set(before.values()) == {"SUCCEEDED"}, before
-    for (phase, moment), device in zip(points, devices, strict=True):
-        arm(fleet.agents[device], phase, moment)
+    with ThreadPoolExecutor(len(devices)) as pool:
+        list(pool.map(partial(arm, fleet), points))
     rollout = fleet.start_rollout(release, devices)
     over = threading.Event()
     with ThreadPoolExecutor(len(devices)) as pool:
@@ -116,10 +117,11 @@ def live_on(agent: Agent, over: threading.Event) -> list[str]:
     return answers
 
 
-def arm(agent: Agent, phase: str, moment: str) -> None:
-    """Restart the agent as one that kills itself."""
+def arm(fleet: Fleet, point: tuple[str, str]) -> None:
+    """Restart the agent of a point as one that kills itself there."""
+    agent = fleet.agents[device_of(*point)]
     agent.terminate()
-    agent.command = [sys.executable, str(KILLED_AGENT), phase, moment, *agent.command[1:]]
+    agent.command = [sys.executable, str(KILLED_AGENT), *point, *agent.command[1:]]
     agent.start()
 
 
@@ -129,7 +131,7 @@ def disarm(agent: Agent) -> None:
     agent.spawn()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("phase", "moment"), POINTS)
 def test_an_agent_killed_at_any_phase_converges(lives: Lives, phase: str, moment: str) -> None:
     execution = lives.executions[device_of(phase, moment)]
@@ -137,7 +139,7 @@ def test_an_agent_killed_at_any_phase_converges(lives: Lives, phase: str, moment
     assert lives.answers[device_of(phase, moment)][-1] == lives.fleet.digests["2.0.0"]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("phase", "moment"), ROLLBACK_POINTS)
 def test_an_agent_killed_while_rolling_back_rolls_back(
     lives: Lives, phase: str, moment: str

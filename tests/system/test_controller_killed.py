@@ -11,7 +11,7 @@ from simulators.fleet import Fleet, ask
 DEVICES = [f"dev-{number}" for number in range(4)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_rollout_survives_kills_of_the_controller(fleet: Fleet) -> None:
     for device in DEVICES:
         fleet.agent(device)

@@ -15,7 +15,7 @@ def codes(line: dict[str, Any]) -> dict[str, str | None]:
     return {one["variant"]: one["code"] for one in line["verdicts"]}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_rollout_may_ask_otherwise_than_its_release_and_the_device_obeys(fleet: Fleet) -> None:
     fleet.push(RELEASE, "This is chosen.", "--aim", "smallest", variants="q8_0,q4_0")
     agent = fleet.agent(DEVICE)

@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parents[1]
 DEVICES = 150  # more than one address may enrol
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_the_line_brings_so_many_devices_online_and_ends_when_it_is_interrupted(
     tmp_path: Path,
 ) -> None:

@@ -126,7 +126,7 @@ def caught(fleet: Fleet, agent: Agent, execution: Mapping[str, Any], good: str) 
     assert told | {"failed": ...} == probed["probe"] | {"failed": ...}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_golden_prompts_let_the_good_release_pass_in_each_form_and_the_bad_one_in_none(
     fleet: Fleet, agent: Agent, bounds: Bounds
 ) -> None:
@@ -170,7 +170,7 @@ def test_golden_prompts_let_the_good_release_pass_in_each_form_and_the_bad_one_i
     assert execution["probe"]["failed"][0]["found"] == execution["reason"]["found"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_text_lets_the_good_release_pass_and_the_bad_one_not(
     fleet: Fleet, agent: Agent, bounds: Bounds
 ) -> None:

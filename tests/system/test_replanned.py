@@ -63,7 +63,7 @@ def execution(fleet: Fleet, rollout: str) -> dict[str, Any]:
     return fleet.executions(rollout)[DEVICE]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_device_with_less_than_it_declared_gets_the_next_variant(
     fleet: Fleet, tmp_path: Path
 ) -> None:

@@ -138,7 +138,7 @@ def released_and_running(fleet: Fleet, release: str) -> str:
     return digest
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("repository", "release"), [(DIRECTOR, "2.0.0"), (IMAGE, "3.0.0")])
 def test_a_running_device_follows_a_rotated_online_key(
     running: Fleet, repository: str, release: str
@@ -154,7 +154,7 @@ def test_a_running_device_follows_a_rotated_online_key(
     assert "agent:assignment:refused" not in tags
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_t22_a_device_whose_plans_a_thief_drove_up_follows_the_rotated_key(
     running: Fleet,
 ) -> None:

@@ -42,7 +42,7 @@ class Falling(WireDevice):
         return super().heartbeat()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_one_heartbeat_of_a_device_that_fell_back_is_enough(tmp_path: Path) -> None:
     with a_fleet(tmp_path) as (fleet, wire, other):
         devices = {one.id: one for one in wire.devices.values() if isinstance(one, Falling)}

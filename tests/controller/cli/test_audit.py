@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from simulators.audit_log import AuditLog
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
+from sprat_controller.audit.restoration import Restoration, State
 from sprat_proto import notes
 
 TAGS = ["operator:rollout:created", "operator:rollout:started"]
@@ -153,3 +156,80 @@ def test_an_export_for_another_system_asks_for_its_format(
     assert sprat("audit", "export", str(file), "--format", "cef").status == 0
     assert (asked, file.read_bytes()) == (["cef"], b"CEF:0|\n")
     sprat("audit", "export", str(file), "--format", "xml").assert_one_sentence(64)
+
+
+def shown(api: OperatorApi) -> None:
+    """Have the records that are listed be those of the log."""
+    api.audit[:] = [
+        {"seq": seq, "body": json.loads(body)} for seq, body in enumerate(api.log.records, start=1)
+    ]
+
+
+def test_a_proof_of_a_record_is_checked_without_the_controller(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    shown(api)
+    file, key = tmp_path / "2.tlog-proof", api.log.vkey
+    assert sprat("audit", "prove", "2", "--out", str(file)).status == 0
+    text = file.read_text()
+    assert text.startswith("c2sp.org/tlog-proof@v1\nextra ")
+    assert notes.read_inclusion_proof(text).extra == api.log.records[1]
+    said = sprat("audit", "verify", str(file), "--key", key, "-o", "json")
+    assert (said.status, said.json["result"]) == (0, "intact")
+    assert said.json["message"] == "record 2 is in the log of 5, as signed"
+    forged = base64.b64encode(api.log.records[1].replace(b"success", b"failure")).decode()
+    wrong = text.replace(text.splitlines()[1], f"extra {forged}")
+    other = AuditLog(Ed25519PrivateKey.from_private_bytes(bytes(32))).vkey
+    for data, by, status in (
+        (wrong, key, 1),
+        (text.replace("index 1", "index 2"), key, 1),
+        (text[:-30], key, 1),
+        (text.replace(text.splitlines()[1] + "\n", ""), key, 1),
+        (text, other, 3),
+    ):
+        file.write_text(data)
+        assert sprat("audit", "verify", str(file), "--key", by).status == status
+    api.log.rewrite()
+    sprat("audit", "prove", "2").assert_one_sentence(6)
+
+
+def test_a_proof_that_the_log_only_grew_is_checked_without_the_controller(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    old = api.log.note()
+    api.log.append(4)
+    api.notes = {5: old}
+    file = tmp_path / "proof.json"
+    assert sprat("audit", "prove", "--from", "5", "--out", str(file)).status == 0
+    good = file.read_bytes()
+    said = sprat("audit", "verify", str(file), "--key", api.log.vkey, "-o", "json")
+    assert said.json["message"] == "the log of 9 begins with the log of 5, both as signed"
+    api.log.rewrite()
+    proof = json.loads(good)
+    proof["new"] = api.log.note()
+    for data in (json.dumps(proof, separators=(",", ":")).encode(), good[:-9], good + b"x"):
+        file.write_bytes(data)
+        assert sprat("audit", "verify", str(file), "--key", api.log.vkey).status == 1
+
+
+def test_a_witness_that_is_told_accepts_a_restored_log_and_refuses_before(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    state = str(tmp_path / "witness.json")
+    api.log.append(7)
+    sprat("audit", "witness", "--state", state, "--name", "customer/w", "--log", api.log.vkey)
+    before = notes.read_checkpoint(notes.read_note(api.log.note()).text)
+    del api.log.records[5:]
+    after = notes.read_checkpoint(notes.read_note(api.log.note()).text)
+    api.log.append(2)
+    assert "it was shortened" in sprat("audit", "witness", "--state", state).errors
+    told = ("audit", "witness", "--state", state, "--accept-restore")
+    assert "was not restored" in sprat(*told).errors
+    states = [State(one.size, one.root) for one in (before, after)]
+    text = str(Restoration(before.origin, 1, *states))
+    note = notes.Note(text).signed(notes.sign(api.log.private, before.origin, text))
+    api.restored = [str(note)]
+    assert sprat("audit", "witness", "--state", state).status == 6
+    assert sprat(*told).status == 0
+    api.log.append(1)
+    assert sprat("audit", "witness", "--state", state).status == 0

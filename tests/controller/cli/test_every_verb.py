@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from simulators.audit_log import AuditLog
 from simulators.image_keys import targets_file
 from simulators.operator_api import VIEWER, OperatorApi
 from simulators.sprat_command import NOW, Sprat
-from sprat_controller.cli.main import app
+from sprat_controller.cli.parts import PARTS, commands_of
 from sprat_controller.signer.keys import Place, open_key, tuf_signer
 from sprat_proto.trust import manifest_path
 
 # pyright: reportPrivateImportUsage=false
 from tuf.api.metadata import TargetFile, Targets
-from typer.main import get_command
 
 ISSUER = ["{issuer_pub}", "--ca", "{ca}", "--key", "{root_key}"]
 PUSH = ["{gguf}", "--name", "m", "--release", "1.0.0", "--key", "{key}", "--no-evaluation"]
@@ -45,6 +44,10 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["https://controller.test", "--user", "root", "--password-file", "{text}"], 4),
         (["https://controller.test", "--user", "root"], 64),
         (["https://controller.test", "--password-file", "{text}"], 64),
+        (["https://controller.test", "--oidc"], 1),
+        (["https://controller.test", "--oidc", "--user", "root"], 64),
+        (["https://controller.test", "--oidc", "--token-file", "{text}"], 64),
+        (["https://controller.test", "--oidc", "--password-file", "{text}"], 64),
     ],
     "whoami": [(["--token", "sprat_wrong"], 4), (["--url", "ftp://x"], 64), (["extra"], 64)],
     "tokens create": [
@@ -348,6 +351,18 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["r-1", "--yes", "--key", "{open_key}"], 1),
     ],
     "rollout deny": [([], 64), (["nothing"], 1)],
+    "rollout override-approval": [
+        ([], 64),
+        (["r-1", "--yes"], 64),
+        (["nothing", "--reason", "a b c", "--yes"], 1),
+        (["r-1", "--reason", "a b c"], 64),
+    ],
+    "rollout review-override": [
+        ([], 64),
+        (["r-1"], 64),
+        (["r-1", "--verdict", "fine"], 64),
+        (["nothing", "--verdict", "accepted"], 1),
+    ],
     "rollout recurring add": [
         ([], 64),
         (["talk", "--channel", "stable", "--alias", "a"], 64),
@@ -407,6 +422,16 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["--limit", "0"], 64),
         (["--after", "-1"], 64),
     ],
+    "report": [
+        ([], 64),
+        (["iso-27001"], 64),
+        (["iso-9001", "--out", "{new}"], 64),
+        (["iso-27001", "--out", "{folder}"], 5),
+        (["iso-27001", "--out", "/no/such/folder/report"], 1),
+        (["iso-27001", "--out", "{new}", "--since", "yesterday"], 64),
+        (["iso-27001", "--out", "{new}", "--device", "nobody"], 1),
+        (["iso-27001", "--out", "{new}", "--filter", "memory > 1"], 64),
+    ],
     "audit verify": [
         (["--device", "nobody"], 1),
         (["--device", "a/b"], 64),
@@ -415,13 +440,53 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["/no/such/file", "--key", AuditLog().vkey], 1),
     ],
     "audit key": [(["x"], 64)],
-    "audit export": [([], 64), (["/no/such/folder/file"], 1)],
+    "audit export": [
+        ([], 64),
+        (["/no/such/folder/file"], 1),
+        (["{new}", "--device-log", "nobody"], 1),
+        (["{new}", "--device-log", "A B"], 64),
+        (["{new}", "--device-log", "gw-1", "--tag", "a:b:c"], 64),
+    ],
+    "audit prove": [
+        ([], 64),
+        (["0"], 64),
+        (["x"], 64),
+        (["1", "--from", "1"], 64),
+        (["--to", "5"], 64),
+        (["99"], 1),
+        (["--from", "5", "--out", "/no/such/folder/file"], 1),
+    ],
+    "audit retention list": [(["x"], 64)],
+    "audit retention set": [
+        ([], 64),
+        (["--days", "0"], 64),
+        (["--days", "soon"], 64),
+        (["--days", "99999999999999999999"], 64),
+        (["--days", "30"], 64),
+    ],
+    "audit retention clear": [(["x"], 64)],
+    "audit hold list": [(["x"], 64)],
+    "audit hold add": [
+        ([], 64),
+        (["--reason", "x"], 64),
+        (["--reason", "x", "--device", "A B"], 64),
+    ],
+    "audit hold release": [
+        ([], 64),
+        (["id-1"], 64),
+        (["../x", "--reason", "x"], 64),
+        (["nothing", "--reason", "x"], 1),
+    ],
     "audit witness": [
         ([], 64),
         (["--state", "/no/such/file"], 64),
         (["--state", "{binary}"], 1),
         (["--state", "/no/such/file", "--name", "a b", "--log", AuditLog().vkey], 64),
         (["--state", "/no/such/file", "--name", "a", "--log", "x"], 1),
+        (
+            ["--state", "{new}", "--name", "w", "--log", AuditLog().vkey, "--accept-restore"],
+            6,
+        ),
     ],
 }
 # A call of each verb that is right, for those that need more than their name.
@@ -443,7 +508,13 @@ GOOD: dict[str, list[str]] = {
     "tokens revoke": ["id-1"],
     "enrolment create": ["gw-2"],
     "enrolment revoke": ["id-1"],
+    "report": ["iso-27001", "--out", "{new}"],
     "audit export": ["{new}"],
+    "audit retention clear": ["--tag", "api:request:denied"],
+    "audit retention set": ["--days", "365", "--tag", "api:request:denied"],
+    "audit hold add": ["--device", "gw-1", "--reason", "case 4711"],
+    "audit hold release": ["id-1", "--reason", "case 4711 is closed"],
+    "audit prove": ["--from", "5", "--out", "{new}"],
     "audit witness": ["--state", "{new}", "--name", "w", "--log", AuditLog().vkey],
     "devices show": ["gw-1"],
     "devices label": ["gw-1", "a=b"],
@@ -482,6 +553,8 @@ GOOD: dict[str, list[str]] = {
     "rollout approve": ["r-1", "--yes"],
     "rollout apply": ["p-1", "--yes"],
     "rollout deny": ["r-1"],
+    "rollout override-approval": ["r-1", "--reason", "the model leaks secrets", "--yes"],
+    "rollout review-override": ["r-1", "--verdict", "rejected", "--note", "it could wait"],
     "why": ["gw-1"],
     "plan": ["{fleet}"],
     "apply": ["{fleet}", "--yes"],
@@ -524,19 +597,22 @@ CHANGING = [
     "rollout edit",
     "rollout approve",
     "rollout deny",
+    "rollout override-approval",
+    "rollout review-override",
     "rollout recurring add",
     "rollout recurring edit",
     "rollout recurring pause",
     "rollout recurring resume",
     "rollout recurring remove",
     "bundle export",
+    *("audit retention set", "audit retention clear", "audit hold add", "audit hold release"),
 ]
 
 
-def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
-    for name, below in getattr(command, "commands", {}).items():
-        if hasattr(below, "commands"):
-            yield from walk(below, (*words, name))
+def walk(commands: Mapping[str, Any], words: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, command in commands.items():
+        if hasattr(command, "commands"):
+            yield from walk(command.commands, (*words, name))
         else:
             yield " ".join((*words, name))
 
@@ -545,6 +621,7 @@ REMOVALS = (
     *("roles remove", "bindings revoke", "sessions revoke", "logout", "users set-password"),
     *("tokens revoke", "enrolment revoke", "devices remove", "channels remove"),
     "rollout recurring remove",
+    "audit retention clear",
 )
 # What needs no controller.
 LOCAL = (
@@ -555,7 +632,7 @@ LOCAL = (
     "trust sign",
     "trust lint",
 )
-VERBS = sorted(walk(get_command(app)))
+VERBS = sorted({verb for part in PARTS.values() for verb in walk(commands_of(part))})
 
 
 def filled(arguments: list[str], files: dict[str, Path]) -> list[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -212,3 +213,98 @@ def test_a_password_is_set_from_a_file_with_the_one_before(sprat: Sprat, tmp_pat
     assert sprat.api.calls[-1] == ("PUT", "/api/v1/users/root/password")
     assert sprat.api.bodies[-1] == {"password": "eleven otters under ice", "current": PASSWORD}
     assert "otters" not in said.output + said.errors
+
+
+class Elsewhere:
+    """A controller whose people sign in at a provider: its answers, one after the other."""
+
+    def __init__(self, sprat: Sprat, *answers: httpx.Response) -> None:
+        self.sprat = sprat
+        self.answers = list(answers)
+        self.asked: list[datetime] = []
+        sprat.api.answer = self._answer
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v1/oidc/device":
+            body = {
+                "handle": "sprat-device.x",
+                "user_code": "WDJB-MJHT",
+                "verification_uri": "https://id.example/code",
+                "verification_uri_complete": "https://id.example/code?c=WDJB-MJHT",
+                "expires_at": (self.sprat.now + timedelta(minutes=1)).isoformat(),
+                "interval_s": 5,
+            }
+            return httpx.Response(200, json=body)
+        if request.url.path == "/api/v1/oidc/device/token":
+            self.asked.append(self.sprat.now)
+            return self.answers.pop(0) if self.answers else waiting(5)
+        assert request.headers["authorization"] == "Bearer sprat-session.x"
+        return httpx.Response(200, json={"subject": "user:oidc-1", "roles": []})
+
+
+def waiting(interval_s: int) -> httpx.Response:
+    return httpx.Response(200, json={"interval_s": interval_s, "login": None})
+
+
+def test_signing_in_elsewhere_waits_as_long_as_it_is_told(stranger: Sprat) -> None:
+    began = stranger.now
+    done = httpx.Response(200, json={"interval_s": None, "login": {"token": "sprat-session.x"}})
+    elsewhere = Elsewhere(stranger, waiting(5), waiting(10), done)
+    said = stranger("login", URL, "--oidc")
+    assert said.status == 0, said
+    assert "https://id.example/code?c=WDJB-MJHT" in said.errors
+    waits = [(at - began).total_seconds() for at in elsewhere.asked]
+    assert waits == [5, 10, 20]
+    assert json.loads(kept(stranger).read_text())["token"] == "sprat-session.x"
+    assert "sprat-session" not in said.output + said.errors
+
+
+def test_signing_in_elsewhere_ends_when_its_code_does(stranger: Sprat) -> None:
+    elsewhere = Elsewhere(stranger)
+    said = stranger("login", URL, "--oidc")
+    assert said.status == 4
+    assert said.errors.splitlines()[-1].startswith("sprat: nobody typed the code in time")
+    assert len(elsewhere.asked) == 12
+    assert not kept(stranger).exists()
+
+
+def test_signing_in_elsewhere_outlasts_a_controller_that_is_away_for_a_moment(
+    stranger: Sprat,
+) -> None:
+    done = httpx.Response(200, json={"interval_s": None, "login": {"token": "sprat-session.x"}})
+    elsewhere = Elsewhere(stranger, done)
+    answer = stranger.api.answer
+    assert answer is not None
+
+    def away(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/token") and len(elsewhere.asked) < 2:
+            elsewhere.asked.append(stranger.now)
+            raise httpx.ConnectError("refused", request=request)
+        return answer(request)
+
+    stranger.api.answer = away
+    assert stranger("login", URL, "--oidc").status == 0
+    assert len(elsewhere.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("http", "code", "status"),
+    [(403, "sign_in_denied", 4), (403, "no_role", 4), (502, "provider_failed", 1)],
+)
+def test_who_is_not_let_in_elsewhere_is_told_why(
+    stranger: Sprat, http: int, code: str, status: int
+) -> None:
+    error = {"code": code, "message": "expected this, found that"}
+    Elsewhere(stranger, httpx.Response(http, json={"error": error}))
+    said = stranger("login", URL, "--oidc")
+    assert said.status == status
+    assert said.errors.splitlines()[-1] == f"sprat: expected this, found that ({code})"
+    assert not kept(stranger).exists()
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"handle": 7}, {"handle": "x", "expires_at": "soon"}, {"handle": "x"}]
+)
+def test_what_is_no_sign_in_is_told(stranger: Sprat, body: dict[str, object]) -> None:
+    stranger.api.answer = lambda _: httpx.Response(200, json=body)
+    stranger("login", URL, "--oidc").assert_one_sentence(1)
