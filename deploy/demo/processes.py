@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 BIN = Path(sys.executable).parent
 T = TypeVar("T")
 POLL_S = 0.05
+# How many times longer to wait for each thing, where much else runs: tests side by side.
+PATIENCE = float(os.environ.get("SPRAT_PATIENCE", "1"))
 
 
 class ProcessError(Exception):
@@ -35,6 +37,7 @@ def wait_for(
     Raises:
         ProcessError: Nothing came in time, or the process `alive` ended meanwhile.
     """
+    timeout_s *= PATIENCE
     end = time.monotonic() + timeout_s
     while True:
         found = look()
