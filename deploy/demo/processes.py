@@ -9,18 +9,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 BIN = Path(sys.executable).parent
 T = TypeVar("T")
 POLL_S = 0.05
+# Of the ports for servers: from here, and at least this many.
+_FIRST_PORT: Final = 10_000
+_PORTS: Final = 1_000
+_LENT_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 # How many times longer to wait for each thing, where much else runs: tests side by side.
 PATIENCE = float(os.environ.get("SPRAT_PATIENCE", "1"))
 
@@ -157,16 +163,17 @@ class Controller(Process):
 
     def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
         """Start it, on free ports the first time and on the same ones later."""
-        ports = getattr(self, "_ports", ("--api-port", "0", "--grpc-port", "0", "--mqtt-port", "0"))
-        self.command = [
-            str(BIN / "sprat-controller"),
-            *("run", "--data", str(self.data), *ports, *self._options),
-        ]
+        if not self.command:
+            ports = (("--api-port", lasting_port()), ("--grpc-port", lasting_port()))
+            options = (*ports, ("--mqtt-port", lasting_port()))
+            self.command = [
+                str(BIN / "sprat-controller"),
+                *("run", "--data", str(self.data)),
+                *(str(word) for option in options for word in option),
+                *self._options,
+            ]
         ready = super().start(timeout_s=timeout_s)
         self.url = str(ready["api"])
-        self._ports = ("--api-port", _port(ready["api"]), "--grpc-port", _port(ready["grpc"]))
-        if ready.get("mqtt"):
-            self._ports = (*self._ports, "--mqtt-port", _port(ready["mqtt"]))
         return ready
 
     def cli_environment(self) -> dict[str, str]:
@@ -261,5 +268,15 @@ def _run(program: str, *arguments: str) -> None:
         raise ProcessError(f"{program} {arguments[0]}: {done.stderr.strip()}")
 
 
-def _port(address: str) -> str:
-    return address.rpartition(":")[2]
+def lasting_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port of loopback that is free, also when its server is started anew.
+
+    The ports that the system gives for 0 are those that it lends to outgoing connections: while
+    a server is down, its port may be the near end of anybody's (ip(7), `ip_local_port_range`).
+    """
+    lent_from = int(_LENT_PORTS.read_text(encoding="ascii").split()[0])
+    while True:
+        port = random.randrange(_FIRST_PORT, max(lent_from, _FIRST_PORT + _PORTS))  # noqa: S311 - it is no secret
+        with socket.socket(type=kind) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -142,12 +142,6 @@ def server_context(folder: Path, pair: KeyPair, clients_ca: Path | None = None) 
     return context
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(type=kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Rsyslog:
     """What rsyslog made of the messages: a JSON object each, of the fields that it parsed."""
 

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 import bootstrap
 import httpx
-from processes import Process
+from processes import Process, lasting_port
 
 _SCRIPT: Final = Path(__file__).parent / "openid" / "provider.mjs"
 CLIENT: Final = "sprat"
@@ -37,7 +37,9 @@ class OpenIdProvider:
         """
         self._ready = folder / "openid.json"
         command = [str(bootstrap.node()), str(_SCRIPT), str(bootstrap.ensure_openid_provider())]
-        environment = {"NODE_EXTRA_CA_CERTS": str(trust)} if trust else {}
+        environment = {"OPENID_PORT": str(lasting_port())}
+        if trust:
+            environment["NODE_EXTRA_CA_CERTS"] = str(trust)
         self._process = Process(
             "openid", [*command, str(self._ready)], folder, self._ready, environment
         )
@@ -60,8 +62,6 @@ class OpenIdProvider:
 
     def start(self) -> None:
         """Start it, at the same address as before."""
-        if self.issuer:
-            self._process.environment["OPENID_PORT"] = str(urlsplit(self.issuer).port)
         self.issuer = str(self._process.start()["issuer"])
         if self._set:
             self.control(set=self._set)

@@ -81,7 +81,7 @@ const server = createServer((request, response) => {
   });
 });
 
-server.listen(Number(process.env.OPENID_PORT ?? 0), '127.0.0.1', () => {
+server.listen(Number(process.env.OPENID_PORT), '127.0.0.1', () => {
   state.issuer = `http://127.0.0.1:${server.address().port}`;
   current = made();
   const partial = `${ready}.partial`;

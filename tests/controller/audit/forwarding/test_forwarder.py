@@ -11,14 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from processes import wait_for
+from processes import lasting_port, wait_for
 from simulators.log_receivers import (
     KEPT_UNREAD,
     RSYSLOGD,
     Collector,
     Rsyslog,
     StreamReceiver,
-    free_port,
     rsyslog,
     server_context,
 )
@@ -162,7 +161,7 @@ def test_a_receiver_that_hangs_up_gets_all_of_it_at_least_once(
 
 def test_a_receiver_that_is_not_there_yet_gets_it_when_it_is(database: Database) -> None:
     append(database, 2)
-    port = free_port()
+    port = lasting_port()
     with forwarding(f"syslog+tcp://127.0.0.1:{port}", database) as one:
         wait_for("it fails", lambda: one._failures >= 3)  # pyright: ignore[reportPrivateUsage]
         assert position(database) == 0
@@ -403,7 +402,7 @@ def check_rsyslog(got: Rsyslog, database: Database) -> None:
 def test_rsyslog_understands_it_over_tcp(database: Database, tmp_path: Path) -> None:
     append(database, 20)
     append(database, 1, NASTY)
-    port = free_port()
+    port = lasting_port()
     inputs = f'module(load="imtcp")\ninput(type="imtcp" port="{port}" address="127.0.0.1")'
     with (
         rsyslog(tmp_path, inputs) as got,
@@ -416,7 +415,7 @@ def test_rsyslog_understands_it_over_tcp(database: Database, tmp_path: Path) -> 
 def test_rsyslog_understands_it_over_tls(database: Database, tmp_path: Path) -> None:
     # Not more than a TLS record holds: what is behind it, this rsyslog may leave for later.
     append(database, 5, NASTY[:40])
-    pki, port = Pki(), free_port()
+    pki, port = Pki(), lasting_port()
     server_context(tmp_path, pki.server())
     ca = tmp_path / "ca.pem"
     ca.write_bytes(pki.root_pem)
