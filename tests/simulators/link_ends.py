@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Protocol
 
+from processes import lasting_port
 from sprat_agent.identity.identity import Identity
 from sprat_agent.link.carrier import Carrier
 from sprat_agent.link.grpc import GrpcCarrier
@@ -49,7 +50,7 @@ class GrpcEnd:
         self.hub = Hub()
         self.authority = authority
         self._receiver = receiver
-        self._port = 0
+        self._port = lasting_port()
         self._server: GrpcServer | None = None
 
     @property
@@ -82,7 +83,7 @@ class MqttEnd:
         self.authority = authority
         self._receiver = receiver
         self._folder = folder
-        self._port = 0
+        self._port = lasting_port()
         self._running: asyncio.Task[None] | None = None
 
     @property

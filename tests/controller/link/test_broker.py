@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from processes import lasting_port
 from simulators.pki import NOW, Pki
 from simulators.waiting import until
 from sprat_controller.errors import StartupError
@@ -77,8 +78,9 @@ async def test_its_files_are_for_its_owner_only(authority: Pki, tmp_path: Path) 
 async def test_what_a_killed_controller_left_behind_is_ended_first(
     authority: Pki, tmp_path: Path
 ) -> None:
-    left = broker(authority, tmp_path / "broker")
-    port = await left.start()
+    port = lasting_port()
+    left = broker(authority, tmp_path / "broker", port)
+    await left.start()
     left_pid = left.pid
     # Its controller is gone: nobody watches it, nobody will stop it.
     assert left._watching is not None
