@@ -30,30 +30,31 @@ def climb(leaf, at, size, proof):  # the root that a proof of inclusion leads to
     return SHA(b"\1" + b"".join(pair if at < low else pair[::-1])).digest()
 def read_log(path, vkey):  # records by position, and what else there is to say of the log
     head, *lines, last = path.read_bytes().split(b"\n")[:-1]
-    name, key_id, key = vkey.strip().split("+", 2)
-    text, _, signatures = json.loads(head)["checkpoint"].partition("\n\n")
+    head, at = json.loads(head), next((it for it, one in enumerate(lines, 1) if one[:6] == b'{"end"'), 0)
+    name, key_id, key = (vkey or head["key"]).strip().split("+", 2)  # a device's own: see `pins`
+    text, _, signatures = head["checkpoint"].partition("\n\n")
     told = [B64(it.split(" ")[2]) for it in signatures.splitlines() if it.split(" ")[1] == name]
     told = [it[4:] for it in told if it[:4].hex() == key_id and text.split("\n")[0] == name]
     need(told, f"{path.name}: the checkpoint is not of {name}, or not signed by its key")
     public = Ed25519PublicKey.from_public_bytes(B64(key)[1:])
     public.verify(told[0], f"{text}\n".encode())  # C2SP: signed-note, tlog-checkpoint
     size, root = int(text.split("\n")[1]), B64(text.split("\n")[2])
-    whole, records, leaves, before = json.loads(head)["whole"], {}, [], 0
-    for line in (one for one in lines if one.startswith(b'{"hash"')):
-        told, body = json.loads(line), line.partition(b'"record":')[2][:-1]
-        seq = told["record"]["seq"] if body else told["expired"]
+    whole, records, leaves, before = head.get("whole", True), {}, [], 0
+    for line, told in ((one, json.loads(one)) for one in lines[at:] if one.startswith(b'{"hash"')):
+        body = B64(told["bytes"]) if "bytes" in told else line.partition(b'"record":')[2][:-1]
+        seq = json.loads(body)["seq"] if body else told["expired"]
         leaves.append(SHA(b"\0" + body).digest() if body else bytes.fromhex(told["hash"]))
         need(leaves[-1].hex() == told["hash"], f"{path.name}: record {seq} is not its hash's")
         need(seq == before + 1 or (seq > before and not whole), f"{path.name}: {seq} is misplaced")
         found = whole or climb(leaves[-1], seq - 1, size, [*map(B64, told["proof"])]) == root
         need(found, f"{path.name}: record {seq} is not in the log")
         before = seq
-        records.update({seq: told["record"]} if body else {})
+        records.update({seq: json.loads(body)} if body else {})
     need(json.loads(last) == {"end": len(leaves)}, f"{path.name}: expected {len(leaves)} records")
     is_signed = not whole or (len(leaves), top(leaves or [b""])) == (size, root)
     need(is_signed, f"{path.name}: the records are not those that were signed")
     pin = public.public_bytes(forms.Encoding.DER, forms.PublicFormat.SubjectPublicKeyInfo)
-    facts = {"present": len(records), "expired": len(leaves) - len(records), "size": size}
+    facts = {"present": len(records), "expired": len(leaves) - len(records), "size": size, "origin": name}
     return records, facts | {"root": root.hex(), "whole": whole}, SHA(pin).hexdigest()
 def who(one):
     said = one["actor"] if isinstance(one["actor"], dict) else {"type": "system", "id": one["actor"]}
@@ -108,8 +109,7 @@ def main(folder, key):
     need(SHA(json.dumps(report["lists"], sort_keys=True).encode()).hexdigest() == LISTS, "lists")
     for one in (it for it in table["logs"] if it["file"]):
         name, path = one["log"], folder / one["file"]
-        vkey = key if name == "controller" else path.with_suffix(".vkey").read_text()
-        logs[name], facts, pins[name] = read_log(path, vkey)
+        logs[name], facts, pins[name] = read_log(path, key if name == "controller" else "")
         need(facts.items() <= one.items(), f"logs: {name} has {facts}")
     since, until = (report[it] and AT(report[it]) for it in ("since", "until"))
     def inside(first, last):

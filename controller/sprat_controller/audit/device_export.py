@@ -38,16 +38,19 @@ from sprat_controller.audit.export import Finding, Result
 VERSION: Final = 1
 # How the first line begins: an export of the controller's log begins otherwise.
 FIRST: Final = b'{"sprat_device_log":'
+_END: Final = b'{"end":'
 KEY_FIELD: Final = "audit_key_sha256"  # of the record of an enrolment
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, omit_defaults=True):
     """The first line."""
 
     sprat_device_log: int
     device: str
     key: str  # the vkey of its checkpoints
     checkpoint: str
+    # False: what says which records expired is left out, as it names devices of others.
+    expiries: bool = True
 
 
 class _Line(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,8 +127,8 @@ def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey]) -> Finding:
             message = f"the controller's records about {head.device}: {said.message}"
             return Finding(said.result, 0, message)
         _compare(checkpoint, frontier, _records(rest, frontier, gone))
-        _check_expired(vouched, gone)
         anchor = _anchor(vouched, key)
+        _check_expired(vouched, gone, is_said=head.expiries)
     except _WrongError as wrong:
         return Finding(wrong.result, frontier.size, str(wrong), wrong.seq)
     count = frontier.size
@@ -160,7 +163,7 @@ def _part(lines: Iterator[bytes], vouched: _Vouched) -> Iterator[bytes]:
         body = export.body_of(one)
         if body is not None:
             vouched.take(body)
-        elif one.startswith(b'{"end":'):
+        elif is_end(one):
             return
 
 
@@ -171,7 +174,7 @@ def _records(lines: Iterator[bytes], frontier: Frontier, gone: list[int]) -> int
         if not one.endswith(b"\n"):
             raise _WrongError(Result.INCOMPLETE, f"after record {seq - 1}: the line is cut off")
         try:
-            if one.startswith(b'{"end":'):
+            if is_end(one):
                 end = msgspec.json.decode(one, type=export.End).end
                 _check_over(lines, seq)
                 return end
@@ -230,8 +233,15 @@ def _compare(checkpoint: Checkpoint, frontier: Frontier, end: int) -> None:
         )
 
 
-def _check_expired(vouched: _Vouched, gone: list[int]) -> None:
+def _check_expired(vouched: _Vouched, gone: list[int], *, is_said: bool) -> None:
     first = expiries.first_outside(expiries.ranges_of(gone), vouched.expired)
+    if first is not None and not is_said:
+        why = (
+            f"{len(gone)} records of {vouched.device}, the first of them {first}, have no body, and"
+            " what says that they expired is not in this export: whoever may read the whole audit"
+            " log can export it"
+        )
+        raise _WrongError(Result.INCOMPLETE, why, first)
     if first is not None:
         why = f"record {first} was removed, no record of the controller says that it expired"
         raise _WrongError(Result.TAMPERED, why, first)
@@ -252,6 +262,11 @@ def _anchor(vouched: _Vouched, key: VerifierKey) -> str:
             f"the log is not signed by the key that {vouched.device} enrolled with",
         )
     return "its key is that of its enrolment in the controller's log"
+
+
+def is_end(one: bytes) -> bool:
+    """Tell whether a line is the last of the part of the controller's log, or of all."""
+    return one.startswith(_END)
 
 
 def is_one(first: bytes) -> bool:

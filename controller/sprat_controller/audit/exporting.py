@@ -87,21 +87,6 @@ def view(
         after = rows[-1].seq
 
 
-def device(database: Database, device_id: str, note: str, size: int) -> Iterator[bytes]:
-    """Yield an export of a device's log up to the checkpoint that it signed itself."""
-    yield line(Head(VERSION, note, whole=True))
-    for after in range(0, size, PAGE):
-        with database.reading() as session:
-            rows = queries.device_audit_page(session, device_id, after=after, limit=PAGE)
-            page = b"".join(
-                record_line(row.body, row.hash) if row.body else expired_line(row.seq, row.hash)
-                for row in rows
-                if row.seq <= size
-            )
-        yield page
-    yield line(End(size))
-
-
 def _page(session: Session, after: int, last: int) -> Iterator[bytes]:
     run = session.connection().execute
     seq = col(AuditRecord.seq)

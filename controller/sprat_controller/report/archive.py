@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Final
 
 import sqlalchemy as sql
-from sprat_proto import canonical, device_log, notes
+from sprat_proto import canonical
 from sprat_proto.approval import ApproverPolicy
-from sprat_proto.notes import Checkpoint, Note, NoteError, VerifierKey
+from sprat_proto.notes import Checkpoint, Note, VerifierKey
 from sqlmodel import Session, col, select
 
 from sprat_controller.access import within
-from sprat_controller.audit import exporting
+from sprat_controller.audit import device_export, device_exporting, export, exporting
 from sprat_controller.audit.checkpoints import Signed
+from sprat_controller.audit.export import Finding, Result
+from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.report import page, readme
 from sprat_controller.report.compose import Attached, Composer, Question
 from sprat_controller.report.logs import Proof
-from sprat_controller.report.record import CONTROLLER, Json, read
+from sprat_controller.report.record import CONTROLLER, Json, of_line
 from sprat_controller.report.signatures import Kept
 from sprat_controller.store.queries import AuditFilter
 from sprat_controller.store.session import Database
@@ -96,10 +99,10 @@ class _Hashed:
         self.sha256.update(data)
 
     def passing(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Write chunks and yield their lines; each ends with one."""
+        """Write chunks of whole lines, and yield these with their ends."""
         for chunk in chunks:
             self.write(chunk)
-            yield from chunk.split(b"\n")
+            yield from chunk.splitlines(keepends=True)
 
 
 def write(into: IO[bytes], sources: Sources, question: Question) -> None:
@@ -111,14 +114,16 @@ def write(into: IO[bytes], sources: Sources, question: Question) -> None:
     with zipfile.ZipFile(into, "w") as made:
         archive = _Archive(made, question.made_at)
         composer = Composer(question)
+        composer.begin(_proof(sources))
         with archive.writing(EVIDENCE) as file:
-            composer.take(_proof(sources), read(CONTROLLER, file.passing(_lines(sources))))
+            lines = _taking(composer, CONTROLLER, file.passing(_lines(sources)))
+            _check(composer, CONTROLLER, lambda: export.verify(lines, [sources.key]), lines)
         archive.write("checkpoint", str(sources.signed.note).encode())
         archive.write(KEY, f"{sources.key}\n".encode())
         with sources.database.reading() as session:
             devices = _devices(session, sources.wanted)
         for device in devices:
-            _take_device(archive, composer, sources.database, device)
+            _take_device(archive, composer, sources, device)
         with sources.database.reading() as session:
             attached = _attached(session, composer, sources)
         for name, data in _files(attached):
@@ -169,22 +174,51 @@ def _devices(session: Session, wanted: AuditFilter) -> Sequence[Device]:
     return session.exec(select(Device).where(seen, asked).order_by(col(Device.id))).all()
 
 
-def _take_device(archive: _Archive, composer: Composer, database: Database, device: Device) -> None:
+def _take_device(archive: _Archive, composer: Composer, sources: Sources, device: Device) -> None:
     """Take a device's log as far as its own checkpoint goes; without one there is no proof."""
-    note = device.audit_checkpoint
-    if note is None:
-        return
     try:
-        key = device_log.verifier(device.id, device.audit_key)
-        checkpoint = device_log.verify(note, device.id, key)
-    except NoteError:
-        return  # `audit.verify` says of it what is wrong; there is nothing to show
+        with sources.database.reading() as session:
+            exported = device_exporting.prepare(
+                session, device, sources.signed, expiries=sources.wanted.within.is_everything
+            )
+    except (NotFoundError, ConflictError) as error:
+        composer.lacks(device.id, error.message)
+        return
     name = f"devices/{device.id}.jsonl"
-    proof = _of(device.id, name, key, checkpoint, notes.read_note(note))
-    archive.write(f"devices/{device.id}.vkey", f"{key}\n".encode())
+    composer.begin(_of(device.id, name, exported.key, exported.checkpoint, exported.note))
     with archive.writing(name) as file:
-        lines = exporting.device(database, device.id, note, checkpoint.size)
-        composer.take(proof, read(device.id, file.passing(lines)))
+        chunks = device_exporting.whole(sources.database, sources.signed, exported)
+        lines = _taking_own(composer, device.id, file.passing(chunks))
+        _check(composer, device.id, lambda: device_export.verify(lines, [sources.key]), lines)
+
+
+def _taking(composer: Composer, log: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of an export, and have the records in them taken."""
+    for one in lines:
+        record = of_line(log, one)
+        if record is not None:
+            composer.take(record)
+        yield one
+
+
+def _taking_own(composer: Composer, device: str, lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Do so of a device's log, where records of the controller's come first."""
+    for one in lines:
+        yield one
+        if device_export.is_end(one):
+            break
+    yield from _taking(composer, device, lines)
+
+
+def _check(
+    composer: Composer, log: str, verify: Callable[[], Finding], lines: Iterator[bytes]
+) -> None:
+    """Verify what is written while it is written, and say what is wrong with it."""
+    found = verify()
+    # What does not fit is named, and all that is there is still written.
+    deque(lines, maxlen=0)
+    if found.result is not Result.INTACT:
+        composer.is_at_fault(log, found.message)
 
 
 def _attached(session: Session, composer: Composer, sources: Sources) -> Attached:

@@ -163,6 +163,7 @@ class Composer:
     def __init__(self, question: Question) -> None:
         self._question = question
         self._logs: dict[str, logs.Log] = {}
+        self._missing: dict[str, str] = {}
         self._enrolled: dict[str, Record] = {}
         self._releases = updates.Releases()
         self._updates = updates.Updates()
@@ -177,18 +178,28 @@ class Composer:
         self._count = 0
         self._tables = STANDARDS[question.framework].tables
 
-    def take(self, proof: logs.Proof, records: Iterable[Record | Expired]) -> None:
-        """Take a log, whole or a part, in order."""
-        log = self._logs[proof.log] = logs.Log(proof)
-        for record in records:
-            log.take(record)
-            if isinstance(record, Expired):
-                continue
-            if proof.log == CONTROLLER:
-                self._take_of_controller(record)
-            else:
-                self._take_of_device(proof.log, record)
-            self._list(record)
+    def begin(self, proof: logs.Proof) -> None:
+        """Begin with a log, whole or a part: its records follow in order."""
+        self._logs[proof.log] = logs.Log(proof)
+
+    def take(self, record: Record | Expired) -> None:
+        """Take the next record of a log that was begun."""
+        self._logs[record.log].take(record)
+        if isinstance(record, Expired):
+            return
+        if record.log == CONTROLLER:
+            self._take_of_controller(record)
+        else:
+            self._take_of_device(record.log, record)
+        self._list(record)
+
+    def is_at_fault(self, log: str, why: str) -> None:
+        """Say of a log that it is not what was signed: one sentence."""
+        self._logs[log].fault = why
+
+    def lacks(self, device: str, why: str) -> None:
+        """Say why there is no log of a device: one sentence."""
+        self._missing[device] = why
 
     def rollouts_seen(self) -> list[str]:
         """Return the ids of the rollouts that something was said of."""
@@ -320,7 +331,7 @@ class Composer:
         return [
             self._logs[name].statement(self._enrolled.get(name))
             if name in self._logs
-            else logs.missing(name, self._enrolled.get(name))
+            else logs.missing(name, self._enrolled.get(name), self._missing.get(name, ""))
             for name in names
         ]
 

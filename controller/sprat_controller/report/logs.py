@@ -34,7 +34,17 @@ class Proof:
 
 @dataclass
 class Log:
-    """Follows a log."""
+    """Follows a log.
+
+    Attributes:
+        proof: What it is.
+        records: How many were there.
+        expired: Of how many only the hash was.
+        first: The first that was there.
+        last: The last.
+        clocks: How often each trust in the device's clock was said.
+        fault: One sentence, if it is not what was signed.
+    """
 
     proof: Proof
     records: int = 0
@@ -42,6 +52,7 @@ class Log:
     first: Record | None = None
     last: Record | None = None
     clocks: dict[str, int] = field(default_factory=dict[str, int])
+    fault: str = ""
 
     def take(self, record: Record | Expired) -> None:
         """Look at the next record."""
@@ -78,11 +89,12 @@ class Log:
             "last_at": self.last.ts if self.last else "",
             "clocks": dict(sorted(self.clocks.items())),
             "key_bound": is_bound,
+            "fault": self.fault,
         }
 
 
-def missing(device: str, enrolled: Record | None) -> Json:
-    """Return what is to be said of a device of which no log is there."""
+def missing(device: str, enrolled: Record | None, why: str) -> Json:
+    """Return what is to be said of a device of which no log is there, and why."""
     return {
         "records": cite(enrolled),
         "log": device,
@@ -92,4 +104,5 @@ def missing(device: str, enrolled: Record | None) -> Json:
         "expired": 0,
         "whole": False,
         "key_bound": False,
+        "fault": why,
     }

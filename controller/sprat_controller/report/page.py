@@ -17,6 +17,7 @@ from sprat_proto import canonical
 from sprat_controller.report.record import Json, mapping
 
 MOST_ROWS: Final = 200
+MOST_FAULTS: Final = 10  # named at the top
 _SHORT: Final = 12
 _LONG: Final = 300
 _MILLI: Final = 1000
@@ -38,6 +39,9 @@ h1{font-size:1.6rem;line-height:1.25;margin:0 0 .3rem}
 h2{font-size:1.15rem;margin:2.6rem 0 .2rem}
 p{margin:.2rem 0 .8rem;max-width:60rem}
 .soft{color:var(--soft)}.warn{color:var(--warn);font-weight:600}
+.fault{color:var(--warn);border:1px solid var(--warn);border-radius:6px;margin:1.2rem 0;
+padding:.6rem 1.2rem}
+.fault ul{margin:.2rem 0;padding-left:1.2rem}
 a{color:var(--mark)}
 dl{display:flex;flex-wrap:wrap;gap:.8rem 2.4rem;margin:1.2rem 0;padding:1rem 1.2rem;
 background:var(--band);border:1px solid var(--line);border-radius:6px}
@@ -70,6 +74,7 @@ def render(report: Json) -> str:
         f"<title>{escape(report['title'])}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(report['title'])}</h1>",
         f'<p class="soft">{escape(_period(report))}</p><p>{escape(report["note"])}</p>',
+        *_faults(tables),
         _figures(tables),
         *_clauses(report["clauses"], tables),
         *(part for name, table in tables.items() for part in _section(name, table)),
@@ -91,6 +96,25 @@ def _period(report: Json) -> str:
     wanted = [f"{name} {value}" for name, value in report["wanted"].items()]
     part = f" Only a part of the log: {', '.join(wanted)}." if wanted else ""
     return f"{said} Made {_when(report['made_at'])}. All times are UTC.{part}"
+
+
+def _faults(tables: Mapping[str, Json]) -> Iterator[str]:
+    """Say first of all which logs are not as they were signed, or not there."""
+    logs: Sequence[Json] = tables["logs"]["statements"] if "logs" in tables else []
+    broken = [one for one in logs if one["fault"] and one["file"]]
+    missing = [one for one in logs if not one["file"]]
+    for faulty, title in (
+        (broken, "What follows rests also on logs that are not proved"),
+        (missing, "Of these devices there is no log in this report"),
+    ):
+        if faulty:
+            told = "".join(
+                f"<li><strong>{_cut(one['log'])}</strong> {_cut(one['fault'])}</li>"
+                for one in faulty[:MOST_FAULTS]
+            )
+            more = len(faulty) - MOST_FAULTS
+            told += f"<li>and {more} more: see <a href='#logs'>Logs</a></li>" if more > 0 else ""
+            yield f'<div class="fault"><p>{title}:</p><ul>{told}</ul></div>'
 
 
 def _figures(tables: Mapping[str, Json]) -> str:
@@ -294,7 +318,7 @@ _EVENT: Final[Mapping[str, Cell]] = {
 COLUMNS: Final[Mapping[str, Mapping[str, Cell]]] = {
     "logs": {
         "Log": _text("log"),
-        "Records": lambda one: str(one["present"]) if one["file"] else "none came",
+        "Records": lambda one: str(one["present"]) if one["file"] else "",
         "Expired": lambda one: str(one["expired"] or ""),
         "First": _time("first_at"),
         "Last": _time("last_at"),
@@ -303,6 +327,9 @@ COLUMNS: Final[Mapping[str, Mapping[str, Cell]]] = {
         "Whole": _yes("whole"),
         "Key bound": _yes("key_bound"),
         "Clock": _many("clocks"),
+        "What is wrong": lambda one: (
+            f'<span class="warn">{_cut(one["fault"])}</span>' if one["fault"] else ""
+        ),
     },
     "runs": {
         "Device": _text("device"),

@@ -14,7 +14,7 @@ Made {made_at}. `report.html` is for people, `report.json` for programs; both sa
 |---|---|
 | `evidence.jsonl` | the controller's audit log, {extent}, with what verifying it needs |
 | `checkpoint`, `log.vkey` | the newest signed checkpoint of that log, and its public key |
-| `devices/NAME.jsonl`, `.vkey` | each device's own log, up to the checkpoint that it signed |
+| `devices/NAME.jsonl` | each device's own log, up to the checkpoint that it signed |
 | `manifests/SHA256.json` | what publishers signed of each model; named by its SHA-256 |
 | `approvals/`, `approvers.json` | signed approvals (DSSE), and the keys that may approve |
 
@@ -22,9 +22,9 @@ Made {made_at}. `report.html` is for people, `report.json` for programs; both sa
 
 1. Have the log's public key from somewhere else than from here: `sprat audit key`, once, long ago.
 2. `sprat audit verify evidence.jsonl --key KEY`: the log is unbroken, and as it was signed.
-3. `sprat audit verify devices/NAME.jsonl --key devices/NAME.vkey`: the same for each device. That
-   the key is the device's stands in the controller's log: the record of its enrolment has the
-   SHA-256 of it (`audit_key_sha256`).
+3. `sprat audit verify devices/NAME.jsonl --key KEY`: the same for each device, with the same key:
+   by which key the device signs stands in the controller's log, in the record of its enrolment
+   (`audit_key_sha256`), which the file begins with.
 4. Each statement of `report.json` names in `records` the positions, by log, of those that it rests
    on. `tests/independent/verify_report.py` of the source of Sprat says all of them again from the
    records alone, without a line of Sprat's code: `python verify_report.py FOLDER KEY`.

@@ -5,7 +5,9 @@ Devices write their own records, so none of their fields can be counted on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import base64
+import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, cast
@@ -17,6 +19,7 @@ Json: TypeAlias = dict[str, Any]
 CONTROLLER: Final = "controller"
 # What a statement about one record says beside when, who, what and to what.
 _MORE: Final = ("outcome", "reason", "before", "after", "scope", "detail")
+_HASH: Final = b'{"hash":"'
 _RECORD: Final = b'"record":'
 
 
@@ -82,27 +85,39 @@ class Expired:
     seq: int
 
 
-class _Bodiless(msgspec.Struct):
-    expired: int
+class _Other(msgspec.Struct):
+    expired: int | None = None
+    bytes: str = ""
 
 
-def read(log: str, lines: Iterable[bytes]) -> Iterator[Record | Expired]:
-    """Yield what an export holds of a log; the lines between are passed over.
+def of_line(log: str, line: bytes) -> Record | Expired | None:
+    """Return what a line of an export holds of a log; None: nothing that can be read.
 
-    Nothing is verified: `audit.export.verify` does.
-
-    Raises:
-        ValueError: A record is no JSON object with a position.
+    Nothing is verified: `audit.export` and `audit.device_export` do, and say so of what is odd.
     """
-    for line in lines:
-        if not line.startswith(b'{"hash":"'):
-            continue
+    if not line.startswith(_HASH):
+        return None
+    try:
         _, found, body = line.partition(_RECORD)
         if not found:
-            yield Expired(log, msgspec.json.decode(line, type=_Bodiless).expired)
-            continue
-        record: Any = msgspec.json.decode(body.rstrip()[:-1])
-        yield Record(log, int(record["seq"]), record)
+            other = msgspec.json.decode(line, type=_Other)
+            if other.expired is not None:
+                return Expired(log, other.expired)
+            return of_body(log, base64.b64decode(other.bytes, validate=True))
+        return of_body(log, body.rstrip()[:-1])
+    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error):
+        return None
+
+
+def of_body(log: str, body: bytes) -> Record | None:
+    """Return a record by what was written; None: it is no JSON object with a position.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON.
+    """
+    said = mapping(msgspec.json.decode(body))
+    seq = number(said.get("seq"))
+    return Record(log, seq, said) if seq > 0 else None
 
 
 def about_one(record: Record) -> Json:

@@ -4,77 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from simulators.controlled import World
-from simulators.sealed import batch_of, sealed
-from simulators.signing_desk import Desk
-from sprat_controller.audit import device_exporting, log, retention
-from sprat_controller.audit.checkpoints import Checkpoints
-from sprat_controller.audit.device_export import KEY_FIELD, fingerprint, is_one, verify
-from sprat_controller.audit.expiries import Policy
-from sprat_controller.audit.expiring import Expiring
-from sprat_controller.audit.export import Finding, Result
+from simulators.telling import COUNT, Told, telling
+from sprat_controller.audit.device_export import KEY_FIELD, is_one, verify
+from sprat_controller.audit.export import Result
 from sprat_controller.errors import NotFoundError
-from sprat_controller.store.tables import Device
-from sprat_proto import device_log, notes
-from sprat_proto.audit_events import Tag
-from sprat_proto.v1 import link_pb2
-
-COUNT = 70
-
-
-class Told:
-    """A device that told its log, and the controller's own."""
-
-    def __init__(self, world: World, desk: Desk) -> None:
-        self.world = world
-        self.checkpoints = Checkpoints(world.database, desk.core)
-        self.desk = desk
-        world.join("a")
-        with world.database.reading() as session:
-            pem = session.get_one(Device, "a").audit_key
-        self.enrol({KEY_FIELD: fingerprint(device_log.verifier("a", pem))})
-
-    def enrol(self, detail: dict[str, object]) -> None:
-        with self.world.database.transaction() as session:
-            log.append(
-                session,
-                Tag.DEVICE_ENROLLED,
-                at=self.world.now,
-                actor="device:a",
-                subject="device/a",
-                detail=detail,
-            )
-
-    def tell(self) -> None:
-        bodies = [json.dumps({"seq": seq, "tag": "agent:test:made"}) for seq in range(1, COUNT + 1)]
-        bodies[4] = '{"seq":5,\n"tag":"agent:test:made"}'
-        records = sealed([one.encode() for one in bodies])
-        batch = batch_of(records, *range(1, COUNT + 1), device_id="a")
-        self.world.conversation.receive("a", "grpc", link_pb2.DeviceMessage(audit=batch))
-
-    def export(self) -> list[bytes]:
-        signed = self.checkpoints.make(self.world.now)
-        assert signed is not None
-        with self.world.database.reading() as session:
-            exported = device_exporting.prepare(session, session.get_one(Device, "a"), signed)
-        whole = b"".join(device_exporting.whole(self.world.database, signed, exported))
-        return whole.splitlines(keepends=True)
-
-    def verified(self, lines: list[bytes] | None = None) -> Finding:
-        return verify(self.export() if lines is None else lines, [self.checkpoints.key()])
+from sprat_proto import notes
 
 
 @pytest.fixture
 def told(world: World, tmp_path: Path) -> Generator[Told]:
-    (tmp_path / "signer").mkdir()
-    desk = Desk(tmp_path / "signer")
-    yield Told(world, desk)
-    desk.core.close()
+    with telling(world, tmp_path) as made:
+        yield made
 
 
 def test_an_export_of_a_devices_log_is_intact_and_anchored_in_the_controllers(told: Told) -> None:
@@ -172,14 +116,7 @@ def test_an_enrolment_of_before_is_said_to_name_no_key(told: Told) -> None:
 
 def test_what_expired_is_vouched_for_by_the_controllers_log(told: Told) -> None:
     told.tell()
-    by: Any = {"actor": "user:ann", "now": told.world.now}
-    with told.world.database.transaction() as session:
-        retention.set_policy(session, Policy("", 183), "", **by)
-    told.world.now += timedelta(days=184)
-    told.desk.now = told.world.now
-    job = Expiring(told.world.database, told.checkpoints)
-    while job.step(told.world.now):
-        pass
+    told.expire()
     lines = told.export()
     found = told.verified(lines)
     assert (found.result, found.expired) == (Result.INTACT, COUNT), found
