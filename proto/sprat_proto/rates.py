@@ -161,7 +161,8 @@ def _read(sizes: tuple[tuple[str, int], ...], head: int) -> tuple[tuple[str, int
     read = [(kind, size, weights_of(kind, size)) for kind, size in sizes if size]
     if not all(weights for _, _, weights in read):
         return ()
-    enough = [(_density(size, weights), kind) for kind, size, weights in read if weights > head > 0]
+    # Often it is all that there is of its type.
+    enough = [(_density(size, count), kind) for kind, size, count in read if count >= head > 0]
     spared = max(enough, default=(0, ""))[1]
     return tuple((kind, size, weights - head * (kind == spared)) for kind, size, weights in read)
 

@@ -56,6 +56,19 @@ def test_a_prompt_needs_the_output_head_only_once(read: dict[str, int], spared: 
     assert found.prefill_milli_tps == 10**18 // (weights * 10**8)
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_head_is_spared_of_its_own_type_if_it_is_all_of_it(others: int) -> None:
+    costs = [TypeCost("q4_0", 1, 10**8), TypeCost("q6_k", 1, 10**9)]
+    headed = msgspec.structs.replace(
+        SIMPLE,
+        vocabulary=16,
+        embedding_length=16,
+        bytes_per_token={"q4_0": 18 * 512, "q6_k": 210 * (1 + others)},
+    )
+    found = rates.predict(headed, measured(*costs), 0)
+    assert found.prefill_milli_tps == 10**18 // (512 * 32 * 10**8 + others * 256 * 10**9)
+
+
 def test_keys_and_values_cost_by_how_many_tokens_are_looked_at() -> None:
     one = msgspec.structs.replace(
         SIMPLE,

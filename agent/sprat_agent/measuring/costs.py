@@ -3,7 +3,7 @@
 Before each of a model's steps the processor's caches are filled with something else, since a real
 model exceeds them by far: even one of twice their size was read a third too fast (AMD EPYC of 2022,
 32 MiB of L3 cache, November 2026). Of its time for a token the layers' fixed cost is taken off,
-which a model of many tiny layers tells; what is left is the weights'. Times are of the processor,
+which a model of many short layers tells; what is left is the weights'. Times are of the processor,
 not of the wall, so that other programs do not count, and of many repeats the median does, as it
 does for what devices measure with real requests. The engine's threads spin while they wait for
 each other, so the first one's time is that of all.
@@ -31,7 +31,9 @@ KINDS: Final = ("Q4_0", "Q8_0", "Q4_K", "Q6_K", "F16", "Q5_1", "TQ2_0", "TQ1_0",
 LEAST_KINDS: Final = 6  # measured however long it takes
 LEAST_BYTES: Final = 24 << 20  # of a model, where memory allows
 MOST_BYTES: Final = 96 << 20
-CACHES: Final = 2  # what fills them is so many times the last-level cache
+# What fills them is so many times the last-level cache: of what is read once by chance another
+# line goes, and twice its size left enough of a model to read it a tenth too fast.
+CACHES: Final = 4
 
 _WIDTH: Final = 1024
 # The widest of which one layer fits, with as many layers as are needed.
@@ -40,7 +42,10 @@ _OF_WEIGHTS: Final = (
     Shape(1, 512, 1536, 8, 2, 64),
     Shape(1, 256, 768, 4, 1, 64),
 )
-# As wide as a real layer, since its fixed cost is, with next to no weights.
+# As real layers are, with so few weights that half of the time is what each layer takes: with next
+# to none, and all of it in the caches, that was a third of it (AMD EPYC, November 2026).
+_SHORT: Final = Shape(1, _WIDTH, 256, 8, 2, 64)
+# For what a step takes beside its layers.
 _FEW_LAYERS: Final = Shape(4, _WIDTH, 32, 1, 1, 32)
 _MANY_LAYERS: Final = Shape(28, _WIDTH, 32, 1, 1, 32)
 _NARROW_KIND: Final = KINDS[0]
@@ -126,7 +131,9 @@ def measure(terms: Terms, bench: Bench, at_ms: int) -> Measured:
         beside_s = base_s + _kv_bytes(shape, _SHALLOW) * kv_fs / FEMTO
         seen = bench.seen(kind, shape, beside_s, look_fs)
         if kind == _NARROW_KIND:
-            layer_s = _layer_s(seen, narrow_s)
+            short = _repeated(_SHORT, kind, size // 2)
+            beside_s = base_s + _kv_bytes(short, _SHALLOW) * kv_fs / FEMTO
+            layer_s = _layer_s(seen, bench.seen(kind, short, beside_s, look_fs))
         costs[kind] = _cost(kind, seen, layer_s)
     head_s = bytes_of("F16", VOCABULARY * _WIDTH) * costs["F16"].decode_fs / FEMTO
     step_s = max(base_s - head_s, 0.0)
@@ -265,16 +272,11 @@ def reading_rate(size: int, threads: int) -> int:
     return round(part * 8 * threads / min(times))
 
 
-def _layer_s(seen: _Seen, narrow_s: float) -> float:
-    """Return the fixed cost of a layer, of two models with different weights in each.
-
-    Args:
-        seen: Of wide layers, of the type of the narrow ones.
-        narrow_s: For each narrow layer, with its weights.
-    """
-    narrow = bytes_of(_NARROW_KIND, _FEW_LAYERS.layer_weights)
-    byte_s = max(seen.layers_s - seen.layers * narrow_s, 0.0) / (seen.size - seen.layers * narrow)
-    return max(narrow_s - narrow * byte_s, 0.0)
+def _layer_s(wide: _Seen, short: _Seen) -> float:
+    """Return the fixed cost of a layer: of two models of one type, with more and less in each."""
+    as_wide = short.size / wide.size  # so much of the wide one's time is the short one's weights
+    more = short.layers - as_wide * wide.layers
+    return max(short.layers_s - as_wide * wide.layers_s, 0.0) / more if more > 0 else 0.0
 
 
 def _cost(kind: str, seen: _Seen, layer_s: float) -> TypeCost:
@@ -289,8 +291,11 @@ def _cost(kind: str, seen: _Seen, layer_s: float) -> TypeCost:
 def _filling(kind: str, size: int) -> Shape:
     """Return a shape with as many layers as fill so many bytes, at least one."""
     fitting = (one for one in _OF_WEIGHTS if bytes_of("F16", one.layer_weights) <= size)
-    one = next(fitting, _OF_WEIGHTS[-1])
-    return replace(one, layers=max(size // bytes_of(kind, one.layer_weights), 1))
+    return _repeated(next(fitting, _OF_WEIGHTS[-1]), kind, size)
+
+
+def _repeated(shape: Shape, kind: str, size: int) -> Shape:
+    return replace(shape, layers=max(size // bytes_of(kind, shape.layer_weights), 1))
 
 
 def _kv_bytes(shape: Shape, depth: int) -> int:
