@@ -16,7 +16,6 @@ they are right is checked at the controller (`audit.verify`), as records arrive 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -145,7 +144,7 @@ def _begin(lines: Iterator[bytes]) -> tuple[Head, VerifierKey, Checkpoint]:
         head = msgspec.json.decode(first, type=Head)
         key = notes.read_key(head.key)
         checkpoint = device_log.verify(head.checkpoint, head.device, key)
-    except (msgspec.DecodeError, UnicodeDecodeError, NoteError) as error:
+    except (*export.UNREADABLE, NoteError) as error:
         raise _WrongError(
             Result.TAMPERED, f"expected the first line of an export of a device's log: {error}"
         ) from error
@@ -171,6 +170,9 @@ def _records(lines: Iterator[bytes], frontier: Frontier, gone: list[int]) -> int
     """Go over the device's records; return how many there should be."""
     for one in lines:
         seq = frontier.size + 1
+        if len(one) >= export.MAX_LINE_BYTES and not one.endswith(b"\n"):
+            most = f"at most {export.MAX_LINE_BYTES >> 20} MiB"
+            raise _WrongError(Result.TAMPERED, f"record {seq}: expected a line of {most}", seq)
         if not one.endswith(b"\n"):
             raise _WrongError(Result.INCOMPLETE, f"after record {seq - 1}: the line is cut off")
         try:
@@ -179,7 +181,7 @@ def _records(lines: Iterator[bytes], frontier: Frontier, gone: list[int]) -> int
                 _check_over(lines, seq)
                 return end
             frontier.append(_leaf(msgspec.json.decode(one, type=_Line), seq, gone))
-        except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError) as error:
+        except (*export.UNREADABLE, ValueError) as error:
             raise _WrongError(
                 Result.TAMPERED, f"record {seq}: expected a line of an export: {error}", seq
             ) from error

@@ -34,6 +34,10 @@ from sprat_controller.audit.expiries import Expiries
 VERSION: Final = 1
 # Longer ones are none of ours: a record has at most a few thousand names in it.
 MAX_LINE_BYTES: Final = 16 << 20
+# What reading the JSON of others may raise: such as is nested deeper than the stack is one of them.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_FIRST: Final = b'{"sprat_audit_export":'
+_GZIP: Final = b"\x1f\x8b"
 _HASH: Final = b'{"hash":"'
 _RECORD: Final = b'","record":'
 _EXPIRED: Final = b'","expired":'
@@ -71,6 +75,14 @@ class End(Struct, frozen=True, forbid_unknown_fields=True):
     """The last line."""
 
     end: int
+
+
+# By how they begin, which lines there are beside those of records.
+_OTHERS: Final[Sequence[tuple[bytes, type[End | SignedHere | Subtree]]]] = (
+    (b'{"end":', End),
+    (b'{"checkpoint":', SignedHere),
+    (b'{"subtree":', Subtree),
+)
 
 
 class _Numbered(Struct):
@@ -132,7 +144,7 @@ def is_whole(first: bytes) -> bool:
     """Tell by its first line whether an export is of all records up to its checkpoint."""
     try:
         return msgspec.json.decode(first, type=Head).whole
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
 
 
@@ -208,11 +220,11 @@ class _Reader:
     def take(self, one: bytes) -> None:
         """Check the next line."""
         if not one.endswith(b"\n"):
-            raise _FoundError(Result.INCOMPLETE, f"{self._where()}: the line is cut off")
+            raise self._without_end(one)
         if self._head is None:
             self._begin(one)
         elif self._end is not None:
-            raise _FoundError(Result.TAMPERED, "something follows the last line", self._last + 1)
+            raise _FoundError(Result.TAMPERED, "something follows the last line", self._bad)
         elif one.startswith(_HASH):
             self._record(one)
         else:
@@ -230,7 +242,7 @@ class _Reader:
             raise _FoundError(
                 Result.TAMPERED,
                 f"expected {self._end} records, found {self.count}: some were taken out",
-                self._last + 1 if self._head.whole else None,
+                self._bad if self._head.whole else None,
             )
         size, root = self._checkpoint.size, self._checkpoint.root
         if not self._head.whole:
@@ -252,15 +264,27 @@ class _Reader:
         message = f"{size} records, unbroken, as signed{said}"
         return Finding(Result.INTACT, size, message, signers=self._signers, expired=expired)
 
+    def _without_end(self, one: bytes) -> _FoundError:
+        """Return what a line without its end means: it is cut off, or it is none of an export."""
+        if len(one) >= MAX_LINE_BYTES:
+            said = f"{self._where()}: expected a line of at most {MAX_LINE_BYTES >> 20} MiB"
+            return _FoundError(Result.TAMPERED, said, self._bad)
+        if self._head is None and not one.startswith(_FIRST) and not _FIRST.startswith(one):
+            return _FoundError(Result.TAMPERED, _no_first_line(one, "found something else"))
+        return _FoundError(Result.INCOMPLETE, f"{self._where()}: the line is cut off")
+
     def _begin(self, one: bytes) -> None:
         try:
             head = msgspec.json.decode(one, type=Head)
             note = notes.read_note(head.checkpoint)
             self._checkpoint = notes.read_checkpoint(note.text)
-        except (msgspec.DecodeError, UnicodeDecodeError, NoteError) as error:
+        except (*UNREADABLE, NoteError) as error:
+            raise _FoundError(Result.TAMPERED, _no_first_line(one, str(error))) from error
+        if one.endswith(b"\r\n"):
             raise _FoundError(
-                Result.TAMPERED, f"expected the first line of an export: {error}"
-            ) from error
+                Result.TAMPERED,
+                "expected lines that end with LF, found CR LF: the file was changed",
+            )
         if head.sprat_audit_export != VERSION:
             raise _FoundError(
                 Result.TAMPERED, f"expected version {VERSION}, found {head.sprat_audit_export}"
@@ -291,20 +315,19 @@ class _Reader:
         if self._is_whole and after.startswith(_EXPIRED):
             self._expired(hash_hex, after[len(_EXPIRED) :])
             return
-        is_part = after.startswith(_PROOF)
-        if is_part:
+        if after.startswith(_PROOF):
             proof, middle, body = after[len(_PROOF) :].partition(_PROVED)
         else:
             proof, middle, body = b"", after[: len(_RECORD)], after[len(_RECORD) :]
-        if middle not in (_RECORD, _PROVED) or not body.endswith(b"}\n"):
+        # Proofs are of a part: `leaf_of` reads what was verified, and knows no others.
+        if middle != (_RECORD if self._is_whole else _PROVED) or not body.endswith(b"}\n"):
             raise self._malformed()
         body = body[:-2]
         leaf = leaf_hash(body)
         if leaf.hex().encode() != hash_hex:
+            bad = self._bad if self._is_whole else self._seq(body)
             raise _FoundError(
-                Result.TAMPERED,
-                f"{self._where()}: this record was changed, or the hash beside it",
-                self._last + 1 if self._is_whole else self._seq(body),
+                Result.TAMPERED, f"record {bad}: it was changed, or the hash beside it", bad
             )
         seq = self._seq(body)
         if self._is_whole:
@@ -357,29 +380,39 @@ class _Reader:
     def _seq(self, body: bytes) -> int:
         try:
             return self._number.decode(body).seq
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise _FoundError(
-                Result.TAMPERED, f"{self._where()}: expected a record: {error}", self._last + 1
+                Result.TAMPERED, f"{self._where()}: expected a record: {error}", self._bad
             ) from error
 
     def _other(self, one: bytes) -> None:
+        form = next((form for start, form in _OTHERS if one.startswith(start)), None)
+        if form is None or not (self._is_whole or form is End):
+            raise self._malformed()
         try:
-            match msgspec.json.decode(one):
-                case {"end": int() as end, **rest} if not rest:
-                    self._end = end
-                case {"checkpoint": str() as note, **rest} if not rest and self._is_whole:
-                    self._checkpoint_on_the_way(note)
-                case {"subtree": int() as level, "root": str() as root} if self._is_whole:
-                    self._subtree(level, root)
-                case _:
-                    raise self._malformed()
-        except (msgspec.DecodeError, UnicodeDecodeError, NoteError) as error:
+            found = msgspec.json.decode(one, type=form)
+        except UNREADABLE as error:
             raise self._malformed() from error
+        if line(found) != one:  # it has one spelling
+            raise self._malformed()
+        match found:
+            case End():
+                self._end = found.end
+            case SignedHere():
+                self._checkpoint_on_the_way(found.checkpoint)
+            case Subtree():
+                self._subtree(found.subtree, found.root)
 
     def _subtree(self, level: int, root: str) -> None:
         at = 8 * level
-        if not 0 < at < len(self._completed) or self._completed[at].hex() != root:
-            first = max(0, self._frontier.size - (1 << min(at, 62))) + 1
+        if not 0 < at < len(self._completed):
+            raise _FoundError(
+                Result.TAMPERED,
+                f"{self._where()}: the root of a subtree stands where none ends",
+                self._bad,
+            )
+        if self._completed[at].hex() != root:
+            first = self._frontier.size - (1 << at) + 1
             raise _FoundError(
                 Result.TAMPERED,
                 f"the records {max(first, self._good_until + 1)} to {self._frontier.size} are not"
@@ -388,10 +421,24 @@ class _Reader:
             )
 
     def _checkpoint_on_the_way(self, text: str) -> None:
-        note = notes.read_note(text)
-        self._signed(note)
-        checkpoint = notes.read_checkpoint(note.text)
-        if checkpoint.size != self._frontier.size or checkpoint.root != self._frontier.root():
+        try:
+            note = notes.read_note(text)
+            checkpoint = notes.read_checkpoint(note.text)
+            self._signed(note)
+        except (NoteError, _FoundError) as error:
+            # The log's own key signed all of them: whose this is does not matter.
+            raise _FoundError(
+                Result.TAMPERED,
+                f"{self._where()}: expected a checkpoint that the log signed: {error}",
+                self._bad,
+            ) from error
+        if checkpoint.size != self._frontier.size or checkpoint.size <= self._good_until:
+            raise _FoundError(
+                Result.TAMPERED,
+                f"{self._where()}: the checkpoint of {checkpoint.size} stands in the wrong place",
+                self._bad,
+            )
+        if checkpoint.root != self._frontier.root():
             raise self._changed_since(checkpoint.size)
         self._good_until = checkpoint.size
 
@@ -406,15 +453,25 @@ class _Reader:
 
     def _malformed(self) -> _FoundError:
         return _FoundError(
-            Result.TAMPERED, f"{self._where()}: expected a line of an export", self._last + 1
+            Result.TAMPERED, f"{self._where()}: expected a line of an export", self._bad
         )
 
     def _where(self) -> str:
         return f"after record {self._last}" if self._last else "at the beginning"
 
     @property
+    def _bad(self) -> int:
+        """The record that should have been next."""
+        return self._last + 1
+
+    @property
     def _is_whole(self) -> bool:
         return self._head is not None and self._head.whole
+
+
+def _no_first_line(one: bytes, why: str) -> str:
+    packed = "found a compressed file: unpack it first" if one.startswith(_GZIP) else why
+    return f"expected the first line of an export: {packed}"
 
 
 def _what_happened(seq: int, expected: int) -> str:

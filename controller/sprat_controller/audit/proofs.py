@@ -8,7 +8,6 @@ object of the two checkpoints and the hashes between them (RFC 9162, 2.1.4.1).
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -19,11 +18,12 @@ from sprat_proto import notes
 from sprat_proto.merkle import ProofError, leaf_hash, verify_consistency, verify_inclusion
 from sprat_proto.notes import Checkpoint, InclusionProof, Note, NoteError, VerifierKey
 
-from sprat_controller.audit.export import Finding, Result
+from sprat_controller.audit.export import UNREADABLE, Finding, Result
 
 INCLUSION: Final = b"c2sp.org/tlog-proof@"
 CONSISTENCY: Final = b'{"sprat_audit_consistency":'
 MAX_BYTES: Final = 1 << 20
+_VERSION: Final = 1
 _EXPIRED: Final = re.compile(rb'\{"hash":"([0-9a-f]{64})","expired":([1-9][0-9]{0,18})\}')
 
 
@@ -52,11 +52,14 @@ def is_one(first: bytes) -> bool:
 
 def verify(data: bytes, keys: Sequence[VerifierKey]) -> Finding:
     """Check a proof against the log's key, and witnesses' if theirs are given."""
+    if len(data) > MAX_BYTES:
+        message = f"it proves nothing: expected a proof of at most {MAX_BYTES >> 20} MiB"
+        return Finding(Result.TAMPERED, 0, message)
     try:
         if data.startswith(INCLUSION):
             return _inclusion(notes.read_inclusion_proof(data.decode()), keys)
         return _consistency(msgspec.json.decode(data, type=Consistency), keys)
-    except (NoteError, ProofError, msgspec.DecodeError, ValueError, binascii.Error) as error:
+    except (*UNREADABLE, NoteError, ProofError, ValueError) as error:
         return Finding(Result.TAMPERED, 0, f"it proves nothing: {error}")
 
 
@@ -82,6 +85,8 @@ def _inclusion(proof: InclusionProof, keys: Sequence[VerifierKey]) -> Finding:
 
 
 def _consistency(proof: Consistency, keys: Sequence[VerifierKey]) -> Finding:
+    if proof.sprat_audit_consistency != _VERSION:
+        raise NoteError(f"expected version {_VERSION}, found {proof.sprat_audit_consistency}")
     old, new = notes.read_note(proof.old), notes.read_note(proof.new)
     unknown = _unknown(old, keys) or _unknown(new, keys)
     if unknown is not None:
@@ -95,11 +100,12 @@ def _consistency(proof: Consistency, keys: Sequence[VerifierKey]) -> Finding:
 
 
 def _unknown(note: Note, keys: Sequence[VerifierKey]) -> Finding | None:
-    known = {(key.name, key.key_id) for key in keys}
-    if any((one.name, one.key_id) in known for one in note.signatures):
+    log = keys[0]
+    signers = {(one.name, one.key_id) for one in note.signatures}
+    if log.kind == notes.LOG and (log.name, log.key_id) in signers:
         return None
     names = ", ".join(one.name for one in note.signatures)
-    message = f"the checkpoint is signed by {names}, whose key is not given"
+    message = f"the checkpoint is signed by {names}, whose key is not given as the log's"
     return Finding(Result.UNKNOWN_KEY, 0, message)
 
 
@@ -107,6 +113,6 @@ def _signed(note: Note, keys: Sequence[VerifierKey]) -> tuple[Checkpoint, tuple[
     """Return the checkpoint that the log's key signed, and who signed it."""
     found = notes.verify(note, keys)
     checkpoint, log = notes.read_checkpoint(note.text), keys[0]
-    if checkpoint.origin != log.name or log not in {one.key for one in found}:
+    if checkpoint.origin != log.name:
         raise NoteError(f"expected a checkpoint of {log.name}, found {checkpoint.origin}")
     return checkpoint, tuple(one.key.name for one in found)

@@ -105,12 +105,13 @@ def verify_export(session: Session, file: Path, given: list[str]) -> None:
             first = lines.read(_FIRST_BYTES)
             lines.seek(0)
             if proofs.is_one(first):
-                found = proofs.verify(lines.read(proofs.MAX_BYTES), keys)
+                found = proofs.verify(lines.read(proofs.MAX_BYTES + 1), keys)
             else:
                 check = device_export.verify if device_export.is_one(first) else exports.verify
                 found = check(_bounded(lines), keys)
     except OSError as error:
-        raise CliError(f"the export {file} cannot be read: {error.strerror}") from error
+        why = error.strerror or str(error)
+        raise CliError(f"the export {file} cannot be read: {why}") from error
     shown = {
         "result": found.result.name.lower(),
         "records": found.records,

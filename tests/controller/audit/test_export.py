@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from sprat_controller.audit.export import (
+    MAX_LINE_BYTES,
     End,
     Head,
     Result,
@@ -173,6 +174,165 @@ def test_a_shortened_export_that_says_it_is_whole_is_not_intact() -> None:
     assert (found.result, found.seq) == (Result.TAMPERED, 501)
     assert verify([*EXPORT[: at(501)], EXPORT[-1]], KEYS).result is Result.TAMPERED
     assert verify([*EXPORT, EXPORT[-2]], KEYS).result is Result.TAMPERED
+
+
+DEEP: Final = b"[" * 100_000 + b"]" * 100_000
+
+
+def forged(made: bytes, seq: int) -> list[bytes]:
+    """Return the export with another record, and the hash of that."""
+    lines = list(EXPORT)
+    lines[at(seq)] = record_line(made, leaf_hash(made).hex())
+    return lines
+
+
+def put_in(one: bytes, after: int) -> list[bytes]:
+    return [*EXPORT[: at(after) + 1], one, *EXPORT[at(after) + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (b'{"seq":10,"detail":' + DEEP + b"}", "recursion depth"),
+        (b'{"seq":NaN}', "malformed"),
+        (b'{"seq":10.0}', "Expected `int`"),
+        (b'{"seq":"10"}', "Expected `int`"),
+        (b'{"seq":1' + b"0" * 5000 + b"}", "out of range"),
+        (b"[]", "Expected `object`"),
+        (b'{"v":2}', "missing required field"),
+    ],
+)
+def test_a_record_that_is_none_is_named(made: bytes, why: str) -> None:
+    found = verify(forged(made, 10), KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, 10)
+    assert why in found.message
+
+
+@pytest.mark.parametrize(
+    "made", [b'{"seq":10,"x":"\xff"}', b'{"seq":10,"\xff":1}', b'{"seq":3,"seq":10}']
+)
+def test_a_forged_record_that_no_log_would_write_is_found_as_any(made: bytes) -> None:
+    found = verify(forged(made, 10), KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, 1)
+    assert "the records 1 to 100" in found.message
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (DEEP + b"\n", "expected a line"),
+        (b'{"subtree":' + DEEP + b"}\n", "expected a line"),
+        (b'{"subtree":-1,"root":""}\n', "stands where none ends"),
+        (b'{"subtree":0,"root":""}\n', "stands where none ends"),
+        (b'{"subtree":1,"root":""}\n', "stands where none ends"),
+        (b'{"subtree":9223372036854775807,"root":""}\n', "stands where none ends"),
+        (b'{"subtree":99999999999999999999,"root":""}\n', "stands where none ends"),
+        (b'{"subtree":1,"root":"","more":1}\n', "expected a line"),
+        (b'{"end":true}\n', "expected a line"),
+        (b'{"end":600.0}\n', "expected a line"),
+        (b'{"end": 600}\n', "expected a line"),
+        (b'{"end":600,"end":600}\n', "expected a line"),
+        (b'{"checkpoint":"none"}\n', "that the log signed"),
+        (b'{"checkpoint":"\\ud800"}\n', "expected a line"),
+        (b'{"other":1}\n', "expected a line"),
+        (b"\xff\n", "expected a line"),
+        (b"\n", "expected a line"),
+        (b"\r\n", "expected a line"),
+        (b"\xef\xbb\xbf\n", "expected a line"),
+        (b"x" * MAX_LINE_BYTES, "of at most 16 MiB"),
+    ],
+)
+def test_a_line_that_is_none_is_told_by_where_it_stands(one: bytes, said: str) -> None:
+    found = verify(put_in(one, 7), KEYS)
+    assert (found.result, found.seq, found.records) == (Result.TAMPERED, 8, 7)
+    assert "after record 7" in found.message
+    assert said in found.message
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([b"\xef\xbb\xbf" + EXPORT[0], *EXPORT[1:]], "malformed"),
+        ([b"\x1f\x8b\x08\0\n", *EXPORT[1:]], "unpack it"),
+        ([b"\x1f\x8b\x08\0"], "unpack it"),
+        ([b"no export"], "something else"),
+        ([b"\0" * MAX_LINE_BYTES], "at most 16 MiB"),
+        ([EXPORT[0][:-2] + b',"more":' + DEEP + b"}\n"], "recursion depth"),
+        ([one[:-1] + b"\r\n" for one in EXPORT], "CR LF"),
+        (EXPORT[1:], "missing required field"),
+    ],
+)
+def test_what_is_no_export_from_its_first_line_on_is_told(lines: list[bytes], said: str) -> None:
+    found = verify(lines, KEYS)
+    assert (found.result, found.records, found.seq) in {
+        (Result.TAMPERED, 0, None),
+        (Result.TAMPERED, 0, 1),
+    }
+    assert said in found.message
+    assert "\n" not in found.message
+
+
+def checkpoint_lines() -> list[int]:
+    return [n for n, one in enumerate(EXPORT) if one.startswith(b'{"checkpoint"')]
+
+
+def test_checkpoints_that_were_moved_or_put_in_are_told() -> None:
+    first, second, _ = checkpoint_lines()
+    swapped = list(EXPORT)
+    swapped[first], swapped[second] = swapped[second], swapped[first]
+    older = [*EXPORT[:second], EXPORT[first], *EXPORT[second:]]
+    twice = [*EXPORT[:first], EXPORT[first], *EXPORT[first:]]
+    for lines, record, size in ((swapped, 100, 300), (older, 300, 100), (twice, 100, 100)):
+        found = verify(lines, KEYS)
+        assert found.result is Result.TAMPERED
+        assert f"after record {record}: the checkpoint of {size} stands in the" in found.message
+
+
+def test_a_checkpoint_on_the_way_that_another_signed_is_no_unknown_key() -> None:
+    frontier = Frontier()
+    for one in BODIES[:7]:
+        frontier.append(leaf_hash(one))
+    text = str(Checkpoint(ORIGIN, 7, frontier.root()))
+    for name, key in (("other/audit", WITNESS), (ORIGIN, WITNESS)):
+        note = str(Note(text).signed(notes.sign(key, name, text)))
+        found = verify(put_in(line(SignedHere(note)), 7), KEYS)
+        assert (found.result, found.seq) == (Result.TAMPERED, 8)
+        assert "that the log signed" in found.message
+
+
+def test_a_whole_export_has_no_proofs_and_a_part_has_all() -> None:
+    proved = [one.replace(b'","record"', b'","proof":[],"record"') for one in EXPORT]
+    found = verify(proved, KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, 1)
+    single = whole(BODIES[:1])
+    single[0] = single[0].replace(b'"whole":true', b'"whole":false')
+    assert verify(single, KEYS).result is Result.TAMPERED
+    single[1] = record_line(BODIES[0], leaf_hash(BODIES[0]).hex(), [])
+    assert verify(single, KEYS).result is Result.INTACT
+
+
+def test_two_logs_mixed_are_told_apart_at_the_first_record_of_the_other() -> None:
+    other = [body(seq, "denied") for seq in range(1, COUNT + 1)]
+    lines = [*EXPORT[: at(150)], *whole(other)[1:]]
+    found = verify(lines, KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, 150)
+    rest = whole(other)
+    mixed = [*EXPORT[: at(150)], *rest[150:]]
+    found = verify(mixed, KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, 101)
+
+
+def test_an_older_checkpoint_at_the_head_is_found_where_the_log_goes_beyond_it() -> None:
+    older = line(Head(1, signed_at(300), whole=True))
+    found = verify([older, *EXPORT[1:]], KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, 301)
+
+
+def signed_at(size: int) -> str:
+    frontier = Frontier()
+    for one in BODIES[:size]:
+        frontier.append(leaf_hash(one))
+    return signed(frontier)
 
 
 def test_an_unknown_key_is_told_apart() -> None:
