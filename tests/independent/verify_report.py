@@ -31,7 +31,7 @@ def climb(leaf, at, size, proof):  # the root that a proof of inclusion leads to
 def read_log(path, vkey):  # records by position, and what else there is to say of the log
     head, *lines, last = path.read_bytes().split(b"\n")[:-1]
     head, at = json.loads(head), next((it for it, one in enumerate(lines, 1) if one[:6] == b'{"end"'), 0)
-    name, key_id, key = (vkey or head["key"]).strip().split("+", 2)  # a device's own: see `pins`
+    name, key_id, key = (vkey or head["key"]).split()[-1].split("+", 2)  # a device's own: see `pins`
     text, _, signatures = head["checkpoint"].partition("\n\n")
     told = [B64(it.split(" ")[2]) for it in signatures.splitlines() if it.split(" ")[1] == name]
     told = [it[4:] for it in told if it[:4].hex() == key_id and text.split("\n")[0] == name]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 import typer
@@ -43,6 +44,9 @@ def add_to(audit: typer.Typer) -> None:
         "witness",
         example="sprat audit witness --state witness.json --name customer.example/w --log KEY",
     )(witness)
+
+
+_VKEY: Final = re.compile(r"""[^\s+"]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+=*""")
 
 
 def key(session: Session) -> None:
@@ -187,10 +191,12 @@ def _keeper(state: Path, name: str | None, log: str | None) -> Keeper:
 
 
 def _read_key(given: str) -> VerifierKey:
-    """Read a vkey, or the file that it is in."""
+    """Read a vkey, or the file that it is in: alone, or as `sprat audit key` shows it."""
     try:
-        text = given if "+" in given else Path(given).read_text(encoding="utf-8")
-        return notes.read_key(text)
+        file = Path(given)
+        text = file.read_text(encoding="utf-8") if "+" not in given or file.is_file() else given
+        shown = _VKEY.search(text)
+        return notes.read_key(shown[0] if shown else text)
     except (OSError, UnicodeDecodeError, NoteError) as error:
         raise CliError(f"expected a key such as `sprat audit key` shows: {error}") from error
 

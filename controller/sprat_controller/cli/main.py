@@ -20,6 +20,7 @@ from sprat_controller.cli.output import say, text
 from sprat_controller.cli.parts import PARTS, commands_of
 
 _USAGE: Final = 2  # how typer ends for wrong usage
+_OF_A_CHOICE: Final = "Value error, "  # how it begins what it says of a word that is none of a few
 
 
 class SpratGroup(TyperGroup):
@@ -99,7 +100,8 @@ def _of_a_library(error: Exception) -> tuple[str, Exit]:
 def _usage(error: typer.TyperException) -> str:
     context: Any = getattr(error, "ctx", None)
     command = context.command_path if context else "sprat"
-    return f"{error.format_message().rstrip('.')} (see `{command} --help`)"
+    said = error.format_message().replace(_OF_A_CHOICE, "")
+    return f"{said.rstrip('.')} (see `{command} --help`)"
 
 
 def _bug(error: Exception) -> str:

@@ -99,6 +99,17 @@ def test_an_export_is_checked_without_the_controller(
     assert (said.status, said.json["result"], said.json["records"]) == (0, "intact", 5)
 
 
+@pytest.mark.parametrize("form", ["table", "tsv", "json"])
+def test_a_key_is_read_as_it_is_shown_from_a_file_of_any_name(
+    sprat: Sprat, tmp_path: Path, form: str
+) -> None:
+    file, kept = exported(sprat, tmp_path), tmp_path / "the+key"
+    kept.write_text(sprat("audit", "key", "-o", form).output)
+    assert sprat("audit", "verify", str(file), "--key", str(kept)).status == 0
+    kept.write_text("nothing of the kind")
+    sprat("audit", "verify", str(file), "--key", str(kept)).assert_one_sentence(1)
+
+
 def test_the_status_tells_what_is_wrong_with_an_export(
     sprat: Sprat, api: OperatorApi, tmp_path: Path
 ) -> None:

@@ -55,6 +55,12 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_word_that_is_none_of_a_few_is_named_with_them(sprat: Sprat) -> None:
+    said = sprat("devices", "list", "-o", "foo")
+    said.assert_one_sentence(64)
+    assert ": 'foo' is not one of 'table', 'tsv', 'json' (see" in said.errors
+
+
 def test_the_installed_command_ends_with_its_statuses(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
     assert run("--help", **home).returncode == 0
