@@ -151,11 +151,6 @@ class Broker:
     host: str | None = None  # None: managed
     port: int = DEFAULT_BROKER_PORT
 
-    @property
-    def is_managed(self) -> bool:
-        """The controller runs it."""
-        return self.host is None
-
 
 @dataclass(frozen=True)
 class RunOptions:

@@ -67,10 +67,6 @@ class Store:
         for folder in (blob.parent, self._blobs, self._partial):
             _sync(folder)
 
-    def remove_partial(self, sha256: str) -> None:
-        """Forget what was fetched of a blob."""
-        self.partial(sha256).unlink(missing_ok=True)
-
     def remove_blob(self, sha256: str) -> None:
         """Remove a blob whose content is not what its name says."""
         self.blob(sha256).unlink(missing_ok=True)
