@@ -12,7 +12,7 @@ from pathlib import Path
 from sprat_proto import notes
 
 from sprat_controller.audit import restoring
-from sprat_controller.audit.restoring import Loss
+from sprat_controller.audit.restoring import Loss, Word
 from sprat_controller.clock import Clock
 from sprat_controller.config import DataFolder
 from sprat_controller.errors import ConflictError, StartupError
@@ -84,9 +84,9 @@ class _Restoring:
 
     def run(self, talk: Talk) -> str:
         """Do it, and return what to tell."""
-        reason = self.wanted.reason
+        word = Word(self.wanted.reason, self.now)
         # A kill came between the signer's word and the log's.
-        said = restoring.say_missing(self.database, self.signer, reason, self.now)
+        said = restoring.say_missing(self.database, self.signer, word)
         loss = restoring.find(self.database, self.signer)
         if loss is None and said:
             return "the log goes on: what was signed the last time stands in it now"
@@ -96,24 +96,23 @@ class _Restoring:
             )
         talk.say(_in_words(loss))
         if self.wanted.export is not None:
-            put_back = self._put_back(loss, self.wanted.export)
+            put_back = self._put_back(loss, self.wanted.export, word)
             talk.say(f"{put_back} records were put back from {self.wanted.export}")
             left = restoring.find(self.database, self.signer)
             if left is None:
-                restoring.say_refilled(self.database, loss, put_back, reason, self.now)
                 return "nothing of the log is lost: the controller can be started"
             loss = left
             talk.say(_in_words(loss))
         _accept(loss, self.wanted.accept_loss, talk)
-        restoring.go_on(self.database, self.signer, loss, reason, self.now)
+        restoring.go_on(self.database, self.signer, loss, word)
         return (
             f"the log goes on from {loss.kept.size} records; witnesses refuse it until they are"
             " told: `sprat audit witness --accept-restore`"
         )
 
-    def _put_back(self, loss: Loss, file: Path) -> int:
+    def _put_back(self, loss: Loss, file: Path, word: Word) -> int:
         key = notes.read_key(self.signer.log_state().vkey)
-        return restoring.refill(self.database, loss, file, key, self.now)
+        return restoring.refill(self.database, loss, file, key, word)
 
 
 def _in_words(loss: Loss) -> str:

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -32,6 +33,7 @@ from sprat_controller.initialise import initialise
 from sprat_controller.restore_audit import Talk, Wanted, restore
 from sprat_controller.signer.folder import SignerFolder
 from sprat_controller.signer.port import SignerRefusedError
+from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
 from sprat_controller.store.tables import AuditRecord
 from sprat_proto import notes
@@ -293,6 +295,46 @@ def test_a_kill_between_the_signer_and_the_log_is_made_good(
     assert house.statements() == []
     assert "stands in it now" in house.restore(accept=7)
     assert len(house.statements()) == 1
+    house.sign()
+
+
+def test_a_kill_after_all_was_put_back_leaves_the_word_for_it_in_the_log(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.append(5)
+    house.sign()
+    house.back_up()
+    house.append(7)
+    export = house.export()
+    house.go_back()
+    put_back = restoring.refill
+
+    def killed(*told: Any) -> int:
+        put_back(*told)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restoring, "refill", killed)
+    with pytest.raises(KeyboardInterrupt):
+        house.restore(export=export)
+    detail = json.loads(house.records()[-1].body)["detail"]
+    assert (detail["put_back"], detail["lost"]) == (7, 0)
+    with pytest.raises(StartupError, match="nothing changed"):
+        house.restore(export=export)
+    house.sign()
+
+
+def test_a_log_that_is_lost_altogether_begins_anew(house: House) -> None:
+    house.append(5)
+    house.sign()
+    signed = len(house.records())
+    for name in ("controller.db", "controller.db-wal", "controller.db-shm"):
+        (house.folder.path / name).unlink(missing_ok=True)
+    migrations.upgrade(house.open())
+    house.restore(accept=signed)
+    made = restoration.read(house.statements()[-1], house.key())
+    assert (made.before.size, made.after.size) == (signed, 0)
+    assert notes.read_checkpoint(house.sign().text).size == 1
+    house.append(3)
     house.sign()
 
 

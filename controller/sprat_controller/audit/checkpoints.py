@@ -20,7 +20,7 @@ from sprat_proto.notes import Checkpoint, Note, NoteError, VerifierKey
 from sqlmodel import Session, col
 
 from sprat_controller.audit import log
-from sprat_controller.audit.tree import Tree
+from sprat_controller.audit.tree import Tree, damaged
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.signer.port import LogSigner, SignerError
 from sprat_controller.store.session import Database
@@ -208,6 +208,10 @@ def _signed(session: Session, size: int) -> Signed:
         .where(col(AuditCosignature.size) == size)
         .order_by(col(AuditCosignature.witness))
     )
-    note = notes.read_note(row.note)
-    note = note.signed(*(notes.read_signature(line) for line in lines.scalars()))
-    return Signed(notes.read_checkpoint(note.text), note, row.made_at)
+    try:
+        note = notes.read_note(row.note)
+        note = note.signed(*(notes.read_signature(line) for line in lines.scalars()))
+        checkpoint = notes.read_checkpoint(note.text)
+    except NoteError as error:
+        raise damaged(f"the checkpoint of {size} records is none: {error}") from error
+    return Signed(checkpoint, note, row.made_at)

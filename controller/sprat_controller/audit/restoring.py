@@ -87,15 +87,25 @@ def _shared(session: Session, tree: Tree, key: VerifierKey) -> int:
     return 0
 
 
-def refill(database: Database, loss: Loss, file: Path, key: VerifierKey, now: datetime) -> int:
+@dataclass(frozen=True)
+class Word:
+    """Why a log is restored, and when: it stands in the log."""
+
+    reason: str
+    now: datetime
+
+
+def refill(database: Database, loss: Loss, file: Path, key: VerifierKey, word: Word) -> int:
     """Put records back from a whole export; return how many. All of them, or none.
+
+    If nothing is lost then, the log says in the same transaction that it was restored.
 
     Args:
         database: As it was restored, and nothing was written since.
         loss: What it lacks.
         file: The export.
         key: Of the log.
-        now: The time.
+        word: What to say.
 
     Raises:
         ConflictError: The export is not intact, or not of this log, or the log went on.
@@ -116,12 +126,16 @@ def refill(database: Database, loss: Loss, file: Path, key: VerifierKey, now: da
             f"the export has {finding.records} records, and the database {loss.kept.size}: it"
             " holds nothing that is lost",
         )
+    put_back = finding.records - loss.kept.size
     with file.open("rb") as lines, database.transaction() as session:
-        _put_back(session, loss, lines, now)
-    return finding.records - loss.kept.size
+        size = _put_back(session, loss, lines, word.now)
+        if size >= loss.signed.size:
+            _append(session, loss, {"put_back": put_back, "lost": 0}, word)
+    return put_back
 
 
-def _put_back(session: Session, loss: Loss, lines: Iterable[bytes], now: datetime) -> None:
+def _put_back(session: Session, loss: Loss, lines: Iterable[bytes], now: datetime) -> int:
+    """Add what the database lacks, and return how many records it has then."""
     frontier, kept = Frontier(), loss.kept
     for one in lines:
         found = export.leaf_of(one)
@@ -142,6 +156,7 @@ def _put_back(session: Session, loss: Loss, lines: Iterable[bytes], now: datetim
                 f"the first {frontier.size} records of the export are not those that were signed"
                 " last: it is of before the log was restored another time",
             )
+    return frontier.size
 
 
 def _not_same(loss: Loss) -> ConflictError:
@@ -153,54 +168,47 @@ def _not_same(loss: Loss) -> ConflictError:
     )
 
 
-def go_on(database: Database, signer: SignerCore, loss: Loss, reason: str, now: datetime) -> str:
+def go_on(database: Database, signer: SignerCore, loss: Loss, word: Word) -> str:
     """Have the signer go on from what the database has, and say so; return the statement."""
     with database.reading() as session:
         tree = Tree(session)
         size = tree.size
         root = tree.root(size) if size else Frontier().root()
-    statement = signer.restore_log(size, root, reason)
-    _say(database, loss, statement, reason, now)
+    statement = signer.restore_log(size, root, word.reason)
+    _say(database, loss, statement, word)
     return statement
 
 
-def say_missing(database: Database, signer: SignerCore, reason: str, now: datetime) -> int:
+def say_missing(database: Database, signer: SignerCore, word: Word) -> int:
     """Write down each restoration that was signed and is not in the log: a kill came between."""
     with database.reading() as session:
         said = {one for one, _ in restorations.statements(session)}
     missing = [one for one in signer.restorations() if one not in said]
     for statement in missing:
-        _say(database, None, statement, reason, now)
+        _say(database, None, statement, word)
     return len(missing)
 
 
-def say_refilled(database: Database, loss: Loss, put_back: int, reason: str, now: datetime) -> None:
-    """Write down that all of the log is back, and the other rows are as old as the backup."""
-    _append(database, loss, {"put_back": put_back, "lost": 0}, reason, now)
-
-
-def _say(database: Database, loss: Loss | None, statement: str, reason: str, now: datetime) -> None:
+def _say(database: Database, loss: Loss | None, statement: str, word: Word) -> None:
     lost = {"lost": loss.lost} if loss is not None else {}
-    _append(database, loss, {"statement": statement, **lost}, reason, now)
+    with database.transaction() as session:
+        _append(session, loss, {"statement": statement, **lost}, word)
 
 
-def _append(
-    database: Database, loss: Loss | None, said: dict[str, object], reason: str, now: datetime
-) -> None:
-    detail: dict[str, object] = {"message": reason, **said}
+def _append(session: Session, loss: Loss | None, said: dict[str, object], word: Word) -> None:
+    detail: dict[str, object] = {"message": word.reason, **said}
     if loss is not None:
         for name, state in (("signed", loss.signed), ("backup", loss.kept)):
             detail[name] = {"size": state.size, "root": state.root.hex()}
         if loss.last_at is not None:
             detail["since"] = loss.last_at.isoformat()
-    with database.transaction() as session:
-        log.append(
-            session,
-            Tag.AUDIT_RESTORED,
-            at=now,
-            actor="controller",
-            subject="log/controller",
-            before=loss.signed.root.hex() if loss else None,
-            after=loss.kept.root.hex() if loss else None,
-            detail=detail,
-        )
+    log.append(
+        session,
+        Tag.AUDIT_RESTORED,
+        at=word.now,
+        actor="controller",
+        subject="log/controller",
+        before=loss.signed.root.hex() if loss else None,
+        after=loss.kept.root.hex() if loss else None,
+        detail=detail,
+    )

@@ -6,9 +6,12 @@ level 0 beside the records; what is between is computed of at most 128 of them.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import sqlalchemy as sql
 from sprat_proto import merkle
-from sprat_proto.merkle import Frontier
+from sprat_proto.merkle import HASH_SIZE, Frontier
 from sqlmodel import Session, col
 
 from sprat_controller.audit.log import TILE_LEVELS
@@ -16,6 +19,7 @@ from sprat_controller.errors import ConflictError, NotFoundError
 from sprat_controller.store.tables import AuditHead, AuditRecord, AuditSubtree
 
 TILE_WIDTH = 1 << TILE_LEVELS
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def size(session: Session) -> int:
@@ -41,7 +45,8 @@ def hashes(session: Session, level: int, start: int, count: int) -> list[bytes]:
             .where(col(AuditRecord.seq) > start, col(AuditRecord.seq) <= start + count)
             .order_by(col(AuditRecord.seq))
         )
-        found = [bytes.fromhex(one) for one in session.connection().execute(wanted).scalars()]
+        read = session.connection().execute(wanted).scalars()
+        found = [bytes.fromhex(one) if _HEX.fullmatch(one) else b"" for one in read]
     else:
         at = col(AuditSubtree.index)
         wanted = (
@@ -50,22 +55,33 @@ def hashes(session: Session, level: int, start: int, count: int) -> list[bytes]:
             .order_by(at)
         )
         found = [bytes(one) for one in session.connection().execute(wanted).scalars()]
-    if len(found) != count:
-        raise ConflictError(
-            "audit_damaged",
-            f"the audit log is damaged: expected {count} hashes of level {level} from {start} on,"
-            f" found {len(found)}: run `sprat audit verify`",
-        )
+    good = sum(len(one) == HASH_SIZE for one in found)
+    if good != count or len(found) != count:
+        raise damaged(f"expected {count} hashes of level {level} from {start} on, found {good}")
     return found
 
 
 def bodies(session: Session, start: int, count: int) -> list[bytes]:
-    """Return the records of neighbouring leaves, from index `start` on, as they were written."""
+    """Return the records of neighbouring leaves, from index `start` on, as they were written.
+
+    Raises:
+        ConflictError: `audit_damaged`: some of them are missing.
+    """
     seq = col(AuditRecord.seq)
     wanted = (
         sql.select(col(AuditRecord.body)).where(seq > start, seq <= start + count).order_by(seq)
     )
-    return [bytes(one) for one in session.connection().execute(wanted).scalars()]
+    found = [bytes(one) for one in session.connection().execute(wanted).scalars()]
+    if len(found) != count:
+        raise damaged(f"expected {count} records from {start + 1} on, found {len(found)}")
+    return found
+
+
+def damaged(how: str) -> ConflictError:
+    """Return the error of who finds rows that nobody here has written."""
+    return ConflictError(
+        "audit_damaged", f"the audit log is damaged: {how}: run `sprat audit verify`"
+    )
 
 
 class Tree:

@@ -6,8 +6,10 @@ checkpoints that others keep (`sprat audit witness`, `sprat audit verify EXPORT`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import msgspec
@@ -17,18 +19,22 @@ from sprat_proto.merkle import Frontier, leaf_hash
 from sprat_proto.notes import NoteError
 from sqlmodel import Session, col, select
 
-from sprat_controller.audit import device_logs, expiring
+from sprat_controller.audit import device_logs, expiring, log
 from sprat_controller.audit import expiries as expiries_
 from sprat_controller.audit.expiries import Expiries
+from sprat_controller.audit.export import UNREADABLE
 from sprat_controller.store.tables import (
     AuditCheckpoint,
     AuditHead,
     AuditRecord,
+    AuditSubtree,
     Device,
     DeviceAuditRecord,
 )
 
 _BATCH: Final = 1000
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_TAKEN_AT: Final = "ts"
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Link:
     seq: int
     body: bytes
     hash: str
-    copies: tuple[tuple[str, str], ...] = ()
+    copies: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,14 @@ class Kept:
         size: How many records it has.
         frontier: `merkle.Frontier` of them, as bytes.
         roots: By size, what was signed.
+        subtrees: By level (of `log.TILE_LEVELS` each) and index, what proofs are made of; None:
+            none are kept.
     """
 
     size: int
     frontier: bytes
-    roots: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    roots: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    subtrees: Mapping[tuple[int, int], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,18 +94,14 @@ def verify_tree(links: Iterable[Link], kept: Kept) -> ChainReport:
         fault = _fault_of_leaf(link, frontier.size + 1)
         if fault:
             return _broken(frontier, fault)
-        frontier.append(bytes.fromhex(link.hash))
+        completed = frontier.append(bytes.fromhex(link.hash))
+        fault = _fault_of_subtrees(frontier.size, completed, kept) or _fault_of_root(frontier, kept)
+        if fault:
+            return _broken(frontier, fault)
         if link.body:
             expiries.take(link.seq, link.body)
         else:
             expiries.gone(link.seq)
-        signed = kept.roots.get(frontier.size)
-        if signed is not None and signed != frontier.root():
-            return _broken(
-                frontier,
-                f"the checkpoint of {frontier.size} was signed with the root"
-                f" {signed.hex()[:16]}, found {frontier.root().hex()[:16]}: records were changed",
-            )
     size = frontier.size
     if max(kept.roots, default=0) > size:
         found = f"expected at least {max(kept.roots)} records, as was signed, found {size}"
@@ -125,14 +130,36 @@ def verify_controller(session: Session) -> ChainReport:
         col(AuditRecord.actor),
         col(AuditRecord.tag),
         col(AuditRecord.subject),
+        col(AuditRecord.device_id),
+        col(AuditRecord.rollout_id),
+        col(AuditRecord.at),
     ).order_by(col(AuditRecord.seq))
     rows = run(columns.execution_options(yield_per=_BATCH))
-    links = (
-        Link(seq, body, digest, (("actor", actor), ("tag", tag), ("subject", subject)))
-        for seq, body, digest, actor, tag, subject in rows
-    )
+    links = (_link(*row) for row in rows)
     size, frontier = (head.size, bytes(head.frontier)) if head else (0, b"")
-    return verify_tree(links, Kept(size, frontier, roots))
+    found = run(
+        sql.select(col(AuditSubtree.level), col(AuditSubtree.index), col(AuditSubtree.hash))
+    )
+    subtrees = {(level, index): bytes(root) for level, index, root in found}
+    return verify_tree(links, Kept(size, frontier, roots, subtrees))
+
+
+def _link(  # noqa: PLR0917 - a row's columns
+    seq: int,
+    body: bytes,
+    digest: str,
+    actor: str,
+    tag: str,
+    subject: str,
+    device_id: str | None,
+    rollout_id: str | None,
+    at: datetime,
+) -> Link:
+    copies = (("actor", actor), ("tag", tag), ("subject", subject))
+    about = (("device", device_id), ("rollout", rollout_id))
+    # The one that stays of a record that expired.
+    when = ((_TAKEN_AT, _milliseconds(at)),) if body else ()
+    return Link(seq, body, digest, (*copies, *about, *when))
 
 
 def verify_device(session: Session, device_id: str) -> ChainReport:
@@ -222,6 +249,8 @@ def _fault_of_leaf(link: Link, expected_seq: int) -> str | None:
         return f"expected record {expected_seq}, found {link.seq}: a record is missing"
     if not link.body:
         said = [name for name, copy in link.copies if copy]
+        if not said and not _HASH.fullmatch(link.hash):
+            return f"record {link.seq}: its body is gone, and its hash is none"
         return f"record {link.seq}: its body is gone, and its {said[0]} is not" if said else None
     expected = leaf_hash(link.body).hex()
     if link.hash != expected:
@@ -235,15 +264,59 @@ def _fault_of_leaf(link: Link, expected_seq: int) -> str | None:
 def _fault_of_body(link: Link) -> str | None:
     try:
         decoded: Any = msgspec.json.decode(link.body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return f"record {link.seq}: expected JSON: {error}"
-    body = cast("dict[str, Any]", decoded) if isinstance(decoded, dict) else {}
+    said = _copied(cast("dict[str, Any]", decoded) if isinstance(decoded, dict) else {})
     for name, copy in (("seq", link.seq), *link.copies):
-        said = body.get(name)
-        if name == "actor":
-            said = audit_events.actor_name(said)
-        if said != copy:
-            return f"record {link.seq}: expected {name} {said!r} as signed, found {copy!r}"
+        if said.get(name) != copy:
+            return (
+                f"record {link.seq}: expected {name} {said.get(name)!r} as signed, found {copy!r}"
+            )
+    return None
+
+
+def _copied(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what columns should hold of a record."""
+    detail = body.get("detail")
+    device, rollout = log.about(
+        str(body.get("subject", "")),
+        cast("dict[str, object]", detail) if isinstance(detail, dict) else {},
+    )
+    try:
+        at = _milliseconds(datetime.fromisoformat(str(body.get(_TAKEN_AT))))
+    except ValueError:
+        at = None
+    actor = audit_events.actor_name(body.get("actor"))
+    return {**body, "actor": actor, "device": device, "rollout": rollout, _TAKEN_AT: at}
+
+
+def _milliseconds(at: datetime) -> str:
+    """Return a moment as a record says it: a column has microseconds, too."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _fault_of_root(frontier: Frontier, kept: Kept) -> str | None:
+    signed = kept.roots.get(frontier.size)
+    if signed is None or signed == frontier.root():
+        return None
+    return (
+        f"the checkpoint of {frontier.size} was signed with the root {signed.hex()[:16]}, found"
+        f" {frontier.root().hex()[:16]}: records were changed"
+    )
+
+
+def _fault_of_subtrees(size: int, completed: Sequence[bytes], kept: Kept) -> str | None:
+    """Return which of the complete subtrees that end here is not as it is kept."""
+    if kept.subtrees is None:
+        return None
+    for level in range(log.TILE_LEVELS, len(completed), log.TILE_LEVELS):
+        found = kept.subtrees.get((level // log.TILE_LEVELS, (size >> level) - 1))
+        if found != completed[level]:
+            return (
+                f"the records {size - (1 << level) + 1} to {size} do not lead to the root that is"
+                f" kept of them: expected {completed[level].hex()[:16]}, found"
+                f" {found.hex()[:16] if found else 'none'}"
+            )
     return None
 
 

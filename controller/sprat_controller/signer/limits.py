@@ -10,7 +10,7 @@ from typing import Final
 from sprat_proto import topics
 from sprat_proto.acknowledgement import CONTROLLER_NAME
 from sprat_proto.assignment import Assignment
-from sprat_proto.merkle import HASH_SIZE, ProofError, verify_consistency
+from sprat_proto.merkle import HASH_SIZE, MAX_SIZE, ProofError, verify_consistency
 from sprat_proto.trust import MAX_TARGETS_BYTES, publisher_of_role
 
 from sprat_controller.fleet.rate import Rate
@@ -158,9 +158,10 @@ def why_no_checkpoint(
         root: Their root.
         proof: That it begins with what was signed.
     """
-    if size < 1 or len(root) != HASH_SIZE:
+    if not 0 < size <= MAX_SIZE or len(root) != HASH_SIZE:
         return f"expected a size from 1 and a root of {HASH_SIZE} bytes, found {size}, {len(root)}"
-    if signed is None:
+    # A log that was restored to nothing begins anew: nothing proves that, nor need it.
+    if signed is None or signed[0] == 0:
         return None
     before, old_root = signed
     if size < before:

@@ -262,7 +262,25 @@ def test_a_checkpoint_has_a_bound_of_witnesses(database: Database, desk: Desk) -
         cosign("one-more")
 
 
-@pytest.mark.parametrize(("size", "root"), [(0, bytes(32)), (-1, bytes(32)), (1, b""), (1, b"x")])
+def test_a_kept_checkpoint_that_is_none_is_an_alarm(database: Database, desk: Desk) -> None:
+    append(database, desk, 2)
+    made = Checkpoints(database, desk.core)
+    made.look(desk.now)
+    with database.transaction() as session:
+        run = session.connection().exec_driver_sql
+        run("DROP TRIGGER audit_checkpoint_no_update")
+        run("UPDATE audit_checkpoint SET note = 'none'")
+    with database.reading() as session, pytest.raises(ConflictError, match="of 2 records is none"):
+        checkpoints.newest(session)
+    desk.later(minutes=5)
+    made.look(desk.now)
+    assert tags(database)[-1] == Tag.CHECKPOINT_LATE.value
+
+
+@pytest.mark.parametrize(
+    ("size", "root"),
+    [(0, bytes(32)), (-1, bytes(32)), (1, b""), (1, b"x"), (1 << 63, bytes(32))],
+)
 def test_the_signer_signs_no_empty_log_and_no_other_hash(
     desk: Desk, size: int, root: bytes
 ) -> None:

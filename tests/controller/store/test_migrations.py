@@ -182,6 +182,7 @@ def test_a_log_of_before_becomes_a_tree_that_goes_on(unmade: Database) -> None:
         " VALUES (:seq, :body, 'h', '2026-11-20 12:00:00', 'token:a', 'a:b:c', 'it')"
     )
     old = {"v": 1, "actor": "token:a", "tag": "a:b:c", "subject": "it", "detail": dict[str, str]()}
+    old |= {"ts": "2026-11-20T12:00:00.000+00:00"}
     with unmade.transaction() as session:
         for seq in range(1, 1301):
             params = {"seq": seq, "body": canonical.encode({**old, "seq": seq})}
