@@ -48,7 +48,7 @@ def _stop(_signal: int, _frame: object) -> None:
 
 
 def finish(on: Stage, *, headless: bool) -> None:
-    """Give the addresses and three commands to try, and wait for Ctrl-C."""
+    """Give the addresses and a few commands to try, and wait for Ctrl-C."""
     environment = on.controller.cli_environment()
     agents = {agent.device_id: agent.url for agent in on.agents.values()}
     on.reporter.result("demo", ok=True, facts={"controller": on.controller.url, "agents": agents})
@@ -60,11 +60,12 @@ def finish(on: Stage, *, headless: bool) -> None:
     on.reporter.say(f"Controller  {on.controller.url}/docs")
     for device_id, url in agents.items():
         on.reporter.say(f"{device_id:<11} {url}/v1 and {on.agents[device_id].socket}")
-    on.reporter.say(f"\nexport {exports}")
-    on.reporter.say(
-        f"1. .venv/bin/sprat rollout plan {MODEL}@1.1.0 --alias {ALIAS}\n"
-        "2. .venv/bin/sprat audit list\n"
-        f"3. curl {gateway.url}/v1/chat/completions -H 'content-type: application/json'"
+    on.reporter.show(f"\nexport {exports}")
+    on.reporter.show(f".venv/bin/sprat rollout plan {MODEL}@1.1.0 --alias {ALIAS}")
+    on.reporter.show(".venv/bin/sprat audit list")
+    on.reporter.show(".venv/bin/sprat report eu-ai-act --out report")
+    on.reporter.show(
+        f"curl {gateway.url}/v1/chat/completions -H 'content-type: application/json'"
         f' -d \'{{"model": "{ALIAS}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
     )
     on.reporter.say("\nCtrl-C ends everything and leaves nothing behind.")

@@ -22,6 +22,10 @@ class Reporter(Protocol):
         """Explain something to a person."""
         ...
 
+    def show(self, line: str) -> None:
+        """Give a line to be copied: whole and as it is, however narrow the terminal."""
+        ...
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show facts side by side."""
         ...
@@ -41,6 +45,9 @@ class Headless:
         """Say nothing."""
 
     def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def show(self, line: str) -> None:
         """Say nothing."""
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -67,6 +74,10 @@ class Terminal:
     def say(self, text: str) -> None:
         """Print a paragraph."""
         self._console.print(text)
+
+    def show(self, line: str) -> None:
+        """Print it without a break."""
+        self._console.print(line, soft_wrap=True, markup=False)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table."""
