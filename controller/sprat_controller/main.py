@@ -96,6 +96,10 @@ def _run(asked: argparse.Namespace) -> int:
         broker = config.parse_broker(asked.mqtt, asked.mqtt_port)
     except ValueError as error:
         raise StartupError("bad_flag", f"argument --mqtt: {error}") from error
+    try:
+        receivers = destination.each_once(asked.forward_audit)
+    except ValueError as error:
+        raise StartupError("bad_flag", f"argument --forward-audit: {error}") from error
     options = config.RunOptions(
         asked.listen,
         asked.api_port,
@@ -104,7 +108,7 @@ def _run(asked: argparse.Namespace) -> int:
         asked.heartbeat,
         asked.signer,
         asked.database,
-        tuple({one.name: one for one in asked.forward_audit}.values()),
+        receivers,
         asked.oidc,
     )
     uvloop.run(process.run(config.DataFolder(asked.data), options, system_clock))

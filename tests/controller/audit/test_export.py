@@ -341,6 +341,44 @@ def test_an_unknown_key_is_told_apart() -> None:
     assert verify(EXPORT, [notes.verifier_key(LOG, "other/audit")]).result is Result.UNKNOWN_KEY
 
 
+def test_what_only_a_witness_signed_or_another_log_is_of_an_unknown_key() -> None:
+    witness = notes.verifier_key(WITNESS, "customer/w", notes.COSIGNER)
+    frontier = Frontier()
+    for one in BODIES[:3]:
+        frontier.append(leaf_hash(one))
+    text = str(Checkpoint(ORIGIN, 3, frontier.root()))
+    seen = Note(text).signed(notes.cosign(WITNESS, "customer/w", text, 7))
+    other = str(Checkpoint("other/audit", 3, frontier.root()))
+    for note in (seen, Note(other).signed(notes.sign(LOG, ORIGIN, other))):
+        lines = whole(BODIES[:3])
+        lines[0] = line(Head(1, str(note), whole=True))
+        found = verify(lines, [*KEYS, witness])
+        assert (found.result, found.records) == (Result.UNKNOWN_KEY, 0)
+        assert f"expected the log {ORIGIN}" in found.message
+
+
+def test_an_export_of_another_version_is_none_that_we_know() -> None:
+    found = verify([EXPORT[0].replace(b'export":1', b'export":2'), *EXPORT[1:]], KEYS)
+    assert (found.result, found.message) == (Result.TAMPERED, "expected version 1, found 2")
+
+
+@pytest.mark.parametrize(("seq", "first"), [(1, 1), (256, 1), (257, 257), (512, 257), (513, 1)])
+def test_without_checkpoints_on_the_way_the_subtree_is_named(seq: int, first: int) -> None:
+    lines = whole(BODIES)
+    made = body(seq, "denied")
+    lines[lines.index(record_line(BODIES[seq - 1], leaf_hash(BODIES[seq - 1]).hex()))] = (
+        record_line(made, leaf_hash(made).hex())
+    )
+    found = verify(lines, KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, first)
+
+
+def test_the_first_of_the_last_that_are_missing_is_named() -> None:
+    found = verify([*EXPORT[: at(451)], line(End(450))], KEYS)
+    assert (found.result, found.seq, found.records) == (Result.TAMPERED, 451, 450)
+    assert "the last are missing" in found.message
+
+
 def test_a_forged_checkpoint_is_tampered_with() -> None:
     lines = list(EXPORT)
     lines[0] = lines[0].replace(b"\\n600\\n", b"\\n599\\n")
@@ -394,3 +432,10 @@ def test_no_flipped_byte_is_intact(data: st.DataObject) -> None:
     found = verify(lines, KEYS)
     # Of the first line only the checkpoint counts, as it is signed.
     assert found.result is not Result.INTACT or n == 0
+
+
+def test_a_record_stands_once_in_a_part() -> None:
+    lines = part([1, 7])
+    found = verify([*lines[:2], lines[1], *lines[2:]], KEYS)
+    assert (found.result, found.seq) == (Result.TAMPERED, 1)
+    assert "not in order" in found.message

@@ -14,7 +14,7 @@ requests, `Name: value` a line; secrets are in no argument of a process).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,6 +121,22 @@ def parse(text: str) -> Destination:
         logs=_logs(options.get("logs", Logs.CONTROLLER.value)),
         **files,
     )
+
+
+def each_once(given: Iterable[Destination]) -> tuple[Destination, ...]:
+    """Return destinations without repetitions.
+
+    Raises:
+        ValueError: One is given in two ways: how far it has come is one number.
+    """
+    found: dict[str, Destination] = {}
+    for one in given:
+        if found.setdefault(one.name, one) != one:
+            raise ValueError(
+                f"expected {one.name} once, found it twice with different options: what is sent"
+                " there is said in one URL, for example with logs=all"
+            )
+    return tuple(found.values())
 
 
 def _options(query: str, transport: Transport) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import select
 import socket
 import ssl
@@ -36,6 +37,9 @@ _OK: Final = 200
 _CHUNK: Final = 4096
 _MAX_SAID: Final = 200
 _MAX_RETRY_AFTER_S: Final = 3600.0
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t -~]+")
+_OWN_HEADERS: Final = frozenset({"content-type", "content-length", "transfer-encoding"})
 
 
 class SendError(Exception):
@@ -115,7 +119,7 @@ class UdpSender:
                     out.sendto(
                         _message(body, self._to.content, self._origin, MAX_DATAGRAM), address
                     )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no name of a host
             raise SendError(f"{self._to.name}: {error}") from error
 
     def close(self) -> None:
@@ -283,8 +287,8 @@ class OtlpSender:
         content = otlp.request([read(body) for body in bodies], self._origin)
         try:
             answer = self._client.post(self._url, content=content)
-        # A client that was closed raises RuntimeError.
-        except (httpx.HTTPError, RuntimeError) as error:
+        # A client that was closed raises RuntimeError; what is no name of a host, ValueError.
+        except (httpx.HTTPError, RuntimeError, ValueError) as error:
             raise SendError(f"{self._to.name}: {error or type(error).__name__}") from error
         if answer.status_code != _OK:
             said = f"{self._to.name}: expected status 200, found {answer.status_code}"
@@ -325,11 +329,16 @@ def _headers(destination: Destination) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not line.strip():
             continue
-        if not colon or not name.strip():
-            raise StartupError(
-                "bad_flag",
-                f"{destination.headers}, line {number}: expected `Name: value`, found no colon",
-            )
+        fault = None if colon else "found no colon"
+        if colon and not _HEADER.fullmatch(name.strip()):
+            fault = "found no name of a header before the colon"
+        elif colon and name.strip().lower() in _OWN_HEADERS:
+            fault = f"found {name.strip()}, which the controller sets itself"
+        elif colon and not _VALUE.fullmatch(value.strip()):
+            fault = "found a value that is not printable ASCII"
+        if fault:  # never the line itself: it may be a secret
+            where = f"{destination.headers}, line {number}"
+            raise StartupError("bad_flag", f"{where}: expected `Name: value`, {fault}")
         headers[name.strip()] = value.strip()
     return headers
 

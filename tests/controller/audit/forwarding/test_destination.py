@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_controller.audit.forwarding.destination import Content, Destination, Transport, parse
+from sprat_controller.audit.forwarding.destination import (
+    Content,
+    Destination,
+    Transport,
+    each_once,
+    parse,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +85,14 @@ def test_any_text_is_a_destination_or_a_sentence(text: str) -> None:
 
 def test_what_is_sent_does_not_change_how_far_it_is() -> None:
     assert parse("syslog+tls://S:6514?content=cef").name == parse("syslog+tls://s").name
+
+
+def test_a_receiver_is_given_in_one_way() -> None:
+    first, second = parse("syslog+tls://a?logs=all"), parse("syslog+tls://b")
+    assert each_once([first, second, first]) == (first, second)
+    assert each_once([]) == ()
+    with pytest.raises(ValueError, match="expected syslog\\+tls://a:6514 once"):
+        each_once([parse("syslog+tls://a?logs=devices"), parse("syslog+tls://a")])
 
 
 @pytest.mark.parametrize("logs", ["controller", "devices", "all"])

@@ -315,9 +315,39 @@ def test_a_file_that_cannot_be_read_is_named_at_the_start(tmp_path: Path) -> Non
     ):
         with pytest.raises(StartupError, match="none"):
             senders.make(parse(url), ORIGIN)
-    (tmp_path / "headers").write_text("good: one\nbad\n")
-    with pytest.raises(StartupError, match="line 2: expected `Name: value`"):
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("bad", "no colon"),
+        (": secret", "no name of a header"),
+        ("b d: secret", "no name of a header"),
+        ("é: secret", "no name of a header"),
+        ("bad: sécret", "not printable ASCII"),
+        ("bad: sec\0ret", "not printable ASCII"),
+        ("bad:", "not printable ASCII"),
+        ("Content-Type: secret", "Content-Type, which the controller sets itself"),
+        ("content-length: 3", "which the controller sets itself"),
+    ],
+)
+def test_a_header_that_is_none_is_told_without_its_value(
+    tmp_path: Path, line: str, why: str
+) -> None:
+    (tmp_path / "headers").write_text(f"good: one\n{line}\n")
+    with pytest.raises(StartupError, match="line 2: expected `Name: value`") as refused:
         senders.make(parse(f"otlp+http://s?headers={tmp_path}/headers"), ORIGIN)
+    assert why in refused.value.message
+    assert "ecret" not in refused.value.message
+
+
+@pytest.mark.parametrize("transport", ["syslog+udp", "syslog+tcp", "otlp+http"])
+@pytest.mark.parametrize("host", ["a" * 70, "xn--zz--", "a..b"])
+def test_what_is_no_name_of_a_host_is_no_crash(transport: str, host: str) -> None:
+    sender = senders.make(parse(f"{transport}://{host}:9"), ORIGIN)
+    with pytest.raises(SendError, match=host):
+        sender.send([b'{"seq":1}'])
+    sender.close()
 
 
 def test_otlp_sends_batches_with_the_headers_of_a_file(
