@@ -40,20 +40,26 @@ class Denials:
                 return
             missed, self._unrecorded = self._unrecorded, 0
         shown = dict(detail) | ({"unrecorded_before": missed} if missed else {})
-        with self._database.transaction() as session:
-            log.append(
-                session,
-                tag,
-                at=at,
-                actor=actor,
-                subject=subject,
-                outcome="denied",
-                reason=str(detail["code"]) if "code" in detail else None,
-                detail=shown,
-            )
+        try:
+            with self._database.transaction() as session:
+                log.append(
+                    session,
+                    tag,
+                    at=at,
+                    actor=actor,
+                    subject=subject,
+                    outcome="denied",
+                    reason=str(detail["code"]) if "code" in detail else None,
+                    detail=shown,
+                )
+        except BaseException:
+            with self._lock:  # neither this one nor those before it are written down
+                self._unrecorded += missed + 1
+            raise
 
     def _has_room(self, at: datetime) -> bool:
-        if self._window_began is None or at - self._window_began >= _WINDOW:
+        # A clock that was set back begins a minute, too.
+        if self._window_began is None or not timedelta() <= at - self._window_began < _WINDOW:
             self._window_began, self._in_window = at, 0
         self._in_window += 1
         return self._in_window <= PER_MINUTE

@@ -115,7 +115,8 @@ def verify_export(session: Session, file: Path, given: list[str]) -> None:
                 found = check(_bounded(lines), keys)
     except OSError as error:
         why = error.strerror or str(error)
-        raise CliError(f"the export {file} cannot be read: {why}") from error
+        # Not 1: that is for a log that was tampered with.
+        raise CliError(f"the export {file} cannot be read: {why}", Exit.USAGE) from error
     shown = {
         "result": found.result.name.lower(),
         "records": found.records,
@@ -165,7 +166,10 @@ def witness(
     except (WitnessRefusedError, ValueError) as error:
         raise CliError(f"not cosigned: {error}", Exit.REFUSED) from error
     # Kept before it is told: what was told is never contradicted.
-    write_private(state, msgspec.json.encode(keeper))
+    try:
+        write_private(state, msgspec.json.encode(keeper))
+    except OSError as error:
+        raise CliError(f"not cosigned: {state} cannot be written: {error.strerror}") from error
     body = {"size": checkpoint.size, "vkey": str(keeper.vkey), "line": str(signature)}
     api.post("audit/cosignatures", body)
     told = str(note.signed(signature))
@@ -175,11 +179,14 @@ def witness(
 
 def _keeper(state: Path, name: str | None, log: str | None) -> Keeper:
     try:
-        return msgspec.json.decode(state.read_bytes(), type=Keeper)
+        keeper = msgspec.json.decode(state.read_bytes(), type=Keeper)
+        _ = keeper.vkey, keeper.seen, notes.read_key(keeper.log)
     except FileNotFoundError:
         pass
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *exports.UNREADABLE, ValueError) as error:  # NoteError is one
         raise CliError(f"expected {state} as this verb makes it: {error}") from error
+    else:
+        return keeper
     if name is None or log is None:
         raise CliError(f"{state} is not there: give --name and --log to make it", Exit.USAGE)
     private = Ed25519PrivateKey.generate()
@@ -198,7 +205,8 @@ def _read_key(given: str) -> VerifierKey:
         shown = _VKEY.search(text)
         return notes.read_key(shown[0] if shown else text)
     except (OSError, UnicodeDecodeError, NoteError) as error:
-        raise CliError(f"expected a key such as `sprat audit key` shows: {error}") from error
+        said = f"expected a key such as `sprat audit key` shows: {error}"
+        raise CliError(said, Exit.USAGE) from error
 
 
 def _note(text: str) -> notes.Note:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from simulators.audit_log import AuditLog
 from simulators.operator_api import OperatorApi
 from simulators.sprat_command import Sprat
+from sprat_controller.audit.export import MAX_LINE_BYTES
 from sprat_controller.audit.restoration import Restoration, State
 from sprat_proto import notes
 
@@ -107,7 +108,7 @@ def test_a_key_is_read_as_it_is_shown_from_a_file_of_any_name(
     kept.write_text(sprat("audit", "key", "-o", form).output)
     assert sprat("audit", "verify", str(file), "--key", str(kept)).status == 0
     kept.write_text("nothing of the kind")
-    sprat("audit", "verify", str(file), "--key", str(kept)).assert_one_sentence(1)
+    sprat("audit", "verify", str(file), "--key", str(kept)).assert_one_sentence(64)
 
 
 def test_the_status_tells_what_is_wrong_with_an_export(
@@ -126,6 +127,73 @@ def test_the_status_tells_what_is_wrong_with_an_export(
         said = sprat("audit", "verify", str(file), "--key", key, "-o", "json")
         assert (said.status, said.json["result"]) == (status, result)
     sprat("audit", "verify", str(file)).assert_one_sentence(64)
+
+
+def test_what_cannot_be_read_is_not_called_tampered_with(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    file, vkey = exported(sprat, tmp_path), api.log.vkey
+    for path, key in (
+        (tmp_path, vkey),
+        (tmp_path / "none", vkey),
+        (file, str(tmp_path / "none")),
+        (file, str(tmp_path)),
+        (file, "no+key"),
+        (file, vkey[:-8]),
+    ):
+        sprat("audit", "verify", str(path), "--key", key).assert_one_sentence(64)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "said"),
+    [
+        (b"\x1f\x8b\x08\0", 1, "unpack it"),
+        (b"[" * 100_000 + b"\n", 1, "expected the first line"),
+        (b'{"sprat_device_log":' + b"[" * 100_000 + b"\n", 1, "of a device's log"),
+        (b'{"sprat_device_log":1,"x":' + b"[" * 100_000 + b"\n", 1, "recursion depth"),
+        (b'{"sprat_device_log":', 2, "cut off"),
+        (b'{"sprat_audit_export":', 2, "cut off"),
+        (b'{"sprat_audit_export":' + b" " * MAX_LINE_BYTES, 1, "at most 16 MiB"),
+        (b'{"sprat_audit_consistency":' + b"[" * 100_000, 1, "proves nothing"),
+        (b"c2sp.org/tlog-proof@v1\n" + b"A" * (2 << 20), 1, "at most 1 MiB"),
+        (b"c2sp.org/tlog-proof@v1\n\xff\n", 1, "proves nothing"),
+    ],
+)
+def test_no_file_is_a_crash(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path, *, data: bytes, status: int, said: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    found = sprat("audit", "verify", str(file), "--key", api.log.vkey)
+    assert found.status == status
+    assert found.exception is None or isinstance(found.exception, SystemExit)
+    assert said in found.errors
+    assert found.errors.count("\n") == 1
+
+
+def test_a_witness_that_cannot_keep_what_it_saw_cosigns_nothing(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    new = ("--name", "customer/w", "--log", api.log.vkey)
+    state = tmp_path / "none" / "witness.json"
+    said = sprat("audit", "witness", "--state", str(state), *new)
+    said.assert_one_sentence(1)
+    assert "cannot be written" in said.errors
+    state = tmp_path / "witness.json"
+    assert sprat("audit", "witness", "--state", str(state), *new).status == 0
+    kept = json.loads(state.read_bytes())
+    for changed in (
+        {"log": "none"},
+        {"checkpoint": "none"},
+        {"private": "zz"},
+        {"private": "00"},
+        {"name": "a name"},
+        {"more": 1},
+    ):
+        state.write_text(json.dumps(kept | changed))
+        said = sprat("audit", "witness", "--state", str(state), "--accept-restore")
+        said.assert_one_sentence(1)
+        assert "as this verb makes it" in said.errors
 
 
 def test_a_witness_cosigns_what_grew_and_t34_refuses_what_was_rewritten(

@@ -436,8 +436,8 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["--device", "nobody"], 1),
         (["--device", "a/b"], 64),
         (["/no/such/file"], 64),
-        (["/no/such/file", "--key", "x"], 1),
-        (["/no/such/file", "--key", AuditLog().vkey], 1),
+        (["/no/such/file", "--key", "x"], 64),
+        (["/no/such/file", "--key", AuditLog().vkey], 64),
     ],
     "audit key": [(["x"], 64)],
     "audit export": [
@@ -482,7 +482,7 @@ BAD: dict[str, list[tuple[list[str], int]]] = {
         (["--state", "/no/such/file"], 64),
         (["--state", "{binary}"], 1),
         (["--state", "/no/such/file", "--name", "a b", "--log", AuditLog().vkey], 64),
-        (["--state", "/no/such/file", "--name", "a", "--log", "x"], 1),
+        (["--state", "/no/such/file", "--name", "a", "--log", "x"], 64),
         (
             ["--state", "{new}", "--name", "w", "--log", AuditLog().vkey, "--accept-restore"],
             6,
