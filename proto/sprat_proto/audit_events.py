@@ -138,6 +138,7 @@ class Tag(StrEnum):
     DEVICE_AUDIT_COPIED = "device:audit:copied"
     REVOCATIONS_LATE = "controller:revocations:late"
     CHECKPOINT_LATE = "controller:checkpoint:late"
+    LOG_REKEYED = "controller:log:rekeyed"
     FORWARDING_LATE = "controller:forwarding:late"
     AUDIT_RESTORED = "controller:audit:restored"
     AUDIT_EXPIRED = "controller:audit:expired"

@@ -27,6 +27,7 @@ class AuditLog:
     )
     records: list[bytes] = field(default_factory=_records)
     cosigned: list[str] = field(default_factory=list[str])
+    former: Ed25519PrivateKey | None = None  # signs as well
 
     @property
     def vkey(self) -> str:
@@ -40,9 +41,15 @@ class AuditLog:
         """Change the second record, and sign what comes of it."""
         self.records[1] = canonical.encode({"seq": 2, "outcome": "denied"})
 
+    def replace_key(self) -> None:
+        """Sign with another key, and with the one before as well."""
+        self.former = self.private
+        self.private = Ed25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
+
     def note(self) -> str:
         text = str(Checkpoint(ORIGIN, len(self.records), self._root(0, len(self.records))))
-        return str(Note(text).signed(notes.sign(self.private, ORIGIN, text)))
+        keys = [self.private, *([self.former] if self.former else [])]
+        return str(Note(text).signed(*(notes.sign(key, ORIGIN, text) for key in keys)))
 
     def proof(self, old: int, new: int) -> list[str]:
         proof = consistency_proof(

@@ -108,6 +108,7 @@ CHANGES: Final[Mapping[Tag, Change]] = {
     Tag.HOLD_ADDED: Change.CREATED,
     Tag.HOLD_RELEASED: Change.CHANGED,
     Tag.CHECKPOINT_COSIGNED: Change.CREATED,
+    Tag.LOG_REKEYED: Change.CHANGED,
 }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 import sqlalchemy as sql
 from sprat_proto import notes
 from sprat_proto.audit_events import Tag
@@ -24,7 +25,7 @@ from sprat_controller.audit.tree import Tree, damaged
 from sprat_controller.errors import ConflictError, NotFoundError, RequestError
 from sprat_controller.signer.port import LogSigner, SignerError
 from sprat_controller.store.session import Database
-from sprat_controller.store.tables import AuditCheckpoint, AuditCosignature
+from sprat_controller.store.tables import AuditCheckpoint, AuditCosignature, AuditRecord
 
 MAKE_EVERY: Final = timedelta(minutes=1)
 ALARM_EVERY: Final = timedelta(days=1)
@@ -85,6 +86,8 @@ class Checkpoints:
         """
         for left in reversed(range(_TRIES)):
             state = self._signer.log_state()
+            self._key = notes.read_key(state.vkey)
+            self._say_new_key(self._key, now)
             with self._database.reading() as session:
                 tree_ = Tree(session)
                 kept = find(session, tree_.size)
@@ -104,6 +107,27 @@ class Checkpoints:
                 if left == 0 or self._signer.log_state().size == state.size:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _say_new_key(self, key: VerifierKey, now: datetime) -> None:
+        """Write down that the log's key is another one, once: the log grows, and is signed anew."""
+        with self._database.reading() as session:
+            last = newest(session)
+            by = (
+                [one.key_id for one in last.note.signatures if one.name == key.name] if last else []
+            )
+            if not by or key.key_id in by or _last_key(session) == key.key_id.hex():
+                return
+        with self._database.transaction() as session:
+            log.append(
+                session,
+                Tag.LOG_REKEYED,
+                at=now,
+                actor="controller",
+                subject="log/controller",
+                before=by[0].hex(),
+                after=key.key_id.hex(),
+                detail={"vkey": str(key)},
+            )
 
     def _sign(self, signed: int, now: datetime) -> Signed:
         with self._database.reading() as session:
@@ -135,6 +159,21 @@ class Checkpoints:
                 reason=error.code,
                 detail={"message": error.message},
             )
+
+
+def _last_key(session: Session) -> str | None:
+    """Return what the log says last of a change of its key."""
+    body = (
+        session.connection()
+        .execute(
+            sql.select(col(AuditRecord.body))
+            .where(col(AuditRecord.tag) == Tag.LOG_REKEYED.value)
+            .order_by(col(AuditRecord.seq).desc())
+            .limit(1)
+        )
+        .scalar()
+    )
+    return msgspec.json.decode(body).get("after") if body else None
 
 
 def newest(session: Session) -> Signed | None:

@@ -23,6 +23,7 @@ ERASED: Final = b""
 LASTING: Final = frozenset(
     {
         Tag.AUDIT_RESTORED,
+        Tag.LOG_REKEYED,
         Tag.AUDIT_EXPIRED,
         Tag.RETENTION_SET,
         Tag.HOLD_ADDED,

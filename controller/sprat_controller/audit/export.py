@@ -30,6 +30,7 @@ from sprat_proto.merkle import Frontier, ProofError, leaf_hash, verify_inclusion
 from sprat_proto.notes import Checkpoint, NoteError, VerifierKey
 
 from sprat_controller.audit.expiries import Expiries
+from sprat_controller.audit.log_keys import FormerKeys, is_of_log, signers_of
 
 VERSION: Final = 1
 # Longer ones are none of ours: a record has at most a few thousand names in it.
@@ -189,7 +190,8 @@ def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey]) -> Finding:
 
     Args:
         lines: The export, with line ends.
-        keys: Whom to believe; the first must have signed the checkpoint.
+        keys: Whom to believe; the first is the log's, or another of its name, and one of these
+            must have signed the checkpoint.
     """
     reader = _Reader(keys)
     try:
@@ -214,6 +216,7 @@ class _Reader:
         self._last = 0
         self._end: int | None = None
         self._expiries = Expiries()
+        self._former = FormerKeys(keys)
         self._number = msgspec.json.Decoder(_Numbered)
         self.count = 0
 
@@ -256,7 +259,7 @@ class _Reader:
             )
         if self._frontier.root() != root:
             raise self._changed_since(size)
-        fault = self._expiries.fault()
+        fault = self._expiries.fault() or self._former.fault()
         if fault is not None:
             raise _FoundError(Result.TAMPERED, fault[1], fault[0])
         expired = self._expiries.count
@@ -295,7 +298,7 @@ class _Reader:
         """Return who signed; the log's own key must have."""
         known = {(key.name, key.key_id) for key in self._keys}
         if not any((one.name, one.key_id) in known for one in note.signatures):
-            signers = ", ".join(one.name for one in note.signatures)
+            signers = signers_of(note)
             raise _FoundError(
                 Result.UNKNOWN_KEY, f"the checkpoint is signed by {signers}, whose key is not given"
             )
@@ -303,8 +306,8 @@ class _Reader:
             found = notes.verify(note, self._keys)
         except NoteError as error:
             raise _FoundError(Result.TAMPERED, f"the checkpoint is not signed: {error}") from error
-        log, text = self._keys[0], notes.read_checkpoint(note.text)
-        if text.origin != log.name or log not in {one.key for one in found}:
+        text, log = notes.read_checkpoint(note.text), self._keys[0]
+        if text.origin != log.name or not any(is_of_log(one.key, log) for one in found):
             raise _FoundError(
                 Result.UNKNOWN_KEY, f"expected the log {log.name}, found {text.origin}"
             )
@@ -333,6 +336,7 @@ class _Reader:
         if self._is_whole:
             self._in_whole(seq, leaf)
             self._expiries.take(seq, body)
+            self._former.take(body)
         else:
             self._in_part(seq, leaf, proof)
         self._last = seq
@@ -424,7 +428,11 @@ class _Reader:
         try:
             note = notes.read_note(text)
             checkpoint = notes.read_checkpoint(note.text)
-            self._signed(note)
+            is_by_former = self._former.is_by_them(note)
+            if is_by_former:
+                self._former.meet(note, self._bad)
+            else:
+                self._signed(note)
         except (NoteError, _FoundError) as error:
             # The log's own key signed all of them: whose this is does not matter.
             raise _FoundError(
@@ -440,7 +448,8 @@ class _Reader:
             )
         if checkpoint.root != self._frontier.root():
             raise self._changed_since(checkpoint.size)
-        self._good_until = checkpoint.size
+        if not is_by_former:
+            self._good_until = checkpoint.size
 
     def _changed_since(self, size: int) -> _FoundError:
         first = self._good_until + 1

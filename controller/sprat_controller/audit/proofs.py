@@ -19,6 +19,7 @@ from sprat_proto.merkle import ProofError, leaf_hash, verify_consistency, verify
 from sprat_proto.notes import Checkpoint, InclusionProof, Note, NoteError, VerifierKey
 
 from sprat_controller.audit.export import UNREADABLE, Finding, Result
+from sprat_controller.audit.log_keys import is_of_log, signers_of
 
 INCLUSION: Final = b"c2sp.org/tlog-proof@"
 CONSISTENCY: Final = b'{"sprat_audit_consistency":'
@@ -102,10 +103,10 @@ def _consistency(proof: Consistency, keys: Sequence[VerifierKey]) -> Finding:
 def _unknown(note: Note, keys: Sequence[VerifierKey]) -> Finding | None:
     log = keys[0]
     signers = {(one.name, one.key_id) for one in note.signatures}
-    if log.kind == notes.LOG and (log.name, log.key_id) in signers:
+    its = {(key.name, key.key_id) for key in keys if is_of_log(key, log)}
+    if log.kind == notes.LOG and its & signers:
         return None
-    names = ", ".join(one.name for one in note.signatures)
-    message = f"the checkpoint is signed by {names}, whose key is not given as the log's"
+    message = f"the checkpoint is signed by {signers_of(note)}, whose key is not given as the log's"
     return Finding(Result.UNKNOWN_KEY, 0, message)
 
 

@@ -70,6 +70,32 @@ def read(keeper: Keeper, note: Note) -> Checkpoint:
     return checkpoint
 
 
+def follow(keeper: Keeper, log: VerifierKey, note: Note) -> Keeper:
+    """Return a witness that knows the log by its next key from now on.
+
+    Args:
+        keeper: What is kept.
+        log: The next key.
+        note: A checkpoint: the key that is known signed it as well, so it is of the same log.
+
+    Raises:
+        WitnessRefusedError: It is not signed by both.
+    """
+    known = notes.read_key(keeper.log)
+    if known == log:
+        return keeper
+    try:
+        by = {one.key for one in notes.verify(note, [known, log])}
+    except NoteError as error:
+        raise WitnessRefusedError(f"no checkpoint of {known.name}: {error}") from error
+    if log.name != known.name or by != {known, log}:
+        raise WitnessRefusedError(
+            f"expected a checkpoint that both {known} and {log} signed: only so does the log itself"
+            " say that the second is its next key; else a witness of a new name begins anew"
+        )
+    return msgspec.structs.replace(keeper, log=str(log))
+
+
 def cosign(
     keeper: Keeper, note: Note, proof: Sequence[bytes], time_s: int
 ) -> tuple[Keeper, notes.Signature]:
@@ -111,16 +137,16 @@ def accept(keeper: Keeper, statements: Sequence[str]) -> Keeper:
         WitnessRefusedError: There is no restoration that it does not know, or it is not of this.
     """
     seen, log = keeper.seen, notes.read_key(keeper.log)
+    known = len(keeper.accepted)  # by a key of before, perhaps
     try:
-        made = [restoration.read(one, log) for one in statements]
+        fresh = [restoration.read(one, log) for one in statements[known:]]
     except NoteError as error:
         raise WitnessRefusedError(f"no restoration of {log.name}: {error}") from error
-    fresh = made[len(keeper.accepted) :]
-    if list(statements[: len(keeper.accepted)]) != keeper.accepted:
+    if list(statements[:known]) != keeper.accepted:
         raise WitnessRefusedError("restorations that were accepted before are not there any more")
     if seen is None or not fresh:
         raise WitnessRefusedError(f"{log.name} was not restored since the witness looked")
-    if [one.number for one in made] != list(range(1, len(made) + 1)):
+    if [one.number for one in fresh] != list(range(known + 1, len(statements) + 1)):
         raise WitnessRefusedError("expected restorations numbered from 1, found others")
     given_up = fresh[0].before
     if given_up.size < seen.size:

@@ -136,7 +136,8 @@ def witness(
     state: Annotated[Path, typer.Option(metavar="FILE", help="What it keeps; made if not there.")],
     name: Annotated[str | None, typer.Option(help="Of the witness, at the first time.")] = None,
     log: Annotated[
-        str | None, typer.Option(metavar="KEY", help="The log's public key, at the first time.")
+        str | None,
+        typer.Option(metavar="KEY", help="The log's public key: at first, and its next one."),
     ] = None,
     accept_restore: Annotated[
         bool,
@@ -154,6 +155,8 @@ def witness(
             raise CliError(f"not accepted: {error}", Exit.REFUSED) from error
     note = _note(api.text("audit/checkpoint"))
     try:
+        if log is not None:
+            keeper = witnesses.follow(keeper, _read_key(log), note)
         checkpoint, seen = witnesses.read(keeper, note), keeper.seen
         proof: list[bytes] = []
         if seen is not None and seen.size < checkpoint.size:

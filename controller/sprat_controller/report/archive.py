@@ -150,7 +150,7 @@ def _of(
     *,
     is_whole: bool = True,
 ) -> Proof:
-    signers = tuple(one.name for one in note.signatures)
+    signers = tuple(dict.fromkeys(one.name for one in note.signatures))
     return Proof(
         log,
         file,

@@ -120,9 +120,9 @@ TABLES: Final[Mapping[str, Events]] = {
         ),
     ),
     "witnesses": Events(
-        "Witnesses",
-        "Checkpoints of the log that somebody else cosigned.",
-        (Tag.CHECKPOINT_COSIGNED,),
+        "Witnesses and keys of the log",
+        "Checkpoints of the log that somebody else cosigned, and when its own key was replaced.",
+        (Tag.CHECKPOINT_COSIGNED, Tag.LOG_REKEYED),
     ),
     "processes": Events(
         "Starts, stops and configuration",

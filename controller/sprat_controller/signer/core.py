@@ -69,6 +69,8 @@ class Keys:
     former: Issuer | None = None
     # Of the audit log's checkpoints.
     log: ed25519.Ed25519PrivateKey = field(default_factory=ed25519.Ed25519PrivateKey.generate)
+    # The one before signs beside it, for who has no other yet, until it is forgotten.
+    former_log: ed25519.Ed25519PrivateKey | None = None
 
 
 class SignerCore:
@@ -89,6 +91,7 @@ class SignerCore:
         self._issuer = Issuer(keys.issuer_certificate, keys.issuer)
         self._former = keys.former
         self._log = keys.log
+        self._log_keys = (keys.log, *((keys.former_log,) if keys.former_log else ()))
         self._origin = origin_of(keys.issuer_certificate)
         self._records = records
         self._clock = clock
@@ -221,7 +224,7 @@ class SignerCore:
             )
             if problem is None:
                 text = str(notes.Checkpoint(self._origin, size, root))
-                note = notes.Note(text).signed(notes.sign(self._log, self._origin, text))
+                note = self._signed_by_log(text)
                 if signed is None or signed[0] != size:
                     records.keep_checkpoint(size, root)
                     detail = {"size": size, "root": root.hex()}
@@ -252,7 +255,7 @@ class SignerCore:
             made = Restoration(
                 self._origin, len(records.restored()) + 1, State(*old), State(size, root)
             )
-            note = notes.Note(str(made)).signed(notes.sign(self._log, self._origin, str(made)))
+            note = self._signed_by_log(str(made))
             records.keep_checkpoint(size, root)
             records.keep_restored(str(note), now)
             detail = {
@@ -267,6 +270,11 @@ class SignerCore:
     def close(self) -> None:
         """Close the records."""
         self._records.close()
+
+    def _signed_by_log(self, text: str) -> notes.Note:
+        return notes.Note(text).signed(
+            *(notes.sign(key, self._origin, text) for key in self._log_keys)
+        )
 
     def _snapshot(self, roles: Mapping[str, int], version: int, now: datetime) -> bytes:
         meta = {f"{role}.json": MetaFile(number) for role, number in sorted(roles.items())}

@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issuer: str = f"file:{ISSUER}.pem"
     log: str = f"file:{LOG}.pem"
     former_issuer: str = f"file:{ISSUER}.old.pem"  # used while its certificate is there
+    former_log: str = f"file:{LOG}.old.pem"  # used while it is there
     server_names: list[str] = []
     # Who may ask, beside the signer's own user and root.
     users: list[int] = []
@@ -139,6 +140,7 @@ class SignerFolder:
                 issuer_certificate=_certificate(self.issuer_certificate),
                 former=self._former(settings, passphrase),
                 log=self._log_key(settings.log, passphrase),
+                former_log=self._former_log(settings, passphrase),
             )
             _check_pair(keys, settings.issuer)
             records = Records(self.path / "signer.db")
@@ -153,11 +155,21 @@ class SignerFolder:
         key = _p256(self._key(settings.former_issuer, passphrase))
         return Issuer(_certificate(self.former_certificate), key)
 
+    def _former_log(
+        self, settings: Settings, passphrase: bytes | None
+    ) -> ed25519.Ed25519PrivateKey | None:
+        file = settings.former_log.removeprefix(FILE)
+        is_gone = settings.former_log.startswith(FILE) and not (self.path / file).exists()
+        return None if is_gone else self._ed25519(settings.former_log, passphrase)
+
     def _log_key(self, uri: str, passphrase: bytes | None) -> ed25519.Ed25519PrivateKey:
         """Return the audit log's key; a folder of before gets one."""
         path = self.key_file(LOG)
         if uri == f"{FILE}{path.name}" and passphrase is not None and not path.exists():
             return new_ed25519(path, passphrase)
+        return self._ed25519(uri, passphrase)
+
+    def _ed25519(self, uri: str, passphrase: bytes | None) -> ed25519.Ed25519PrivateKey:
         key = self._key(uri, passphrase)
         if not isinstance(key, ed25519.Ed25519PrivateKey):
             raise KeyUnusableError(

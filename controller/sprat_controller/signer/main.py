@@ -20,7 +20,7 @@ from sprat_controller import __version__
 from sprat_controller.clock import system_clock
 from sprat_controller.errors import StartupError
 from sprat_controller.signer import rotation
-from sprat_controller.signer.folder import SignerFolder
+from sprat_controller.signer.folder import LOG, SignerFolder
 from sprat_controller.signer.server import SignerServer
 
 _LOCK_TRIES: Final = 20
@@ -45,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         change = verbs.add_parser(verb, help=help_)
         change.add_argument("name", choices=rotation.NAMES)
         change.add_argument("--data", type=Path, required=True, metavar="DIR")
+    forget = verbs.add_parser(
+        "forget-key", help="no longer sign the audit log with the key before as well"
+    )
+    forget.add_argument("name", choices=(LOG,))
+    forget.add_argument("--data", type=Path, required=True, metavar="DIR")
     asked = parser.parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr,
@@ -58,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 say(f"the next key's public half: {rotation.new_key(folder, asked.name)}")
             case "use-key":
                 say(f"{rotation.use_key(folder, asked.name)}; start the signer anew")
+            case "forget-key":
+                say(f"{rotation.forget_log_key(folder)}; start the signer anew")
             case _:
                 if asked.user is not None:
                     _become(asked.user)

@@ -5,6 +5,8 @@
     ca-issuer.next.crt.pem         the root's word for the next issuer; the one before becomes
     ca-issuer.old.crt.pem          and has its list of revoked certificates signed until it ends
 
+    audit-log.old.pem              the audit log's signs beside the next one, until `forget-key`
+
 Only keys in files: in a token they are made with the token's own tools, and named in signer.json.
 """
 
@@ -18,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sprat_controller.config import write_private
 from sprat_controller.errors import StartupError
-from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER, SignerFolder
+from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER, LOG, SignerFolder
 from sprat_controller.signer.keys import new_ed25519, new_p256, public_pem
 
-NAMES: Final = (DIRECTOR, IMAGE, ISSUER)
+NAMES: Final = (DIRECTOR, IMAGE, ISSUER, LOG)
 
 
 def new_key(folder: SignerFolder, name: str) -> Path:
@@ -71,6 +73,22 @@ def use_key(folder: SignerFolder, name: str) -> str:
         present.replace(folder.key_file(f"{name}.old"))
     following.replace(present)
     return f"{name} is the new key from the next start on; the one before is {name}.old.pem"
+
+
+def forget_log_key(folder: SignerFolder) -> str:
+    """Let the audit log be signed by its present key alone from the next start on. Blocking.
+
+    Raises:
+        StartupError: There is no key before it.
+    """
+    former = folder.key_file(f"{LOG}.old")
+    try:
+        former.unlink()
+    except OSError as error:
+        raise StartupError(
+            "no_former_key", f"{former} cannot be removed: {error.strerror}"
+        ) from error
+    return f"{LOG} is the only key of the audit log from the next start on"
 
 
 def _use_certificate(folder: SignerFolder) -> None:

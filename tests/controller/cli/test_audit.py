@@ -291,6 +291,23 @@ def test_a_proof_that_the_log_only_grew_is_checked_without_the_controller(
         assert sprat("audit", "verify", str(file), "--key", api.log.vkey).status == 1
 
 
+def test_a_witness_is_told_the_logs_next_key(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    state = str(tmp_path / "witness.json")
+    first = api.log.vkey
+    sprat("audit", "witness", "--state", state, "--name", "customer/w", "--log", first)
+    api.log.append(2)
+    api.log.replace_key()
+    said = sprat("audit", "witness", "--state", state, "--log", api.log.vkey)
+    assert said.status == 0, said.errors
+    api.log.former = None
+    api.log.append(2)
+    assert sprat("audit", "witness", "--state", state).status == 0
+    refused = sprat("audit", "witness", "--state", state, "--log", first)
+    refused.assert_one_sentence(6)
+
+
 def test_a_witness_that_is_told_accepts_a_restored_log_and_refuses_before(
     sprat: Sprat, api: OperatorApi, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +16,14 @@ from simulators import device_keys
 from simulators.signer_folder import SignerMade
 from simulators.signing_desk import NOW, assigned, targets
 from sprat_controller.errors import StartupError
-from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER
+from sprat_controller.signer.folder import DIRECTOR, IMAGE, ISSUER, LOG
 from sprat_controller.signer.keys import tuf_key
 from sprat_controller.signer.main import main
 from sprat_controller.signer.port import CertificateRequest, SignerRefusedError
 from sprat_controller.signer.rotation import new_key, use_key
 from sprat_controller.trust.words import read
+from sprat_proto import notes
+from sprat_proto.notes import VerifierKey
 from tuf.api.metadata import Targets
 
 
@@ -131,6 +134,55 @@ def test_the_next_key_signs_only_once_it_is_used(made: SignerMade) -> None:
     use_key(made.folder, DIRECTOR)
     assert signing_key(made) == tuf_key(public).keyid != before
     assert made.folder.key_file("director-online.old").exists()
+
+
+def log_keys(made: SignerMade) -> tuple[VerifierKey, set[bytes]]:
+    """Return the audit log's key, and which keys sign a checkpoint."""
+    core = made.folder.open(lambda: NOW)
+    signed = core.log_signed()
+    proof: list[bytes] = []
+    note = notes.read_note(
+        core.sign_checkpoint(1, bytes(32) if signed is None else signed[1], proof)
+    )
+    key = notes.read_key(core.log_state().vkey)
+    core.close()
+    return key, {one.key_id for one in note.signatures}
+
+
+def test_the_audit_logs_former_key_signs_as_well_until_it_is_forgotten(made: SignerMade) -> None:
+    first, by = log_keys(made)
+    assert by == {first.key_id}
+    new_key(made.folder, LOG)
+    assert log_keys(made) == (first, by)
+    use_key(made.folder, LOG)
+    second, by = log_keys(made)
+    assert (second.name, by) == (first.name, {first.key_id, second.key_id})
+    assert main(["forget-key", LOG, "--data", str(made.folder.path)]) == 0
+    assert log_keys(made) == (second, {second.key_id})
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_power_cut_while_the_audit_logs_key_is_replaced_is_gone_on_from(
+    made: SignerMade, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    first, _ = log_keys(made)
+    new_key(made.folder, LOG)
+    with monkeypatch.context() as patch:
+        cut_power_after(patch, steps)
+        with contextlib.suppress(PowerCutError):
+            use_key(made.folder, LOG)
+    if made.folder.key_file(f"{LOG}.next").exists():
+        use_key(made.folder, LOG)
+    second, by = log_keys(made)
+    assert first != second
+    assert by == {first.key_id, second.key_id}
+
+
+def test_without_a_former_key_there_is_nothing_to_forget(
+    made: SignerMade, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["forget-key", LOG, "--data", str(made.folder.path)]) == 1
+    assert "audit-log.old.pem cannot be removed: No such file" in capsys.readouterr().err
 
 
 def test_a_next_key_is_never_made_over_another(made: SignerMade) -> None:

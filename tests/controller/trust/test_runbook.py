@@ -176,7 +176,24 @@ CEREMONIES = [name for name in SECTIONS if "sprat trust ceremony" in SECTIONS[na
 
 def test_the_runbook_has_every_ceremony() -> None:
     assert len(CEREMONIES) == 8
-    assert len(SECTIONS) == 10
+    assert len(SECTIONS) == 11
+
+
+def test_the_audit_logs_key_is_replaced_as_it_says(tmp_path: Path) -> None:
+    made = SignerMade(tmp_path)
+    made.folder.open(lambda: NOW).close()
+    said = (
+        RUNBOOK.read_text()
+        .partition("## The audit log's key is replaced\n")[2]
+        .partition("\n## ")[0]
+    )
+    lines = "".join(re.findall(r"```sh\n(.*?)```", said, re.DOTALL)).splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        words = shlex.split(line.replace("$SIGNER", str(tmp_path)))
+        assert words[0] == "sprat-signer"
+        assert signer_main.main(words[1:]) == 0
+    assert not made.folder.key_file("audit-log.old").exists()
 
 
 @pytest.mark.parametrize("section", CEREMONIES)
