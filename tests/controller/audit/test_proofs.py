@@ -118,11 +118,11 @@ def test_a_proof_without_a_record_proves_nothing() -> None:
 OTHER: Final = notes.verifier_key(WITNESS, ORIGIN)
 
 
-@pytest.mark.parametrize("keys", [[OTHER], [COSIGNER], [COSIGNER, KEY], [OTHER, KEY]])
+@pytest.mark.parametrize("keys", [[OTHER], [COSIGNER], [COSIGNER, KEY]])
 @pytest.mark.parametrize(
     "make", [lambda: inclusion(3), lambda: consistency(signed(5), signed(COUNT))]
 )
-def test_the_first_key_must_have_signed_it(
+def test_a_key_of_the_log_must_have_signed_it(
     make: Callable[[], bytes], keys: list[VerifierKey]
 ) -> None:
     found = proofs.verify(make(), keys)

@@ -176,7 +176,7 @@ def test_a_record_of_the_controller_that_was_changed_is_said_to_be(told: Told) -
         record = session.get_one(AuditRecord, 1)
         record.body = record.body.replace(b"success", b"failure")
     report = made(told, by)
-    assert "this record was changed" in report.fault("controller")
+    assert report.fault("controller").startswith("record 1: it was changed")
     assert report.files[archive.EVIDENCE].endswith(b'{"end":%d}\n' % by.checkpoint.size)
 
 
