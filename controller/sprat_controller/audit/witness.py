@@ -148,7 +148,8 @@ def accept(keeper: Keeper, statements: Sequence[str]) -> Keeper:
         raise WitnessRefusedError(f"{log.name} was not restored since the witness looked")
     if [one.number for one in fresh] != list(range(known + 1, len(statements) + 1)):
         raise WitnessRefusedError("expected restorations numbered from 1, found others")
-    given_up = fresh[0].before
+    # One of before the witness looked gave up what it never saw: it had nothing to accept then.
+    given_up = next((one.before for one in fresh if one.before.size >= seen.size), fresh[-1].before)
     if given_up.size < seen.size:
         raise WitnessRefusedError(
             f"the log gave up {given_up.size} records, and had {seen.size} when it was cosigned"
