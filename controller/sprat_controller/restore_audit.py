@@ -85,12 +85,11 @@ class _Restoring:
     def run(self, talk: Talk) -> str:
         """Do it, and return what to tell."""
         word = Word(self.wanted.reason, self.now)
-        # A kill came between the signer's word and the log's.
-        said = restoring.say_missing(self.database, self.signer, word)
         loss = restoring.find(self.database, self.signer)
-        if loss is None and said:
-            return "the log goes on: what was signed the last time stands in it now"
         if loss is None:
+            # A kill came between the signer's word and the log's.
+            if restoring.say_missing(self.database, self.signer, word):
+                return "the log goes on: what was signed the last time stands in it now"
             raise StartupError(
                 "nothing_lost", "the database has all that was signed of its log: nothing changed"
             )
@@ -100,6 +99,7 @@ class _Restoring:
             talk.say(f"{put_back} records were put back from {self.wanted.export}")
             left = restoring.find(self.database, self.signer)
             if left is None:
+                restoring.say_missing(self.database, self.signer, word)
                 return "nothing of the log is lost: the controller can be started"
             loss = left
             talk.say(_in_words(loss))

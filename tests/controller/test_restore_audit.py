@@ -35,12 +35,13 @@ from sprat_controller.signer.folder import SignerFolder
 from sprat_controller.signer.port import SignerRefusedError
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
-from sprat_controller.store.tables import AuditRecord
+from sprat_controller.store.tables import AuditCheckpoint, AuditRecord
 from sprat_proto import notes
 from sprat_proto.audit_events import Tag
 from sqlmodel import col, select
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
 @dataclass
@@ -240,6 +241,7 @@ def test_an_older_export_brings_back_what_it_has(house: House) -> None:
     house.restore(export=export, accept=4)
     detail = json.loads(house.records()[-1].body)["detail"]
     assert detail["lost"] == 4
+    assert [row.tag for row in house.records()].count(Tag.AUDIT_RESTORED.value) == 1
     house.sign()
 
 
@@ -264,6 +266,86 @@ def test_an_export_that_is_not_whole_and_intact_brings_back_nothing(house: House
         assert [row.body for row in house.records()] == before
     with pytest.raises(StartupError):
         house.restore(export=house.path / "missing")
+
+
+def test_an_export_of_before_another_restoration_brings_back_nothing(house: House) -> None:
+    house.append(5)
+    house.sign()
+    house.back_up()
+    house.append(7)
+    export = house.export()
+    house.go_back()
+    house.restore(accept=7)
+    house.append(3)
+    house.sign()
+    house.go_back()
+    before = [row.body for row in house.records()]
+    with pytest.raises(StartupError, match="of before the log was restored another time"):
+        house.restore(export=export)
+    assert [row.body for row in house.records()] == before
+
+
+def lose_twice(house: House) -> None:
+    """Go on from a backup, and lose all that came then, with the word for the first loss."""
+    house.append(5)
+    house.sign()
+    house.back_up()
+    house.append(7)
+    house.sign()
+    house.go_back()
+    house.restore(accept=7)
+    house.append(3)
+    house.sign()
+
+
+def test_the_same_backup_may_be_restored_again_with_an_export_of_what_came_then(
+    house: House,
+) -> None:
+    lose_twice(house)
+    export, whole = house.export(), [row.body for row in house.records()]
+    house.go_back()
+    assert "nothing of the log is lost" in house.restore(export=export)
+    assert [row.body for row in house.records()][:-1] == whole
+    assert len(house.statements()) == 1
+    house.sign()
+
+
+def test_the_same_backup_may_be_accepted_again_and_a_witness_goes_on(house: House) -> None:
+    lose_twice(house)
+    keeper = Keeper("w", Ed25519PrivateKey.generate().private_bytes_raw().hex(), str(house.key()))
+    keeper, _ = witness.cosign(keeper, house.sign(), [], 1)
+    house.go_back()
+    house.restore(accept=4)
+    made = [restoration.read(one, house.key()) for one in house.statements()]
+    assert [one.number for one in made] == [1, 2]
+    keeper = witness.accept(keeper, house.statements())
+    assert keeper.seen is not None
+    note, proof = house.sign(), consistency(house, keeper.seen.size)
+    witness.cosign(keeper, note, proof, 2)
+
+
+def test_what_is_surely_the_same_is_what_a_checkpoint_of_it_says(house: House) -> None:
+    house.append(5)
+    house.sign()
+    kept = len(house.records())
+    house.back_up()
+    house.append(3)
+    lost = str(house.sign())
+    house.go_back()
+    house.append(3)
+    database = house.open()
+    with database.reading() as session:
+        text = str(notes.Checkpoint(house.key().name, kept + 1, Tree(session).root(kept + 1)))
+    forged = str(notes.Note(text).signed(notes.sign(STRANGER, house.key().name, text)))
+    with database.transaction() as session:
+        for size, note in ((kept + 3, lost), (kept + 2, "none"), (kept + 1, forged)):
+            session.add(AuditCheckpoint(size=size, note=note, made_at=NOW))
+    signer = SignerFolder(house.folder.signer).open(lambda: house.now)
+    loss = restoring.find(database, signer)
+    assert loss is not None
+    assert (loss.shared, loss.lost, loss.kept.size) == (kept, 3, kept + 3)
+    signer.close()
+    database.close()
 
 
 def test_a_log_that_went_on_is_told_to_go_back_once_more(house: House) -> None:

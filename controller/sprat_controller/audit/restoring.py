@@ -174,19 +174,30 @@ def go_on(database: Database, signer: SignerCore, loss: Loss, word: Word) -> str
         tree = Tree(session)
         size = tree.size
         root = tree.root(size) if size else Frontier().root()
+    missing = _missing(database, signer)
     statement = signer.restore_log(size, root, word.reason)
+    # Those of before first: a witness reads them by their numbers.
+    for one in missing:
+        _say(database, None, one, word)
     _say(database, loss, statement, word)
     return statement
 
 
 def say_missing(database: Database, signer: SignerCore, word: Word) -> int:
-    """Write down each restoration that was signed and is not in the log: a kill came between."""
-    with database.reading() as session:
-        said = {one for one, _ in restorations.statements(session)}
-    missing = [one for one in signer.restorations() if one not in said]
+    """Write down each restoration that was signed and is not in the log: a kill came between.
+
+    Nothing may be lost of the log: what could be put back may hold them.
+    """
+    missing = _missing(database, signer)
     for statement in missing:
         _say(database, None, statement, word)
     return len(missing)
+
+
+def _missing(database: Database, signer: SignerCore) -> list[str]:
+    with database.reading() as session:
+        said = {one for one, _ in restorations.statements(session)}
+    return [one for one in signer.restorations() if one not in said]
 
 
 def _say(database: Database, loss: Loss | None, statement: str, word: Word) -> None:

@@ -294,6 +294,7 @@ def test_the_signer_asks_for_a_proof_whatever_the_controller_says(desk: Desk) ->
     later.append(leaves[1])
     note = desk.core.sign_checkpoint(1, first.root(), [])
     assert desk.core.sign_checkpoint(1, first.root(), []) == note
+    assert len([one for one in desk.audited() if "checkpoint:signed" in one]) == 1
     for size, root, proof in (
         (2, later.root(), []),
         (2, later.root(), [leaves[2]]),
@@ -307,3 +308,5 @@ def test_the_signer_asks_for_a_proof_whatever_the_controller_says(desk: Desk) ->
     desk.later(seconds=timedelta(minutes=1).total_seconds())
     desk.core.sign_checkpoint(2, later.root(), [leaves[1]])
     assert desk.core.log_state().size == 2
+    with pytest.raises(SignerRefusedError, match="it lost some"):
+        desk.core.sign_checkpoint(1, first.root(), [])

@@ -254,6 +254,44 @@ def test_what_is_held_is_kept_until_it_is_released(kept: Kept, held: Held, gone:
     assert kept.verified().result is Result.INTACT
 
 
+def test_a_record_is_kept_for_all_of_its_days(one: Kept) -> None:
+    one.append(2)
+    one.keep(183)
+    one.checkpoints.make(one.desk.now)
+    one.desk.later(days=183)
+    assert one.expire() == 0
+    one.desk.later(seconds=1)
+    assert one.expire() == 1
+    assert one.gone() == [1, 2]
+
+
+def test_a_policy_is_of_its_tag_and_of_none_that_begins_so(one: Kept) -> None:
+    one.append(2)
+    one.keep(183, Tag.DEVICE_LABELLED.value[:-1])
+    one.checkpoints.make(one.desk.now)
+    one.desk.later(days=400)
+    assert one.expire() == 0
+
+
+def test_of_two_controllers_that_erase_at_once_one_waits_until_the_others_word_is_signed(
+    one: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiring, "BATCH", 3)
+    old_and_new(one, 6)
+    size = one.expiring._signed_size(one.desk.now)
+    assert size is not None
+    other = Expiring(one.database, one.checkpoints)
+    assert other.step(one.desk.now)
+
+    def as_before(_now: datetime) -> int | None:
+        return size
+
+    monkeypatch.setattr(one.expiring, "_signed_size", as_before)
+    assert not one.expiring.step(one.desk.now)
+    assert one.gone() == [1, 2, 3]
+    assert one.verified().result is Result.INTACT
+
+
 def test_it_goes_in_batches_and_a_kill_between_two_loses_nothing(
     one: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
