@@ -212,7 +212,8 @@ class _Reader:
         self._signers: tuple[str, ...] = ()
         self._frontier = Frontier()
         self._completed: list[bytes] = []
-        self._good_until = 0  # what the last checkpoint on the way vouches for
+        self._signed_until = 0  # where the last checkpoint on the way stands
+        self._good_until = 0  # what one by a key that is given vouches for
         self._last = 0
         self._end: int | None = None
         self._expiries = Expiries()
@@ -440,7 +441,7 @@ class _Reader:
                 f"{self._where()}: expected a checkpoint that the log signed: {error}",
                 self._bad,
             ) from error
-        if checkpoint.size != self._frontier.size or checkpoint.size <= self._good_until:
+        if checkpoint.size != self._frontier.size or checkpoint.size <= self._signed_until:
             raise _FoundError(
                 Result.TAMPERED,
                 f"{self._where()}: the checkpoint of {checkpoint.size} stands in the wrong place",
@@ -448,6 +449,7 @@ class _Reader:
             )
         if checkpoint.root != self._frontier.root():
             raise self._changed_since(checkpoint.size)
+        self._signed_until = checkpoint.size
         if not is_by_former:
             self._good_until = checkpoint.size
 

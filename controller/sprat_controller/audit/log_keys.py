@@ -63,7 +63,7 @@ class FormerKeys:
             return
         try:
             record = msgspec.json.decode(body, type=_Changed)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return  # it only has these letters somewhere
         if record.tag == Tag.LOG_REKEYED.value:
             self._named.add(record.before)

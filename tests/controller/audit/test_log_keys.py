@@ -180,3 +180,15 @@ def test_that_the_log_only_grew_is_proved_across_the_change_with_both_keys(
     assert proofs.verify(data, [after, before]).result is Result.INTACT
     assert proofs.verify(data, [after]).result is Result.UNKNOWN_KEY
     assert proofs.verify(data, [before]).result is Result.UNKNOWN_KEY
+
+
+def test_a_checkpoint_by_a_former_key_stands_once(rotated: Rotated) -> None:
+    rotated.replace_key()
+    rotated.grow()
+    rotated.forget()
+    rotated.grow()
+    lines, key = rotated.export(), rotated.key()
+    first = next(at for at, one in enumerate(lines) if one.startswith(b'{"checkpoint"'))
+    found = verify([*lines[:first], lines[first], *lines[first:]], [key])
+    assert found.result is Result.TAMPERED
+    assert "after record 3: the checkpoint of 3 stands in the wrong place" in found.message
