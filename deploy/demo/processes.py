@@ -155,6 +155,8 @@ class Controller(Process):
         # Where `init` leaves the keys that are to be carried away.
         self.offline = self.data / "offline"
         self._options = options
+        listens = [f"--{name}-port={lasting_port()}" for name in ("api", "grpc", "mqtt")]
+        self._ports: Final = tuple(listens)
         super().__init__("controller", [], folder, self.data / "controller.json")
 
     def init(self, *options: str) -> None:
@@ -163,15 +165,10 @@ class Controller(Process):
 
     def start(self, *, timeout_s: float = 60) -> dict[str, Any]:
         """Start it, on free ports the first time and on the same ones later."""
-        if not self.command:
-            ports = (("--api-port", lasting_port()), ("--grpc-port", lasting_port()))
-            options = (*ports, ("--mqtt-port", lasting_port()))
-            self.command = [
-                str(BIN / "sprat-controller"),
-                *("run", "--data", str(self.data)),
-                *(str(word) for option in options for word in option),
-                *self._options,
-            ]
+        self.command = [
+            str(BIN / "sprat-controller"),
+            *("run", "--data", str(self.data), *self._ports, *self._options),
+        ]
         ready = super().start(timeout_s=timeout_s)
         self.url = str(ready["api"])
         return ready
