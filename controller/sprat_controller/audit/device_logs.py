@@ -7,6 +7,7 @@ epoch and can rewrite what is in that, and no record of an epoch before: their k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -19,6 +20,10 @@ from sprat_proto.merkle import Frontier
 
 MAX_BODY_BYTES: Final = 64 << 10
 MAX_TAG: Final = 200
+# Readers have limits of their own, and who lists a log must not meet them.
+MAX_DEPTH: Final = 64
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET: Final = re.compile(rb"[\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,9 @@ def _fault(record: Sealed, leaf: bytes, key: SealKey) -> Broken | None:
     if len(record.body) > MAX_BODY_BYTES:
         size = str(len(record.body))
         return Broken(record.seq, "its body is too large", f"{MAX_BODY_BYTES} bytes", size)
+    if _depth(record.body) > MAX_DEPTH:
+        message = "its body is nested too deeply"
+        return Broken(record.seq, message, f"{MAX_DEPTH} levels", leaf.hex())
     if _seq_of(record.body) != record.seq:
         message = "its body is not a JSON object with its position"
         return Broken(record.seq, message, str(record.seq), leaf.hex())
@@ -134,6 +142,18 @@ def tag_of(body: bytes) -> str:
     tag = _field(body, "tag")
     is_tag = isinstance(tag, str) and len(tag) <= MAX_TAG and GRAMMAR.fullmatch(tag)
     return str(tag) if is_tag else ""
+
+
+def _depth(body: bytes) -> int:
+    """Return how deeply JSON is nested, at most."""
+    most = body.count(b"[") + body.count(b"{")
+    if most <= MAX_DEPTH:
+        return most
+    depth = most = 0
+    for bracket in _BRACKET.findall(_TEXT.sub(b"", body)):
+        depth += 1 if bracket in (b"[", b"{") else -1
+        most = max(most, depth)
+    return most
 
 
 def _seq_of(body: bytes) -> object:

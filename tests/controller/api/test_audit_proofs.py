@@ -228,3 +228,16 @@ async def test_what_expired_says_so_wherever_it_is_asked_for(world: HttpWorld) -
 
 async def key_by(client: Client) -> notes.VerifierKey:
     return notes.read_key((await client.send("GET", f"{A}/key")).json()["vkey"])
+
+
+async def test_a_record_that_is_damaged_is_told_and_no_internal_error(world: HttpWorld) -> None:
+    append(world, 3)
+    with world.parts.database.transaction() as session:
+        run = session.connection().exec_driver_sql
+        run("DROP TRIGGER audit_record_no_update")
+        run("UPDATE audit_record SET body = X'ff' WHERE seq = 2")
+    for path in (A, f"{A}?after=1&limit=1"):
+        answer = await world.client().send("GET", path)
+        assert error_of(answer) == (409, "audit_damaged")
+        assert "record 2 is no JSON" in answer.text
+    assert (await world.client().send("GET", f"{A}?after=2")).status_code == 200

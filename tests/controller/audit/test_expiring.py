@@ -459,6 +459,23 @@ def test_what_is_shorter_than_half_a_year_is_forced_with_a_reason(one: Kept) -> 
     assert one.verified().result is Result.INTACT
 
 
+def test_there_is_a_bound_of_holds_at_a_time(one: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "MAX_HOLDS", 2)
+    by: Any = {"actor": "user:ann", "now": one.desk.now}
+
+    def hold(name: str) -> None:
+        with one.database.transaction() as session:
+            retention.add_hold(session, name, Held(device_id="gw-1"), "case", **by)
+
+    hold("a")
+    hold("b")
+    with pytest.raises(ConflictError, match="at most 2 holds"):
+        hold("c")
+    with one.database.transaction() as session:
+        retention.release_hold(session, "a", "closed", **by)
+    hold("c")
+
+
 def test_a_policy_that_is_cleared_erases_nothing_more(one: Kept) -> None:
     old_and_new(one)
     with one.database.transaction() as session:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import sqlalchemy as sql
+from sprat_controller.access import scopes
 from sprat_controller.audit import asking, log, tree
 from sprat_controller.audit.tree import Tree
 from sprat_controller.audit.verify import verify_controller
@@ -113,6 +114,32 @@ def test_a_record_says_of_which_request_it_came_and_how_its_actor_signed_in(
         "reason": "WISH",
         "detail": {},
     }
+
+
+def test_a_scope_that_is_said_to_be_everything_is_not_the_askers(database: Database) -> None:
+    with asking.begin("req-1") as request, database.transaction() as session:
+        request.identify("user:ann")
+        request.limit(scopes.read("site=lyon"))
+        for scope in (None, ""):
+            log.append(session, Tag.ROLLOUT_DUE, at=NOW, actor="user:ann", subject="r", scope=scope)
+    with database.reading() as session:
+        first, second = [msgspec.json.decode(one) for one in bodies(session)]
+    assert first["scope"] == "site = lyon"
+    assert "scope" not in second
+
+
+def test_a_proof_is_of_a_record_that_the_log_of_the_size_has(database: Database) -> None:
+    with database.transaction() as session:
+        append(session, 10)
+    with database.reading() as session:
+        found = Tree(session)
+        assert found.inclusion(3, 3)
+        for seq, size, why in ((4, 3, "1 to 3"), (0, 3, "1 to 3"), (1, 11, "never as long")):
+            with pytest.raises(NotFoundError, match=why):
+                found.inclusion(seq, size)
+        for old, new in ((0, 3), (4, 3), (3, 11)):
+            with pytest.raises(NotFoundError):
+                found.consistency(old, new)
 
 
 def test_what_another_does_in_a_request_has_not_the_askers_session(database: Database) -> None:

@@ -17,7 +17,8 @@ from sprat_controller.api.auth import require, require_everywhere
 from sprat_controller.api.errors import error_answers
 from sprat_controller.api.parts import DatabasePart
 from sprat_controller.api.routes.paging import AfterPosition, Limit
-from sprat_controller.audit import verify
+from sprat_controller.audit import tree, verify
+from sprat_controller.audit.export import UNREADABLE
 from sprat_controller.fleet import inventory
 from sprat_controller.store import queries
 from sprat_controller.store.tables import AuditRecord, DeviceAuditRecord
@@ -47,7 +48,7 @@ def wanted_of(
 Wanted = Annotated[queries.AuditFilter, Depends(wanted_of)]
 
 
-@router.get("/audit", response_model=schema.AuditPage, responses=error_answers(422))
+@router.get("/audit", response_model=schema.AuditPage, responses=error_answers(409, 422))
 def list_audit(
     database: DatabasePart,
     wanted: Wanted,
@@ -70,7 +71,7 @@ def verify_audit(_: WholeAuditor, database: DatabasePart) -> schema.ChainAnswer:
 @router.get(
     "/devices/{device_id}/audit",
     response_model=schema.AuditPage,
-    responses=error_answers(404, 422),
+    responses=error_answers(404, 409, 422),
 )
 def list_device_audit(
     device_id: str,
@@ -102,12 +103,15 @@ def verify_device_audit(
 
 def _page(rows: Sequence[AuditRecord | DeviceAuditRecord], limit: int) -> Response:
     items = [
-        {
-            "seq": row.seq,
-            "hash": row.hash,
-            "body": msgspec.json.decode(row.body) if row.body else None,
-        }
+        {"seq": row.seq, "hash": row.hash, "body": _body(row) if row.body else None}
         | ({} if row.body else {"expired": True})
         for row in rows
     ]
     return fast({"items": items, "next": rows[-1].seq if len(rows) == limit else None})
+
+
+def _body(row: AuditRecord | DeviceAuditRecord) -> object:
+    try:
+        return msgspec.json.decode(row.body)
+    except UNREADABLE as error:
+        raise tree.damaged(f"record {row.seq} is no JSON") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from sprat_controller.audit import log
 from sprat_controller.audit.forwarding import forwarder, positions, senders
 from sprat_controller.audit.forwarding.destination import parse
 from sprat_controller.audit.forwarding.forwarder import Forwarder, pause_after
+from sprat_controller.audit.forwarding.positions import Numbered
 from sprat_controller.audit.forwarding.senders import SendError
 from sprat_controller.audit.views.record import Origin
 from sprat_controller.errors import StartupError
@@ -269,6 +270,75 @@ def test_that_nobody_else_sees_the_log_is_said_once_a_day(database: Database) ->
         assert one._once() > 0  # pyright: ignore[reportPrivateUsage]
         assert alarms() == expected, passed
     assert position(database) == 0
+
+
+class Found:
+    """A position that says what it is told to, and what was written down."""
+
+    def __init__(self, records: list[Numbered], at: int | None) -> None:
+        self.records, self.at = records, at
+        self.moved: list[int] = []
+
+    def begin(self) -> None: ...
+
+    def release(self) -> None: ...
+
+    def claim(self, now: datetime) -> int | None:
+        del now
+        return self.at
+
+    def next_records(self) -> list[Numbered]:
+        return self.records
+
+    def move(self, seq: int, now: datetime) -> bool:
+        del now
+        self.moved.append(seq)
+        return True
+
+
+class Taken:
+    """A receiver that takes everything."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+
+    def send(self, bodies: Sequence[bytes]) -> None:
+        self.batches.append(list(bodies))
+
+    def close(self) -> None: ...
+
+
+RECORDS = [Numbered(seq, b"%d" % seq) for seq in (1, 2, 3)]
+GONE = [Numbered(seq, b"") for seq in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("records", "at", "sent", "moved", "may_be_more"),
+    [
+        (RECORDS, 0, [[b"1", b"2", b"3"]], [3], True),
+        # Another controller sent some, or all, between reading and claiming.
+        (RECORDS, 2, [[b"3"]], [3], True),
+        (RECORDS, 3, [], [], True),
+        (RECORDS, None, [], [], False),
+        # What expired is passed over, and is no reason to wait.
+        ([RECORDS[0], GONE[1], RECORDS[2]], 0, [[b"1", b"3"]], [3], True),
+        (GONE, 0, [], [3], True),
+        ([], 0, [], [], False),
+    ],
+)
+def test_a_step_sends_what_is_there_and_was_not_sent(
+    database: Database,
+    *,
+    records: list[Numbered],
+    at: int | None,
+    sent: list[list[bytes]],
+    moved: list[int],
+    may_be_more: bool,
+) -> None:
+    found, taken = Found(records, at), Taken()
+    made = Forwarder("it", taken, database, "controller", Clock(), position=found)
+    assert made.step() == may_be_more
+    assert (taken.batches, found.moved) == (sent, moved)
 
 
 def test_pauses_double_up_to_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
