@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from simulators.controlled import World
 from simulators.sealed import batch_of, sealed
+from sprat_controller.audit.forwarding import device_positions
 from sprat_controller.audit.forwarding.device_positions import OF_ONE, DevicePositions
 from sprat_controller.audit.forwarding.forwarder import Forwarder
 from sprat_controller.audit.forwarding.senders import SendError
@@ -83,6 +84,48 @@ def test_a_long_log_does_not_hold_up_the_others(world: World) -> None:
     assert receiver.got[-1] == ("b", 1)
     run(made)
     assert [seq for log, seq in receiver.got if log == "a"] == list(range(1, OF_ONE + 11))
+
+
+def test_a_batch_is_no_longer_for_many_devices(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_positions, "BATCH", 5)
+    for device in ("a", "b", "c"):
+        world.join(device)
+        tell(world, device, 1, 3)
+    receiver = Receiver()
+    made = forwarder(world, receiver)
+    assert made.step()
+    assert receiver.got == [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2)]
+    run(made)
+    assert sorted(receiver.got) == [(log, n) for log in "abc" for n in (1, 2, 3)]
+
+
+def test_who_waits_the_longest_is_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_positions, "BATCH", 3)
+    for device, count in (("a", 6), ("b", 3)):
+        world.join(device)
+        tell(world, device, 1, count)
+    receiver = Receiver()
+    run(forwarder(world, receiver))
+    assert [log for log, _ in receiver.got] == ["a"] * 3 + ["b"] * 3 + ["a"] * 3
+
+
+def test_what_another_sent_between_reading_and_claiming_is_not_sent_again(world: World) -> None:
+    world.join("a")
+    tell(world, "a", 1, 3)
+    one, other = (DevicePositions(world.database, "d", owner) for owner in ("one", "other"))
+    one.begin()
+    assert len(one.next_records()) == 3
+    assert len(other.next_records()) == 3
+    assert other.claim(world.now) == 0
+    assert other.move(2, world.now)
+    other.release()
+    assert one.claim(world.now) is None
+    assert [record.seq for record in one.next_records()] == [1]
+    assert one.claim(world.now) == 0
+    assert one.move(1, world.now)
+    assert one.next_records() == []
 
 
 def test_what_was_not_taken_is_sent_again(world: World) -> None:

@@ -239,13 +239,37 @@ def test_who_lost_the_claim_while_sending_does_not_move_the_position(
     assert place.claim(later) == 5
 
 
+def test_who_moves_on_keeps_the_claim(any_database: Database) -> None:
+    place = positions.Position(any_database, "d", "a")
+    place.begin()
+    assert place.claim(NOW) == 0
+    halfway = NOW + positions.CLAIM / 2
+    assert place.move(5, halfway)
+    other = positions.Position(any_database, "d", "b")
+    assert other.claim(NOW + positions.CLAIM) is None
+    assert other.claim(halfway + positions.CLAIM) == 5
+
+
 class Refusing:
+    def __init__(self, retry_after_s: float | None = None) -> None:
+        self._retry_after_s = retry_after_s
+
     def send(self, bodies: object) -> None:
         del bodies
-        raise SendError("it is full")
+        raise SendError("it is full", self._retry_after_s)
 
     def close(self) -> None:
         pass
+
+
+@pytest.mark.parametrize(("wanted_s", "expected_s"), [(None, 0.01), (0.0, 0.01), (77.0, 77.0)])
+def test_a_receiver_that_says_when_is_asked_no_sooner(
+    database: Database, wanted_s: float | None, expected_s: float
+) -> None:
+    append(database, 1)
+    one = Forwarder("d", Refusing(wanted_s), database, "controller", Clock())
+    one._position.begin()  # pyright: ignore[reportPrivateUsage]
+    assert one._once() == expected_s  # pyright: ignore[reportPrivateUsage]
 
 
 def test_that_nobody_else_sees_the_log_is_said_once_a_day(database: Database) -> None:
