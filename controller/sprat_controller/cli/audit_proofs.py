@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,9 @@ def export(
         partial.replace(file)
     except OSError as error:
         raise CliError(f"the export cannot be written to {file}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is there only if the export was cut off
+            partial.unlink()
 
 
 def verify_export(session: Session, file: Path, given: list[str]) -> None:

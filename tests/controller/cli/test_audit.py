@@ -129,6 +129,16 @@ def test_the_status_tells_what_is_wrong_with_an_export(
     sprat("audit", "verify", str(file)).assert_one_sentence(64)
 
 
+def test_an_export_that_is_refused_leaves_no_file(
+    sprat: Sprat, api: OperatorApi, tmp_path: Path
+) -> None:
+    answer = {"error": {"code": "audit_not_signed", "message": "try again"}}
+    api.answer = lambda _: httpx.Response(409, json=answer)
+    assert sprat("audit", "export", str(tmp_path / "audit.jsonl")).status != 0
+    assert list(tmp_path.iterdir()) == []
+    sprat("audit", "export", str(tmp_path / "none" / "audit.jsonl")).assert_one_sentence(1)
+
+
 def test_what_cannot_be_read_is_not_called_tampered_with(
     sprat: Sprat, api: OperatorApi, tmp_path: Path
 ) -> None:
