@@ -483,6 +483,20 @@ def test_what_a_collector_did_not_take_is_sent_again(
     assert sent[0] == sent[1] == sent[2]
 
 
+def test_where_records_go_is_said_in_one_place(
+    database: Database, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    append(database, 1)
+    sender = senders.make(parse(f"otlp+http://127.0.0.1:{collector.port}"), ORIGIN)
+    sender.send(bodies(database))
+    assert len(read_otlp(collector.take()[2])) == 1
+    sender.close()
+
+
 def test_a_collector_says_when_to_come_again(collector: Collector) -> None:
     collector.answers = [(429, {"retry-after": "17"}, b"")]
     sender = senders.make(parse(f"otlp+http://127.0.0.1:{collector.port}"), ORIGIN)
