@@ -136,6 +136,35 @@ def test_keys_and_values_of_eight_bits_take_a_scale_for_each_block() -> None:
 def test_no_more_context_is_counted_than_the_model_has() -> None:
     assert fit.need(Q4, 1 << 20).kv == fit.need(Q4, FACTS.context_length).kv
 
+    assert fit.need(Q4, 1 << 20) == fit.need(Q4, FACTS.context_length)
+
+
+def with_facts(one: fit.Candidate, **values: Any) -> fit.Candidate:
+    return dataclasses.replace(one, facts=msgspec.structs.replace(one.facts, **values))
+
+
+def test_a_model_that_does_not_say_for_how_much_context_it_is_made_gets_what_is_asked() -> None:
+    silent = with_facts(Q4, context_length=0)
+    assert fit.need(silent, 4096).kv == fit.need(Q4, 4096).kv > 0
+
+
+def test_keys_and_values_are_counted_by_their_own_lengths_in_whole_blocks() -> None:
+    odd = with_facts(Q4, layers=1, kv_heads=1, key_length=3, value_length=2)
+    assert fit.need(odd, 7).kv == 7 * (3 + 2) * 2
+    assert fit.need(odd, 7, kv_type="q8_0").kv == 2 * 34
+
+
+def test_adapters_are_in_memory_as_well() -> None:
+    adapted = dataclasses.replace(Q4, adapters_bytes=5 * MIB)
+    assert fit.need(adapted, 2048).memory - fit.need(Q4, 2048).memory == 5 * MIB
+
+
+def test_the_context_that_a_model_is_made_for_is_the_models() -> None:
+    asked = Terms(50_000, policy=FitPolicy(min_context=50_000))
+    verdict = fit.judge(Q4, with_budget(1 << 40), asked)
+    assert verdict.code is ReasonCode.CONTEXT_TOO_SHORT
+    assert "is made for 40960 tokens" in verdict.message
+
 
 def test_the_budget_is_met_to_the_byte() -> None:
     exact = fit.need(Q5, 2048).memory
@@ -264,6 +293,46 @@ def test_without_rates_the_fastest_is_what_reads_least() -> None:
     choice = fit.choose(RELEASE, unmeasured, Terms(2048, policy=SPEED))
     assert names(choice) == ["q4_0", "q4_k_m", "q5_1", "q8_0", "f16"]
     assert "q4_0 reads less for each token (" in choice.verdicts[1].message
+
+
+def test_what_does_not_say_what_it_reads_reads_all_of_its_weights() -> None:
+    assert not FACTS.bytes_per_token
+    choice = fit.choose([Q8, Q5, Q4], PROFILE, Terms(2048, policy=SPEED))
+    assert names(choice) == ["q4_0", "q5_1", "q8_0"]
+
+
+def test_rates_are_compared_though_what_the_hardware_cannot_run_has_none() -> None:
+    unknown = with_facts(candidate("a-npu", 900, runtime="npu"), bytes_per_token={"no-such": 1})
+    choice = fit.choose([*RELEASE, unknown], PI5, Terms(2048, policy=SPEED))
+    assert "q4_0 is faster (" in choice.verdicts[1].message
+
+
+def test_of_what_is_as_fast_the_better_is_chosen() -> None:
+    same = Rates(Basis.OBSERVED, 10_000, 10_000)
+    seen = {one.digest: same for one in (Q8, Q4)}
+    assert fit.choose([Q4, Q8], PROFILE, Terms(2048, policy=SPEED), seen).chosen is Q8
+
+
+def test_of_what_is_as_small_the_better_is_chosen() -> None:
+    worse, better = evaluated(candidate("a", 400), 200), evaluated(candidate("b", 400), 100)
+    assert fit.choose([worse, better], PROFILE, Terms(2048, policy=SMALL)).chosen is better
+
+
+def test_what_could_run_and_has_no_room_counts_in_comparing() -> None:
+    # More room must not change what is compared: losses are not known of all that could run.
+    choice = fit.choose(
+        [Q8, evaluated(Q5, 200), evaluated(Q4, 100)],
+        with_budget(fit.need(Q8, 2048).memory - 1),
+        TERMS,
+    )
+    assert choice.chosen is not None
+    assert choice.chosen.variant == "q5_1"
+
+
+def test_two_of_one_name_go_by_digest_in_whatever_order_they_come() -> None:
+    a, b = (dataclasses.replace(Q4, digest=digit * 64) for digit in "12")
+    for order in ([a, b], [b, a]):
+        assert fit.choose(order, PROFILE, TERMS).chosen is a
 
 
 def test_the_smallest_is_chosen_where_that_is_asked() -> None:

@@ -141,6 +141,13 @@ def test_what_is_just_met_is_not_refused(asks: dict[str, Any]) -> None:
     assert policy.refusal(FitPolicy(**asks), OFFER) is None
 
 
+@pytest.mark.parametrize("licence", ["apache-2.0", "Apache-2.0", " APACHE-2.0 "])
+@pytest.mark.parametrize("allowed", ["apache-2.0", "Apache-2.0"])
+def test_licences_are_the_same_in_any_case(licence: str, allowed: str) -> None:
+    asks = FitPolicy(licences=("MIT", allowed))
+    assert policy.refusal(asks, offer(licence=licence)) is None
+
+
 def test_what_is_not_asked_is_not_written() -> None:
     assert canonical.encode(DEFAULT) == b"{}"
     assert DEFAULT.is_default

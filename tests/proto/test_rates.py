@@ -69,6 +69,25 @@ def test_the_head_is_spared_of_its_own_type_if_it_is_all_of_it(others: int) -> N
     assert found.prefill_milli_tps == 10**18 // (512 * 32 * 10**8 + others * 256 * 10**9)
 
 
+def test_the_time_to_the_first_token_is_rounded_up() -> None:
+    assert Rates(Basis.PREDICTED, 10**9, 3 * 10**6).ttft_ms(10) == 4 + 1
+
+
+def test_no_more_layers_look_through_a_window_than_there_are() -> None:
+    one = msgspec.structs.replace(
+        SIMPLE, layers=2, heads=1, kv_heads=1, key_length=8, value_length=8, window=4
+    )
+    all_, more = (msgspec.structs.replace(one, window_layers=count) for count in (2, 99))
+    costs = measured(COST, kv_fs=10**6)
+    assert rates.predict(all_, costs, 100) == rates.predict(more, costs, 100)
+
+
+def test_a_type_that_ggml_does_not_have_has_no_rate_whatever_a_device_says() -> None:
+    odd = msgspec.structs.replace(SIMPLE, bytes_per_token={"f16": 1000, "no-such": 1000})
+    costs = measured(COST, TypeCost("no-such", 1, 1))
+    assert rates.predict(odd, costs, 0).basis is Basis.UNKNOWN
+
+
 def test_keys_and_values_cost_by_how_many_tokens_are_looked_at() -> None:
     one = msgspec.structs.replace(
         SIMPLE,
