@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 from simulators.controlled import World
+from simulators.sealed import KEY
 from simulators.telling import COUNT, Told, telling
-from sprat_controller.audit.device_export import KEY_FIELD, is_one, verify
-from sprat_controller.audit.export import Result
+from sprat_controller.audit.device_export import KEY_FIELD, is_one, record_line, verify
+from sprat_controller.audit.export import MAX_LINE_BYTES, Result
+from sprat_controller.audit.verify import verify_device
 from sprat_controller.errors import NotFoundError
-from sprat_proto import notes
+from sprat_controller.store.tables import Device
+from sprat_proto import device_log, notes
+from sprat_proto.merkle import leaf_hash
 
 
 @pytest.fixture
@@ -126,3 +130,67 @@ def test_what_expired_is_vouched_for_by_the_controllers_log(told: Told) -> None:
     without = [line.replace(b'{"end":2}', b'{"end":1}') for line in without]
     found = told.verified(without)
     assert (found.result, found.seq) == (Result.TAMPERED, 1)
+
+
+def in_line(lines: list[bytes], seq: int) -> int:
+    """Return where a record of the device stands."""
+    return next(n for n, one in enumerate(lines) if b'"seal"' in one and b'"seq": %d,' % seq in one)
+
+
+def test_a_forger_who_makes_the_hash_anew_is_found_by_what_the_device_signed(told: Told) -> None:
+    told.tell()
+    lines = told.export()
+    body = json.dumps({"seq": 7, "tag": "agent:test:forged"}).encode()
+    lines[in_line(lines, 7)] = record_line(body, leaf_hash(body).hex(), bytes(32), 7)
+    found = told.verified(lines)
+    assert (found.result, found.seq) == (Result.TAMPERED, 1)
+    assert "not those that the device signed" in found.message
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"hash":"%b","seal":"","expired":7,"record":{}}\n', "found 7 as expired"),
+        (b'{"hash":"%b","seal":"","expired":7,"bytes":""}\n', "found 7 as expired"),
+        (b'{"hash":"%b","seal":"","expired":8}\n', "found 8 as expired"),
+        (b'{"hash":"%b","seal":"","record":{},"more":1}\n', "expected a line"),
+        (b'{"hash":"%b","seal":"","record":' + b"[" * 100_000 + b"}\n", "recursion depth"),
+        (b'{"hash":"%b","seal":"","bytes":"%%"}\n', "expected a line"),
+        (b'{"hash":"%b"', "cut off"),
+        (b'{"hash":"%b' + b" " * MAX_LINE_BYTES, "at most 16 MiB"),
+    ],
+)
+def test_a_line_that_is_none_is_named(told: Told, line: bytes, said: str) -> None:
+    told.tell()
+    lines = told.export()
+    lines[in_line(lines, 7)] = line % (b"0" * 64)
+    found = told.verified(lines)
+    assert found.result is (Result.INCOMPLETE if said == "cut off" else Result.TAMPERED)
+    assert found.records == 6
+    assert said in found.message
+
+
+def test_what_follows_the_end_and_another_version_are_refused(told: Told) -> None:
+    told.tell()
+    lines = told.export()
+    found = told.verified([*lines, lines[-2]])
+    assert (found.result, found.message) == (Result.TAMPERED, "something follows the last line")
+    lines[0] = lines[0].replace(b'"sprat_device_log":1', b'"sprat_device_log":2')
+    assert told.verified(lines).message == "expected version 1, found 2"
+
+
+def test_a_log_that_arrived_as_another_than_the_device_signed_is_found(told: Told) -> None:
+    told.tell()
+    database = told.world.database
+    with database.reading() as session:
+        assert verify_device(session, "a").ok
+    with database.transaction() as session:
+        device = session.get_one(Device, "a")
+        device.audit_checkpoint = device_log.sign(KEY, "a", COUNT, bytes(32))
+        session.add(device)
+    with database.reading() as session:
+        report = verify_device(session, "a")
+    assert (report.ok, report.message) == (
+        False,
+        "the device's last checkpoint is of another log",
+    )

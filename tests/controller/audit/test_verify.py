@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,34 @@ def test_whatever_is_done_to_a_log_is_found_where_it_was_done(
     assert not report.ok
     assert report.records == where
     assert f"{where + 1}" in report.message
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"frontier": bytes(64)}, "lead to what is kept"),
+        ({"size": 4}, "expected 4 records"),
+        ({"size": 6}, "expected 6 records"),
+        ({"roots": {7: bytes(32)}}, "at least 7 records, as was signed"),
+        ({"roots": {5: bytes(32)}}, "the checkpoint of 5 was signed"),
+        ({"roots": {2: bytes(32)}}, "the checkpoint of 2 was signed"),
+        ({"roots": {2: b""}}, "the checkpoint of 2 was signed"),
+        ({"roots": {0: bytes(32), 3: b"x"}}, "the checkpoint of 3 was"),
+    ],
+)
+def test_records_lead_to_what_is_kept_and_to_what_was_signed(
+    change: dict[str, Any], said: str
+) -> None:
+    log_, kept = links(5)
+    tree = Frontier()
+    roots: dict[int, bytes] = {}
+    for link in log_:
+        tree.append(leaf_hash(link.body))
+        roots[tree.size] = tree.root()
+    assert verify_tree(log_, replace(kept, roots=roots)).ok
+    report = verify_tree(log_, replace(kept, **change))
+    assert not report.ok
+    assert said in report.message
 
 
 def test_a_record_whose_body_is_no_json_is_told() -> None:
