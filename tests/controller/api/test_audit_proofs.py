@@ -241,3 +241,34 @@ async def test_a_record_that_is_damaged_is_told_and_no_internal_error(world: Htt
         assert error_of(answer) == (409, "audit_damaged")
         assert "record 2 is no JSON" in answer.text
     assert (await world.client().send("GET", f"{A}?after=2")).status_code == 200
+
+
+async def test_who_sees_some_devices_proves_no_records_of_others(world: HttpWorld) -> None:
+    append(world, 3)
+    scoped = world.client_of(world.admit("lisa", "auditor", scope="site = lyon"))
+    everywhere = world.client_of(world.admit("otto", "auditor"))
+    path = f"{A}/proof/inclusion"
+    assert (await everywhere.send("GET", path, params={"seq": 2})).status_code == 200
+    answer = await scoped.send("GET", path, params={"seq": 2})
+    assert error_of(answer) == (404, "record_not_found")
+
+
+async def test_a_record_that_no_bundle_may_hold_is_told(world: HttpWorld) -> None:
+    with world.parts.database.transaction() as session:
+        for note in ("x", "x" * 70_000):
+            log.append(
+                session,
+                Tag.DEVICE_LABELLED,
+                at=world.now,
+                actor="user:ann",
+                subject="device/gw-1",
+                detail={"note": note},
+            )
+    client = world.client()
+    await client.send("GET", f"{A}/checkpoint")
+    items = (await client.send("GET", f"{A}?limit=1000")).json()["items"]
+    first = next(item["seq"] for item in items if (item["body"]["detail"]).get("note") == "x")
+    answer = await client.send("GET", f"{A}/tile/entries/000.p/{first}")
+    assert answer.status_code == 200
+    answer = await client.send("GET", f"{A}/tile/entries/000.p/{first + 1}")
+    assert error_of(answer) == (409, "entry_too_large")

@@ -368,3 +368,21 @@ def test_fields_are_cut_and_the_record_is_not() -> None:
 def test_a_clock_that_is_not_synchronised_is_said() -> None:
     said = read_syslog(syslog.render(read(record(tsq="unsynced")), ORIGIN))
     assert said.data["timeQuality"] == {"tzKnown": "1", "isSynced": "0"}
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (2**63 - 1, "intValue"),
+        (-(2**63), "intValue"),
+        (2**63, "stringValue"),
+        (-(2**63) - 1, "stringValue"),
+        (2**70, "stringValue"),
+    ],
+)
+def test_an_integer_that_otlp_has_no_room_for_is_a_text(number: int, kind: str) -> None:
+    rendered = json.loads(otlp.render(read(b'{"seq":1,"detail":{"n":%d}}' % number), ORIGIN))
+    (record,) = rendered["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    named = {one["key"]: one["value"] for one in record["attributes"]}
+    (found,) = named["sprat.detail"]["kvlistValue"]["values"]
+    assert found == {"key": "n", "value": {kind: str(number)}}
