@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sprat_controller.access import lockout
 from sprat_controller.access.actor import SubjectKind
 from sprat_controller.api.auth import COOKIE
 from sprat_controller.audit import device_exporting, export, exporting
+from sprat_controller.audit.expiring import Expiring
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord, Device, DeviceAuditRecord
 from sprat_proto import merkle
@@ -312,3 +314,19 @@ async def test_an_export_of_a_devices_log_ends_when_the_device_leaves_the_scope(
     assert not is_whole
     assert part.count(b"\n") <= 4 < whole.count(b"\n")
     assert error_of(await two.there.client_of(bob).get(path)) == (404, "device_not_found")
+
+
+async def test_who_sees_one_site_gets_no_log_whose_expiry_names_other_devices(two: Two) -> None:
+    await with_a_log(two, "gw-1")
+    bob = two.here.client_of(two.here.admit("bob", "auditor", "site = lyon"))
+    path = "devices/gw-1/audit/export"
+    assert (await bob.get(path)).status_code == 200
+    answer = await two.admin.post("audit/retention", {"days": 183})
+    assert answer.status_code == 200, answer.text
+    assert (await bob.get("audit/checkpoint")).status_code == 200
+    job = Expiring(two.here.parts.database, two.here.parts.checkpoints)
+    while job.step(two.here.now + timedelta(days=200)):
+        pass
+    assert error_of(await bob.get(path)) == (403, "expiry_not_yours")
+    assert (await bob.get(f"{path}?format=cef")).status_code == 200
+    assert (await two.admin.get(path)).status_code == 200
