@@ -187,7 +187,9 @@ def test_the_signers_own_log_says_it_too(house: House) -> None:
     signer.close()
 
 
-@pytest.mark.parametrize(("accept", "answer"), [(6, None), (0, None), (None, None), (None, "6")])
+@pytest.mark.parametrize(
+    ("accept", "answer"), [(6, None), (8, None), (0, None), (None, None), (None, "6")]
+)
 def test_what_is_not_accepted_changes_nothing(
     house: House, accept: int | None, answer: str | None
 ) -> None:

@@ -253,6 +253,32 @@ def test_the_audit_cannot_be_rewritten(desk: Desk) -> None:
     assert desk.records.first_broken() == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ("UPDATE audit SET seq = 7 WHERE seq = 2", 2),
+        ("DELETE FROM audit WHERE seq = 1", 1),
+        ("DELETE FROM audit WHERE seq = 2", 2),
+        ("UPDATE audit SET hash = zeroblob(32) WHERE seq = 2", 2),
+    ],
+)
+def test_the_first_record_that_was_tampered_with_is_named(
+    desk: Desk, change: str, broken: int
+) -> None:
+    for _ in range(3):
+        desk.core.issue_plan(assigned(), targets(assigned()))
+    assert desk.records.first_broken() is None
+    other = sqlite3.connect(desk.folder / "signer.db")
+    for trigger in ("update", "delete"):
+        other.execute(f"DROP TRIGGER audit_no_{trigger}")
+    if "seq = 7" in change:
+        other.execute("DELETE FROM audit WHERE seq > 2")
+    other.execute(change)
+    other.commit()
+    other.close()
+    assert desk.records.first_broken() == broken
+
+
 def test_the_issuer_and_the_director_may_be_replaced_and_versions_go_on(desk: Desk) -> None:
     before = desk.core.issue_plan(assigned(), targets(assigned()))
     desk.keys = replace(desk.keys, director=ed25519.Ed25519PrivateKey.generate())
