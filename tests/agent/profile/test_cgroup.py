@@ -41,6 +41,14 @@ V1 = "sys/fs/cgroup/memory"
         ),
         # In a container the path is the host's, and only the mount is there.
         ({"proc/self/cgroup": "0::/system.slice/x\n", f"{V2}/memory.max": f"{GIB}\n"}, GIB),
+        # The highest multiple of a page is version 1's way to say that there is none.
+        (
+            {
+                "proc/self/cgroup": "5:memory:/\n",
+                f"{V1}/memory.limit_in_bytes": "9223372036854771712\n",
+            },
+            None,
+        ),
         (
             {
                 "proc/self/cgroup": "5:memory:/app\n2:cpu,cpuacct:/app\n",
@@ -63,6 +71,17 @@ def test_the_lowest_memory_limit_on_the_way_up_counts(
         ({}, None),
         ({"proc/self/cgroup": "0::/\n", f"{V2}/cpu.max": "max 100000\n"}, None),
         ({"proc/self/cgroup": "0::/a\n", f"{V2}/a/cpu.max": "150000 100000\n"}, 1.5),
+        *(
+            (
+                {
+                    "proc/self/cgroup": "0::/a/b\n",
+                    f"{V2}/a/b/cpu.max": f"{own} 100000\n",
+                    f"{V2}/a/cpu.max": f"{above} 100000\n",
+                },
+                0.5,
+            )
+            for own, above in ((50_000, 200_000), (200_000, 50_000))
+        ),
         (
             {
                 "proc/self/cgroup": "2:cpu,cpuacct:/app\n",

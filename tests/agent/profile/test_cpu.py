@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,28 @@ def test_a_processor_is_named_by_what_says_most(tmp_path: Path) -> None:
     (tmp_path / "sys/firmware/devicetree/base").mkdir(parents=True)
     (tmp_path / "sys/firmware/devicetree/base/model").write_bytes(b"Radxa  ROCK 5B\0")
     assert cpu.processor(ARM, tmp_path) == "Radxa ROCK 5B"
+
+
+@pytest.mark.parametrize(
+    ("quota", "usable"),
+    [
+        ("max 100000", 4),
+        ("900000 100000", 4),
+        ("250000 100000", 2),
+        ("199999 100000", 1),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+    ],
+)
+def test_a_part_of_a_processor_is_none_but_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, usable: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text(f"{quota}\n")
+    assert cpu.usable_cores(tmp_path) == usable
 
 
 def test_big_and_little_processors_are_kinds(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -110,3 +111,12 @@ def test_any_text_can_be_read(text: str) -> None:
     assert probe.memory_total(text) >= 0
     assert 0 < len(probe.os_name(text)) <= 128
     assert cpu.FEATURES.issuperset(cpu.features(text))
+
+
+def test_free_is_what_an_ordinary_user_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Reserved blocks are root's; blocks are counted in fragments (statvfs(3)).
+    numbers = SimpleNamespace(f_bavail=10, f_bfree=99, f_frsize=512, f_bsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: numbers)
+    assert probe.disk_free(tmp_path) == 5120

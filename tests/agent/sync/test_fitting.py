@@ -16,6 +16,7 @@ from simulators.device import PROFILE, Device, Disk, PowerCutError
 from simulators.signed import Release, assigned, release
 from sprat_agent.sync.ports import SeenRates
 from sprat_proto import fit
+from sprat_proto.assignment import ServingTerms
 from sprat_proto.candidates import candidate_of
 from sprat_proto.fit import MIB
 from sprat_proto.policy import FitPolicy
@@ -23,14 +24,15 @@ from sprat_proto.states import ExecutionState, ReasonCode, Step
 
 OLD = release("1.0.0", [b"old"], counter=1)
 NEW = release("2.0.0", [b"new"], counter=2)
+THIRD = release("3.0.0", [b"third"], counter=3)
 
 
-def need_of(one: Release, context: int = 256) -> int:
-    return fit.need(candidate_of(one.manifest, one.digest), context).memory
+def need_of(one: Release, context: int = 256, *, slots: int = 1) -> int:
+    return fit.need(candidate_of(one.manifest, one.digest), context, slots).memory
 
 
 def disk() -> Disk:
-    return Disk({one.digest: one for one in (OLD, NEW)})
+    return Disk({one.digest: one for one in (OLD, NEW, THIRD)})
 
 
 async def device_running_old(folder: Path, on: Disk) -> Device:
@@ -80,6 +82,25 @@ async def test_what_other_aliases_hold_is_not_free(tmp_path: Path) -> None:
     device.assign(assigned(3, [OLD.wanted("e-old"), NEW.wanted("e-new.2", "second")]))
     await device.live()
     assert device.phase("e-new.2") is ExecutionState.SUCCEEDED
+    device.close()
+
+
+async def test_all_other_aliases_count_each_with_its_own_slots(tmp_path: Path) -> None:
+    device = await device_running_old(tmp_path, disk())
+    four = ServingTerms(slots=4)
+    two = [OLD.wanted("e-old"), NEW.wanted("e-new", "second", terms=four)]
+    device.assign(assigned(2, two))
+    await device.live()
+    assert device.phase("e-new") is ExecutionState.SUCCEEDED
+    exact = need_of(OLD) + need_of(NEW, slots=4) + need_of(THIRD)
+    device.profile = with_budget(exact - 1)
+    device.assign(assigned(3, [*two, THIRD.wanted("e-3", "third")]))
+    await device.live()
+    assert device.reason("e-3")["code"] == ReasonCode.INSUFFICIENT_MEMORY
+    device.profile = with_budget(exact)
+    device.assign(assigned(4, [*two, THIRD.wanted("e-3.2", "third")]))
+    await device.live()
+    assert device.phase("e-3.2") is ExecutionState.SUCCEEDED
     device.close()
 
 
