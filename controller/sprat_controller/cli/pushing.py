@@ -244,7 +244,15 @@ def _text(path: Path | None) -> str | None:
 
 
 def _kinds(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(kind.strip().lower() for kind in text.split(","))
+    if text is None:
+        return None
+    kinds = tuple(kind.strip().lower() for kind in text.split(","))
+    unknown = next((kind for kind in kinds if kind not in FILE_TYPES), None)
+    if unknown is not None:
+        raise words.wrong(
+            f"expected --variants with some of {', '.join(FILE_TYPES)}, found {unknown[:80]!r}"
+        )
+    return kinds
 
 
 def _golden(texts: list[str] | None) -> tuple[GoldenPrompt, ...] | None:

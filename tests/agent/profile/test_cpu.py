@@ -64,7 +64,10 @@ def test_a_processor_is_named_by_what_says_most(tmp_path: Path) -> None:
 def test_a_part_of_a_processor_is_none_but_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, usable: int
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    def affinity(_: int) -> set[int]:
+        return {0, 1, 2, 3}
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity)
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/\n")
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)

@@ -117,6 +117,8 @@ def test_free_is_what_an_ordinary_user_may_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Reserved blocks are root's; blocks are counted in fragments (statvfs(3)).
-    numbers = SimpleNamespace(f_bavail=10, f_bfree=99, f_frsize=512, f_bsize=4096)
-    monkeypatch.setattr(os, "statvfs", lambda _: numbers)
+    def numbers(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=10, f_bfree=99, f_frsize=512, f_bsize=4096)
+
+    monkeypatch.setattr(os, "statvfs", numbers)
     assert probe.disk_free(tmp_path) == 5120

@@ -256,6 +256,18 @@ def test_what_is_kept_is_whole_and_can_be_published_later(
     assert api.blobs[shard.sha256] == (kept / "tiny-1.0.0-q4_0.gguf").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [("", "''"), ("q4_0,,q8_0", "''"), ("q9_9", "'q9_9'"), ("q4_0;q8_0", "'q4_0;")],
+)
+def test_a_variant_that_there_is_not_is_named(
+    sprat: Sprat, files: Files, folder: Path, said: str, found: str
+) -> None:
+    refused = push(sprat, files, folder, "--variants", said)
+    refused.assert_one_sentence(64)
+    assert f"found {found}" in refused.errors
+
+
 def test_variants_that_lose_too_much_are_refused_or_left_out(
     sprat: Sprat, api: OperatorApi, files: Files, folder: Path, tmp_path: Path
 ) -> None:
