@@ -72,7 +72,7 @@ from sprat_controller.rollout.recurring.recurrences import Recurrences
 from sprat_controller.rollout.runner import Runner
 from sprat_controller.rollout.service import RolloutService
 from sprat_controller.rollout.sql_book import Around, SqlBook
-from sprat_controller.schedule.clockwork import Clockwork
+from sprat_controller.schedule.clockwork import Clockwork, each
 from sprat_controller.schedule.leases import Leases
 from sprat_controller.signer.child import managed_signer
 from sprat_controller.signer.client import SignerClient
@@ -291,10 +291,12 @@ def _core(
 
     def look() -> None:
         # First what creates rollouts: they are due at once.
-        others_end = [part.run_due(clock()) for part in (occurrences, runner)]
-        timestamp.look(clock())
-        checkpoints.look(clock())
-        expiring.look(clock())
+        others_end = each(lambda: occurrences.run_due(clock()), lambda: runner.run_due(clock()))
+        each(
+            lambda: timestamp.look(clock()),
+            lambda: checkpoints.look(clock()),
+            lambda: expiring.look(clock()),
+        )
         for end in others_end:
             if end is not None:
                 clockwork.wake_at(end)

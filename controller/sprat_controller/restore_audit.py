@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sprat_proto import notes
-
 from sprat_controller.audit import restoring
 from sprat_controller.audit.restoring import Loss, Word
 from sprat_controller.clock import Clock
@@ -111,8 +109,7 @@ class _Restoring:
         )
 
     def _put_back(self, loss: Loss, file: Path, word: Word) -> int:
-        key = notes.read_key(self.signer.log_state().vkey)
-        return restoring.refill(self.database, loss, file, key, word)
+        return restoring.refill(self.database, loss, file, self.signer.log_keys(), word)
 
 
 def _in_words(loss: Loss) -> str:

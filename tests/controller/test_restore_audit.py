@@ -31,7 +31,8 @@ from sprat_controller.config import DataFolder
 from sprat_controller.errors import StartupError
 from sprat_controller.initialise import initialise
 from sprat_controller.restore_audit import Talk, Wanted, restore
-from sprat_controller.signer.folder import SignerFolder
+from sprat_controller.signer import rotation
+from sprat_controller.signer.folder import LOG, SignerFolder
 from sprat_controller.signer.port import SignerRefusedError
 from sprat_controller.store import migrations
 from sprat_controller.store.session import Database, sqlite_url
@@ -229,6 +230,28 @@ def test_an_export_brings_back_all_that_is_lost(house: House) -> None:
     again = house.export().read_bytes().splitlines(keepends=True)
     assert verify(again, [house.key()]).result is Result.INTACT
     assert again[1:-3] == exported[1:-1]
+
+
+def test_an_export_by_the_former_key_brings_back_what_it_has(house: House) -> None:
+    house.append(5)
+    house.sign()
+    house.back_up()
+    house.append(10)
+    export, former = house.export(), house.key()
+    rotation.new_key(SignerFolder(house.folder.signer), LOG)
+    rotation.use_key(SignerFolder(house.folder.signer), LOG)
+    house.append(2)
+    house.sign()
+    signed = len(house.records())
+    house.go_back()
+    house.restore(export=export, accept=3)  # with the record of the next key
+    assert json.loads(house.records()[-1].body)["detail"]["lost"] == 3
+    assert signed > len(house.records())
+    house.append(1)
+    house.sign()
+    lines = house.export().read_bytes().splitlines(keepends=True)
+    assert former != house.key()
+    assert verify(lines, [house.key()]).result is Result.INTACT
 
 
 def test_an_older_export_brings_back_what_it_has(house: House) -> None:

@@ -7,7 +7,7 @@ by the first record after it, and by a statement that the signer signs of both s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,7 +56,6 @@ def find(database: Database, signer: SignerCore) -> Loss | None:
     signed = signer.log_signed()
     if signed is None:
         return None
-    key = notes.read_key(signer.log_state().vkey)
     with database.reading() as session:
         tree = Tree(session)
         if tree.size >= signed[0] and tree.root(signed[0]) == signed[1]:
@@ -65,12 +64,12 @@ def find(database: Database, signer: SignerCore) -> Loss | None:
         return Loss(
             State(*signed),
             State(tree.size, tree.root(tree.size) if tree.size else Frontier().root()),
-            _shared(session, tree, key),
+            _shared(session, tree, signer.log_keys()),
             session.connection().execute(newest).scalar(),
         )
 
 
-def _shared(session: Session, tree: Tree, key: VerifierKey) -> int:
+def _shared(session: Session, tree: Tree, keys: Sequence[VerifierKey]) -> int:
     """Return the size of the newest checkpoint of the database that is of what is in it."""
     rows = session.connection().execute(
         sql.select(col(AuditCheckpoint.note)).order_by(col(AuditCheckpoint.size).desc())
@@ -78,7 +77,7 @@ def _shared(session: Session, tree: Tree, key: VerifierKey) -> int:
     for text in rows.scalars():
         try:
             note = notes.read_note(text)
-            notes.verify(note, [key])
+            notes.verify(note, keys)
             checkpoint = notes.read_checkpoint(note.text)
         except NoteError:
             continue
@@ -95,7 +94,9 @@ class Word:
     now: datetime
 
 
-def refill(database: Database, loss: Loss, file: Path, key: VerifierKey, word: Word) -> int:
+def refill(
+    database: Database, loss: Loss, file: Path, keys: Sequence[VerifierKey], word: Word
+) -> int:
     """Put records back from a whole export; return how many. All of them, or none.
 
     If nothing is lost then, the log says in the same transaction that it was restored.
@@ -104,7 +105,7 @@ def refill(database: Database, loss: Loss, file: Path, key: VerifierKey, word: W
         database: As it was restored, and nothing was written since.
         loss: What it lacks.
         file: The export.
-        key: Of the log.
+        keys: Of the log: one of them signed the export.
         word: What to say.
 
     Raises:
@@ -114,11 +115,11 @@ def refill(database: Database, loss: Loss, file: Path, key: VerifierKey, word: W
     with file.open("rb") as lines:
         is_whole = export.is_whole(lines.readline())
         lines.seek(0)
-        finding = export.verify(lines, [key])
+        finding = export.verify(lines, keys)
     if finding.result is not Result.INTACT or not is_whole:
         raise ConflictError(
             "export_not_intact",
-            f"expected in {file} a whole export of {key.name}: {finding.message}",
+            f"expected in {file} a whole export of {keys[0].name}: {finding.message}",
         )
     if finding.records <= loss.kept.size:
         raise ConflictError(

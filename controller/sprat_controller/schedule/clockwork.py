@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
@@ -29,6 +29,22 @@ MIN_PAUSE_S: Final = 0.1
 _JOB: Final = "tick"
 # Its only warning in our use: a tick fell into a run that was still going.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def each(*calls: Callable[[], T]) -> list[T]:
+    """Make calls one after the other, and return what those gave that did not fail.
+
+    One that fails is logged whole: what it is about must not hold up what others are about.
+    """
+    given: list[T] = []
+    for call in calls:
+        try:
+            given.append(call())
+        except Exception:  # noqa: BLE001 - see above; the next tick makes the call again
+            _log.exception("a part of the controller's work failed, and is tried again")
+    return given
 
 
 class Clockwork:

@@ -238,6 +238,10 @@ class SignerCore:
         with self._lock, self._records.transaction() as records:
             return records.checkpoint()
 
+    def log_keys(self) -> list[notes.VerifierKey]:
+        """Return what verifies the audit log: its key, and the one before if it still signs."""
+        return [notes.verifier_key(key, self._origin) for key in self._log_keys]
+
     def restorations(self) -> list[str]:
         """Return the statement of each restoration of the audit log, oldest first."""
         with self._lock, self._records.transaction() as records:

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pytest
 from sprat_controller.clock import system_clock
-from sprat_controller.schedule.clockwork import Clockwork
+from sprat_controller.schedule.clockwork import Clockwork, each
 
 PATIENCE_S = 20
 
@@ -163,3 +163,11 @@ def test_wake_at_has_the_call_made_at_that_moment_and_never_later_than_it_would_
         clockwork.wake_at(asked + timedelta(hours=2))
         assert reached.wait(PATIENCE_S)
         assert system_clock() >= asked + timedelta(seconds=0.3)
+
+
+def test_what_fails_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> int:
+        raise ValueError("of a test")
+
+    assert each(lambda: 1, fails, lambda: 2) == [1, 2]
+    assert "ValueError: of a test" in caplog.text
