@@ -51,8 +51,7 @@ def read_log(path, vkey):  # records by position, and what else there is to say 
         before = seq
         records.update({seq: json.loads(body)} if body else {})
     need(json.loads(last) == {"end": len(leaves)}, f"{path.name}: expected {len(leaves)} records")
-    is_signed = not whole or (len(leaves), top(leaves or [b""])) == (size, root)
-    need(is_signed, f"{path.name}: the records are not those that were signed")
+    need(not whole or (len(leaves), top(leaves or [b""])) == (size, root), f"{path.name}: the records are not those that were signed")
     pin = public.public_bytes(forms.Encoding.DER, forms.PublicFormat.SubjectPublicKeyInfo)
     facts = {"present": len(records), "expired": len(leaves) - len(records), "size": size, "origin": name}
     return records, facts | {"root": root.hex(), "whole": whole}, SHA(pin).hexdigest()
@@ -75,7 +74,7 @@ def runs(device, records):  # which model an alias stood for (or soaked) from wh
             now |= {alias: (*new, "committed", what if phase else "", one["ts"])} if begins else {}
     return over + [(*one, "", "") for one in (*now.values(), *tried.values())]
 def people(folder, records):  # roles held, approvals given: whether by others, and signed so
-    held, owner, authors, found = {}, {}, {}, []
+    held, past, owner, authors, found = {}, [], {}, {}, []
     keys = json.loads((folder / "approvers.json").read_bytes())
     for one in records.values():
         said, what, tag, gone, new = one.get("detail", {}), one["subject"], one["tag"], {}, {}
@@ -84,8 +83,9 @@ def people(folder, records):  # roles held, approvals given: whether by others, 
                          else {f"{what} {one}": one.split(" over ") for one in it}
                          for it in (said["before"], said["after"]))
         what, by, at = what.partition("/")[2], who(one), one["ts"]
-        held |= {it: (*held[it][:6], at, by) for it in {*gone} - {*new} & {*held}}
-        held |= {it: (what, new[it][0], new[it][1].replace("everything", ""), by, it, at, "", "")
+        held |= {it: (*held[it][:6], *((said.get("until", ""), "") if it in new else (at, by))) for it in {*gone} & {*held}}
+        past += [held[it] for it in {*new} - {*gone} if it in held]
+        held |= {it: (what, new[it][0], new[it][1].replace("everything", ""), by, it, at, said.get("until", ""), "")
                  for it in {*new} - {*gone}}
         owner |= {what: said["after"]["owner"]} if tag == "operator:user:created" else {}
         if tag in {"operator:rollout:created", "operator:rollout:edited"}:
@@ -102,7 +102,7 @@ def people(folder, records):  # roles held, approvals given: whether by others, 
                 key.verify(B64(sig), signed)
             alone = author[0] and (owner.get(by) or by) not in [owner.get(it) or it for it in author]
             found += [(what, author[0], by, said["spec"], said["key"], at, at, bool(alone))]
-    return list(held.values()), found
+    return past + list(held.values()), found
 def main(folder, key):
     report = json.loads((folder / "report.json").read_bytes())
     table, logs, pins = {it: one["statements"] for it, one in report["tables"].items()}, {}, {}

@@ -71,7 +71,7 @@ def replace(
             session.add(made)
     session.flush()
     snapshot.changed(session)
-    _record(session, subject, held, given, now)
+    _record(session, subject, held, given, now=now, until=ends_at)
 
 
 def after_an_end(session: Session, subject: str, now: datetime) -> None:
@@ -87,6 +87,7 @@ def after_an_end(session: Session, subject: str, now: datetime) -> None:
     if not rows:
         return
     held = sorted(Given(row.role, row.scope) for row in rows if row.ends_at > now)
+    is_cut = last is None or any(row.ends_at > last for row in rows)
     for row in rows:
         if last is None:
             session.delete(row)
@@ -95,8 +96,8 @@ def after_an_end(session: Session, subject: str, now: datetime) -> None:
             session.add(row)
     session.flush()
     snapshot.changed(session)
-    if last is None and held:
-        _record(session, subject, held, (), now)
+    if held and is_cut:
+        _record(session, subject, held, () if last is None else held, now=now, until=last)
 
 
 def _rows(session: Session, subject: str) -> Sequence[ProvidedRole]:
@@ -104,9 +105,20 @@ def _rows(session: Session, subject: str) -> Sequence[ProvidedRole]:
 
 
 def _record(
-    session: Session, subject: str, before: Sequence[Given], after: Sequence[Given], now: datetime
+    session: Session,
+    subject: str,
+    before: Sequence[Given],
+    after: Sequence[Given],
+    *,
+    now: datetime,
+    until: datetime | None,
 ) -> None:
-    detail = {"before": [one.said for one in before], "after": [one.said for one in after]}
+    detail: dict[str, object] = {
+        "before": [one.said for one in before],
+        "after": [one.said for one in after],
+    }
+    if after and until is not None:
+        detail["until"] = until.isoformat()
     log.append(
         session,
         Tag.ROLES_PROVIDED,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import cast
 
 from sprat_proto.audit_events import Tag
 
-from sprat_controller.report.record import Json, Record, cite, mapping
+from sprat_controller.report.record import Json, Record, cite, mapping, moment, text
 
 
 @dataclass
@@ -22,6 +23,18 @@ class Given:
     given: Record
     taken: Record | None = None
     said: str = ""  # what it is, of a role that a provider gave: `viewer over site = lyon`
+    ends: str = ""  # when that ends by itself, as it was said last
+    renewed: Record | None = None  # by what
+
+    @property
+    def until(self) -> str:
+        """When it ended or will; empty: it goes on."""
+        return self.taken.ts if self.taken else self.ends
+
+    @property
+    def end(self) -> datetime | None:
+        """The same as a moment."""
+        return moment(self.until)
 
 
 @dataclass
@@ -29,6 +42,8 @@ class Access:
     """Follows the controller's log."""
 
     bindings: dict[str, Given] = field(default_factory=dict[str, Given])
+    # Of roles that a provider gave, ended or not renewed, and gave again.
+    past: list[tuple[str, Given]] = field(default_factory=list[tuple[str, Given]])
     tokens: dict[str, Given] = field(default_factory=dict[str, Given])
     _state: dict[str, Record] = field(default_factory=dict[str, Record])  # of a subject
     _last: dict[str, Record] = field(default_factory=dict[str, Record])  # of an actor
@@ -46,7 +61,8 @@ class Access:
             case Tag.ROLE_TAKEN if record.said("binding") in self.bindings:
                 self.bindings[record.said("binding")].taken = record
             case Tag.TOKEN_CREATED:
-                self.tokens[record.about("token")] = Given(record)
+                expires = text(mapping(record.detail.get("after")).get("expires_at"))
+                self.tokens[record.about("token")] = Given(record, ends=expires)
             case Tag.TOKEN_REVOKED if record.about("token") in self.tokens:
                 self.tokens[record.about("token")].taken = record
             case Tag.ROLES_PROVIDED:
@@ -59,30 +75,36 @@ class Access:
     def _provided(self, record: Record) -> None:
         """Take what a sign-in by an identity provider gave and took away."""
         before, after = (_texts(record.detail.get(name)) for name in ("before", "after"))
+        ends = record.said("until")
         for said in before:
-            key = f"{record.subject} {said}"
-            if said not in after and key in self.bindings and not self.bindings[key].taken:
-                self.bindings[key].taken = record
+            held = self.bindings.get(f"{record.subject} {said}")
+            if held is not None and said not in after:
+                held.taken = record
+            elif held is not None:
+                held.ends, held.renewed = ends, record
         for said in after:
             if said not in before:
-                self.bindings[f"{record.subject} {said}"] = Given(record, said=said)
+                key = f"{record.subject} {said}"
+                if key in self.bindings:
+                    self.past.append((key, self.bindings[key]))
+                self.bindings[key] = Given(record, said=said, ends=ends)
 
     def roles(self) -> Iterable[tuple[Given, Json]]:
         """Yield each binding and the statement about it."""
-        for binding, one in self.bindings.items():
+        for binding, one in (*self.past, *self.bindings.items()):
             subject, after = one.given.about("subject"), _what(one)
             state, last = self._state.get(subject), self._last.get(subject)
             is_disabled = state is not None and state.tag == Tag.USER_DISABLED
             yield (
                 one,
                 {
-                    "records": cite(one.given, one.taken, state, last),
+                    "records": cite(one.given, one.renewed, one.taken, state, last),
                     "subject": subject,
                     "role": str(after.get("role", "")),
                     "scope": str(after.get("scope", "")),
                     "since": one.given.ts,
                     "given_by": one.given.actor,
-                    "until": one.taken.ts if one.taken else "",
+                    "until": one.until,
                     "taken_by": one.taken.actor if one.taken else "",
                     "disabled_at": state.ts if state is not None and is_disabled else "",
                     "last_seen_at": last.ts if last else "",

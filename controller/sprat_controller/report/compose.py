@@ -381,8 +381,4 @@ class Composer:
 
 
 def _within(asked: Question, rows: Iterable[tuple[access.Given, Json]]) -> list[Json]:
-    return [
-        row
-        for one, row in rows
-        if asked.overlaps(one.given.at, one.taken.at if one.taken else None)
-    ]
+    return [row for one, row in rows if asked.overlaps(one.given.at, one.end)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,6 +25,7 @@ from sprat_controller.access.snapshot import Policies
 from sprat_controller.errors import ConflictError, DeniedError, RequestError
 from sprat_controller.store.session import Database
 from sprat_controller.store.tables import AuditRecord, LoginSession
+from sprat_proto.audit_events import Tag
 from sqlmodel import Session, col, select
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -108,7 +110,10 @@ def test_what_ends_with_the_last_session_is_gone_and_stands_in_the_log(people: P
     with people.database.reading() as session:
         said = select(AuditRecord).where(AuditRecord.tag == "provider:role:given")
         records = session.exec(said.order_by(col(AuditRecord.seq))).all()
-    assert [b'"after":["viewer over everything"]' in one.body for one in records] == [True, False]
+    assert [b'"after":["viewer over everything"]' in one.body for one in records] == [
+        *(True, True),  # the second: until the first session's end
+        False,
+    ]
     assert b'"before":["viewer over everything"]' in records[1].body
 
 
@@ -171,3 +176,30 @@ def test_the_same_name_at_another_issuer_is_somebody_else(people: People) -> Non
         assert other.subject_id != people.ann
         assert identities.find(session, ISSUER, "ann-7") is not None
         assert identities.find(session, ISSUER, "ANN-7") is None
+
+
+def said(people: People) -> list[dict[str, object]]:
+    """Return what the log says of roles by a provider."""
+    with people.database.reading() as session:
+        wanted = select(AuditRecord.body).where(AuditRecord.tag == Tag.ROLES_PROVIDED.value)
+        rows = session.exec(wanted.order_by(col(AuditRecord.seq))).all()
+    return [json.loads(body)["detail"] for body in rows]
+
+
+def test_the_log_says_until_when_they_hold_and_when_that_is_cut_short(people: People) -> None:
+    short, long = people.begin(hours=1), people.begin(hours=8)
+    people.give(VIEWER, hours=8)
+    name, until = "viewer over everything", (NOW + 8 * HOUR).isoformat()
+    assert said(people) == [{"before": [], "after": [name], "until": until}]
+    people.end(long)
+    sooner = {"before": [name], "after": [name], "until": (NOW + HOUR).isoformat()}
+    assert said(people)[1:] == [sooner]
+    people.end(short)
+    assert said(people)[2:] == [{"before": [name], "after": []}]
+
+
+def test_an_end_that_cuts_nothing_short_is_not_said(people: People) -> None:
+    short, _ = people.begin(hours=1), people.begin(hours=8)
+    people.give(VIEWER, hours=8)
+    people.end(short)
+    assert len(said(people)) == 1
