@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -50,12 +50,13 @@ class Told:
                 detail=detail,
             )
 
-    def tell(self) -> None:
-        """Send its records."""
+    def tell(self, *more: Mapping[str, object]) -> None:
+        """Send its records, and then others of which only the position is not given."""
         bodies = [json.dumps({"seq": seq, "tag": "agent:test:made"}) for seq in range(1, COUNT + 1)]
         bodies[4] = '{"seq":5,\n"tag":"agent:test:made"}'
+        bodies += [json.dumps({"seq": seq, **one}) for seq, one in enumerate(more, COUNT + 1)]
         records = sealed([one.encode() for one in bodies])
-        batch = batch_of(records, *range(1, COUNT + 1), device_id="a")
+        batch = batch_of(records, *range(1, len(bodies) + 1), device_id="a")
         self.world.conversation.receive("a", "grpc", link_pb2.DeviceMessage(audit=batch))
 
     def export(self) -> list[bytes]:

@@ -6,6 +6,7 @@ Statements are made of the very lines that are written as evidence, and of no ot
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -43,6 +44,7 @@ from sprat_controller.store.tables import (
 EVIDENCE: Final = "evidence.jsonl"
 KEY: Final = "log.vkey"
 _AT_ONCE: Final = 500  # names in one query
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,8 @@ def _attached(session: Session, composer: Composer, sources: Sources) -> Attache
     ]
     manifests = {
         digest: bytes(manifest)
-        for digests in _in_parts(composer.digests())
+        # Devices may name anything as one.
+        for digests in _in_parts([one for one in composer.digests() if _SHA256.fullmatch(one)])
         for digest, manifest in session.connection().execute(
             sql.select(col(Variant.digest), col(Variant.manifest)).where(
                 col(Variant.digest).in_(digests)

@@ -12,6 +12,7 @@ from typing import Final
 from sprat_controller.report.record import Json, Record, cite, moment, number
 
 TAGS: Final = "application:inference:"
+_MOST: Final = 1 << 53
 
 
 @dataclass
@@ -39,9 +40,9 @@ class Usage:
         key = (device, _hour(record), record.subject, record.said("digest"), outcome)
         total = self._sums.setdefault(key, _Sum())
         total.records.append(record)
-        total.count += number(detail.get("count")) or 1
-        total.tokens_in += number(detail.get("tokens_in"))
-        total.tokens_out += number(detail.get("tokens_out"))
+        total.count = _sum(total.count, max(number(detail.get("count")), 0) or 1)
+        total.tokens_in = _sum(total.tokens_in, number(detail.get("tokens_in")))
+        total.tokens_out = _sum(total.tokens_out, number(detail.get("tokens_out")))
 
     def statements(self) -> list[tuple[str, Json]]:
         """Return what each hour came to, with the hour."""
@@ -62,6 +63,11 @@ class Usage:
             )
             for (device, hour, subject, digest, outcome), total in sorted(self._sums.items())
         ]
+
+
+def _sum(one: int, more: int) -> int:
+    """Return the sum, within what JSON holds exactly: a device may say anything."""
+    return min(one + max(more, 0), _MOST)
 
 
 def _hour(record: Record) -> str:

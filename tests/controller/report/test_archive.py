@@ -180,6 +180,33 @@ def test_a_record_of_the_controller_that_was_changed_is_said_to_be(told: Told) -
     assert report.files[archive.EVIDENCE].endswith(b'{"end":%d}\n' % by.checkpoint.size)
 
 
+def test_whatever_a_device_puts_on_record_the_report_is_made(told: Told) -> None:
+    deep: object = []
+    for _ in range(50):
+        deep = [deep]
+    odd = (1.5, (1 << 64) - 1, -(1 << 63), deep, "<script>\u202e\u0000", None, True)
+    tags = ("agent:configuration:changed", "agent:execution:entered", "agent:model:loaded")
+    detail = ("phase", "alias", "digest", "signer", "changed", "to")
+    told.tell(
+        *(
+            {
+                "tag": tag,
+                "ts": one,
+                "actor": one,
+                "subject": one if isinstance(one, str) else "execution/e",
+                "outcome": one,
+                "detail": dict.fromkeys(detail, one),
+            }
+            for one in odd
+            for tag in (*tags, "application:inference:answered")
+        )
+    )
+    report = made(told)
+    assert report.fault() == ""
+    assert report.about("a")["present"] == COUNT + 4 * len(odd)
+    assert b"<script>" not in report.files["report.html"]
+
+
 def test_what_expired_is_proved_to_who_may_see_all_and_said_to_be_unproved_elsewhere(
     told: Told,
 ) -> None:
