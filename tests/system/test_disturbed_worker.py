@@ -52,7 +52,9 @@ class Crowd:
     async def listen(self) -> None:
         asked, dialect = self.draw.choice(self.questions), self.draw.choice([*DIALECTS.values()])
         async with stream(self.http, dialect, ALIAS, asked.prompt, asked.tokens) as answer:
-            assert await answer.rest() == asked.answer
+            said = await answer.rest()
+            assert answer.error is None, answer.error
+            assert said == asked.answer
             assert answer.is_over
 
     async def cancel(self) -> None:
@@ -88,7 +90,8 @@ class Crowd:
         async with stream(self.http, dialect, ALIAS, prompt, 8) as answer:
             await answer.rest()
             assert answer.error is not None
-            assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+            assert answer.error["code"] == "context_length_exceeded", answer.error
+            assert answer.status == 400
 
     async def send(self, count: int) -> None:
         """Send so many requests, `CLIENTS` at a time."""

@@ -8,7 +8,9 @@ which the agent counts as a crash.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import ctypes
+import os
 import resource
 import threading
 import time
@@ -58,26 +60,69 @@ def _time() -> Generator[None]:
     """Have another thread raise in this one; tracing would do it too, at 25 times the cost."""
     renderer = threading.get_ident()
     clock = time.pthread_getcpuclockid(renderer)
-    ends = time.clock_gettime(clock) + CPU_S
-    over = threading.Event()
-    deciding = threading.Lock()  # held while it is decided, after which the watcher does nothing
-
-    def watch() -> None:
-        while not over.wait(_LOOK_S):
-            with deciding:
-                if not over.is_set() and time.clock_gettime(clock) > ends:
-                    _raise_in(renderer, _OutOfTimeError)
-                    return
-
-    # Not threading.Thread: its `start` waits for ever where the thread begins without memory. A
-    # watcher that does not come leaves the last resort.
-    _thread.start_new_thread(watch, ())
+    _WATCHER.begin(renderer, clock, time.clock_gettime(clock) + CPU_S)
     try:
         yield
     finally:
-        with deciding:
-            over.set()
+        _WATCHER.end(renderer)
+
+
+class _Watcher:
+    """A thread that ends what takes too long: one for all, as each more takes address space.
+
+    A worker may have little of that, and requests come faster than threads end on a busy machine.
+    """
+
+    def __init__(self) -> None:
+        self._deciding = threading.Lock()  # held while it is decided whom to end
+        self._ends: dict[int, tuple[int, float]] = {}  # clock and its time, by thread
+        self._begun = threading.Event()
+        self._runs_in = 0  # the process; a fork leaves the thread behind
+
+    def begin(self, renderer: int, clock: int, ends: float) -> None:
+        """Watch a thread from now on."""
+        with self._deciding:
+            self._ends[renderer] = clock, ends
+            self._begun.set()
+            if self._runs_in == os.getpid():
+                return
+        # Not threading.Thread: its `start` waits for ever where the thread begins without memory. A
+        # watcher that does not come leaves the last resort, and is asked for again.
+        with contextlib.suppress(RuntimeError):
+            _thread.start_new_thread(self._run, ())
+
+    def end(self, renderer: int) -> None:
+        """Watch it no more; nothing is raised in it from now on."""
+        with self._deciding:
+            self._ends.pop(renderer, None)
         _raise_in(renderer, None)  # takes back what was not raised yet
+
+    def _run(self) -> None:
+        with self._deciding:
+            if self._runs_in == os.getpid():
+                return  # asked for again before the first one had begun
+            self._runs_in = os.getpid()
+        try:
+            while True:
+                self._begun.wait()
+                # What is rendered may take all memory; this thread must outlive that.
+                with contextlib.suppress(MemoryError):
+                    self._look()
+                time.sleep(_LOOK_S)
+        finally:
+            self._runs_in = 0
+
+    def _look(self) -> None:
+        with self._deciding:
+            if not self._ends:
+                self._begun.clear()
+            for renderer, (clock, ends) in tuple(self._ends.items()):
+                if time.clock_gettime(clock) > ends:
+                    del self._ends[renderer]
+                    _raise_in(renderer, _OutOfTimeError)
+
+
+_WATCHER: Final = _Watcher()
 
 
 def _raise_in(thread: int, error: type[Exception] | None) -> None:

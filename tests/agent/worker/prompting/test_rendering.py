@@ -1,11 +1,15 @@
 """A signed chat template is a program: it may take so much time and memory and no more."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import _thread
+import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -38,6 +42,7 @@ def test_what_fails_by_itself_fails_as_it_did() -> None:
 
 
 async def test_loops_end_after_a_second_of_processor_time() -> None:
+    bounded(rendered(""))
     before = threads()
     many = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
     with pytest.raises(OverrunError, match="more than 1 s"):
@@ -56,9 +61,50 @@ def test_where_a_thread_gets_no_memory_to_begin_with_nobody_waits_for_it(
         started.append(function)  # as when it fails in the new thread, where nobody sees it
         return 0
 
+    monkeypatch.setattr(rendering, "_WATCHER", rendering._Watcher())
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    for asked in (1, 2):  # again, as nobody came
+        assert bounded(rendered("{{ messages | length }}")) == "2"
+        assert len(started) == asked
+
+
+def test_where_no_thread_can_be_had_what_is_within_bounds_is_rendered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_function: object, _arguments: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(rendering, "_WATCHER", rendering._Watcher())
     monkeypatch.setattr(_thread, "start_new_thread", start)
     assert bounded(rendered("{{ messages | length }}")) == "2"
-    assert started
+
+
+async def test_however_much_is_rendered_one_thread_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, started = _thread.start_new_thread, list[object]()
+
+    def start(function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
+        started.append(function)
+        return real(function, arguments)
+
+    bounded(rendered(""))
+    await until(lambda: rendering._WATCHER._runs_in == os.getpid())
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    for _ in range(300):
+        bounded(rendered("{{ messages | length }}"))
+    assert not started
+    # And it goes on to watch.
+    with pytest.raises(OverrunError, match="more than 1 s"):
+        bounded(rendered("{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3))
+
+
+async def test_a_watcher_that_ended_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = rendering._Watcher()
+    monkeypatch.setattr(rendering, "_WATCHER", watcher)
+    bounded(rendered(""))
+    await until(lambda: watcher._runs_in == os.getpid())
+    watcher._runs_in = -1  # as after a fork
+    with pytest.raises(OverrunError, match="more than 1 s"):
+        bounded(rendered("{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3))
 
 
 @pytest.mark.parametrize(
