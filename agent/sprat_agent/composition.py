@@ -525,13 +525,23 @@ class Agent:
 
     async def _close(self) -> None:
         await self._workers.close()
-        try:
-            self._events.flush()
-            self._accounts.close()
-            self._journal.append(Tag.AGENT_STOPPED, self._subject, {})
-        except StateError as error:
-            _LOG.warning("the last audit records are lost: %s", error)
+        for write in (self._events.flush, self._accounts.close, self._note_stopped):
+            _write_last(write)
         self._state.close()
+
+    def _note_stopped(self) -> None:
+        self._journal.append(Tag.AGENT_STOPPED, self._subject, {})
+
+
+def _write_last(write: Callable[[], object]) -> None:
+    """Have the last records of a kind written; once more if the disk was full: see `reserve`."""
+    with suppress(StateError):
+        write()
+        return
+    try:
+        write()
+    except StateError as error:
+        _LOG.warning("some of the last audit records are lost: %s", error)
 
 
 def _nothing() -> None:

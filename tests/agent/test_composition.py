@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,9 +23,11 @@ from simulators.trusting import identity as enrolled
 from simulators.trusting import trusting
 from simulators.tuf_world import TufWorld
 from simulators.waiting import until
+from sprat_agent.audit.accounts import Accounts
+from sprat_agent.audit.journal import EventWriter
 from sprat_agent.composition import Agent, World, profile_of
 from sprat_agent.config import NetworkConfig, RunConfig
-from sprat_agent.errors import StartupError
+from sprat_agent.errors import StartupError, StateError
 from sprat_agent.main import main
 from sprat_agent.measuring.kept import KeptMeasurement
 from sprat_agent.measuring.occasion import basis
@@ -128,6 +130,30 @@ async def test_it_says_how_it_is_and_goes_when_asked(
         "agent:process:stopped",
         "agent:process:started",
     ]
+
+
+async def test_what_fails_at_the_end_is_tried_again_and_keeps_nothing_else_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the first write gives up a step of the reserve; the next one finds it."""
+    tried: list[str] = []
+    for kind, name in ((EventWriter, "flush"), (Accounts, "close")):
+        write = getattr(kind, name)
+
+        def full(self: object, name: str = name, write: Callable[..., None] = write) -> None:
+            tried.append(name)
+            if name == "flush" or tried.count(name) == 1:
+                raise StateError("disk full")
+            write(self)
+
+        monkeypatch.setattr(kind, name, full)
+    async with running(tmp_path, MemoryCarrier(ControllerEnd(welcomes=False))):
+        await status(tmp_path)
+    assert tried == ["flush", "flush", "close", "close"]
+    state = State(tmp_path)
+    tags = [json.loads(one.body)["tag"] for one in journal_of(state).batch(100, 1 << 20)]
+    state.close()
+    assert tags[-2:] == ["application:access:summed", "agent:process:stopped"]
 
 
 async def test_its_figures_follow_the_link_and_what_is_kept(tmp_path: Path) -> None:

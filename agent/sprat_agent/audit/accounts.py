@@ -114,11 +114,16 @@ class Accounts:
         """Write the records of all that was counted, before this returns.
 
         Raises:
-            StateError: They could not be written; what was saved is written at the next start.
+            StateError: They could not be written and are counted on; what was saved is written at
+                the next start.
         """
         taken = self._sums.take_all()
-        if taken:
-            self._write(taken, b"")
+        try:
+            if taken:
+                self._write(taken, b"")
+        except StateError:
+            self._sums.put_back(taken)
+            raise
 
     def _count(self, addend: Addend) -> None:
         self._sums.add(self._clock(), addend)

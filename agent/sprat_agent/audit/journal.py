@@ -382,13 +382,20 @@ class EventWriter:
                 self.note(Tag.JOURNAL_ALIVE, "journal", {})
             self._noted.clear()
             events = self._take()
+            writing = asyncio.create_task(asyncio.to_thread(self._write, events), name="write")
             try:
-                await asyncio.shield(asyncio.to_thread(self._write, events))
+                await asyncio.shield(writing)
             except StateError as error:
                 _LOG.error("audit cannot be written, trying again in %.0f s: %s", _RETRY_S, error)
-                self._waiting.extendleft(reversed(events))
+                self._put_back(events)
                 await asyncio.sleep(_RETRY_S)
                 self._noted.set()
+            except asyncio.CancelledError:
+                # `flush` comes next: what this could not write is not lost to it.
+                await asyncio.wait({writing})
+                if writing.exception():
+                    self._put_back(events)
+                raise
             else:
                 self._journal.on_append()
 
@@ -396,9 +403,17 @@ class EventWriter:
         """Write all that was noted, in one transaction, before this returns.
 
         Raises:
-            StateError: It could not be written.
+            StateError: It could not be written, and waits on.
         """
-        self._write(self._take())
+        events = self._take()
+        try:
+            self._write(events)
+        except StateError:
+            self._put_back(events)
+            raise
+
+    def _put_back(self, events: list[Event]) -> None:
+        self._waiting.extendleft(reversed(events))
 
     def _sum_up(self, event: Event) -> None:
         if not self._summed:

@@ -159,6 +159,19 @@ async def test_what_was_saved_survives_a_kill_and_is_told_once(device: Device) -
     assert len(device.records()) == 1
 
 
+def test_what_could_not_be_written_at_the_end_is_written_when_tried_again(device: Device) -> None:
+    full = FullState(device.state)
+    device.accounts.inferred(ONE)
+    full.fill()
+    with pytest.raises(StateError):
+        device.accounts.close()
+    full.empty()
+    device.accounts.close()
+    assert [one["detail"]["count"] for one in device.records()] == [1]
+    device.accounts.close()
+    assert len(device.records()) == 1
+
+
 async def test_while_the_disk_is_full_it_is_counted_on(device: Device) -> None:
     full = FullState(device.state)
     running = asyncio.create_task(device.accounts.run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -136,6 +137,40 @@ async def test_events_wait_while_the_disk_takes_nothing(
     assert not failing
     running.cancel()
     await asyncio.wait({running})
+    state.close()
+
+
+async def test_what_a_cancelled_writer_could_not_write_is_written_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full while the agent stops: what fails gives way a step, and is tried again."""
+    state, journal = opened(tmp_path)
+    begun, going = threading.Event(), threading.Event()
+    write, failing = journal.write, [StateError("disk full")] * 2
+
+    def full(*args: object, **options: object) -> int:
+        if not failing:
+            return write(*args, **options)  # pyright: ignore[reportArgumentType] - passed through
+        begun.set()
+        assert going.wait(10)
+        raise failing.pop()
+
+    monkeypatch.setattr(journal, "write", full)
+    writer = EventWriter(state, journal, lambda: NOW)
+    running = asyncio.create_task(writer.run())
+    writer.note(TAG, "first", {})
+    await until(begun.is_set)
+    running.cancel()
+    writer.note(TAG, "second", {})
+    await asyncio.sleep(0)
+    going.set()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    with pytest.raises(StateError):
+        writer.flush()
+    writer.flush()
+    subjects = [json.loads(one.body)["subject"] for one in journal.batch(10, 1 << 20)]
+    assert subjects == ["first", "second"]
     state.close()
 
 
