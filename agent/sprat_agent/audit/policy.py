@@ -22,6 +22,7 @@ from msgspec import Struct
 
 HOURLY: Final = "hourly"
 EACH: Final = "each"
+MOST_BYTES: Final = 16 << 10
 MOST_ONE_IN: Final = 1_000_000
 MOST_DAYS: Final = 36_500
 DEFAULT_TEXT_BYTES: Final = 4096
@@ -91,9 +92,11 @@ def parse(data: bytes) -> Policy:
     Raises:
         PolicyError: It is none, or asks for content without saying why and for how long.
     """
+    if len(data) > MOST_BYTES:  # its reader's time grows with the square of a name's dots
+        raise PolicyError(f"expected up to {MOST_BYTES} bytes, found {len(data)}")
     try:
         found = msgspec.toml.decode(data, type=_File)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a DecodeError is a ValueError
         raise PolicyError(
             f"expected a TOML file with `inference` and [capture]: {error}"
         ) from error

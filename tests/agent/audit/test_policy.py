@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sprat_agent.audit.policy import Capture, Policy, PolicyError, parse
+from sprat_agent.audit.policy import MOST_BYTES, Capture, Policy, PolicyError, parse
 
 CAPTURE = '[capture]\ncontent = "text"\nbasis = "GDPR Art. 6(1)(c): it is the law"\n'
 DAYS = "retention_days = 30\n"
@@ -63,6 +63,28 @@ def test_what_cannot_be_obeyed_is_refused_in_one_sentence(text: str, sentence: s
     with pytest.raises(PolicyError, match=sentence) as refused:
         parse(text.encode())
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"inference = " + b"[" * 10_000,
+        b"inference = " + b"{a=" * 5000,
+        b"x = " + b"9" * 5000,
+        b"\xff",
+    ],
+)
+def test_what_no_reader_takes_is_refused_in_one_sentence(data: bytes) -> None:
+    with pytest.raises(PolicyError, match="expected a TOML file") as refused:
+        parse(data)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_policy_is_read_only_within_its_bound() -> None:
+    """Names with a hundred thousand dots take their reader minutes."""
+    parse(b"#" * MOST_BYTES)
+    with pytest.raises(PolicyError, match="expected up to 16384 bytes, found 16385"):
+        parse(b"#" * (MOST_BYTES + 1))
 
 
 @given(st.binary(max_size=200))

@@ -164,7 +164,7 @@ def load(path: Path) -> Configuration:
     """
     try:
         said = tomllib.loads(_content(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StartupError("bad_oidc", f"--oidc {path} cannot be read: {reason}") from error
     file = _File(said, path.parent)

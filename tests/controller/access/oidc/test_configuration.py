@@ -116,7 +116,9 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     assert named == ["client_id", "issuer", "redirect_uri", "role"]
 
 
-@pytest.mark.parametrize("content", [b"", b"issuer =", b"\xff", b"[role]\nx = 1"])
+@pytest.mark.parametrize(
+    "content", [b"", b"issuer =", b"\xff", b"[role]\nx = 1", b"x = " + b"[" * 10_000]
+)
 def test_what_is_no_such_file_is_told(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "oidc.toml"
     file.write_bytes(content)
