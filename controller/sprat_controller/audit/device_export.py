@@ -148,6 +148,10 @@ def _begin(lines: Iterator[bytes]) -> tuple[Head, VerifierKey, Checkpoint]:
         raise _WrongError(
             Result.TAMPERED, f"expected the first line of an export of a device's log: {error}"
         ) from error
+    if first.endswith(b"\r\n"):
+        raise _WrongError(
+            Result.TAMPERED, "expected lines that end with LF, found CR LF: the file was changed"
+        )
     if head.sprat_device_log != VERSION:
         raise _WrongError(
             Result.TAMPERED, f"expected version {VERSION}, found {head.sprat_device_log}"
@@ -177,10 +181,11 @@ def _records(lines: Iterator[bytes], frontier: Frontier, gone: list[int]) -> int
             raise _WrongError(Result.INCOMPLETE, f"after record {seq - 1}: the line is cut off")
         try:
             if is_end(one):
-                end = msgspec.json.decode(one, type=export.End).end
+                end = msgspec.json.decode(one, type=export.End)
+                _check_spelling(one, line(end), seq)
                 _check_over(lines, seq)
-                return end
-            frontier.append(_leaf(msgspec.json.decode(one, type=_Line), seq, gone))
+                return end.end
+            frontier.append(_leaf(one, seq, gone))
         except (*export.UNREADABLE, ValueError) as error:
             raise _WrongError(
                 Result.TAMPERED, f"record {seq}: expected a line of an export: {error}", seq
@@ -190,19 +195,30 @@ def _records(lines: Iterator[bytes], frontier: Frontier, gone: list[int]) -> int
     )
 
 
+def _check_spelling(found: bytes, expected: bytes, seq: int) -> None:
+    """A line that may be written in several ways hides what was done to it."""
+    if found != expected:
+        message = f"record {seq}: expected a line of an export, found another spelling of it"
+        raise _WrongError(Result.TAMPERED, message, seq)
+
+
 def _check_over(lines: Iterator[bytes], seq: int) -> None:
     if next(lines, None) is not None:
         raise _WrongError(Result.TAMPERED, "something follows the last line", seq)
 
 
-def _leaf(one: _Line, seq: int, gone: list[int]) -> bytes:
+def _leaf(found: bytes, seq: int, gone: list[int]) -> bytes:
+    """Return the hash of a line's record."""
+    one = msgspec.json.decode(found, type=_Line)
     if one.expired is not None:
         if one.expired != seq or bytes(one.record) or one.bytes is not None:
             raise _WrongError(
                 Result.TAMPERED, f"expected record {seq}, found {one.expired} as expired", seq
             )
         gone.append(seq)
-        return bytes.fromhex(one.hash)
+        leaf = bytes.fromhex(one.hash)
+        _check_spelling(found, record_line(b"", leaf.hex(), bytes.fromhex(one.seal), seq), seq)
+        return leaf
     body = bytes(one.record)
     if one.bytes is not None:
         body = base64.b64decode(one.bytes, validate=True)
@@ -210,22 +226,26 @@ def _leaf(one: _Line, seq: int, gone: list[int]) -> bytes:
     if leaf.hex() != one.hash:
         message = f"record {seq}: this record was changed, or the hash beside it"
         raise _WrongError(Result.TAMPERED, message, seq)
-    found = msgspec.json.decode(body, type=_Numbered).seq
-    if found != seq:
-        message = f"expected record {seq}, found record {found}: one was taken out or put in"
+    said = msgspec.json.decode(body, type=_Numbered).seq
+    if said != seq:
+        message = f"expected record {seq}, found record {said}: one was taken out or put in"
         raise _WrongError(Result.TAMPERED, message, seq)
+    _check_spelling(found, record_line(body, one.hash, bytes.fromhex(one.seal), seq), seq)
     return leaf
 
 
 def _compare(checkpoint: Checkpoint, frontier: Frontier, end: int) -> None:
     size = frontier.size
-    if end != size or size != checkpoint.size:
+    if size != checkpoint.size:
         raise _WrongError(
             Result.TAMPERED,
             f"the device signed {checkpoint.size} records, found {size}: some were taken out or put"
             " in",
             min(size, checkpoint.size) + 1,
         )
+    if end != size:
+        message = f"the last line counts {end} records, found {size}: it was changed"
+        raise _WrongError(Result.TAMPERED, message, size + 1)
     if frontier.root() != checkpoint.root:
         raise _WrongError(
             Result.TAMPERED,

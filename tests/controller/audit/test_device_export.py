@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -168,6 +169,80 @@ def test_a_line_that_is_none_is_named(told: Told, line: bytes, said: str) -> Non
     assert found.result is (Result.INCOMPLETE if said == "cut off" else Result.TAMPERED)
     assert found.records == 6
     assert said in found.message
+
+
+@pytest.mark.parametrize(
+    ("part", "instead", "said"),
+    [
+        (b"\n", b"\r\n", "another spelling"),
+        (b'{"hash"', b' {"hash"', "another spelling"),
+        (b'"record":', b'"record": ', "another spelling"),
+        (b'{"hash"', b'{"hash":"00","hash"', "another spelling"),
+        (b'"seal":"', b'"seal":"AB', "another spelling"),
+        (b'"seal":"', b'"seal":"zz', "non-hexadecimal"),
+    ],
+)
+def test_a_line_has_one_spelling(told: Told, part: bytes, instead: bytes, said: str) -> None:
+    told.tell()
+    lines = told.export()
+    number = in_line(lines, 7)
+    lines[number] = lines[number].replace(part, instead)
+    found = told.verified(lines)
+    assert (found.result, found.seq, found.records) == (Result.TAMPERED, 7, 6)
+    assert said in found.message
+
+
+def test_a_line_of_what_expired_has_one_spelling(told: Told) -> None:
+    told.tell()
+    told.expire()
+    lines = told.export()
+    lines[-2] = lines[-2].replace(b'"expired":', b'"expired": ')
+    found = told.verified(lines)
+    assert (found.result, found.seq) == (Result.TAMPERED, COUNT)
+    assert "another spelling" in found.message
+
+
+@pytest.mark.parametrize("seq", [5, 7])
+def test_bytes_that_are_written_another_way_are_another_spelling(told: Told, seq: int) -> None:
+    """Record 5 has a line end in it, and is the only one that is written as bytes."""
+    told.tell()
+    lines = told.export()
+    number = next(n for n, one in enumerate(lines) if b'"seal"' in one) + seq - 1
+    said = json.loads(lines[number])
+    if seq == 7:
+        body = json.dumps(said.pop("record")).encode()
+        said["bytes"] = base64.b64encode(body).decode()
+    lines[number] = json.dumps(said).encode() + b"\n"
+    found = told.verified(lines)
+    assert (found.result, found.seq) == (Result.TAMPERED, seq)
+    assert "another spelling" in found.message
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (b'{"end":-1}\n', "the last line counts -1 records, found 70"),
+        (b'{"end":69}\n', "the last line counts 69 records, found 70"),
+        (b'{"end":70 }\n', "another spelling"),
+        (b'{"end":70}\r\n', "another spelling"),
+    ],
+)
+def test_a_last_line_that_counts_wrongly_or_is_spelled_otherwise_is_said(
+    told: Told, end: bytes, said: str
+) -> None:
+    told.tell()
+    found = told.verified([*told.export()[:-1], end])
+    assert (found.result, found.seq, found.records) == (Result.TAMPERED, COUNT + 1, COUNT)
+    assert said in found.message
+
+
+def test_a_first_line_with_other_line_ends_is_of_a_file_that_was_changed(told: Told) -> None:
+    told.tell()
+    lines = told.export()
+    lines[0] = lines[0].replace(b"\n", b"\r\n")
+    found = told.verified(lines)
+    assert found.result is Result.TAMPERED
+    assert "found CR LF" in found.message
 
 
 def test_what_follows_the_end_and_another_version_are_refused(told: Told) -> None:
