@@ -65,6 +65,7 @@ class Clockwork:
         self._ended_at: datetime | None = None
         self._is_calling = False
         self._is_woken = False
+        self._is_stopped = False
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
             executors={"default": ThreadPoolExecutor(1)},
@@ -86,7 +87,11 @@ class Clockwork:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Stop, after the call that is being made, if any."""
+        """Stop, after the call that is being made, if any; for good."""
+        with self._lock:
+            # The scheduler holds a lock while it waits for the call: whoever asked it for a job at
+            # the call's end would wait for that lock, and both for ever.
+            self._is_stopped = True
         self._scheduler.shutdown(wait=True)
 
     def wake(self) -> None:
@@ -128,11 +133,13 @@ class Clockwork:
         return ended is not None and timedelta() <= system_clock() - ended < self._min_pause
 
     def _bring_forward(self, moment: datetime | None = None) -> None:
+        if self._is_stopped:
+            return
         now = system_clock()
         at = now if moment is None else max(now, moment)
         if self._ended_at is not None:
             at = max(at, self._ended_at + self._min_pause)
-        with contextlib.suppress(JobLookupError):  # before `start` and after `stop`
+        with contextlib.suppress(JobLookupError):  # before `start`
             job = cast("Any", self._scheduler).get_job(_JOB)
             if moment is None or (job is not None and job.next_run_time > at):
                 self._scheduler.modify_job(_JOB, next_run_time=at)

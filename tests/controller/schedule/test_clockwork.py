@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 from sprat_controller.clock import system_clock
@@ -146,6 +147,29 @@ def test_stop_waits_for_the_call_and_makes_no_other() -> None:
     clockwork.wake()
     assert not ended.wait(0.1)
     assert calls[0] == made
+
+
+def test_what_was_woken_while_it_stops_keeps_nobody_waiting() -> None:
+    entered, going = threading.Event(), threading.Event()
+
+    def call() -> None:
+        entered.set()
+        going.wait(PATIENCE_S)
+
+    clockwork = Clockwork(call, interval_s=3600)
+    clockwork.start()
+    assert entered.wait(PATIENCE_S)
+    clockwork.wake()  # so that the end of the call asks for the next one
+    stopping = threading.Thread(target=clockwork.stop, daemon=True)
+    stopping.start()
+    lock = cast("Any", clockwork._scheduler)._jobstores_lock
+    end = time.monotonic() + PATIENCE_S
+    while lock.acquire(blocking=False):  # until the scheduler waits for the call
+        lock.release()
+        assert time.monotonic() < end
+    going.set()
+    stopping.join(PATIENCE_S)
+    assert not stopping.is_alive()
 
 
 def test_wake_at_has_the_call_made_at_that_moment_and_never_later_than_it_would_be() -> None:
